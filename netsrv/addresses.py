@@ -1,0 +1,131 @@
+"""Addresses as users write them and as the log shows them.
+
+What a user writes is parsed into a frozen value; what the kernel or Twisted
+gives is turned into text.  Nothing here opens a socket or asks a name server.
+"""
+
+import re
+import socket
+import struct
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.interfaces import IAddress, ITransport
+
+SAME = "same"
+"""Stands for a port: the port of the first TCP listener."""
+
+_SERVICE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
+_MAPPED = "::ffff:"
+
+
+@frozen
+class InternetAddress:
+    """An IPv4 or IPv6 address, or a name, and a port to listen on."""
+
+    host: str
+    """An address or a name; empty for all IPv4 interfaces, as in ``bind(('', port))``."""
+    port: int | str
+    """0..65535, where 0 lets the kernel choose; or `SAME`."""
+
+    def __str__(self) -> str:
+        host = self.host or "0.0.0.0"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+
+@frozen
+class UnixPath:
+    """A unix socket's place in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Address = InternetAddress | UnixPath
+
+
+def split_service(text: str, default: str) -> tuple[str, str]:
+    """Split ``[SERVICE=]ADDRESS`` into the service's name and the address."""
+    match = _SERVICE.fullmatch(text)
+    return (match[1], match[2]) if match else (default, text)
+
+
+def parse_internet(text: str) -> InternetAddress:
+    """Parse ``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``.
+
+    Raises ValueError with what would be right.
+    """
+    host, colon, port = text.rpartition(":")
+    if colon and not host:
+        raise ValueError(f"{text!r} has no host before ':'; write {port} for all IPv4 interfaces")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise ValueError(f"{text!r}: only an IPv6 address stands in brackets")
+    elif ":" in host:
+        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as in [::1]:7")
+    if "\0" in host:
+        raise ValueError(f"{text!r}: a host cannot contain a NUL character")
+    return InternetAddress(host, _parse_port(text, port))
+
+
+def _parse_port(text: str, port: str) -> int | str:
+    if port == SAME:
+        return SAME
+    if not (port.isascii() and port.isdigit()):
+        raise ValueError(f"{text!r} has no port number; write PORT, HOST:PORT or [IPV6]:PORT")
+    if len(port) > 5 or int(port) > 65535:
+        raise ValueError(f"{text!r}: a port is a number from 0 to 65535")
+    return int(port)
+
+
+def parse_unix(text: str) -> UnixPath:
+    """Parse the path of a unix socket.  Raises ValueError with what would be right."""
+    if not text:
+        raise ValueError("a unix socket needs a path, as in /run/netsrv/echo.sock")
+    if "\0" in text:
+        raise ValueError(f"{text!r}: a path cannot contain a NUL character")
+    return UnixPath(text)
+
+
+def show_sockaddr(sockaddr: Any) -> str:
+    """Show what ``getsockname`` or ``recvfrom`` gave: ``127.0.0.1:7``, ``[::1]:7``.
+
+    An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is shown as IPv4.
+    """
+    if not isinstance(sockaddr, tuple):
+        path = sockaddr.decode(errors="replace") if isinstance(sockaddr, bytes) else sockaddr
+        return str(path).encode("unicode_escape").decode()
+    host, port = sockaddr[0], sockaddr[1]
+    if host.startswith(_MAPPED) and "." in host:
+        host = host[len(_MAPPED) :]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def show_address(address: IAddress) -> str:
+    """Show one of Twisted's address objects."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return show_sockaddr((host, address.port))  # type: ignore[attr-defined]
+    return show_sockaddr(getattr(address, "name", None) or "")
+
+
+def show_peer(transport: ITransport) -> str:
+    """Show who is at the other end of a connection.
+
+    A peer on a unix socket has no address: it is shown as ``unix pid 42 uid
+    1000``, from SO_PEERCRED (unix(7)), where the platform tells.
+    """
+    peer = transport.getPeer()
+    if hasattr(peer, "host"):
+        return show_address(peer)
+    try:
+        size = struct.calcsize("3i")
+        handle = transport.getHandle()  # type: ignore[attr-defined]
+        credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    except (AttributeError, OSError):
+        return "unix"
+    pid, uid, _gid = struct.unpack("3i", credentials)
+    return f"unix pid {pid} uid {uid}"

@@ -1,0 +1,76 @@
+"""``netsrv serve``: the server in the foreground, for containers and scripts.
+
+No pid file; the log goes to standard output; the exit status says what happened,
+after sysexits(3).
+"""
+
+import sys
+from collections.abc import Sequence
+from enum import IntEnum
+
+from twisted.python import usage
+
+from netsrv import __version__
+from netsrv.config import ConfigurationError
+from netsrv.sockets import AddressUnavailable, SocketError
+from netsrv.tap import ServerOptions
+
+
+class Status(IntEnum):
+    """Exit statuses of ``netsrv serve``."""
+
+    DRAINED = 0
+    ABORTED = 3
+    USAGE = 64
+    UNAVAILABLE = 69
+    SOFTWARE = 70
+    CONFIGURATION = 78
+
+
+class Command(usage.Options):
+    """The command line of ``netsrv``."""
+
+    synopsis = "serve [options]"
+    subCommands = [["serve", None, ServerOptions, "serve TCP and UDP in the foreground"]]
+
+    def opt_version(self) -> None:
+        """print the version of netsrv, and exit"""
+        print(f"netsrv {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        if self.subCommand is None:
+            raise usage.UsageError("a command is missing: netsrv serve --tcp 51423")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the result is the exit status."""
+    command = Command()
+    try:
+        command.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
+    except usage.UsageError as error:
+        options = getattr(command, "subOptions", command)
+        print(f"{options}\nnetsrv: {error}", file=sys.stderr)
+        return Status.USAGE
+    try:
+        return serve(command.subOptions)
+    except (ConfigurationError, SocketError) as error:
+        print(f"netsrv: {error}", file=sys.stderr)
+        unavailable = isinstance(error, AddressUnavailable)
+        return Status.UNAVAILABLE if unavailable else Status.CONFIGURATION
+
+
+def serve(options: ServerOptions) -> int:
+    """Serve until a signal ends it.  Raises `ConfigurationError` or `SocketError`."""
+    configuration, prepared = options.prepare()
+    from twisted.internet import reactor
+    from twisted.logger import globalLogBeginner, textFileLogObserver
+
+    from netsrv.server import Server
+
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+    server = Server(reactor, configuration, prepared)
+    server.startService()
+    reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
+    reactor.run()
+    return Status.ABORTED if server.aborted else Status.DRAINED

@@ -1,0 +1,144 @@
+"""The configuration of a server: one frozen value, checked when it is made.
+
+What the command line says is turned into it here.  No socket is opened and no service
+looked for: that is the server's work.
+"""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from netsrv.addresses import (
+    SAME,
+    Address,
+    InternetAddress,
+    parse_internet,
+    parse_unix,
+    split_service,
+)
+from netsrv.socketoptions import SocketOption, named_option, parse_option
+
+LARGEST_BACKLOG = 2**31 - 1
+
+
+class ConfigurationError(Exception):
+    """What was asked for cannot be; the text is one line that names the place."""
+
+
+@frozen
+class ListenerSettings:
+    """One socket and the service on it."""
+
+    transport: str
+    """``tcp``, ``udp`` or ``unix``."""
+    service: str
+    address: Address
+    backlog: int = 1024
+    """Connections that may wait to be accepted; UDP has no such thing."""
+    reuse_address: bool | None = None
+    """SO_REUSEADDR; None means on for TCP and off for UDP."""
+    reuse_port: bool = False
+    """SO_REUSEPORT: other processes may share the port."""
+    socket_options: tuple[SocketOption, ...] = ()
+    """The options asked for by name; they have the last word."""
+
+    @property
+    def place(self) -> str:
+        """How messages name the listener: ``tcp 0.0.0.0:7``."""
+        return f"{self.transport} {self.address}"
+
+    def all_options(self) -> list[SocketOption]:
+        """The options asked for by name, after those that every such socket gets."""
+        options: dict[str, SocketOption] = {}
+        for option in (*self._usual_options(), *self.socket_options):
+            options.pop(option.name, None)
+            options[option.name] = option
+        return list(options.values())
+
+    def _usual_options(self) -> list[SocketOption]:
+        if self.transport == "unix":
+            return []
+        reuse = self.transport == "tcp" if self.reuse_address is None else self.reuse_address
+        options = [named_option("SO_REUSEADDR", int(reuse))]
+        if self.reuse_port:
+            options.append(named_option("SO_REUSEPORT", 1))
+        if self.transport == "tcp":
+            options.append(named_option("TCP_NODELAY", 1))
+        if isinstance(self.address, InternetAddress) and self.address.host == "::":
+            options.append(named_option("IPV6_V6ONLY", 0))
+        return options
+
+
+@frozen
+class Configuration:
+    """All that a server is made of."""
+
+    listeners: tuple[ListenerSettings, ...]
+    log_rate: int = 1000
+    """Log lines a second about single peers."""
+    shutdown_timeout: float = 8.0
+    """Seconds that live connections have at the end, before they are aborted."""
+
+
+def from_command_line(
+    listeners: Sequence[tuple[str, str]],
+    *,
+    backlog: str = "1024",
+    reuse_address: bool | None = None,
+    reuse_port: bool = False,
+    socket_options: Sequence[str] = (),
+    log_rate: str = "1000",
+) -> Configuration:
+    """Make the configuration from options as the user wrote them.
+
+    *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``.  Raises
+    `ConfigurationError` with the option that is wrong, and what would be right.
+    """
+    options = tuple(_option(text) for text in socket_options)
+    queue = _whole_number("--backlog", backlog, 0, LARGEST_BACKLOG)
+    made: list[ListenerSettings] = []
+    for transport, text in listeners:
+        service, address = _address(transport, text)
+        made.append(
+            ListenerSettings(transport, service, address, queue, reuse_address, reuse_port, options)
+        )
+    _check_listeners(made)
+    return Configuration(tuple(made), _whole_number("--log-rate", log_rate, 0, 10**9))
+
+
+def _address(transport: str, text: str) -> tuple[str, Address]:
+    service, address = split_service(text, "echo" if transport == "udp" else "accept")
+    try:
+        parsed = parse_unix(address) if transport == "unix" else parse_internet(address)
+    except ValueError as error:
+        raise ConfigurationError(f"--{transport} {error}") from error
+    return service, parsed
+
+
+def _option(text: str) -> SocketOption:
+    try:
+        return parse_option(text)
+    except ValueError as error:
+        raise ConfigurationError(f"--socket-option {error}") from error
+
+
+def _whole_number(option: str, text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+        raise ConfigurationError(f"{option} {text}: a whole number from {least} to {most}")
+    return int(text)
+
+
+def _check_listeners(listeners: Sequence[ListenerSettings]) -> None:
+    """No address twice, and a first TCP port for ``same`` to be the same as."""
+    seen = set()
+    first_tcp = next((each for each in listeners if each.transport == "tcp"), None)
+    for each in listeners:
+        port = getattr(each.address, "port", None)
+        if port == SAME and (first_tcp is None or first_tcp is each):
+            raise ConfigurationError(
+                f"--{each.transport} {each.address}: {SAME!r} is the port of the first --tcp, "
+                "and there is none before it"
+            )
+        if port != 0 and each.place in seen:
+            raise ConfigurationError(f"--{each.transport} {each.address}: stands twice")
+        seen.add(each.place)

@@ -1,0 +1,71 @@
+"""The words of the house: what a service is, and what an observer is told.
+
+No code that does anything lives here.  Whoever writes a service for netsrv needs
+this module and Twisted, and nothing else of ours.
+"""
+
+from typing import Any
+
+from twisted.internet.interfaces import IProtocolFactory, ITransport
+from twisted.internet.protocol import DatagramProtocol
+from twisted.plugin import IPlugin
+from zope.interface import Attribute, Interface
+
+
+class IService(IPlugin):
+    """What every service has, whatever it is spoken on.
+
+    Put an object that provides `IStreamService`, `IDatagramService` or both into a
+    module in ``twisted/plugins/`` and netsrv finds it by its name.
+    """
+
+    name = Attribute("str: the word that chooses it, as in ``--tcp NAME=ADDRESS``")
+    description = Attribute("str: one line for --list-services")
+    settings = Attribute("A frozen class for the service's own settings, or None if it has none")
+
+
+class IStreamService(IService):
+    """A service that is spoken on connections: TCP and unix sockets."""
+
+    def stream(settings: Any) -> IProtocolFactory:
+        """Make the factory for one listener.
+
+        *settings* is an instance of the service's settings class, or None.  The
+        factory's ``buildProtocol`` is called for each connection.
+        """
+
+
+class IDatagramService(IService):
+    """A service that is spoken in datagrams: UDP."""
+
+    def datagram(settings: Any) -> DatagramProtocol:
+        """Make the protocol for one listener; *settings* as for `IStreamService`.
+
+        Its ``datagramReceived`` is called for each datagram, with the sender's
+        ``(host, port)``.
+        """
+
+
+class IObserver(Interface):
+    """What is told of everything that happens to peers; it is never asked.
+
+    A *listener* is the text that names one in the log: ``tcp 0.0.0.0:7 (echo)``.
+    """
+
+    def connection_made(listener: str, transport: ITransport) -> None:
+        """A connection was accepted and is now served."""
+
+    def datagram_received(listener: str, peer: tuple[str, int], size: int) -> None:
+        """A datagram of *size* bytes, 0 included, came in and goes to its service."""
+
+    def datagram_dropped(listener: str, reason: str) -> None:
+        """A datagram was not received, or not sent, for *reason*."""
+
+    def accept_failed(listener: str, error: OSError) -> None:
+        """A connection could not be accepted; the listener goes on."""
+
+    def service_failed(listener: str, what: str) -> None:
+        """A service's *what* raised the exception that is being handled."""
+
+    def listener_gone(listener: str, error: OSError) -> None:
+        """The listening socket has failed for good; nobody is accepted there any more."""

@@ -1,0 +1,1 @@
+"""Who watches: told by the gate of all that happens, never asked."""

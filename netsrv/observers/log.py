@@ -1,0 +1,93 @@
+"""The log lines about peers, and how they stay bounded.
+
+Everything goes through `twisted.logger`, at about 28 us an event: fine for so
+many lines a second, too much for every peer of a busy server.  So lines about single
+peers have a rate; beyond it a peer costs an addition, and one line tells the sum.
+"""
+
+import errno
+from collections import Counter
+from typing import Any
+
+from twisted.internet.interfaces import ITransport
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from netsrv.addresses import show_peer, show_sockaddr
+from netsrv.interfaces import IObserver
+
+WINDOW = 1.0
+"""Seconds over which lines are counted, and after which the surplus is summed up."""
+
+
+@implementer(IObserver)
+class LogObserver:
+    """Writes what happens to peers into the log, at most *rate* lines a second.
+
+    *clock* provides IReactorTime.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: Any, rate: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._lines = 0
+        self._surplus: Counter[str] = Counter()
+        self._window: Any = None
+
+    def connection_made(self, listener: str, transport: ITransport) -> None:
+        if self._within_rate("connections"):
+            self.log.info("Got connection from {peer}", peer=show_peer(transport))
+
+    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
+        if self._within_rate("datagrams"):
+            self.log.info(
+                "Got data from {peer} ({size} bytes)", peer=show_sockaddr(peer), size=size
+            )
+
+    def datagram_dropped(self, listener: str, reason: str) -> None:
+        if self._within_rate(f"datagrams dropped ({reason})"):
+            self.log.warn(
+                "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
+            )
+
+    def accept_failed(self, listener: str, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, "?")
+        if self._within_rate(f"accept errors ({name})"):
+            self.log.warn("{listener}: accept: {error}", listener=listener, error=error.strerror)
+
+    def service_failed(self, listener: str, what: str) -> None:
+        if self._within_rate(f"exceptions in {what}"):
+            self.log.failure("{listener}: {what} raised", listener=listener, what=what)
+
+    def listener_gone(self, listener: str, error: OSError) -> None:
+        self.log.error(
+            "{listener}: the listening socket failed: {error}; nobody is accepted there any more",
+            listener=listener,
+            error=error.strerror,
+        )
+
+    def close(self) -> None:
+        """Sum up what is left, and leave no timer behind."""
+        if self._window is not None:
+            self._window.cancel()
+            self._end_window()
+
+    def _within_rate(self, kind: str) -> bool:
+        """Count a line; tell whether it may be written."""
+        if self._window is None:
+            self._window = self._clock.callLater(WINDOW, self._end_window)
+        self._lines += 1
+        if self._lines <= self._rate:
+            return True
+        self._surplus[kind] += 1
+        return False
+
+    def _end_window(self) -> None:
+        self._window = None
+        self._lines = 0
+        surplus, self._surplus = self._surplus, Counter()
+        if surplus:
+            sums = ", ".join(f"{count} {kind}" for kind, count in surplus.items())
+            self.log.info("Beyond {rate} lines a second: {sums}", rate=self._rate, sums=sums)

@@ -1,0 +1,90 @@
+"""Finds services by name among Twisted's plugins, ours like anyone's.
+
+A plugin is an object in a module of the package ``twisted.plugins`` that provides
+`netsrv.interfaces.IStreamService` or `IDatagramService`.  What cannot be used is
+named in `Registry.problems`, for the log; the rest works.
+"""
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from attrs import field, frozen
+from twisted.plugin import getCache
+from twisted.python.modules import getModule
+
+from netsrv.interfaces import IDatagramService, IService, IStreamService
+
+
+@frozen
+class Registry:
+    """The services that were found, by name, and what is wrong with the others."""
+
+    services: dict[str, Any] = field(factory=dict)
+    problems: list[str] = field(factory=list)
+
+    def stream(self, name: str) -> Any:
+        """Find the stream service *name*.  Raises LookupError with the names there are."""
+        return self._find(name, IStreamService, "TCP or a unix socket")
+
+    def datagram(self, name: str) -> Any:
+        """Find the datagram service *name*.  Raises LookupError with the names there are."""
+        return self._find(name, IDatagramService, "UDP")
+
+    def transports(self, name: str) -> str:
+        """Name what the service *name* is spoken on: ``tcp``, ``udp``, ``tcp udp``."""
+        service = self.services[name]
+        provided = [("tcp", IStreamService), ("udp", IDatagramService)]
+        return " ".join(word for word, each in provided if each.providedBy(service))
+
+    def _find(self, name: str, interface: Any, transport: str) -> Any:
+        service = self.services.get(name)
+        if interface.providedBy(service):
+            return service
+        others = sorted(each for each, one in self.services.items() if interface.providedBy(one))
+        problem = "there is no service" if service is None else f"not served on {transport}:"
+        raise LookupError(f"{problem} {name!r}; there are {', '.join(others)}")
+
+
+def find_services(package: ModuleType | None = None) -> Registry:
+    """Look through the plugins of *package*, by default ``twisted.plugins``."""
+    package = package or importlib.import_module("twisted.plugins")
+    registry = Registry()
+    sources: dict[str, str] = {}
+    cache = getCache(package)
+    registry.problems.extend(_failed_imports(package, cache))
+    for _, dropin in sorted(cache.items()):
+        for plugin in dropin.plugins:
+            if not any(each.isOrExtends(IService) for each in plugin.provided):
+                continue
+            try:
+                service = plugin.load()
+                name = service.name
+            except (Exception, SystemExit) as error:
+                where = f"{dropin.moduleName}.{plugin.name}"
+                registry.problems.append(f"service {where} cannot be used: {_words(error)}")
+                continue
+            if name in registry.services:
+                registry.problems.append(
+                    f"two services are named {name!r}: the one of {sources[name]} is used, "
+                    f"the one of {dropin.moduleName} is not"
+                )
+                continue
+            registry.services[name] = service
+            sources[name] = dropin.moduleName
+    return registry
+
+
+def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
+    """Name the plugin modules that Twisted's cache left out because they do not import."""
+    for module in getModule(package.__name__).iterModules():
+        if module.name.rpartition(".")[2] not in cache:
+            try:
+                importlib.import_module(module.name)
+            except (Exception, SystemExit) as error:
+                yield f"plugin module {module.filePath.path} cannot be imported: {_words(error)}"
+
+
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,251 @@
+"""The server: the only place that builds everything from a configuration.
+
+Starting has two steps.  `prepare` finds every service and opens every socket, or none:
+it needs no reactor, and may need root.  `Server` then serves on them.
+"""
+
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+
+from netsrv.addresses import SAME, InternetAddress, UnixPath
+from netsrv.config import Configuration, ConfigurationError, ListenerSettings
+from netsrv.gate import Gate
+from netsrv.listeners import DatagramListener, Listener, StreamListener
+from netsrv.observers.log import LogObserver
+from netsrv.registry import Registry, find_services
+from netsrv.sockets import (
+    AddressUnavailable,
+    OpenSocket,
+    open_datagram,
+    open_stream,
+    open_unix,
+)
+
+SAME_PORT_TRIES = 16
+"""How often a port that is free on TCP and UDP is looked for."""
+
+
+@frozen
+class PreparedListener:
+    """What a listener is made of: its settings, its service, and its open socket."""
+
+    settings: ListenerSettings
+    service: IProtocolFactory | DatagramProtocol
+    socket: OpenSocket
+
+    @property
+    def name(self) -> str:
+        """The listener in the log, with the address in effect: ``tcp 0.0.0.0:7 (echo)``."""
+        return f"{self.settings.transport} {self.socket.address} ({self.settings.service})"
+
+
+@frozen
+class Prepared:
+    """All that can be made without a reactor."""
+
+    listeners: tuple[PreparedListener, ...]
+    problems: tuple[str, ...]
+    """The plugins that could not be used, a line each."""
+
+
+def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
+    """Find all services and open all sockets, in the configuration's order.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
+    """
+    listeners = configuration.listeners
+    registry = registry or find_services()
+    services = [build_service(each, registry) for each in listeners]
+    sockets = _open_all(listeners)
+    try:
+        check_options_fit(listeners, {each.name for opened in sockets for each in opened.options})
+    except ConfigurationError:
+        close_all(sockets)
+        raise
+    made = map(PreparedListener, listeners, services, sockets)
+    return Prepared(tuple(made), tuple(registry.problems))
+
+
+def close_all(sockets: list[OpenSocket]) -> None:
+    """Close what has been opened."""
+    for each in sockets:
+        each.close()
+
+
+def build_service(
+    settings: ListenerSettings, registry: Registry
+) -> IProtocolFactory | DatagramProtocol:
+    """Have a listener's service make its factory or protocol.  Raises `ConfigurationError`."""
+    try:
+        if settings.transport == "udp":
+            service: Any = registry.datagram(settings.service).datagram(None)
+        else:
+            service = registry.stream(settings.service).stream(None)
+    except LookupError as error:
+        raise ConfigurationError(f"{settings.place}: {error.args[0]}") from error
+    except Exception as error:
+        raise ConfigurationError(
+            f"{settings.place}: the service {settings.service!r} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    service.noisy = False  # the line that says what we wait for is enough
+    return service  # type: ignore[no-any-return]
+
+
+def _open_all(listeners: tuple[ListenerSettings, ...]) -> list[OpenSocket]:
+    """Open every socket or none; where `SAME` follows a port 0, look for one free on all."""
+    tries = SAME_PORT_TRIES if _kernel_chooses_for_many(listeners) else 1
+    while True:
+        tries -= 1
+        try:
+            return _open_each(listeners)
+        except AddressUnavailable as error:
+            if not (tries and error.in_use):
+                raise
+
+
+def _kernel_chooses_for_many(listeners: tuple[ListenerSettings, ...]) -> bool:
+    ports = [getattr(each.address, "port", None) for each in listeners]
+    first = next((each.address for each in listeners if each.transport == "tcp"), None)
+    return SAME in ports and getattr(first, "port", None) == 0
+
+
+def _open_each(listeners: tuple[ListenerSettings, ...]) -> list[OpenSocket]:
+    """Open the sockets, those whose port depends on another's last."""
+    opened: dict[int, OpenSocket] = {}
+    order = opening_order(listeners)
+    first_tcp = next((i for i in order if listeners[i].transport == "tcp"), None)
+    try:
+        for index in order:
+            same = opened[first_tcp].port if first_tcp in opened else None
+            opened[index] = open_socket(listeners[index], same)
+    except BaseException:
+        close_all(list(opened.values()))
+        raise
+    return [opened[index] for index in range(len(listeners))]
+
+
+def opening_order(listeners: tuple[ListenerSettings, ...]) -> list[int]:
+    """The listeners' indices, those whose port is `SAME` as another's last."""
+    return sorted(
+        range(len(listeners)),
+        key=lambda index: getattr(listeners[index].address, "port", None) == SAME,
+    )
+
+
+def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSocket:
+    """Open one listener's socket; *same* is the port that `SAME` stands for."""
+    address, options = settings.address, settings.all_options()
+    if isinstance(address, UnixPath):
+        return open_unix(address, options, settings.backlog)
+    if address.port == SAME:
+        address = evolve(address, port=same or 0)
+    if settings.transport == "udp":
+        return open_datagram(address, options)
+    return open_stream(address, options, settings.backlog)
+
+
+def check_options_fit(listeners: tuple[ListenerSettings, ...], taken: set[str]) -> None:
+    """An option that no socket has *taken* is a mistake of whoever asked for it."""
+    for each in listeners:
+        for option in each.socket_options:
+            if option.name not in taken:
+                raise ConfigurationError(
+                    f"--socket-option {option.name}: fits none of the sockets that are asked for"
+                )
+
+
+class Server(Service):
+    """Serves a configuration.  An `IService`, on its own or with a parent.
+
+    *reactor* provides IReactorTime, IReactorFDSet and IReactorSocket.  *prepared*
+    is what `prepare` gave; without it, sockets are opened by `startService`, which
+    then raises what `prepare` does.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        configuration: Configuration,
+        prepared: Prepared | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.listeners: list[Listener] = []
+        self.aborted = 0
+        """Connections that had to be aborted at the end."""
+        self._reactor = reactor
+        self._prepared = prepared
+        self._sockets: list[OpenSocket] = []
+        self._observer = LogObserver(reactor, configuration.log_rate)
+
+    def startService(self) -> None:
+        """Start all listeners, or none: what one of them raises is raised here."""
+        prepared = self._prepared or prepare(self.configuration)
+        self._prepared = None
+        self._sockets = [each.socket for each in prepared.listeners]
+        for problem in prepared.problems:
+            self.log.warn("{problem}", problem=problem)
+        try:
+            for each in prepared.listeners:
+                self._start(each)
+        except BaseException:
+            self._close_listeners()
+            raise
+        for each in prepared.listeners:
+            self._announce(each)
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Close all listeners; fire when the live connections have ended or are aborted."""
+        super().stopService()
+        gates = [each.gate for each in self.listeners]
+        self._close_listeners()
+        left = sum(len(gate.connections) for gate in gates)
+        if left:
+            self.log.info(
+                "Draining: {left} connections, at most {limit:g} s",
+                left=left,
+                limit=self.configuration.shutdown_timeout,
+            )
+        deadline = self._reactor.callLater(self.configuration.shutdown_timeout, self._abort, gates)
+        empty = DeferredList([gate.when_empty() for gate in gates])
+
+        def ended(_result: Any) -> None:
+            if deadline.active():
+                deadline.cancel()
+            self._observer.close()
+
+        return empty.addCallback(ended)
+
+    def _start(self, prepared: PreparedListener) -> None:
+        gate = Gate(self._reactor, prepared.name, self._observer)
+        kind: Any = DatagramListener if prepared.settings.transport == "udp" else StreamListener
+        listener = kind(self._reactor, prepared.socket.sock, gate, prepared.service)
+        listener.start()
+        self.listeners.append(listener)
+
+    def _announce(self, prepared: PreparedListener) -> None:
+        asked, found = prepared.settings.address, prepared.socket.host
+        if isinstance(asked, InternetAddress) and asked.host not in ("", found):
+            self.log.info("{asked} is {found}", asked=asked.host, found=found)
+        what = "datagrams" if prepared.settings.transport == "udp" else "connections"
+        self.log.info("Waiting for {what} on {name}", what=what, name=prepared.name)
+
+    def _abort(self, gates: list[Gate]) -> None:
+        self.aborted = sum(gate.abort_all() for gate in gates)
+        self.log.warn("{aborted} connections were aborted", aborted=self.aborted)
+
+    def _close_listeners(self) -> None:
+        for listener in self.listeners:
+            listener.stop()
+        self.listeners = []
+        close_all(self._sockets)
+        self._sockets = []

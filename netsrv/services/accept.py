@@ -1,0 +1,30 @@
+"""accept: the smallest server.  It takes the connection, which the log shows, and closes."""
+
+from typing import Any
+
+from twisted.internet.interfaces import ITransport
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
+
+from netsrv.interfaces import IStreamService
+
+
+class AcceptStream(Protocol):
+    """Closes each connection at once."""
+
+    transport: ITransport
+
+    def connectionMade(self) -> None:
+        self.transport.loseConnection()
+
+
+@implementer(IStreamService)
+class AcceptService:
+    """The service as a plugin."""
+
+    name = "accept"
+    description = "log the peer and close at once"
+    settings = None
+
+    def stream(self, settings: Any) -> Factory[Any]:
+        return Factory.forProtocol(AcceptStream)

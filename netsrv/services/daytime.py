@@ -1,0 +1,49 @@
+"""daytime: the time as a line to read (RFC 867)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol, Factory
+from zope.interface import implementer
+
+from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.services.message import MessageDatagrams, message_factory
+
+_DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+_MONTHS = (
+    "January February March April May June July August September October November December"
+).split()
+
+
+def daytime(now: float) -> bytes:
+    """The line for *now*, Unix time: ``Monday, February 22, 1982 17:37:43-UTC`` and CR LF.
+
+    Always in English, ASCII and UTC, whatever locale and time zone the server has.
+    """
+    t = time.gmtime(now)
+    return (
+        f"{_DAYS[t.tm_wday]}, {_MONTHS[t.tm_mon - 1]} {t.tm_mday}, {t.tm_year} "
+        f"{t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02}-UTC\r\n"
+    ).encode("ascii")
+
+
+@implementer(IStreamService, IDatagramService)
+class DaytimeService:
+    """The service as a plugin; *clock* gives Unix time."""
+
+    name = "daytime"
+    description = "send the time as a line to read (RFC 867)"
+    settings = None
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+
+    def stream(self, settings: Any) -> Factory[Any]:
+        return message_factory(self._message)
+
+    def datagram(self, settings: Any) -> DatagramProtocol:
+        return MessageDatagrams(self._message)
+
+    def _message(self) -> bytes:
+        return daytime(self._clock())

@@ -1,0 +1,31 @@
+"""discard: everything is read and dropped (RFC 863)."""
+
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from zope.interface import implementer
+
+from netsrv.interfaces import IDatagramService, IStreamService
+
+
+class DiscardStream(Protocol):
+    """Reads until the peer has ended.  `Protocol` drops what it receives."""
+
+
+class DiscardDatagrams(DatagramProtocol):
+    """Never answers.  `DatagramProtocol` drops what it receives."""
+
+
+@implementer(IStreamService, IDatagramService)
+class DiscardService:
+    """The service as a plugin."""
+
+    name = "discard"
+    description = "read and drop everything (RFC 863)"
+    settings = None
+
+    def stream(self, settings: Any) -> Factory[Any]:
+        return Factory.forProtocol(DiscardStream)
+
+    def datagram(self, settings: Any) -> DatagramProtocol:
+        return DiscardDatagrams()

@@ -1,0 +1,114 @@
+"""info: tell a peer how its connection or its datagram looks from here."""
+
+import json
+import socket
+import struct
+import sys
+from typing import Any
+
+from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from zope.interface import implementer
+
+from netsrv.addresses import show_address, show_peer, show_sockaddr
+from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.replies import longest_reply
+from netsrv.socketoptions import Value, named_option, show_value
+
+OPTIONS = (
+    "SO_RCVBUF SO_SNDBUF SO_KEEPALIVE SO_LINGER TCP_NODELAY TCP_MAXSEG TCP_KEEPIDLE "
+    "TCP_KEEPINTVL TCP_KEEPCNT TCP_USER_TIMEOUT TCP_CONGESTION IP_TOS IP_TTL IPV6_TCLASS "
+    "IPV6_UNICAST_HOPS"
+).split()
+"""The options that a connection is asked for."""
+
+_TCP_INFO = struct.Struct("=8B24I")
+_TCP_INFO_NAMES = (
+    "state ca_state retransmits probes backoff options wscale flags "
+    "rto ato snd_mss rcv_mss unacked sacked lost retrans fackets last_data_sent last_ack_sent "
+    "last_data_recv last_ack_recv pmtu rcv_ssthresh rtt rttvar snd_ssthresh snd_cwnd advmss "
+    "reordering rcv_rtt rcv_space total_retrans"
+).split()
+
+
+def options_in_effect(sock: socket.socket) -> dict[str, int | str]:
+    """Read those of `OPTIONS` that the platform and this kind of socket have."""
+    found: dict[str, int | str] = {}
+    for name in OPTIONS:
+        try:
+            option = named_option(name, {"SO_LINGER": "0:0", "TCP_CONGESTION": "-"}.get(name, 0))
+            if option.belongs_to(sock):
+                found[name] = _plain(option.get(sock))
+        except (OSError, ValueError):
+            continue  # the platform lacks it, or this socket does
+    return found
+
+
+def tcp_info(sock: socket.socket) -> dict[str, int] | None:
+    """What the kernel knows of a TCP connection: the first 32 fields of Linux's struct tcp_info.
+
+    Times are in microseconds, the ``last_`` ones in milliseconds (tcp(7)).
+    """
+    if sys.platform != "linux" or sock.family == socket.AF_UNIX:
+        return None
+    data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    return dict(zip(_TCP_INFO_NAMES, _TCP_INFO.unpack(data), strict=True))
+
+
+class InfoStream(Protocol):
+    """Sends one JSON line about the connection and closes.
+
+    ``tls`` and ``proxy`` are null on a connection that has neither.
+    """
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        sock = self.transport.getHandle()
+        self.transport.write(
+            _line(
+                peer=show_peer(self.transport),
+                local=show_address(self.transport.getHost()),
+                family=sock.family.name,
+                tls=None,
+                proxy=None,
+                options=options_in_effect(sock),
+                tcp_info=tcp_info(sock),
+            )
+        )
+        self.transport.loseConnection()
+
+
+class InfoDatagrams(DatagramProtocol):
+    """Answers with one JSON line about the datagram, if the request pays for all of it."""
+
+    transport: IUDPTransport
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        local = show_address(self.transport.getHost())
+        line = _line(peer=show_sockaddr(addr), local=local, received=len(datagram))
+        if len(line) <= longest_reply(len(datagram), addr[0]):
+            self.transport.write(line, addr)
+
+
+def _line(**fields: Any) -> bytes:
+    return json.dumps(fields).encode("ascii") + b"\n"
+
+
+def _plain(value: Value) -> int | str:
+    return show_value(value) if isinstance(value, tuple) else value
+
+
+@implementer(IStreamService, IDatagramService)
+class InfoService:
+    """The service as a plugin."""
+
+    name = "info"
+    description = "send one JSON line about the connection or the datagram"
+    settings = None
+
+    def stream(self, settings: Any) -> Factory[Any]:
+        return Factory.forProtocol(InfoStream)
+
+    def datagram(self, settings: Any) -> DatagramProtocol:
+        return InfoDatagrams()

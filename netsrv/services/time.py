@@ -1,0 +1,45 @@
+"""time: the time as four bytes (RFC 868)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol, Factory
+from zope.interface import implementer
+
+from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.services.message import MessageDatagrams, message_factory
+
+SINCE_1900 = 2_208_988_800
+"""Seconds from 1900-01-01 to 1970-01-01, where Unix time begins (RFC 868)."""
+
+
+def time_bytes(now: float) -> bytes:
+    """The seconds since 1900 at *now*, Unix time, as 32 bits, the highest first.
+
+    They start again at 0 on 2036-02-07 06:28:16 UTC.  A clock before 1900 knows no time:
+    nothing is sent then, as the RFC asks of a server that cannot tell.
+    """
+    seconds = int(now // 1) + SINCE_1900
+    return b"" if seconds < 0 else (seconds % 2**32).to_bytes(4, "big")
+
+
+@implementer(IStreamService, IDatagramService)
+class TimeService:
+    """The service as a plugin; *clock* gives Unix time."""
+
+    name = "time"
+    description = "send the seconds since 1900 as 4 bytes (RFC 868)"
+    settings = None
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+
+    def stream(self, settings: Any) -> Factory[Any]:
+        return message_factory(self._message)
+
+    def datagram(self, settings: Any) -> DatagramProtocol:
+        return MessageDatagrams(self._message)
+
+    def _message(self) -> bytes:
+        return time_bytes(self._clock())

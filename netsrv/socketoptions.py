@@ -1,0 +1,158 @@
+"""Socket options by their names: parsed, set, and read back.
+
+A name's prefix tells its level (socket(7), tcp(7), udp(7), ip(7), ipv6(7)).
+The numbers come from Python's `socket` module; `_LINUX` adds those that Linux
+has and the module does not name.
+"""
+
+import re
+import socket
+import struct
+import sys
+
+from attrs import frozen
+
+Value = int | str | tuple[int, int]
+"""An integer; the text of SO_BINDTODEVICE and TCP_CONGESTION; SO_LINGER's pair."""
+
+_LEVELS = {
+    "SO_": socket.SOL_SOCKET,
+    "TCP_": socket.IPPROTO_TCP,
+    "UDP_": socket.IPPROTO_UDP,
+    "IP_": socket.IPPROTO_IP,
+    "IPV6_": socket.IPPROTO_IPV6,
+}
+_LINUX = {
+    "SO_SNDBUFFORCE": 32,
+    "SO_RCVBUFFORCE": 33,
+    "SO_BUSY_POLL": 46,
+    "SO_MAX_PACING_RATE": 47,
+    "IP_MTU_DISCOVER": 10,
+    "IP_FREEBIND": 15,
+    "IP_BIND_ADDRESS_NO_PORT": 24,
+    "IP_LOCAL_PORT_RANGE": 51,
+    "IPV6_MTU_DISCOVER": 23,
+    "UDP_SEGMENT": 103,
+    "UDP_GRO": 104,
+}
+_ELSEWHERE = {
+    "IP_BINDANY",
+    "IP_DONTFRAG",
+    "SO_ACCEPTFILTER",
+    "SO_EXCLUSIVEADDRUSE",
+    "SO_NOSIGPIPE",
+    "SO_REUSEPORT_LB",
+    "SO_SETFIB",
+    "SO_USELOOPBACK",
+    "SO_USER_COOKIE",
+    "TCP_KEEPALIVE",
+    "TCP_NOOPT",
+    "TCP_NOPUSH",
+}
+"""Names that a user may have read in another system's manual."""
+
+_NOT_OPTIONS = re.compile(r"SO_VM_SOCKETS_|IP_DEFAULT_|IP_MAX_|IPV6_RTHDR_TYPE_")
+_NAME = re.compile(r"(SO|TCP|UDP|IP|IPV6)_[A-Z0-9_]+")
+_TEXT = {"SO_BINDTODEVICE", "TCP_CONGESTION"}
+_INT = range(-(2**31), 2**32)
+
+
+@frozen
+class SocketOption:
+    """A named option and the value that is asked for."""
+
+    name: str
+    level: int
+    number: int
+    value: Value
+
+    def belongs_to(self, sock: socket.socket) -> bool:
+        """Whether this kind of socket can have the option at all.
+
+        The IPv4 options belong to IPv6 sockets too: their IPv4 peers see them.
+        """
+        internet = sock.family != getattr(socket, "AF_UNIX", None)
+        return {
+            "SO": True,
+            "TCP": internet and sock.type == socket.SOCK_STREAM,
+            "UDP": internet and sock.type == socket.SOCK_DGRAM,
+            "IP": internet,
+            "IPV6": sock.family == socket.AF_INET6,
+        }[self.name.partition("_")[0]]
+
+    def set(self, sock: socket.socket) -> None:
+        """Set the option.  Raises OSError as setsockopt(2) does."""
+        if isinstance(self.value, str):
+            sock.setsockopt(self.level, self.number, self.value.encode() + b"\0")
+        elif isinstance(self.value, tuple):
+            sock.setsockopt(self.level, self.number, struct.pack("ii", *self.value))
+        elif self.value >= 2**31:
+            sock.setsockopt(self.level, self.number, struct.pack("I", self.value))
+        else:
+            sock.setsockopt(self.level, self.number, self.value)
+
+    def get(self, sock: socket.socket) -> Value:
+        """Read the value in effect.  Raises OSError as getsockopt(2) does."""
+        if isinstance(self.value, str):
+            text = sock.getsockopt(self.level, self.number, 64)
+            return text.split(b"\0", 1)[0].decode(errors="replace")
+        if isinstance(self.value, tuple):
+            return struct.unpack("ii", sock.getsockopt(self.level, self.number, 8))
+        return sock.getsockopt(self.level, self.number)
+
+
+def show_value(value: Value) -> str:
+    """Show a value in the form in which it is written: ``1``, ``1:0``, ``eth0``."""
+    return "{}:{}".format(*value) if isinstance(value, tuple) else str(value)
+
+
+def parse_option(text: str) -> SocketOption:
+    """Parse ``NAME=VALUE``.  Raises ValueError with what would be right."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} has no value; write NAME=VALUE, as in SO_RCVBUF=1048576")
+    return named_option(name, value)
+
+
+def named_option(name: str, value: int | str) -> SocketOption:
+    """Make the option *name* with a value given as a number or as text.
+
+    Raises ValueError with what would be right.
+    """
+    number = _number(name)
+    level = _LEVELS[name.partition("_")[0] + "_"]
+    return SocketOption(name, level, number, _parse_value(name, str(value)))
+
+
+def _number(name: str) -> int:
+    if not _NAME.fullmatch(name) or _NOT_OPTIONS.match(name):
+        raise ValueError(f"{name!r} is not the name of a socket option, as SO_RCVBUF is")
+    number = getattr(socket, name, None)
+    if number is None and sys.platform == "linux":
+        number = _LINUX.get(name)
+    if number is not None:
+        return int(number)
+    if name in _ELSEWHERE or name in _LINUX:
+        raise ValueError(f"{name} is not an option of this platform ({sys.platform})")
+    raise ValueError(f"{name} is not a socket option that {sys.platform} or Python knows")
+
+
+def _parse_value(name: str, value: str) -> Value:
+    if name in _TEXT:
+        if not value or len(value) > 15 or not value.isascii() or "\0" in value:
+            raise ValueError(f"{name}={value!r}: the value is a name of 1 to 15 ASCII characters")
+        return value
+    if name == "SO_LINGER":
+        if value not in ("0:0", "1:0"):
+            raise ValueError(
+                f"SO_LINGER={value}: takes 0:0 (off) or 1:0 (reset at close); "
+                "any other would block the whole server at each close"
+            )
+        return (int(value[0]), 0)
+    try:
+        number = int(value, 0)
+    except ValueError:
+        raise ValueError(f"{name}={value}: the value is a whole number") from None
+    if number not in _INT:
+        raise ValueError(f"{name}={value}: the value does not fit in 32 bits")
+    return number

@@ -1,0 +1,155 @@
+"""``twistd netsrv``: the options, and the service made from them.
+
+The sockets are opened while the options are parsed: then an error is one line at
+once, and ports below 1024 are open before twistd gives root up.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NoReturn, TypeVar
+
+from twisted.python import usage
+
+from netsrv import __version__
+from netsrv.check import check, list_services
+from netsrv.config import Configuration, ConfigurationError, from_command_line
+from netsrv.registry import find_services
+from netsrv.server import Prepared, Server, prepare
+from netsrv.sockets import SocketError
+
+T = TypeVar("T")
+
+EXAMPLES = """\
+Examples:
+  --tcp 51423                        accept connections, log each peer and close
+  --tcp echo=51423 --udp same        echo on TCP and, on the same port, on UDP
+  --tcp chargen=[::1]:1919           characters without end, on IPv6 loopback
+  --unix echo=/run/netsrv/echo.sock  echo on a unix socket
+  --tcp 51423 --check                show each option asked for and in effect
+  --list-services                    show what can be served
+"""
+
+
+class ServerOptions(usage.Options):
+    """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Serves TCP and UDP. ADDRESS is PORT, HOST:PORT or [IPV6]:PORT, where port 0 lets the "
+        "kernel choose and port 'same' is that of the first --tcp."
+    )
+    optFlags = [
+        ["reuse-port", None, "set SO_REUSEPORT: other processes may share the port"],
+        ["check", None, "open every socket, print each option asked for and in effect, and exit"],
+        ["list-services", None, "print the services that are installed, and exit"],
+    ]
+    optParameters = [
+        ["backlog", None, "1024", "connections that may wait to be accepted"],
+        ["log-rate", None, "1000", "lines a second about single peers in the log"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listeners: list[tuple[str, str]] = []
+        self.socket_options: list[str] = []
+        self.reuse_address: bool | None = None
+
+    def opt_tcp(self, address: str) -> None:
+        """serve a stream service on TCP: [SERVICE=]ADDRESS, SERVICE is 'accept'
+        if not given; repeatable"""
+        self.listeners.append(("tcp", address))
+
+    opt_t = opt_tcp
+
+    def opt_udp(self, address: str) -> None:
+        """serve a datagram service on UDP: [SERVICE=]ADDRESS, SERVICE is 'echo'
+        if not given; repeatable"""
+        self.listeners.append(("udp", address))
+
+    opt_u = opt_udp
+
+    def opt_unix(self, path: str) -> None:
+        """serve a stream service on a unix socket: [SERVICE=]PATH; repeatable"""
+        self.listeners.append(("unix", path))
+
+    def opt_socket_option(self, option: str) -> None:
+        """set a socket option: NAME=VALUE, as in SO_RCVBUF=1048576; repeatable"""
+        self.socket_options.append(option)
+
+    def opt_reuse_address(self) -> None:
+        """set SO_REUSEADDR; the default for TCP"""
+        self.reuse_address = True
+
+    def opt_no_reuse_address(self) -> None:
+        """leave SO_REUSEADDR off; the default for UDP"""
+        self.reuse_address = False
+
+    def opt_version(self) -> None:
+        """print the version of netsrv, and exit"""
+        print(f"netsrv {__version__}")
+        raise SystemExit(0)
+
+    def getUsage(self, width: int | None = None) -> str:
+        return f"{super().getUsage(width)}\n{EXAMPLES}"
+
+    def postOptions(self) -> None:
+        if self["list-services"]:
+            self._print(list_services(find_services()))
+        if not self.listeners:
+            raise usage.UsageError(
+                "nothing to serve: give at least one of --tcp, --udp and --unix, as in --tcp 51423"
+            )
+
+    def configuration(self) -> Configuration:
+        """Make the configuration.  Raises `ConfigurationError`."""
+        return from_command_line(
+            self.listeners,
+            backlog=self["backlog"],
+            reuse_address=self.reuse_address,
+            reuse_port=bool(self["reuse-port"]),
+            socket_options=self.socket_options,
+            log_rate=self["log-rate"],
+        )
+
+    def prepare(self) -> tuple[Configuration, Prepared]:
+        """Open every socket; with --check, print how it went and exit instead.
+
+        Raises `ConfigurationError` or `SocketError`.
+        """
+        configuration = self.configuration()
+        if self["check"]:
+            self._print(check(configuration, find_services()))
+        return configuration, prepare(configuration)
+
+    def _print(self, lines: Iterator[str]) -> NoReturn:
+        print("\n".join(lines))
+        raise SystemExit(0)
+
+
+class Options(ServerOptions):
+    """The options within ``twistd`` and ``twist``, which know only status 1 for an error."""
+
+    prepared: tuple[Configuration, Prepared]
+
+    def postOptions(self) -> None:
+        super().postOptions()
+        self.prepared = _one_line(self.prepare)
+
+
+def makeService(options: Options) -> Server:
+    """Make the service; twistd has installed its reactor by now."""
+    reactor = _one_line(_import_reactor)
+    return Server(reactor, *options.prepared)
+
+
+def _import_reactor() -> object:
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def _one_line(step: Callable[[], T]) -> T:
+    """Take a step of the start; what the user did wrong becomes one line and an exit."""
+    try:
+        return step()
+    except (ConfigurationError, SocketError, OSError) as error:
+        raise SystemExit(f"netsrv: {error}") from None

@@ -1,0 +1,1 @@
+"""How bytes arrive: the accept loop for streams, the port for datagrams."""

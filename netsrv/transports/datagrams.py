@@ -1,0 +1,235 @@
+"""The datagram port: receive datagrams, and send back.
+
+    while True:
+        data, address = sock.recvfrom(65535)
+        sock.sendto(answer(data), address)
+
+That is the loop of every UDP server.  Here the reactor runs it: it waits until
+something has arrived and calls `doRead`, which hands each datagram to a
+`DatagramProtocol`.  The port lives through whatever a network does to it: an error
+in receiving or sending concerns one datagram and is counted.
+"""
+
+import errno
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import InvalidAddressError
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IMulticastTransport,
+    IReadDescriptor,
+    ISystemHandle,
+)
+from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
+from zope.interface import implementer
+
+AT_ONCE = 64
+"""How many datagrams are received, empty ones too, before other events get their turn."""
+
+LARGEST = 65_535
+"""Bytes; no UDP payload is longer (65,507 on IPv4, 65,527 on IPv6)."""
+
+PAUSE = 0.1
+"""Seconds without receiving after an error that would only come again at once."""
+
+EARLIER_SEND = frozenset(
+    getattr(errno, name)
+    for name in "ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH EPROTO".split()
+)
+"""The network's late answer to something sent before; receiving goes on at once."""
+
+
+@implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
+class DatagramPort(MulticastMixin):
+    """Receives from a bound UDP socket that it is given, and is its protocol's transport.
+
+    *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
+    here.  *raised* is told of an exception of the protocol, while it is being handled.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        protocol: DatagramProtocol,
+        dropped: Callable[[str], None],
+        raised: Callable[[], None],
+        largest: int = LARGEST,
+    ) -> None:
+        self.reactor = reactor
+        self.socket = sock
+        self.addressFamily = sock.family
+        self._protocol = protocol
+        self._dropped = dropped
+        self._raised = raised
+        self._largest = largest
+        self._receiving = False
+        self._pause: Any = None
+        self._from: object = None
+        self._connected: tuple[str, int] | None = None
+
+    # Receiving
+
+    def startListening(self) -> None:
+        """Tell the protocol its transport, and receive from now on."""
+        self._protocol.makeConnection(self)
+        self.resume()
+
+    def resume(self) -> None:
+        """Receive, after `suspend`."""
+        self._receiving = True
+        self.reactor.addReader(self)
+
+    def suspend(self) -> None:
+        """Receive no more.  The socket stays open: what comes waits in its buffer."""
+        self._receiving = False
+        self.reactor.removeReader(self)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def stopListening(self) -> Deferred[None]:
+        """Stop for good: tell the protocol, and close the socket."""
+        if self.socket.fileno() != -1:
+            self.suspend()
+            try:
+                self._protocol.doStop()
+            except Exception:
+                self._raised()
+            self.socket.close()
+        return succeed(None)
+
+    def doRead(self) -> None:
+        """Receive what has arrived, up to `AT_ONCE` datagrams."""
+        for _ in range(AT_ONCE):
+            try:
+                data, _ancillary, flags, sockaddr = self.socket.recvmsg(self._largest)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if not self._receive_failed(error):
+                    return
+                continue
+            if flags & socket.MSG_TRUNC:
+                self._dropped("too long")
+                continue
+            self._from = address = _host_and_port(sockaddr)
+            try:
+                self._protocol.datagramReceived(data, address)
+            except Exception:
+                self._raised()
+            if not self._receiving:
+                return
+
+    def _receive_failed(self, error: OSError) -> bool:
+        """Count it, and tell whether to receive on at once."""
+        self._dropped(f"receive {_name(error)}")
+        if error.errno in EARLIER_SEND:
+            self._refused()
+            return self._receiving
+        self.reactor.removeReader(self)
+        self._pause = self.reactor.callLater(PAUSE, self._end_pause)
+        return False
+
+    def _end_pause(self) -> None:
+        self._pause = None
+        self.reactor.addReader(self)
+
+    def _refused(self) -> None:
+        """Only a connected protocol can know whom the refusal is from."""
+        if self._connected and isinstance(self._protocol, DatagramProtocol):
+            try:
+                self._protocol.connectionRefused()
+            except Exception:
+                self._raised()
+
+    # Sending
+
+    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
+        """Send a datagram, or drop it and count why: nothing is queued, nothing raised.
+
+        *addr* is a numeric address and a port, and may be None once connected.
+        Raises InvalidAddressError for a name, TypeError for what is not bytes.
+        """
+        if addr is not self._from and addr is not None:
+            _check_numeric(addr[0])
+        try:
+            if self._connected is not None:
+                self.socket.send(packet)
+            elif addr is None:
+                raise InvalidAddressError(None, "an unconnected port needs an address")
+            else:
+                self.socket.sendto(packet, addr)
+        except socket.gaierror as error:
+            raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
+        except OSError as error:
+            self._dropped(f"send {_name(error)}")
+            if error.errno == errno.ECONNREFUSED:
+                self._refused()
+
+    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
+        """Send the pieces as one datagram."""
+        self.write(b"".join(seq), addr)
+
+    def connect(self, host: str, port: int) -> None:
+        """Send to, and receive from, this peer only.  Raises InvalidAddressError for a name."""
+        if self._connected:
+            raise RuntimeError("already connected, reconnecting is not currently supported")
+        _check_numeric(host)
+        self._connected = (host, port)
+        self.socket.connect((host, port))
+
+    # What else Twisted's interfaces ask for
+
+    def getHost(self) -> IPv4Address | IPv6Address:
+        """The address that the port is bound to."""
+        kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
+        return kind("UDP", *_host_and_port(self.socket.getsockname()))
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self.socket
+
+    def setBroadcastAllowed(self, enabled: bool) -> None:
+        """Set SO_BROADCAST: whether datagrams may be sent to broadcast addresses."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, int(enabled))
+
+    def getBroadcastAllowed(self) -> bool:
+        """Whether datagrams may be sent to broadcast addresses."""
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
+
+    def fileno(self) -> int:
+        """The descriptor that the reactor watches."""
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        """How the reactor names this port when it logs."""
+        return "DatagramPort"
+
+    def connectionLost(self, reason: Any) -> None:
+        """The reactor gives the descriptor up, at its end."""
+
+
+def _host_and_port(sockaddr: Any) -> tuple[str, int]:
+    """Drop flow and scope, but keep a link-local peer reachable: ``fe80::1%2``."""
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
+        return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
+    return sockaddr[0], sockaddr[1]
+
+
+def _check_numeric(host: str) -> None:
+    """A name would be looked up, and everyone would wait for the name server."""
+    try:
+        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
+    except (socket.gaierror, UnicodeError):
+        if host != "<broadcast>":
+            raise InvalidAddressError(host, "write() only accepts IP addresses") from None
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, str(error))

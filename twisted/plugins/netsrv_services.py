@@ -1,0 +1,19 @@
+"""The services that come with netsrv, registered as anyone's are."""
+
+from netsrv.services.accept import AcceptService
+from netsrv.services.chargen import ChargenService
+from netsrv.services.daytime import DaytimeService
+from netsrv.services.discard import DiscardService
+from netsrv.services.echo import EchoService
+from netsrv.services.info import InfoService
+from netsrv.services.qotd import QotdService
+from netsrv.services.time import TimeService
+
+accept = AcceptService()
+chargen = ChargenService()
+daytime = DaytimeService()
+discard = DiscardService()
+echo = EchoService()
+info = InfoService()
+qotd = QotdService()
+time = TimeService()
