@@ -1,0 +1,1 @@
+"""Tests over the loopback interface, in the running reactor."""

@@ -1,0 +1,1 @@
+"""Tests of whole processes, started as a user starts them."""

@@ -1,0 +1,96 @@
+"""Processes for tests: started, watched line by line, and gone at the end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+BIN = Path(sys.executable).parent
+"""Where twistd, twist, trial and netsrv stand beside this Python."""
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up; nothing waits that long when all is well."""
+
+
+class Running:
+    """A process whose output, both streams of it, can be waited for.
+
+    A command without a slash is one of `BIN`.  Use it in a ``with`` statement.
+    """
+
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: dict[str, str] | None = None
+    ) -> None:
+        program = command[0] if "/" in command[0] else str(BIN / command[0])
+        self.lines: list[str] = []
+        self._news = threading.Condition()
+        self._ended = False
+        self.process = subprocess.Popen(
+            [program, *command[1:]],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> "Running":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+
+    @property
+    def output(self) -> str:
+        """All that it has printed so far."""
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
+        """Wait until *times* lines match, and give the last match."""
+        with self._news:
+            found: list[re.Match[str]] = []
+
+            def enough() -> bool:
+                found[:] = [m for m in (re.search(pattern, each) for each in self.lines) if m]
+                return len(found) >= times or self._ended
+
+            if not self._news.wait_for(enough, PATIENCE) or len(found) < times:
+                raise AssertionError(f"no {times} lines like {pattern!r} in:\n{self.output}")
+            return found[times - 1]
+
+    def port(self, transport: str, number: int = 1) -> int:
+        """Wait for the *number*th listener of a transport, and give its port."""
+        match = self.wait_for(rf"Waiting for \w+ on {transport} \S+:(\d+) ", number)
+        return int(match[1])
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, and give the exit status: negative for a signal's number."""
+        self.process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end, and give the exit status."""
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with self.process.stdout as stream:
+            for line in stream:
+                with self._news:
+                    self.lines.append(line.rstrip("\n"))
+                    self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
