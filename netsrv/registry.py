@@ -43,8 +43,10 @@ class Registry:
         if interface.providedBy(service):
             return service
         others = sorted(each for each, one in self.services.items() if interface.providedBy(one))
-        problem = "there is no service" if service is None else f"not served on {transport}:"
-        raise LookupError(f"{problem} {name!r}; there are {', '.join(others)}")
+        problem = f"there is no service {name!r}"
+        if service is not None:
+            problem = f"{name!r} is not served on {transport}"
+        raise LookupError(f"{problem}; there are {', '.join(others) or 'none'}")
 
 
 def find_services(package: ModuleType | None = None) -> Registry:

@@ -86,10 +86,9 @@ class SocketOption:
             sock.setsockopt(self.level, self.number, self.value.encode() + b"\0")
         elif isinstance(self.value, tuple):
             sock.setsockopt(self.level, self.number, struct.pack("ii", *self.value))
-        elif self.value >= 2**31:
-            sock.setsockopt(self.level, self.number, struct.pack("I", self.value))
         else:
-            sock.setsockopt(self.level, self.number, self.value)
+            value = struct.pack(self._integer_format(), self.value)
+            sock.setsockopt(self.level, self.number, value)
 
     def get(self, sock: socket.socket) -> Value:
         """Read the value in effect.  Raises OSError as getsockopt(2) does."""
@@ -98,7 +97,14 @@ class SocketOption:
             return text.split(b"\0", 1)[0].decode(errors="replace")
         if isinstance(self.value, tuple):
             return struct.unpack("ii", sock.getsockopt(self.level, self.number, 8))
-        return sock.getsockopt(self.level, self.number)
+        (number,) = struct.unpack(
+            self._integer_format(), sock.getsockopt(self.level, self.number, 4)
+        )
+        return int(number)
+
+    def _integer_format(self) -> str:
+        """A C int, unless only an unsigned one holds the value."""
+        return "I" if isinstance(self.value, int) and self.value >= 2**31 else "i"
 
 
 def show_value(value: Value) -> str:

@@ -1,0 +1,85 @@
+"""Check everything that must be true of netsrv, from a bare checkout.
+
+Usage: python3 .ci/check.py
+
+It makes a virtual environment in .ci/venv, installs the project with its tools,
+and runs each check; the tests come last.  The exit status is 0 if all passed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+VENV = TOP / ".ci" / "venv"
+CLIENTS = {
+    "ncat": "ncat",
+    "socat": "socat",
+    "rdate": "rdate",
+    "strace": "strace",
+    "nc": "netcat-openbsd",
+    "unshare": "util-linux",
+    "ip": "iproute2",
+}
+"""Programs that some tests use, and their Debian packages."""
+
+CHECKS = {
+    "formatting": ["ruff", "format", "--check", "--quiet", "."],
+    "lint": ["ruff", "check", "--quiet", "."],
+    "types": ["mypy"],
+    "layers": ["lint-imports", "--no-cache"],
+    "documents": ["sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build"],
+    "tests": ["pytest", "-q", "--durations=10"],
+}
+
+
+def run(*command: str) -> bool:
+    """Run a command at the top of the project; tell whether it succeeded."""
+    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environ = {**os.environ, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return subprocess.run(command, cwd=TOP, env=environ, check=False).returncode == 0
+
+
+def install_project() -> bool:
+    """Make the environment, and install the project with its tools."""
+    if sys.version_info < (3, 11):
+        print(f"netsrv needs Python 3.11 or later; this is {sys.version.split()[0]}")
+        return False
+    if not (VENV / "bin" / "pip").exists():
+        venv.create(VENV, with_pip=True, clear=True)
+    return run(str(VENV / "bin" / "pip"), "install", "--quiet", "--editable", ".[check]")
+
+
+def install_clients() -> None:
+    """Install the programs that are missing, where that is possible; tests skip without them."""
+    missing = [package for program, package in CLIENTS.items() if not shutil.which(program)]
+    if not missing:
+        return
+    print("missing:", *missing)
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        run("apt-get", "update", "-qq")
+        run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing)
+
+
+def main() -> int:
+    """Run all checks, and say of each how it went."""
+    began = time.monotonic()
+    if not install_project():
+        return 1
+    install_clients()
+    failed = []
+    for name, command in CHECKS.items():
+        print(f"== {name}: {' '.join(command)}", flush=True)
+        if not run(*command):
+            failed.append(name)
+    print(f"== {time.monotonic() - began:.0f} s", end=": ")
+    print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""What holds for every test here.
+
+A test leaves the reactor as it found it: no delayed call, no watched descriptor, no
+logged failure that it did not expect.
+"""
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+from twisted.internet import reactor
+from twisted.logger import LogEvent, globalLogPublisher
+
+
+def watched() -> set[object]:
+    """Give what the reactor watches, but for what it watches for itself."""
+    everything = {*reactor.getReaders(), *reactor.getWriters()}
+    return {each for each in everything if "_signals" not in type(each).__module__}
+
+
+@pytest.fixture
+def expected_failures() -> list[str]:
+    """Names of exception types that this test means to see logged."""
+    return []
+
+
+@pytest.fixture(autouse=True)
+def clean_reactor(expected_failures: list[str]) -> Iterator[None]:
+    """Fail a test that leaves something behind in the reactor, or an error in the log."""
+    logged: list[str] = []
+
+    def see(event: LogEvent) -> None:
+        failure = event.get("log_failure") or event.get("failure")  # new and old loggers
+        if failure is not None:
+            logged.append(failure.type.__name__)
+
+    calls = set(reactor.getDelayedCalls())
+    before = watched()
+    globalLogPublisher.addObserver(see)
+    yield
+    gc.collect()  # a Deferred tells of an unhandled error when it is collected
+    globalLogPublisher.removeObserver(see)
+    assert logged == expected_failures
+    assert set(reactor.getDelayedCalls()) - calls == set()
+    assert watched() - before == set()

@@ -1,0 +1,90 @@
+"""The configuration that the command line makes."""
+
+import pytest
+
+from netsrv.addresses import InternetAddress, UnixPath
+from netsrv.config import ConfigurationError, ListenerSettings, from_command_line
+
+
+def options_of(settings):
+    """Names and values, in the order in which they are set."""
+    return [(each.name, each.value) for each in settings.all_options()]
+
+
+def test_listeners_keep_their_order_and_have_the_usual_services():
+    """TCP and unix sockets accept, UDP echoes, unless a service is named."""
+    made = from_command_line(
+        [("udp", "7"), ("tcp", "127.0.0.1:0"), ("unix", "x.sock"), ("tcp", "echo=[::1]:9")]
+    )
+    assert [(each.transport, each.service, each.address) for each in made.listeners] == [
+        ("udp", "echo", InternetAddress("", 7)),
+        ("tcp", "accept", InternetAddress("127.0.0.1", 0)),
+        ("unix", "accept", UnixPath("x.sock")),
+        ("tcp", "echo", InternetAddress("::1", 9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("transport", "address", "options"),
+    [
+        ("tcp", "7", [("SO_REUSEADDR", 1), ("TCP_NODELAY", 1)]),
+        ("tcp", "[::]:7", [("SO_REUSEADDR", 1), ("TCP_NODELAY", 1), ("IPV6_V6ONLY", 0)]),
+        ("udp", "7", [("SO_REUSEADDR", 0)]),
+        ("unix", "x.sock", []),
+    ],
+)
+def test_each_kind_of_socket_has_its_usual_options(transport, address, options):
+    """SO_REUSEADDR is on for TCP and off for UDP, and :: serves both families."""
+    made = from_command_line([(transport, address)])
+    assert options_of(made.listeners[0]) == options
+
+
+def test_an_option_asked_for_by_name_has_the_last_word():
+    """A socket option replaces the usual value and what other options say."""
+    made = from_command_line(
+        [("tcp", "[::]:7")],
+        reuse_port=True,
+        reuse_address=True,
+        socket_options=["TCP_NODELAY=0", "IPV6_V6ONLY=1", "SO_REUSEADDR=0", "SO_REUSEADDR=1"],
+    )
+    assert options_of(made.listeners[0]) == [
+        ("SO_REUSEPORT", 1),
+        ("TCP_NODELAY", 0),
+        ("IPV6_V6ONLY", 1),
+        ("SO_REUSEADDR", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listeners", "others", "line"),
+    [
+        ([("tcp", "65536")], {}, "--tcp '65536': a port is a number from 0 to 65535"),
+        ([("unix", "")], {}, "--unix a unix socket needs a path"),
+        ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: stands twice"),
+        ([("udp", "same")], {}, "the port of the first --tcp, and there is none"),
+        ([("tcp", "same")], {}, "the port of the first --tcp, and there is none"),
+        ([("tcp", "7")], {"backlog": "x"}, "--backlog x: a whole number from 0 to 2147483647"),
+        ([("tcp", "7")], {"backlog": "-1"}, "--backlog -1: a whole number"),
+        ([("tcp", "7")], {"backlog": "9" * 5000}, "a whole number"),
+        ([("tcp", "7")], {"log_rate": "1.5"}, "--log-rate 1.5: a whole number"),
+        ([("tcp", "7")], {"socket_options": ["X=1"]}, "--socket-option 'X' is not the name"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_option(listeners, others, line):
+    """What is wrong on the command line is said with its place and what would be right."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line(listeners, **others)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
+    """Port 0 may be asked for as often as one likes."""
+    made = from_command_line([("tcp", "0"), ("tcp", "0"), ("udp", "same")])
+    assert len(made.listeners) == 3
+
+
+def test_settings_need_no_command_line():
+    """Settings can be written down directly, by programs that embed a server."""
+    settings = ListenerSettings("tcp", "echo", InternetAddress("127.0.0.1", 0))
+    assert (settings.backlog, settings.place) == (1024, "tcp 127.0.0.1:0")

@@ -1,0 +1,311 @@
+"""The gate, against a transport that records what is asked of it."""
+
+import pytest
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsrv.gate import LINGER, Gate
+from netsrv.interfaces import IObserver
+
+DONE = Failure(ConnectionDone())
+
+
+@implementer(IObserver)
+class Observer:
+    """Remembers the names of what it was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def __getattr__(self, name):
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *details: self.told.append((name, *details))
+
+
+class Transport:
+    """Records calls.  It has no handle, like everything that is not a socket."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name in ("getHandle",) or name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+class Service(Protocol):
+    """Records what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def connectionMade(self):
+        self.told.append("made")
+
+    def dataReceived(self, data):
+        self.told.append(data)
+
+    def connectionLost(self, reason):
+        self.told.append("lost")
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseableService(Service):
+    """Knows half-closed connections too."""
+
+    def readConnectionLost(self):
+        self.told.append("read lost")
+
+    def writeConnectionLost(self):
+        self.told.append("write lost")
+
+
+class Producer:
+    """Records whether it was stopped."""
+
+    stopped = False
+
+    def stopProducing(self):
+        self.stopped = True
+
+
+class Gated:
+    """A gate with one connection to a service."""
+
+    def __init__(self, service=Service):
+        self.clock = Clock()
+        self.observer = Observer()
+        self.gate = Gate(self.clock, "tcp 0.0.0.0:7 (test)", self.observer)
+        self.factory = self.gate.stream(Factory.forProtocol(service))
+        self.transport = Transport()
+        self.connection = self.factory.buildProtocol(None)
+        if self.connection is not None:
+            self.connection.makeConnection(self.transport)
+            self.service = self.connection.protocol
+
+    @property
+    def calls(self):
+        """What was asked of the transport."""
+        return self.transport.calls
+
+
+def test_bytes_pass_both_ways_and_are_counted():
+    """The service sees what the peer sends, the peer what the service writes."""
+    gated = Gated()
+    gated.connection.dataReceived(b"abc")
+    gated.service.transport.write(b"de")
+    gated.service.transport.writeSequence([b"f", b"g"])
+    assert gated.service.told == ["made", b"abc"]
+    assert gated.calls == [("write", b"de"), ("write", b"fg")]
+    assert (gated.connection.received, gated.connection.sent) == (3, 4)
+    assert [each[0] for each in gated.observer.told] == ["connection_made"]
+
+
+def test_the_service_sees_a_tcp_transport():
+    """A service finds the interfaces that it would find without a gate."""
+    gated = Gated()
+    for interface in (ITCPTransport, IPushProducer):
+        assert interface.providedBy(gated.service.transport)
+    gated.service.transport.setTcpNoDelay(True)
+    assert gated.calls == [("setTcpNoDelay", True)]
+
+
+def test_closing_without_a_byte_on_either_side_is_immediate():
+    """A connection on which nothing can be lost is closed at once."""
+    gated = Gated()
+    gated.service.transport.loseConnection()
+    gated.service.transport.loseConnection()
+    assert gated.calls == [("loseConnection",)]
+    assert gated.service.transport.disconnecting
+
+
+def test_closing_after_the_service_has_spoken_lingers():
+    """F5b: after our last byte FIN is sent, and reading goes on for `LINGER` seconds at most."""
+    gated = Gated()
+    gated.service.transport.write(b"reply")
+    gated.service.transport.loseConnection()
+    assert gated.calls[1:] == [("loseWriteConnection",), ("resumeProducing",)]
+    gated.connection.dataReceived(b"late")
+    gated.service.transport.pauseProducing()
+    assert gated.service.told == ["made"]
+    gated.clock.advance(LINGER * 2)  # FIN is not sent yet: the peer reads slowly
+    gated.connection.writeConnectionLost()
+    gated.clock.advance(LINGER - 0.1)
+    assert len(gated.calls) == 3
+    gated.clock.advance(0.1)
+    assert gated.calls[3:] == [("loseConnection",)]
+    gated.connection.connectionLost(DONE)
+    assert gated.clock.getDelayedCalls() == []
+
+
+def test_lingering_ends_when_the_peer_ends():
+    """A peer that answers our FIN with its own has everything: no timer is left."""
+    gated = Gated()
+    gated.service.transport.write(b"reply")
+    gated.service.transport.loseConnection()
+    gated.connection.writeConnectionLost()
+    gated.connection.readConnectionLost()
+    assert gated.calls[-1] == ("loseConnection",)
+    gated.connection.connectionLost(DONE)
+    assert gated.service.told == ["made", "lost"]
+    assert gated.clock.getDelayedCalls() == []
+
+
+def test_one_timer_serves_all_who_linger():
+    """Connections that linger cost one timer, and each is closed in its own time."""
+    gated = Gated()
+    others = [Gated() for _ in range(2)]
+    for other in others:
+        other.connection._gate = gated.gate
+        gated.gate.connections.add(other.connection)
+    for each in (gated, *others):
+        each.service.transport.write(b"reply")
+        each.service.transport.loseConnection()
+        each.connection.writeConnectionLost()
+        gated.clock.advance(0.5)
+    assert len(gated.clock.getDelayedCalls()) == 1
+    others[0].connection.connectionLost(DONE)
+    gated.clock.advance(0.5)
+    assert gated.calls[-1] == ("loseConnection",)
+    assert others[1].calls[-1] == ("resumeProducing",)
+    gated.connection.connectionLost(DONE)
+    gated.clock.advance(1)
+    assert others[1].calls[-1] == ("loseConnection",)
+    others[1].connection.connectionLost(DONE)
+    assert gated.clock.getDelayedCalls() == []
+
+
+def test_a_service_that_knows_half_closed_connections_is_told():
+    """The end of input and of output reach a service that asks for them."""
+    gated = Gated(HalfCloseableService)
+    gated.connection.readConnectionLost()
+    gated.service.transport.loseWriteConnection()
+    gated.connection.writeConnectionLost()
+    assert gated.service.told == ["made", "read lost", "write lost"]
+    gated.service.transport.loseConnection()
+    assert gated.calls == [("loseWriteConnection",), ("loseConnection",)]
+
+
+def test_after_the_end_of_input_reading_is_not_taken_up_again():
+    """A service that resumes reading does not see the same end twice."""
+    gated = Gated(HalfCloseableService)
+    gated.connection.readConnectionLost()
+    gated.service.transport.resumeProducing()
+    assert gated.calls == []
+
+
+def test_for_other_services_the_end_of_input_is_the_end():
+    """Its producer is stopped, what was written goes out, and then it is told."""
+    gated = Gated()
+    producer = Producer()
+    gated.service.transport.registerProducer(producer, True)
+    gated.connection.readConnectionLost()
+    assert producer.stopped
+    assert gated.calls[1:] == [("unregisterProducer",), ("loseConnection",)]
+    assert gated.service.told == ["made"]
+
+
+def test_a_close_waits_for_the_producer():
+    """What a registered producer still writes goes out before FIN, as with any transport."""
+    gated = Gated()
+    transport = gated.service.transport
+    transport.registerProducer(Producer(), False)
+    transport.write(b"a")
+    transport.loseConnection()
+    transport.write(b"b")
+    transport.unregisterProducer()
+    assert [each[0] for each in gated.calls] == [
+        "registerProducer",
+        "write",
+        "loseWriteConnection",
+        "resumeProducing",
+        "write",
+        "unregisterProducer",
+        "loseWriteConnection",
+    ]
+
+
+def test_an_abort_is_an_abort():
+    """A reset is passed on at once, and nothing more reaches the service but its end."""
+    gated = Gated()
+    gated.service.transport.abortConnection()
+    gated.connection.dataReceived(b"late")
+    gated.connection.connectionLost(DONE)
+    assert gated.calls == [("abortConnection",)]
+    assert gated.service.told == ["made", "lost"]
+
+
+def raise_something(*arguments):
+    """Stand in for a method of a service that fails."""
+    raise RuntimeError("as told")
+
+
+def test_a_service_that_raises_at_the_start_loses_that_connection():
+    """F20: connectionMade that raises is told to the observer, and the connection aborted."""
+    gated = Gated(type("Raising", (Service,), {"connectionMade": raise_something}))
+    assert gated.calls == [("abortConnection",)]
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "connectionMade")
+
+
+@pytest.mark.parametrize(
+    ("build", "told"), [(raise_something, ["buildProtocol"]), (lambda *arguments: None, [])]
+)
+def test_a_factory_without_a_protocol_serves_nobody(build, told):
+    """F19: a factory that raises or returns None costs that connection only."""
+    gated = Gated(Service)
+    gated.observer.told.clear()
+    service = Factory()
+    service.buildProtocol = build
+    assert gated.gate.stream(service).buildProtocol(None) is None
+    assert [each[2] for each in gated.observer.told] == told
+
+
+def test_the_gate_knows_when_it_is_empty():
+    """`when_empty` fires when the last connection has gone, and at once if none is there."""
+    gated = Gated()
+    fired = []
+    gated.gate.when_empty().addCallback(fired.append)
+    assert fired == []
+    assert gated.gate.abort_all() == 1
+    gated.connection.connectionLost(DONE)
+    gated.gate.when_empty().addCallback(fired.append)
+    assert fired == [None, None]
+
+
+def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
+    """F21: connectionLost that raises does not keep its place in the gate."""
+    gated = Gated(type("Raising", (Service,), {"connectionLost": raise_something}))
+    with pytest.raises(RuntimeError):
+        gated.connection.connectionLost(DONE)
+    assert gated.gate.connections == set()
+
+
+def test_datagrams_are_told_and_handed_on():
+    """A datagram's sender and size are told before the service has it."""
+    gate = Gate(Clock(), "udp 0.0.0.0:7 (test)", Observer())
+    got = []
+
+    class Answer(DatagramProtocol):
+        def datagramReceived(self, datagram, addr):
+            got.append((datagram, addr, self.transport))
+
+        def connectionRefused(self):
+            got.append("refused")
+
+    service = Answer()
+    service.noisy = False
+    gated = gate.datagrams(service)
+    gated.makeConnection("transport")
+    gated.datagramReceived(b"abc", ("192.0.2.1", 9))
+    gated.connectionRefused()
+    gated.doStop()
+    assert got == [(b"abc", ("192.0.2.1", 9), "transport"), "refused"]
+    assert gate.observer.told == [
+        ("datagram_received", "udp 0.0.0.0:7 (test)", ("192.0.2.1", 9), 3)
+    ]

@@ -1,0 +1,99 @@
+"""Finding services among plugins."""
+
+import sys
+import textwrap
+
+import pytest
+
+from netsrv.registry import find_services
+
+GOOD = """
+    from twisted.internet.protocol import Factory, Protocol
+    from zope.interface import implementer
+    from netsrv.interfaces import IStreamService
+
+    @implementer(IStreamService)
+    class Service:
+        name, description, settings = "{name}", "a test", None
+
+        def stream(self, settings):
+            return Factory.forProtocol(Protocol)
+
+    service = Service()
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """Make an empty package for plugins, and give a function that adds a module to it."""
+    package = tmp_path / "netsrv_test_plugins"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = __import__("netsrv_test_plugins")
+
+    def add(name, code):
+        (package / f"{name}.py").write_text(textwrap.dedent(code))
+        return made
+
+    yield add
+    for name in [each for each in sys.modules if each.startswith("netsrv_test_plugins")]:
+        del sys.modules[name]
+
+
+def test_our_services_are_found_like_anyones():
+    """The eight services are among Twisted's plugins, with the transports of the interface."""
+    registry = find_services()
+    found = {name: registry.transports(name) for name in registry.services}
+    expected = dict.fromkeys("chargen daytime discard echo info qotd time".split(), "tcp udp")
+    assert {**expected, "accept": "tcp"}.items() <= found.items()
+    assert registry.problems == []
+
+
+def test_a_service_is_found_by_its_name(plugins):
+    """What a module of the package provides can be asked for."""
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert registry.stream("hello").description == "a test"
+    assert registry.problems == []
+
+
+def test_who_asks_for_what_is_not_there_learns_what_is(plugins):
+    """An unknown name, or the wrong transport, is a LookupError with the names there are."""
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    with pytest.raises(LookupError, match=r"there is no service 'helo'; there are hello"):
+        registry.stream("helo")
+    with pytest.raises(LookupError, match=r"'hello' is not served on UDP; there are none"):
+        registry.datagram("hello")
+
+
+@pytest.mark.parametrize("expected_failures", [["ZeroDivisionError"]])
+def test_a_module_that_does_not_import_is_named_and_the_rest_works(plugins, expected_failures):
+    """F109: one line names the file and the exception."""
+    plugins("bad", "1 / 0")
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert list(registry.services) == ["hello"]
+    [problem] = registry.problems
+    assert "bad.py cannot be imported: ZeroDivisionError: division by zero" in problem
+
+
+def test_two_services_of_one_name_are_named_and_the_first_works(plugins):
+    """F109: the module that comes first in the alphabet is used, and both are named."""
+    plugins("a", GOOD.format(name="hello"))
+    registry = find_services(plugins("b", GOOD.format(name="hello")))
+    assert type(registry.stream("hello")).__module__ == "netsrv_test_plugins.a"
+    [problem] = registry.problems
+    assert problem == (
+        "two services are named 'hello': the one of netsrv_test_plugins.a is used, "
+        "the one of netsrv_test_plugins.b is not"
+    )
+
+
+def test_a_service_without_a_name_is_named_by_its_place(plugins):
+    """An object that promises more than it has does not stop the others."""
+    code = GOOD.format(name="hello").replace("name, description, settings =", "_ =")
+    registry = find_services(plugins("nameless", code))
+    assert registry.services == {}
+    assert (
+        "netsrv_test_plugins.nameless.service cannot be used: AttributeError"
+        in (registry.problems[0])
+    )
