@@ -183,14 +183,14 @@ class Server(Service):
         """Connections that had to be aborted at the end."""
         self._reactor = reactor
         self._prepared = prepared
-        self._sockets: list[OpenSocket] = []
+        self.sockets: list[OpenSocket] = []
         self._observer = LogObserver(reactor, configuration.log_rate)
 
     def startService(self) -> None:
         """Start all listeners, or none: what one of them raises is raised here."""
         prepared = self._prepared or prepare(self.configuration)
         self._prepared = None
-        self._sockets = [each.socket for each in prepared.listeners]
+        self.sockets = [each.socket for each in prepared.listeners]
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
         try:
@@ -247,5 +247,5 @@ class Server(Service):
         for listener in self.listeners:
             listener.stop()
         self.listeners = []
-        close_all(self._sockets)
-        self._sockets = []
+        close_all(self.sockets)
+        self.sockets = []

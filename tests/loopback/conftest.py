@@ -1,0 +1,42 @@
+"""Servers in the running reactor, for tests on loopback."""
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from netsrv.config import from_command_line
+from netsrv.server import Server
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up; nothing waits that long when all is well."""
+
+
+@pytest_twisted.async_yield_fixture
+async def serve():
+    """Start servers: ``serve("tcp echo=127.0.0.1:0", ...)`` gives a started `Server`."""
+    servers = []
+
+    def start(*listeners, shutdown_timeout=8.0, **options):
+        pairs = [tuple(each.split(" ", 1)) for each in listeners]
+        configuration = from_command_line(pairs, **options)
+        server = Server(reactor, evolve(configuration, shutdown_timeout=shutdown_timeout))
+        server.startService()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        await server.stopService().addTimeout(PATIENCE, reactor)
+
+
+@pytest.fixture
+def client():
+    """Run a blocking client beside the reactor: ``await client(function, *arguments)``."""
+
+    def run(function, *arguments) -> Deferred:
+        return deferToThread(function, *arguments).addTimeout(PATIENCE, reactor)
+
+    return run

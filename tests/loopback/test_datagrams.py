@@ -1,0 +1,128 @@
+"""Datagrams over a real kernel."""
+
+import json
+import random
+import socket
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.protocol import DatagramProtocol
+
+from netsrv.addresses import InternetAddress
+from netsrv.sockets import open_datagram
+from netsrv.transports.datagrams import DatagramPort
+from tests.loopback.clients import ask, target
+
+
+@pytest.mark.parametrize(
+    ("listener", "largest"),
+    [("udp echo=127.0.0.1:0", 65_507), ("udp echo=[::1]:0", 65_527), ("udp echo=[::]:0", 65_527)],
+)
+@pytest_twisted.ensureDeferred
+async def test_echo_returns_datagrams_of_every_size(serve, client, listener, largest):
+    """F25, F27: from the empty one to the largest that there can be, none is cut."""
+    server = serve(listener)
+    datagrams = [random.randbytes(size) for size in (0, 1, 8_192, 8_193, 65_000, largest)]
+    assert await client(ask, server.sockets[0], *datagrams) == datagrams
+
+
+@pytest.mark.parametrize(
+    ("service", "size"), [("daytime", 40), ("time", 4), ("qotd", 30), ("chargen", 0)]
+)
+@pytest_twisted.ensureDeferred
+async def test_an_empty_datagram_is_answered(serve, client, service, size):
+    """F25: the one-shot services answer whatever they are sent, be it nothing."""
+    server = serve(f"udp {service}=127.0.0.1:0")
+    [answer] = await client(ask, server.sockets[0], b"")
+    assert size <= len(answer) <= 56
+
+
+@pytest_twisted.ensureDeferred
+async def test_discard_is_silent(serve, client):
+    """Discard receives and never answers: the echo of a later datagram comes alone."""
+
+    def discard_then_echo(discard, echo):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.sendto(b"x", target(discard))
+            sock.sendto(b"y", target(echo))
+            return sock.recv(100)
+
+    server = serve("udp discard=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    assert await client(discard_then_echo, *server.sockets) == b"y"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
+    """`[::]` serves both families."""
+
+    def ask_over_ipv4(opened):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.sendto(b"x" * 50, ("127.0.0.1", opened.port))
+            return json.loads(sock.recv(1000))
+
+    server = serve("udp info=[::]:0")
+    told = await client(ask_over_ipv4, server.sockets[0])
+    assert told["peer"].startswith("127.0.0.1:")
+    assert told["received"] == 50
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_is_gone_stops_nothing(serve, client):
+    """F37: answers to a closed port come back as ICMP errors, and the next peer is served."""
+
+    def ask_and_go(opened):
+        for _ in range(20):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(b"x", target(opened))
+
+    server = serve("udp echo=127.0.0.1:0")
+    await client(ask_and_go, server.sockets[0])
+    assert await client(ask, server.sockets[0], b"next") == [b"next"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
+    """Multicast, broadcast and connected sending work as with Twisted's own port."""
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    got = []
+
+    class Collect(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            got.append((datagram, addr))
+
+    port = DatagramPort(reactor, opened.sock, Collect(), got.append, lambda: None)
+    port.startListening()
+    host = port.getHost()
+    assert (host.type, host.host, host.port) == ("UDP", "127.0.0.1", opened.port)
+    port.setBroadcastAllowed(True)
+    assert port.getBroadcastAllowed()
+    port.setTTL(3)
+    assert port.getTTL() == 3
+    port.setLoopbackMode(False)
+    assert not port.getLoopbackMode()
+    await port.joinGroup("224.0.0.251", "127.0.0.1")
+    await port.leaveGroup("224.0.0.251", "127.0.0.1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.settimeout(20)
+        peer.bind(("127.0.0.1", 0))
+        port.connect(*peer.getsockname())
+        port.write(b"hello")
+        assert await client(peer.recv, 100) == b"hello"
+    port.write(b"nobody there")
+    await port.stopListening()
+
+
+def test_sending_to_another_family_is_refused(expected_failures):
+    """An IPv6 address cannot be sent to from an IPv4 port, and the caller is told."""
+    from twisted.internet.error import InvalidAddressError
+
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    port = DatagramPort(reactor, opened.sock, DatagramProtocol(), [].append, lambda: None)
+    with pytest.raises(InvalidAddressError):
+        port.write(b"x", ("::1", 7))
+    opened.close()
