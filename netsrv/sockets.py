@@ -85,17 +85,21 @@ class OpenSocket:
         return int(name[1]) if isinstance(name, tuple) else 0
 
     def close(self) -> None:
-        """Close the socket and remove its file, if it is still the one we made."""
+        """Close the socket and remove its file, if it is still the one we made.
+
+        A number of a file can be given to its successor, so a file at which somebody
+        listens now is not ours either.
+        """
         self.sock.close()
         if self.unix_file is not None:
             path, device, inode = self.unix_file
+            self.unix_file = None
             try:
                 now = os.lstat(path)
-                if (now.st_dev, now.st_ino) == (device, inode):
+                if (now.st_dev, now.st_ino) == (device, inode) and _nobody_listens(path):
                     os.unlink(path)
             except OSError:
                 pass  # gone, or no longer ours to remove
-            self.unix_file = None
 
 
 # The four steps
@@ -227,17 +231,25 @@ def unix_file_state(place: str, path: str) -> str:
         raise AddressUnavailable(f"{place}: {_words(error)}") from error
     if not stat.S_ISSOCK(mode):
         raise AddressUnavailable(f"{place}: the path exists and is not a socket; it is left alone")
+    try:
+        if _nobody_listens(path):
+            return "stale"
+    except OSError as error:
+        raise AddressUnavailable(f"{place}: {_words(error)}; it is left alone") from error
+    words = os.strerror(errno.EADDRINUSE)
+    raise AddressUnavailable(f"{place}: {words}: a server listens there", in_use=True)
+
+
+def _nobody_listens(path: str) -> bool:
+    """Try to connect to a unix socket.  Raises OSError if that tells nothing."""
     with create(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            return "stale"
+            return True
         except BlockingIOError:
             pass  # its backlog is full, so somebody listens
-        except OSError as error:
-            raise AddressUnavailable(f"{place}: {_words(error)}; it is left alone") from error
-    words = os.strerror(errno.EADDRINUSE)
-    raise AddressUnavailable(f"{place}: {words}: a server listens there", in_use=True)
+    return False
 
 
 @contextmanager

@@ -1,1 +1,4 @@
-"""Tests in memory; `loopback` has what only a kernel proves, `process` what only a process proves."""
+"""Tests in memory.
+
+`loopback` has what only a kernel proves, `process` what only a process proves.
+"""

@@ -1,5 +1,7 @@
 """Addresses: what users may write, and how they are shown."""
 
+import re
+
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.testing import StringTransport
@@ -51,16 +53,15 @@ def test_addresses_are_port_host_port_or_ipv6_in_brackets(text, address):
         ("[::1]", "brackets"),
         ("[localhost]:7", "only an IPv6 address"),
         (":7", "write 7 for all"),
-        ("٧", "write PORT"),
+        ("\u0667", "write PORT"),
         ("1_0", "write PORT"),
         ("a\0b:7", "NUL"),
     ],
 )
 def test_what_is_no_address_is_refused_with_what_would_be_right(text, advice):
     """A mistake in an address is a ValueError that says how one is written."""
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(advice)):
         parse_internet(text)
-    assert advice in str(caught.value)
 
 
 @pytest.mark.parametrize(("text", "advice"), [("", "needs a path"), ("a\0b", "NUL")])

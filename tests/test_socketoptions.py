@@ -1,5 +1,6 @@
 """Socket options by name: what is understood, and what is refused."""
 
+import re
 import socket
 import sys
 
@@ -54,9 +55,8 @@ def test_an_option_is_a_name_and_a_value(text, level, value):
 )
 def test_what_is_no_option_is_refused_with_what_would_be_right(text, advice):
     """A mistake in an option is a ValueError that names it."""
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(advice)):
         parse_option(text)
-    assert advice in str(caught.value)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what Linux lacks is tested on Linux")

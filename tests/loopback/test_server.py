@@ -1,0 +1,154 @@
+"""The server as a whole: all or nothing at the start, nothing left at the end."""
+
+import os
+import socket
+import stat
+
+import pytest
+import pytest_twisted
+from twisted.application.service import MultiService
+from twisted.internet import reactor, task
+from twisted.internet.protocol import Factory
+
+from netsrv.config import ConfigurationError, from_command_line
+from netsrv.server import Server, prepare
+from netsrv.sockets import AddressUnavailable
+from tests.loopback.clients import ask, connect, exchange, read_all
+
+
+def sockets_open():
+    """Count the sockets that this process has open."""
+    count = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            count += stat.S_ISSOCK(os.fstat(int(fd)).st_mode)
+        except OSError:
+            continue  # the descriptor with which the folder was read
+    return count
+
+
+@pytest_twisted.ensureDeferred
+async def test_same_is_one_number_for_all(serve, client):
+    """TCP and UDP are served on one port, whatever the order, also if the kernel chooses it."""
+    server = serve("udp echo=127.0.0.1:same", "tcp echo=127.0.0.1:0", "tcp echo=[::1]:same")
+    assert len({each.port for each in server.sockets}) == 1
+    udp, tcp, tcp6 = server.sockets
+    assert await client(ask, udp, b"datagram") == [b"datagram"]
+    assert await client(exchange, tcp, b"stream") == b"stream"
+    assert await client(exchange, tcp6, b"stream") == b"stream"
+
+
+def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
+    """A port that TCP has and UDP has not is given back, and another one is looked for."""
+    asked = []
+    import netsrv.server
+
+    really = netsrv.server.open_datagram
+
+    def open_datagram(address, options):
+        asked.append(address.port)
+        if len(asked) < 3:
+            raise AddressUnavailable("taken", in_use=True)
+        return really(address, options)
+
+    monkeypatch.setattr(netsrv.server, "open_datagram", open_datagram)
+    before = sockets_open()
+    made = prepare(from_command_line([("tcp", "127.0.0.1:0"), ("udp", "127.0.0.1:same")]))
+    assert len(asked) == 3
+    assert [each.socket.port for each in made.listeners] == [asked[2]] * 2
+    assert sockets_open() == before + 2
+    for each in made.listeners:
+        each.socket.close()
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        (("tcp", "192.0.2.1:0"), AddressUnavailable),
+        (("tcp", "nosuch=0"), ConfigurationError),
+        (("udp", "accept=0"), ConfigurationError),
+    ],
+)
+def test_a_start_is_all_or_nothing(tmp_path, last, error):
+    """When one listener cannot be, no socket and no socket file of the others stays."""
+    before = sockets_open()
+    listeners = [("tcp", "127.0.0.1:0"), ("unix", f"{tmp_path}/s"), last]
+    with pytest.raises(error):
+        prepare(from_command_line(listeners))
+    assert sockets_open() == before
+    assert not (tmp_path / "s").exists()
+
+
+def test_an_option_that_fits_no_socket_is_a_mistake(tmp_path):
+    """It is named, and nothing stays open; one that fits some socket is none."""
+    listeners = [("udp", "127.0.0.1:0"), ("unix", f"{tmp_path}/s")]
+    before = sockets_open()
+    with pytest.raises(ConfigurationError, match="TCP_NODELAY: fits none of the sockets"):
+        prepare(from_command_line(listeners, socket_options=["TCP_NODELAY=1"]))
+    assert sockets_open() == before
+    assert not (tmp_path / "s").exists()
+    made = prepare(from_command_line(listeners, socket_options=["IP_TOS=16"]))
+    for each in made.listeners:
+        each.socket.close()
+
+
+def test_a_service_that_fails_to_start_leaves_nothing(monkeypatch):
+    """An exception of a factory's start comes out of startService, with every socket closed."""
+
+    def fail(self):
+        raise RuntimeError("as told")
+
+    monkeypatch.setattr(Factory, "startFactory", fail)
+    before = sockets_open()
+    server = Server(reactor, from_command_line([("udp", "127.0.0.1:0"), ("tcp", "127.0.0.1:0")]))
+    with pytest.raises(RuntimeError, match="as told"):
+        server.startService()
+    assert not server.running
+    assert sockets_open() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_is_a_service_among_others(client):
+    """It starts and stops with its parent, and leaves nothing open."""
+    before = sockets_open()
+    parent = MultiService()
+    server = Server(reactor, from_command_line([("tcp", "echo=127.0.0.1:0")]))
+    server.setServiceParent(parent)
+    parent.startService()
+    assert await client(exchange, server.sockets[0], b"hello") == b"hello"
+    [opened] = server.sockets
+    port = opened.port
+    await parent.stopService()
+    with socket.socket() as late:
+        assert late.connect_ex(("127.0.0.1", port)) != 0
+    assert sockets_open() == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_waits_for_those_who_are_there(serve, client):
+    """A live connection goes on after the listener has closed, and its end ends the server."""
+    server = serve("tcp echo=127.0.0.1:0")
+    sock = await client(connect, server.sockets[0])
+    sock.sendall(b"a")
+    assert await client(sock.recv, 10) == b"a"
+    stopping = server.stopService()
+    sock.sendall(b"b")
+    assert await client(sock.recv, 10) == b"b"
+    assert not stopping.called
+    sock.close()
+    await stopping
+    assert server.aborted == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_does_not_wait_for_ever(serve, client):
+    """After the shutdown timeout who is left is aborted, and counted."""
+    server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.05)
+    sock = await client(connect, server.sockets[0])
+    while not server.listeners[0].gate.connections:
+        await task.deferLater(reactor, 0)
+    await server.stopService()
+    assert server.aborted == 1
+    with pytest.raises(ConnectionResetError):
+        await client(read_all, sock)
+    sock.close()
