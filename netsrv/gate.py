@@ -50,7 +50,7 @@ class Gate:
         self._ending: Any = None
         self._empty: list[Deferred[None]] = []
 
-    def stream(self, factory: IProtocolFactory) -> Factory:
+    def stream(self, factory: IProtocolFactory) -> IProtocolFactory:
         """Put the gate before a service's factory."""
         return _GatedFactory(self, factory)
 
@@ -110,7 +110,7 @@ class Gate:
                 waiter.callback(None)
 
 
-class _GatedFactory(Factory[Any]):
+class _GatedFactory(Factory):
     """Gives each connection its place in the gate, or none if the service has none for it."""
 
     noisy = False

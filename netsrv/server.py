@@ -4,6 +4,8 @@ Starting has two steps.  `prepare` finds every service and opens every socket, o
 it needs no reactor, and may need root.  `Server` then serves on them.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 from attrs import evolve, frozen

@@ -6,10 +6,16 @@ logged failure that it did not expect.
 
 import gc
 from collections.abc import Iterator
+from unittest import TestCase
 
 import pytest
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run trial's test cases first: asynchronous ones fail after a test function has run."""
+    items.sort(key=lambda item: not issubclass(getattr(item, "cls", None) or object, TestCase))
 
 
 def watched() -> set[object]:

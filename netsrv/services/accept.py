@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.interfaces import ITransport
+from twisted.internet.interfaces import IProtocolFactory, ITransport
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
@@ -26,5 +26,5 @@ class AcceptService:
     description = "log the peer and close at once"
     settings = None
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return Factory.forProtocol(AcceptStream)

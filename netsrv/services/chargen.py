@@ -3,7 +3,12 @@
 import random
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, IUDPTransport
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IProtocolFactory,
+    IPullProducer,
+    IUDPTransport,
+)
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
@@ -75,7 +80,7 @@ class ChargenService:
     description = "send lines of characters without end (RFC 864)"
     settings = None
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return Factory.forProtocol(ChargenStream)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
@@ -39,7 +40,7 @@ class DaytimeService:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return message_factory(self._message)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

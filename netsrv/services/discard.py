@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
@@ -24,7 +25,7 @@ class DiscardService:
     description = "read and drop everything (RFC 863)"
     settings = None
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return Factory.forProtocol(DiscardStream)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IUDPTransport
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
@@ -50,7 +50,7 @@ class EchoService:
     description = "send everything back (RFC 862)"
     settings = None
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return Factory.forProtocol(EchoStream)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

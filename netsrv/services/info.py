@@ -6,7 +6,7 @@ import struct
 import sys
 from typing import Any
 
-from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.interfaces import IProtocolFactory, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
@@ -107,7 +107,7 @@ class InfoService:
     description = "send one JSON line about the connection or the datagram"
     settings = None
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return Factory.forProtocol(InfoStream)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from twisted.internet.interfaces import ITransport, IUDPTransport
+from twisted.internet.interfaces import IProtocolFactory, ITransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsrv.replies import longest_reply
@@ -40,6 +39,6 @@ class MessageDatagrams(DatagramProtocol):
             self.transport.write(message[: longest_reply(len(datagram), addr[0])], addr)
 
 
-def message_factory(message: Message) -> Factory[Any]:
+def message_factory(message: Message) -> IProtocolFactory:
     """Make a factory that sends the message on each connection."""
     return Factory.forProtocol(partial(MessageStream, message))

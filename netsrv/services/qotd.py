@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
@@ -35,7 +36,7 @@ class QotdService:
     def __init__(self, choose: Callable[[Sequence[str]], str] = random.choice) -> None:
         self._choose = choose
 
-    def stream(self, settings: Any) -> Factory[Any]:
+    def stream(self, settings: Any) -> IProtocolFactory:
         return message_factory(self._message)
 
     def datagram(self, settings: Any) -> DatagramProtocol:

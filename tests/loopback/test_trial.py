@@ -1,0 +1,43 @@
+"""A server in a trial test case: it runs under ``trial`` and under pytest alike."""
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.trial.unittest import TestCase
+
+from netsrv.config import from_command_line
+from netsrv.server import Server
+
+
+class Client(Protocol):
+    """Says hello, ends, and collects what comes back."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.ended: Deferred[bytes] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"hello")
+        self.transport.loseWriteConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.got += data
+
+    def connectionLost(self, reason: object) -> None:
+        self.ended.callback(self.got)
+
+
+class EchoTests(TestCase):
+    """A server in the reactor that trial runs, and checks after each test."""
+
+    timeout = 20
+
+    async def test_echo(self) -> None:
+        """A server starts, answers, and leaves nothing in the reactor."""
+        server = Server(reactor, from_command_line([("tcp", "echo=127.0.0.1:0")]))
+        server.startService()
+        self.addCleanup(server.stopService)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.sockets[0].port)
+        client = await connectProtocol(endpoint, Client())
+        self.assertEqual(await client.ended, b"hello")

@@ -1,0 +1,139 @@
+"""A whole process under load: everything arrives, and nothing stays behind."""
+
+import hashlib
+import os
+import random
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.process.running import PATIENCE, Running
+
+MIB = 1 << 20
+GROWTH = 4 * MIB
+"""Bytes that the process may be larger after the load than after a tenth of it: the
+allocator's own unrest, not something kept for each of so many peers."""
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server of accept and echo on TCP, and echo on UDP."""
+    command = "netsrv serve --tcp 127.0.0.1:0 --tcp echo=127.0.0.1:0 --udp 127.0.0.1:0".split()
+    with Running(command, tmp_path) as running:
+        running.port("udp")
+        yield running
+
+
+def resident(running) -> int:
+    """Bytes of memory that the process has in RAM."""
+    status = Path(f"/proc/{running.process.pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+
+def descriptors(running) -> int:
+    """How many descriptors the process has open."""
+    return len(os.listdir(f"/proc/{running.process.pid}/fd"))
+
+
+def nothing_stays(running, load, *arguments) -> None:
+    """Put a tenth of a load on the process and then all of it; it must not have grown."""
+    load(running, *(each // 10 for each in arguments))
+    open_before, size_before = descriptors(running), resident(running)
+    load(running, *arguments)
+    assert descriptors(running) == open_before
+    assert resident(running) - size_before <= GROWTH
+
+
+def connect_and_read(port: int, times: int) -> None:
+    """Connect so many times, one after the other, and read to the end each time."""
+    for _ in range(times):
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+            assert sock.recv(1) == b""
+
+
+def many_connections(running, total: int) -> None:
+    """Let four clients at once make *total* connections."""
+    port = running.port("tcp")
+    with ThreadPoolExecutor(4) as clients:
+        for done in [clients.submit(connect_and_read, port, total // 4) for _ in range(4)]:
+            done.result()
+
+
+def test_10_000_connections_are_all_logged_or_counted(server):
+    """Lines about single peers and their sums make up every connection there was."""
+    nothing_stays(server, many_connections, 10_000)
+    assert server.stop() == 0
+    logged = len(re.findall("Got connection from", server.output))
+    counted = sum(int(each) for each in re.findall(r"second: (\d+) connections", server.output))
+    assert logged + counted == 11_000
+    assert 0 < logged < 11_000
+
+
+def echo_intact(port: int, size: int) -> None:
+    """Send *size* random bytes to echo while reading them back, and compare."""
+    data = random.randbytes(size)
+    came_back = hashlib.sha256()
+    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    with connection as sock, ThreadPoolExecutor(1) as sender:
+        sent = sender.submit(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+        while piece := sock.recv(MIB):
+            came_back.update(piece)
+        sent.result()
+    assert came_back.digest() == hashlib.sha256(data).digest()
+
+
+def fifty_echoes(running, size: int) -> None:
+    """Echo on 50 connections at once, *size* bytes on each."""
+    port = running.port("tcp", 2)
+    with ThreadPoolExecutor(50) as clients:
+        for done in [clients.submit(echo_intact, port, size) for _ in range(50)]:
+            done.result()
+
+
+def test_100_megabytes_come_back_intact_on_50_connections(server):
+    """Every byte of 2 MB on each of 50 connections at once comes back in its place."""
+    nothing_stays(server, fifty_echoes, 2_000_000)
+
+
+def datagrams_in_flight(running, total: int, in_flight: int = 40) -> None:
+    """Send *total* numbered datagrams, so many at a time, and compare what comes back."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(("127.0.0.1", running.port("udp")))
+        for first in range(0, total, in_flight):
+            sent = [b"%064d" % number for number in range(first, min(first + in_flight, total))]
+            for datagram in sent:
+                sock.send(datagram)
+            assert [sock.recv(100) for _ in sent] == sent
+
+
+def test_1_000_000_datagrams_come_back(server):
+    """None of a million datagrams, 40 in flight, is lost, changed or out of order."""
+    nothing_stays(server, datagrams_in_flight, 1_000_000)
+
+
+def test_peers_that_do_not_read_are_bounded(server):
+    """F1: 100 peers of echo that never read, each fed until it stops, cost 100 MiB at the most."""
+    port = server.port("tcp", 2)
+    before = resident(server)
+    with ThreadPoolExecutor(20) as clients:
+        peers = list(clients.map(feed_until_it_stops, [port] * 100))
+    assert all(fed > MIB for _, fed in peers)
+    assert resident(server) - before <= 100 * MIB
+    for sock, _ in peers:
+        sock.close()
+
+
+def feed_until_it_stops(port: int) -> tuple[socket.socket, int]:
+    """Send to echo and never read; give the socket, and how much it has taken."""
+    sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    sock.settimeout(0.5)
+    fed = 0
+    try:
+        while True:
+            fed += sock.send(bytes(65_536))
+    except TimeoutError:
+        return sock, fed

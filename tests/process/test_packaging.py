@@ -1,0 +1,99 @@
+"""What is installed: the wheel in an empty environment, and the README's first command."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.process.running import BIN, Running
+
+TOP = Path(__file__).parents[2]
+
+
+def run(*command, cwd: Path) -> str:
+    """Run a command to its end, and give what it printed."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """Copy what git has, or would take, into a new folder."""
+    folder = tmp_path_factory.mktemp("checkout") / "netsrv"
+    names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TOP)
+    for name in names.splitlines():
+        if (TOP / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(TOP / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout, tmp_path_factory) -> Path:
+    """Build the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    run(*pip, "--wheel-dir", str(folder), str(checkout), cwd=folder)
+    [built] = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_leaves_twisteds_own_files_alone(wheel):
+    """Below twisted/ it has the two plugin modules and no __init__.py."""
+    names = zipfile.ZipFile(wheel).namelist()
+    assert sorted(each for each in names if each.startswith("twisted/")) == [
+        "twisted/plugins/netsrv_plugin.py",
+        "twisted/plugins/netsrv_services.py",
+    ]
+    assert not [each for each in names if each.startswith(("tests/", "docs/"))]
+
+
+def test_the_wheel_has_every_module(wheel, checkout):
+    """Nothing of netsrv/ is left out."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {str(each.relative_to(checkout)) for each in (checkout / "netsrv").rglob("*.py")}
+    assert modules
+    assert modules <= names
+
+
+def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
+    """Installed alone, twistd lists netsrv and finds its services; uninstalled, twistd works."""
+    run(sys.executable, "-m", "venv", "env", cwd=tmp_path)
+    env = tmp_path / "env" / "bin"
+    run(str(env / "pip"), "install", "--quiet", str(wheel), cwd=tmp_path)
+    assert re.search(
+        r"^    netsrv +TCP and UDP", run(str(env / "twistd"), "--help", cwd=tmp_path), re.M
+    )
+    services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=tmp_path)
+    assert len(services.splitlines()) == 8
+    assert "netsrv 0." in run(str(env / "netsrv"), "--version", cwd=tmp_path)
+    run(str(env / "pip"), "uninstall", "--quiet", "--yes", "netsrv", cwd=tmp_path)
+    assert "netsrv" not in run(str(env / "twistd"), "--help", cwd=tmp_path)
+
+
+def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
+    """It makes its own environment and serves; only the port is another one here."""
+    readme = (checkout / "README.rst").read_text()
+    [command] = re.findall(r"^    \$ (python3 -m venv .*)$", readme, re.M)
+    assert command.endswith("/twistd -n netsrv --tcp 51423 --udp 51423")
+    python = f'PATH="{Path(sys.executable).parent}:$PATH"'
+    script = f"{python}; exec 2>&1; {command.replace('51423', '0')}".replace(
+        "&& .venv/bin/twistd", "&& exec .venv/bin/twistd"
+    )
+    with Running(["/bin/bash", "-c", script], checkout) as running:
+        port = running.port("tcp")
+        with socket.create_connection(("127.0.0.1", port), 20) as sock:
+            assert sock.recv(1) == b""
+        running.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+        running.stop()
+
+
+def test_the_editable_installation_is_seen_by_twistd(tmp_path):
+    """Where these tests run, twistd finds the plugin from any folder."""
+    assert "    netsrv  " in run(str(BIN / "twistd"), "--help", cwd=tmp_path)
