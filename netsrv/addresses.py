@@ -15,7 +15,13 @@ from twisted.internet.interfaces import IAddress, ITransport
 SAME = "same"
 """Stands for a port: the port of the first TCP listener."""
 
-_SERVICE = re.compile(r"([A-Za-z][A-Za-z0-9_.-]*)=(.*)", re.DOTALL)
+SERVICE_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
+"""What the name of a service looks like, as a regular expression."""
+
+LONGEST_HOST = 253
+"""Characters of a host name (RFC 1035, 2.3.4)."""
+
+_SERVICE = re.compile(rf"({SERVICE_NAME})=(.*)", re.DOTALL)
 _MAPPED = "::ffff:"
 
 
@@ -46,6 +52,13 @@ class UnixPath:
 Address = InternetAddress | UnixPath
 
 
+def printable(text: str) -> str:
+    """Escape what would break a line or reach a terminal raw: control characters and their kin."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def split_service(text: str, default: str) -> tuple[str, str]:
     """Split ``[SERVICE=]ADDRESS`` into the service's name and the address."""
     match = _SERVICE.fullmatch(text)
@@ -68,6 +81,8 @@ def parse_internet(text: str) -> InternetAddress:
         raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as in [::1]:7")
     if "\0" in host:
         raise ValueError(f"{text!r}: a host cannot contain a NUL character")
+    if len(host) > LONGEST_HOST:
+        raise ValueError(f"{text!r}: a host has at most {LONGEST_HOST} characters")
     return InternetAddress(host, _parse_port(text, port))
 
 
@@ -97,7 +112,7 @@ def show_sockaddr(sockaddr: Any) -> str:
     """
     if not isinstance(sockaddr, tuple):
         path = sockaddr.decode(errors="replace") if isinstance(sockaddr, bytes) else sockaddr
-        return str(path).encode("unicode_escape").decode()
+        return printable(str(path))
     host, port = sockaddr[0], sockaddr[1]
     if host.startswith(_MAPPED) and "." in host:
         host = host[len(_MAPPED) :]

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 from attrs import evolve
 
-from netsrv.addresses import InternetAddress
+from netsrv.addresses import InternetAddress, printable
 from netsrv.config import Configuration, ListenerSettings
 from netsrv.registry import Registry
 from netsrv.server import build_service, check_options_fit, open_socket, opening_order
@@ -78,4 +78,5 @@ def _table(options: tuple[OptionInEffect, ...]) -> Iterator[str]:
 def list_services(registry: Registry) -> Iterator[str]:
     """Yield name, transports and one line of each service that is installed."""
     for name, service in sorted(registry.services.items()):
-        yield f"{name:<12} {registry.transports(name):<8} {service.description}"
+        description = printable(service.description)
+        yield f"{name:<12} {registry.transports(name):<8} {description}"

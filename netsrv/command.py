@@ -5,13 +5,16 @@ after sysexits(3).
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 
 from twisted.python import usage
 
 from netsrv import __version__
+from netsrv.addresses import printable
 from netsrv.config import ConfigurationError
+from netsrv.signals import handle_signals
 from netsrv.sockets import AddressUnavailable, SocketError
 from netsrv.tap import ServerOptions
 
@@ -30,8 +33,10 @@ class Status(IntEnum):
 class Command(usage.Options):
     """The command line of ``netsrv``."""
 
-    synopsis = "serve [options]"
     subCommands = [["serve", None, ServerOptions, "serve TCP and UDP in the foreground"]]
+
+    def getSynopsis(self) -> str:
+        return "Usage: netsrv" if self.subCommand else "Usage: netsrv serve [options]"
 
     def opt_version(self) -> None:
         """print the version of netsrv, and exit"""
@@ -55,9 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return serve(command.subOptions)
     except (ConfigurationError, SocketError) as error:
-        print(f"netsrv: {error}", file=sys.stderr)
+        print(printable(f"netsrv: {error}"), file=sys.stderr)
         unavailable = isinstance(error, AddressUnavailable)
         return Status.UNAVAILABLE if unavailable else Status.CONFIGURATION
+    except Exception:
+        traceback.print_exc()
+        return Status.SOFTWARE
 
 
 def serve(options: ServerOptions) -> int:
@@ -70,6 +78,7 @@ def serve(options: ServerOptions) -> int:
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
+    handle_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()

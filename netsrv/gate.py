@@ -128,7 +128,7 @@ class _GatedFactory(Factory):
     def buildProtocol(self, addr: Any) -> "Connection | None":
         try:
             protocol = self._service.buildProtocol(addr)
-        except Exception:
+        except BaseException:  # as Twisted: not even SystemExit ends the server
             self._gate.observer.service_failed(self._gate.listener, "buildProtocol")
             return None
         return None if protocol is None else Connection(self._gate, protocol)
@@ -165,7 +165,7 @@ class Connection(Protocol):
         self._gate.entered(self)
         try:
             self.protocol.makeConnection(self)
-        except Exception:
+        except BaseException:
             self._gate.observer.service_failed(self._gate.listener, "connectionMade")
             self.abortConnection()
 

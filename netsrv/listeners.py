@@ -29,8 +29,8 @@ class Listener(Protocol):
     def resume(self) -> None:
         """Serve again, those who waited first."""
 
-    def stop(self) -> None:
-        """Take nothing in for good.  Live connections go on."""
+    def finish(self) -> None:
+        """Take in who waits by now, and then nobody any more.  Live connections go on."""
 
 
 class StreamListener:
@@ -58,10 +58,13 @@ class StreamListener:
         """Accept again."""
         self._loop.start()
 
-    def stop(self) -> None:
-        """Accept nobody any more, and stop the factory."""
-        self._loop.stop()
-        self._factory.doStop()
+    def finish(self) -> None:
+        """Accept those in the backlog, and stop the factory."""
+        self._loop.finish()
+        try:
+            self._factory.doStop()
+        except BaseException:
+            self.gate.observer.service_failed(self.gate.listener, "stopFactory")
 
     def _serve(self, connection: socket.socket) -> None:
         """Hand a connection to the reactor, which keeps a descriptor of its own."""
@@ -72,6 +75,7 @@ class StreamListener:
         self.gate.observer.accept_failed(self.gate.listener, error)
 
     def _gone(self, error: OSError) -> None:
+        self._sock.close()  # nobody shall wait there in vain
         self.gate.observer.listener_gone(self.gate.listener, error)
 
 
@@ -98,12 +102,13 @@ class DatagramListener:
         """Receive again."""
         self._port.resume()
 
-    def stop(self) -> None:
-        """Stop the protocol."""
+    def finish(self) -> None:
+        """Receive one last batch, and stop the protocol."""
+        self._port.doRead()
         self._port.stopListening()
 
     def _dropped(self, reason: str) -> None:
         self.gate.observer.datagram_dropped(self.gate.listener, reason)
 
     def _raised(self) -> None:
-        self.gate.observer.service_failed(self.gate.listener, "datagramReceived")
+        self.gate.observer.service_failed(self.gate.listener, "datagram protocol")

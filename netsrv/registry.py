@@ -6,6 +6,7 @@ named in `Registry.problems`, for the log; the rest works.
 """
 
 import importlib
+import re
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -14,6 +15,7 @@ from attrs import field, frozen
 from twisted.plugin import getCache
 from twisted.python.modules import getModule
 
+from netsrv.addresses import SERVICE_NAME, printable
 from netsrv.interfaces import IDatagramService, IService, IStreamService
 
 
@@ -62,7 +64,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
                 continue
             try:
                 service = plugin.load()
-                name = service.name
+                name = _checked_name(service)
             except (Exception, SystemExit) as error:
                 where = f"{dropin.moduleName}.{plugin.name}"
                 registry.problems.append(f"service {where} cannot be used: {_words(error)}")
@@ -88,5 +90,15 @@ def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]
                 yield f"plugin module {module.filePath.path} cannot be imported: {_words(error)}"
 
 
+def _checked_name(service: Any) -> str:
+    """Check what every service must have, and give its name."""
+    for attribute in ("name", "description"):
+        if not isinstance(getattr(service, attribute), str):
+            raise TypeError(f"its {attribute} is not a string")
+    if not re.fullmatch(SERVICE_NAME, service.name):
+        raise ValueError(f"{service.name!r} is not a name like echo or acme.echo-2")
+    return str(service.name)
+
+
 def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return printable(f"{type(error).__name__}: {error}")

@@ -6,6 +6,7 @@ it needs no reactor, and may need root.  `Server` then serves on them.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from attrs import evolve, frozen
@@ -28,6 +29,9 @@ from netsrv.sockets import (
     open_stream,
     open_unix,
 )
+
+SPARE_DESCRIPTORS = 16
+"""What must be left beside the sockets: the reactor's own, the log, modules being imported."""
 
 SAME_PORT_TRIES = 16
 """How often a port that is free on TCP and UDP is looked for."""
@@ -66,8 +70,9 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     services = [build_service(each, registry) for each in listeners]
     sockets = _open_all(listeners)
     try:
+        _check_spare()
         check_options_fit(listeners, {each.name for opened in sockets for each in opened.options})
-    except ConfigurationError:
+    except (AddressUnavailable, ConfigurationError):
         close_all(sockets)
         raise
     made = map(PreparedListener, listeners, services, sockets)
@@ -96,6 +101,12 @@ def build_service(
             f"{settings.place}: the service {settings.service!r} failed: "
             f"{type(error).__name__}: {error}"
         ) from error
+    method = "datagramReceived" if settings.transport == "udp" else "buildProtocol"
+    if not hasattr(service, method):
+        kind = "a DatagramProtocol" if settings.transport == "udp" else "a Factory"
+        raise ConfigurationError(
+            f"{settings.place}: the service {settings.service!r} gave {service!r} instead of {kind}"
+        )
     service.noisy = False  # the line that says what we wait for is enough
     return service  # type: ignore[no-any-return]
 
@@ -153,6 +164,22 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
     return open_stream(address, options, settings.backlog)
 
 
+def _check_spare() -> None:
+    """Beside the sockets a reactor needs descriptors, and so does Python for its modules."""
+    spare: list[int] = []
+    try:
+        while len(spare) < SPARE_DESCRIPTORS:
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise AddressUnavailable(
+            f"{error.strerror}: the sockets leave {len(spare)} descriptors, and the server "
+            f"needs {SPARE_DESCRIPTORS}; raise the limit (ulimit -n)"
+        ) from error
+    finally:
+        for each in spare:
+            os.close(each)
+
+
 def check_options_fit(listeners: tuple[ListenerSettings, ...], taken: set[str]) -> None:
     """An option that no socket has *taken* is a mistake of whoever asked for it."""
     for each in listeners:
@@ -186,6 +213,7 @@ class Server(Service):
         self._reactor = reactor
         self._prepared = prepared
         self.sockets: list[OpenSocket] = []
+        self._draining: list[Gate] = []
         self._observer = LogObserver(reactor, configuration.log_rate)
 
     def startService(self) -> None:
@@ -201,31 +229,45 @@ class Server(Service):
         except BaseException:
             self._close_listeners()
             raise
-        for each in prepared.listeners:
-            self._announce(each)
         super().startService()
+        # A signal that comes after these lines finds the reactor's handlers in place.
+        self._reactor.callWhenRunning(self._announce_all, prepared)
 
     def stopService(self) -> Deferred[None]:
-        """Close all listeners; fire when the live connections have ended or are aborted."""
+        """Drain: fire when the live connections have ended or are aborted.
+
+        Who waits by now is taken in, and then all listeners are closed before
+        anybody is waited for.
+        """
         super().stopService()
-        gates = [each.gate for each in self.listeners]
+        self._draining = [each.gate for each in self.listeners]
         self._close_listeners()
-        left = sum(len(gate.connections) for gate in gates)
+        limit = self.configuration.shutdown_timeout
+        left = sum(len(gate.connections) for gate in self._draining)
         if left:
             self.log.info(
-                "Draining: {left} connections, at most {limit:g} s",
-                left=left,
-                limit=self.configuration.shutdown_timeout,
+                "Draining: {left}, at most {limit:g} s; a second signal ends it now",
+                left=_connections(left),
+                limit=limit,
             )
-        deadline = self._reactor.callLater(self.configuration.shutdown_timeout, self._abort, gates)
-        empty = DeferredList([gate.when_empty() for gate in gates])
+        deadline = self._reactor.callLater(limit, self.abort)
 
         def ended(_result: Any) -> None:
             if deadline.active():
                 deadline.cancel()
+            if left:
+                self.log.info(
+                    "Drained: {ended} ended, {aborted} aborted",
+                    ended=_connections(left - self.aborted),
+                    aborted=self.aborted,
+                )
             self._observer.close()
 
-        return empty.addCallback(ended)
+        return DeferredList([gate.when_empty() for gate in self._draining]).addCallback(ended)
+
+    def abort(self) -> None:
+        """End a drain now: abort the connections that are left."""
+        self.aborted += sum(gate.abort_all() for gate in self._draining)
 
     def _start(self, prepared: PreparedListener) -> None:
         gate = Gate(self._reactor, prepared.name, self._observer)
@@ -234,6 +276,11 @@ class Server(Service):
         listener.start()
         self.listeners.append(listener)
 
+    def _announce_all(self, prepared: Prepared) -> None:
+        if self.running:
+            for each in prepared.listeners:
+                self._announce(each)
+
     def _announce(self, prepared: PreparedListener) -> None:
         asked, found = prepared.settings.address, prepared.socket.host
         if isinstance(asked, InternetAddress) and asked.host not in ("", found):
@@ -241,13 +288,13 @@ class Server(Service):
         what = "datagrams" if prepared.settings.transport == "udp" else "connections"
         self.log.info("Waiting for {what} on {name}", what=what, name=prepared.name)
 
-    def _abort(self, gates: list[Gate]) -> None:
-        self.aborted = sum(gate.abort_all() for gate in gates)
-        self.log.warn("{aborted} connections were aborted", aborted=self.aborted)
-
     def _close_listeners(self) -> None:
         for listener in self.listeners:
-            listener.stop()
+            listener.finish()
         self.listeners = []
         close_all(self.sockets)
         self.sockets = []
+
+
+def _connections(count: int) -> str:
+    return f"{count} connection{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""A server's socket in four steps: create, set options, bind, listen.
+"""A server's socket in four steps: create, set options, bind, listen::
 
     sock = create(AF_INET, SOCK_STREAM)              # a socket: one end of a conversation
     set_options(sock, [parse_option("SO_REUSEADDR=1")])   # how it shall behave
@@ -211,9 +211,10 @@ def resolve(
         return socket.AF_INET, ("", address.port)
     try:
         found = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError) as error:
-        words = error.strerror if isinstance(error, socket.gaierror) else str(error)
-        raise AddressUnavailable(f"{place}: {words}") from error
+    except UnicodeError as error:
+        raise AddressUnavailable(f"{place}: {address.host!r} is not a host name") from error
+    except socket.gaierror as error:
+        raise AddressUnavailable(f"{place}: {error.strerror}") from error
     family, _, _, _, sockaddr = found[0]
     return family, sockaddr
 

@@ -5,15 +5,17 @@ once, and ports below 1024 are open before twistd gives root up.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from twisted.python import usage
 
 from netsrv import __version__
+from netsrv.addresses import printable
 from netsrv.check import check, list_services
 from netsrv.config import Configuration, ConfigurationError, from_command_line
 from netsrv.registry import find_services
 from netsrv.server import Prepared, Server, prepare
+from netsrv.signals import handle_signals
 from netsrv.sockets import SocketError
 
 T = TypeVar("T")
@@ -54,21 +56,19 @@ class ServerOptions(usage.Options):
         self.reuse_address: bool | None = None
 
     def opt_tcp(self, address: str) -> None:
-        """serve a stream service on TCP: [SERVICE=]ADDRESS, SERVICE is 'accept'
-        if not given; repeatable"""
+        """serve TCP: [SERVICE=]ADDRESS, 'accept' if no SERVICE is given; repeatable"""
         self.listeners.append(("tcp", address))
 
     opt_t = opt_tcp
 
     def opt_udp(self, address: str) -> None:
-        """serve a datagram service on UDP: [SERVICE=]ADDRESS, SERVICE is 'echo'
-        if not given; repeatable"""
+        """serve UDP: [SERVICE=]ADDRESS, 'echo' if no SERVICE is given; repeatable"""
         self.listeners.append(("udp", address))
 
     opt_u = opt_udp
 
     def opt_unix(self, path: str) -> None:
-        """serve a stream service on a unix socket: [SERVICE=]PATH; repeatable"""
+        """serve a unix socket: [SERVICE=]PATH, 'accept' if no SERVICE is given; repeatable"""
         self.listeners.append(("unix", path))
 
     def opt_socket_option(self, option: str) -> None:
@@ -138,10 +138,12 @@ class Options(ServerOptions):
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor by now."""
     reactor = _one_line(_import_reactor)
-    return Server(reactor, *options.prepared)
+    server = Server(reactor, *options.prepared)
+    handle_signals(reactor, server)
+    return server
 
 
-def _import_reactor() -> object:
+def _import_reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
@@ -152,4 +154,4 @@ def _one_line(step: Callable[[], T]) -> T:
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
-        raise SystemExit(f"netsrv: {error}") from None
+        raise SystemExit(printable(f"netsrv: {error}")) from None

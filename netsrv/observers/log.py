@@ -1,7 +1,7 @@
 """The log lines about peers, and how they stay bounded.
 
-Everything goes through `twisted.logger`, at about 28 us an event: fine for so
-many lines a second, too much for every peer of a busy server.  So lines about single
+Everything goes through `twisted.logger`, which takes its time for each event: fine for
+so many lines a second, too much for every peer of a busy server.  So lines about single
 peers have a rate; beyond it a peer costs an addition, and one line tells the sum.
 """
 

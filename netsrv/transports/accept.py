@@ -1,4 +1,4 @@
-"""The accept loop: take connections from a listening socket, one by one.
+"""The accept loop: take connections from a listening socket, one by one::
 
     while True:
         connection, address = sock.accept()
@@ -20,18 +20,15 @@ from zope.interface import implementer
 AT_ONCE = 64
 """How many connections are taken before other events get their turn."""
 
-PAUSE = 0.1
-"""Seconds without accepting when the system has no resources for a connection."""
+MOST_WAITING = 8192
+"""How many who wait are accepted at the end; a flood must not keep a server from ending."""
 
-CONNECTION_DEAD = frozenset(
-    getattr(errno, name)
-    for name in (
-        "ECONNABORTED EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH ENONET ENOPROTOOPT "
-        "EOPNOTSUPP EPERM EPROTO ETIMEDOUT"
-    ).split()
-    if hasattr(errno, name)
-)
-"""The connection failed before it was accepted; the next one may be well."""
+PAUSE = 0.1
+"""Seconds without accepting when trying again at once would only spin."""
+
+LISTENER_GONE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
+"""The listening socket is not one any more.  All other errors, but those for want of
+resources, are of one connection that failed before it was accepted."""
 
 NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """No descriptor or no memory is left; trying again at once would only spin."""
@@ -42,8 +39,8 @@ class AcceptLoop:
     """Accepts connections from a listening socket that it is given.
 
     *serve* is called with each connection's socket and owns it, unless it raises
-    OSError.  *failed* is told of each connection that was lost here.  An error that is in
-    neither list means that the listening socket is gone: *gone* is told, once.
+    OSError.  *failed* is told of each such error, and of those of ``accept``.  *gone* is
+    told, once, when the listening socket has failed for good.
     """
 
     def __init__(
@@ -61,6 +58,7 @@ class AcceptLoop:
         self._gone = gone
         self._accepting = False
         self._pause: Any = None
+        self._held: socket.socket | None = None
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches."""
@@ -71,51 +69,86 @@ class AcceptLoop:
         return "AcceptLoop"
 
     def start(self) -> None:
-        """Accept from now on."""
+        """Accept from now on, first who was held when the loop was stopped."""
         self._accepting = True
         self._reactor.addReader(self)
+        if self._held is not None:
+            self._accept_some()
 
     def stop(self) -> None:
         """Accept no more.  The socket stays open: clients connect, and wait."""
         self._accepting = False
         self._reactor.removeReader(self)
+        self._cancel_pause()
+
+    def finish(self) -> None:
+        """Accept all who wait by now, and then nobody any more."""
+        self._cancel_pause()
+        for _ in range(MOST_WAITING // AT_ONCE):
+            if not (self._accepting and self._accept_some()):
+                break
+        self.stop()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def doRead(self) -> None:
+        """Accept those who wait, up to `AT_ONCE`."""
+        self._accept_some()
+
+    def _accept_some(self) -> bool:
+        """Accept up to `AT_ONCE`; tell whether there may be more."""
+        served = False
+        for _ in range(AT_ONCE):
+            try:
+                connection = self._held or self._sock.accept()[0]
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                if not self._goes_on(error):
+                    return False
+                continue
+            served = self._serve_or_hold(connection)
+            if not (served and self._accepting):
+                return False
+        return served or self._start_pause()
+
+    def _goes_on(self, error: OSError) -> bool:
+        """Sort an error of ``accept``; tell whether to try again at once."""
+        if error.errno in LISTENER_GONE:
+            self.stop()
+            self._gone(error)
+            return False
+        self._failed(error)
+        return error.errno not in NO_RESOURCES or self._start_pause()
+
+    def _serve_or_hold(self, connection: socket.socket) -> bool:
+        """Have a connection served; if a descriptor is missing, hold it for after a pause."""
+        self._held = None
+        try:
+            self._serve(connection)
+        except OSError as error:
+            self._failed(error)
+            if error.errno in NO_RESOURCES:
+                self._held = connection
+                return self._start_pause()
+            connection.close()  # the peer has left meanwhile
+        return True
+
+    def _start_pause(self) -> bool:
+        """Leave the socket alone for `PAUSE` seconds; False, for those who ask to go on."""
+        self._reactor.removeReader(self)
+        self._pause = self._reactor.callLater(PAUSE, self._end_pause)
+        return False
+
+    def _cancel_pause(self) -> None:
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
 
-    def doRead(self) -> None:
-        """Accept those who wait, up to `AT_ONCE`."""
-        for _ in range(AT_ONCE):
-            try:
-                connection, _address = self._sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in NO_RESOURCES:
-                    return self._start_pause(error)
-                if error.errno not in CONNECTION_DEAD:
-                    self.stop()
-                    return self._gone(error)
-                self._failed(error)
-                continue
-            try:
-                self._serve(connection)
-            except OSError as error:  # the peer has left, or a descriptor is missing
-                connection.close()
-                if error.errno in NO_RESOURCES:
-                    return self._start_pause(error)
-                self._failed(error)
-            if not self._accepting:
-                return
-
-    def _start_pause(self, error: OSError) -> None:
-        self._failed(error)
-        self._reactor.removeReader(self)
-        self._pause = self._reactor.callLater(PAUSE, self._end_pause)
-
     def _end_pause(self) -> None:
         self._pause = None
-        self._reactor.addReader(self)
+        self.start()
 
     def connectionLost(self, reason: Any) -> None:
         """The reactor gives the descriptor up: at its end, or as `doRead` raised."""

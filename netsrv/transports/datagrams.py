@@ -1,4 +1,4 @@
-"""The datagram port: receive datagrams, and send back.
+"""The datagram port: receive datagrams, and send back::
 
     while True:
         data, address = sock.recvfrom(65535)
@@ -99,7 +99,7 @@ class DatagramPort(MulticastMixin):
             self.suspend()
             try:
                 self._protocol.doStop()
-            except Exception:
+            except BaseException:
                 self._raised()
             self.socket.close()
         return succeed(None)
@@ -121,7 +121,7 @@ class DatagramPort(MulticastMixin):
             self._from = address = _host_and_port(sockaddr)
             try:
                 self._protocol.datagramReceived(data, address)
-            except Exception:
+            except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
             if not self._receiving:
                 return
@@ -145,7 +145,7 @@ class DatagramPort(MulticastMixin):
         if self._connected and isinstance(self._protocol, DatagramProtocol):
             try:
                 self._protocol.connectionRefused()
-            except Exception:
+            except BaseException:
                 self._raised()
 
     # Sending

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 BIN = Path(sys.executable).parent
 """Where twistd, twist, trial and netsrv stand beside this Python."""
@@ -19,24 +20,29 @@ PATIENCE = 30.0
 class Running:
     """A process whose output, both streams of it, can be waited for.
 
-    A command without a slash is one of `BIN`.  Use it in a ``with`` statement.
+    A command without a slash is one of `BIN`; *popen* are further arguments of
+    `subprocess.Popen`.  Use it in a ``with`` statement.
     """
 
     def __init__(
-        self, command: Sequence[str], cwd: Path, env: dict[str, str] | None = None
+        self,
+        command: Sequence[str],
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        **popen: Any,
     ) -> None:
-        program = command[0] if "/" in command[0] else str(BIN / command[0])
         self.lines: list[str] = []
         self._news = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
-            [program, *command[1:]],
+            located(command),
             cwd=cwd,
             env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
+            errors="backslashreplace",
+            **{"stderr": subprocess.STDOUT, **popen},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -94,3 +100,9 @@ class Running:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+def located(command: Sequence[str]) -> list[str]:
+    """Give the command with its program's path; one without a slash is one of `BIN`."""
+    program = command[0] if "/" in command[0] else str(BIN / command[0])
+    return [program, *command[1:]]

@@ -6,7 +6,7 @@ import os
 import pytest
 from twisted.internet.task import Clock
 
-from netsrv.transports.accept import AT_ONCE, CONNECTION_DEAD, NO_RESOURCES, PAUSE, AcceptLoop
+from netsrv.transports.accept import AT_ONCE, LISTENER_GONE, NO_RESOURCES, PAUSE, AcceptLoop
 
 
 class ReactorClock(Clock):
@@ -86,7 +86,14 @@ def test_others_get_their_turn_when_many_wait():
     assert len(loop.served) == AT_ONCE + 5
 
 
-@pytest.mark.parametrize("number", sorted(CONNECTION_DEAD), ids=errno.errorcode.get)
+CONNECTION_DEAD = (
+    "ENETDOWN ENETUNREACH EHOSTDOWN EHOSTUNREACH ENONET EPROTO ENOPROTOOPT EOPNOTSUPP "
+    "ETIMEDOUT ECONNABORTED EPERM ENOSR EPROTONOSUPPORT"
+).split()
+"""What comes from a connection that failed before it was accepted (accept(2))."""
+
+
+@pytest.mark.parametrize("number", [getattr(errno, each) for each in CONNECTION_DEAD])
 def test_an_error_of_the_connection_is_counted_and_the_next_is_served(number):
     """F18: what comes from a dead connection does not stop the loop."""
     loop = Loop(number, number, "next")
@@ -109,11 +116,31 @@ def test_without_resources_accepting_pauses(number):
     assert loop.served == ["next"]
 
 
-def test_a_listening_socket_that_is_gone_is_told_once():
-    """Any other error ends the loop, and nothing is left in the reactor."""
-    loop = Loop(errno.EBADF, "never")
+def test_an_error_that_does_not_end_does_not_spin():
+    """When a whole turn of the reactor brings errors alone, the next one waits for `PAUSE`."""
+    loop = Loop(*[errno.EPERM] * (AT_ONCE + 1), "next")
     loop.loop.doRead()
-    assert (loop.served, loop.failed, loop.gone) == ([], [], [errno.EBADF])
+    assert (len(loop.failed), loop.watching) == (AT_ONCE, False)
+    loop.reactor.advance(PAUSE)
+    loop.loop.doRead()
+    assert (loop.served, loop.watching) == (["next"], True)
+
+
+@pytest.mark.parametrize("number", sorted(LISTENER_GONE), ids=errno.errorcode.get)
+def test_a_listening_socket_that_is_gone_is_told_once(number):
+    """An error of the listening socket ends the loop, and nothing is left in the reactor."""
+    loop = Loop(number, "never")
+    loop.loop.doRead()
+    assert (loop.served, loop.failed, loop.gone) == ([], [], [number])
+    assert not loop.watching
+
+
+def test_finishing_takes_in_all_who_wait():
+    """At the end the whole queue is served, however long, and then nobody any more."""
+    everyone = [str(number) for number in range(3 * AT_ONCE + 5)]
+    loop = Loop(*everyone)
+    loop.loop.finish()
+    assert loop.served == everyone
     assert not loop.watching
 
 
@@ -141,16 +168,51 @@ def test_stopping_during_a_pause_leaves_no_timer():
     assert not loop.watching
 
 
-@pytest.mark.parametrize(("number", "watching"), [(errno.ENOTCONN, True), (errno.EMFILE, False)])
-def test_a_connection_that_cannot_be_served_is_closed(number, watching):
-    """A peer that left, or a missing descriptor, costs one connection."""
+def test_a_connection_whose_peer_has_left_is_closed():
+    """An error of one connection costs that connection, and the next one is served."""
     connection = Connection()
 
     def fail(connection):
-        raise OSError(number, os.strerror(number))
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
 
     loop = Loop(connection, serve=fail)
     loop.loop.doRead()
     assert connection.closed
-    assert (loop.failed, loop.gone, loop.watching) == ([number], [], watching)
-    loop.loop.stop()
+    assert (loop.failed, loop.gone, loop.watching) == ([errno.ENOTCONN], [], True)
+
+
+def test_a_connection_without_a_descriptor_is_held_until_there_is_one():
+    """F16: who was accepted when the descriptors ran out is served first after the pause."""
+    served = []
+    missing = [errno.EMFILE, errno.EMFILE]
+
+    def serve(connection):
+        if missing:
+            number = missing.pop()
+            raise OSError(number, os.strerror(number))
+        served.append(connection)
+
+    held = Connection()
+    loop = Loop(held, "next", serve=serve)
+    loop.loop.doRead()
+    assert (served, loop.watching) == ([], False)
+    loop.reactor.advance(PAUSE)
+    assert (served, loop.watching) == ([], False)
+    loop.reactor.advance(PAUSE)
+    assert served == [held, "next"]
+    assert not held.closed
+    assert loop.failed == [errno.EMFILE] * 2
+
+
+def test_a_held_connection_is_closed_at_the_end_if_there_is_still_no_descriptor():
+    """Nothing that was accepted is forgotten open."""
+
+    def fail(connection):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    held = Connection()
+    loop = Loop(held, serve=fail)
+    loop.loop.doRead()
+    loop.loop.finish()
+    assert held.closed
+    assert loop.reactor.getDelayedCalls() == []

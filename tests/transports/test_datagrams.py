@@ -108,7 +108,7 @@ def test_each_datagram_goes_to_the_protocol_and_back():
 
 
 def test_others_get_their_turn_under_a_flood_of_empty_datagrams():
-    """F26: at most `AT_ONCE` datagrams, empty or not, are taken before the reactor is given back."""
+    """F26: at most `AT_ONCE`, empty or not, are taken before the reactor is given back."""
     port = Port(*[b""] * (AT_ONCE + 5))
     port.port.doRead()
     assert len(port.protocol.got) == AT_ONCE

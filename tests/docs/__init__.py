@@ -1,0 +1,1 @@
+"""The documents: everything that they show is run, and what they list is complete."""

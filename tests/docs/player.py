@@ -1,0 +1,267 @@
+"""Plays a document: does what its reader would do, and compares what the reader would see.
+
+    python -m tests.docs.player DOCUMENT FOLDER
+
+FOLDER is the reader's working directory.  The blocks are played in their order:
+
+- ``python`` with a caption is a file: it is saved under that name.  So is any other
+  language with a caption.
+- ``python`` without one, and ``pycon``, the prompt of ``python3``, belong to one Python
+  session that lasts as long as the document.
+- ``console``: each line with ``$`` is a command for bash, as in a terminal just opened, with
+  the programs of this Python's environment first on PATH and below ``.venv/bin``.  The
+  lines beneath are all that it prints; ``...`` stands for anything within a line, and alone
+  for any number of lines.  The command must end by itself, with status 0.
+- A command whose lines tell that it is ``Waiting for`` somebody is a server.  It runs on after
+  these lines, until the document ends or shows ``^C``.  A console block that begins without
+  a command shows how the last such server goes on.
+
+What cannot be played here is in `ELSEWHERE`, with its reason.
+"""
+
+import doctest
+import io
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from tests.docs.blocks import DRAWING, Block, Refused, read_blocks
+from tests.process.running import BIN, PATIENCE
+
+LONGEST = 3 * int(PATIENCE)
+"""Seconds for a whole document."""
+
+
+class Mismatch(Exception):
+    """What happens is not what the document says."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A command that is tested elsewhere, and what is played in its place, if anything."""
+
+    document: str
+    command: str
+    reason: str
+    instead: str | None = None
+
+
+ELSEWHERE = (
+    Elsewhere(
+        "README.rst",
+        "python3 -m venv .venv && .venv/bin/pip install . && "
+        ".venv/bin/twistd -n netsrv --tcp 51423 --udp 51423",
+        "it needs a package index; tests/process/test_packaging.py installs and serves",
+        instead=".venv/bin/twistd -n netsrv --tcp 51423 --udp 51423",
+    ),
+    Elsewhere(
+        "README.rst",
+        "python3 .ci/check.py",
+        "it runs these tests; test_documents.py compares it with what CI runs",
+    ),
+)
+
+
+class Terminal:
+    """A command that runs in a terminal of its own, and what it shows there."""
+
+    def __init__(self, command: str, folder: Path) -> None:
+        path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+        self._shown = ""
+        self._process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=folder,
+            # In a terminal Python shows each line at once.
+            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(ProcessLookupError):  # it may have ended, with all that it started
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._process.stdout.close()
+
+    def shows(self, expected: list[str]) -> None:
+        """Wait until these lines come next.  Raises `Mismatch`."""
+        while not (match := pattern(expected).match(self._shown)):
+            enough = "..." not in expected and self._shown.count("\n") >= len(expected)
+            if enough or not self._read(expected):
+                raise _mismatch(expected, self._shown)
+        self._shown = self._shown[match.end() :]
+
+    def ends(self, expected: list[str]) -> int:
+        """Wait for the end; these lines must be all that is left.  Gives the exit status."""
+        while self._read(expected):
+            pass
+        if not pattern(expected).fullmatch(self._shown):
+            raise _mismatch(expected, self._shown)
+        return self._process.wait(PATIENCE)
+
+    def interrupt(self) -> None:
+        """Do what Control-C does."""
+        os.killpg(self._process.pid, signal.SIGINT)
+
+    def _read(self, expected: list[str]) -> bool:
+        """Read on; False at the end of the output.  Raises `Mismatch` if nothing comes."""
+        output = self._process.stdout
+        if not select.select([output], [], [], PATIENCE)[0]:
+            raise Mismatch(
+                f"nothing more comes, and it has not ended; {_mismatch(expected, self._shown)}"
+            )
+        data = os.read(output.fileno(), 65536).decode(errors="backslashreplace")
+        self._shown = (self._shown + data).replace("\r\n", "\n")
+        if not data and self._shown and not self._shown.endswith("\n"):
+            self._shown += "\n"
+        return bool(data)
+
+
+def pattern(expected: list[str]) -> re.Pattern[str]:
+    """Make the expression for lines of output from lines in a document."""
+    parts = []
+    for line in expected:
+        if line == "...":
+            parts.append(r"(?:.*\n)*?")
+        else:
+            parts.append(".*?".join(map(re.escape, line.split("..."))) + r"\n")
+    return re.compile("".join(parts))
+
+
+def _mismatch(expected: list[str], shown: str) -> Mismatch:
+    return Mismatch("expected:\n{}\nbut it shows:\n{}".format("\n".join(expected), shown))
+
+
+class Player:
+    """Plays blocks in *folder*; *name* is the document's.  Use it in a ``with`` statement."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._name = name
+        self._folder = folder
+        self._elsewhere = {each.command: each for each in ELSEWHERE if each.document == name}
+        self._session: dict[str, Any] = {"__name__": "__main__"}
+        self._terminals = ExitStack()
+        self._servers: list[Terminal] = []
+
+    def __enter__(self) -> "Player":
+        (self._folder / ".venv").mkdir()
+        (self._folder / ".venv" / "bin").symlink_to(BIN)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._terminals.close()
+
+    def play(self, blocks: list[Block]) -> None:
+        """Play all blocks.  Raises `Mismatch`."""
+        unseen = set(self._elsewhere)
+        for block in blocks:
+            unseen -= {command for command, _ in _steps(block)}
+            try:
+                self._play(block)
+            except Mismatch as error:
+                raise Mismatch(f"{self._name}, block at line {block.line}: {error}") from None
+        if unseen:
+            raise Mismatch(f"{self._name} has no such command any more: {', '.join(unseen)}")
+
+    def _play(self, block: Block) -> None:
+        if block.file is not None:
+            (self._folder / block.file).write_text(block.text)
+        elif block.language == "python":
+            source = "\n" * (block.line - 1) + block.text
+            exec(compile(source, self._name, "exec"), self._session)
+        elif block.language == "pycon":
+            self._prompt(block)
+        elif block.language != DRAWING:
+            for command, expected in _steps(block):
+                self._console(command, expected)
+
+    def _prompt(self, block: Block) -> None:
+        """Type into the Python session."""
+        test = doctest.DocTestParser().get_doctest(
+            block.text, {}, self._name, self._name, block.line - 1
+        )
+        test.globs = self._session
+        report = io.StringIO()
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.FAIL_FAST)
+        if runner.run(test, out=report.write, clear_globs=False).failed:
+            raise Mismatch(report.getvalue())
+
+    def _console(self, command: str | None, expected: list[str]) -> None:
+        if command is None:
+            if not self._servers:
+                raise Mismatch("output, but no server that it could be from")
+            self._follow(self._servers[-1], expected)
+            return
+        elsewhere = self._elsewhere.get(command)
+        if elsewhere is not None:
+            if elsewhere.instead is None:
+                return
+            command = elsewhere.instead
+        terminal = self._terminals.enter_context(Terminal(command, self._folder))
+        if any("Waiting for" in line for line in expected):
+            self._servers.append(terminal)
+            self._follow(terminal, expected)
+        elif status := terminal.ends(expected):
+            raise Mismatch(f"{command} ends with status {status}")
+
+    def _follow(self, server: Terminal, expected: list[str]) -> None:
+        """See how a server goes on, and perhaps how it ends."""
+        before = list(takewhile(lambda line: not line.startswith("^C"), expected))
+        server.shows(before)
+        if before != expected:
+            server.interrupt()
+            last, *others = expected[len(before) :]
+            server.ends([last.removeprefix("^C"), *others])
+            self._servers.remove(server)
+
+
+def _steps(block: Block) -> list[tuple[str | None, list[str]]]:
+    """Split a console block into commands, each with the lines beneath it."""
+    steps: list[tuple[str | None, list[str]]] = []
+    if block.language != "console":
+        return steps
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            steps.append((line[2:], []))
+        elif steps:
+            steps[-1][1].append(line)
+        else:
+            steps.append((None, [line]))
+    return steps
+
+
+def main(document: Path, folder: Path) -> int:
+    """Play a document; the result is the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # else ^C is lost on our children
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(LONGEST)
+    os.chdir(folder)
+    try:
+        blocks = read_blocks(document.read_text())
+        with Player(document.name, folder) as player:
+            player.play(blocks)
+    except (Mismatch, Refused) as error:
+        print(error)
+        return 1
+    return 0
+
+
+def _too_long(*_: object) -> None:
+    raise Mismatch(f"the document is not at its end after {LONGEST} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()))

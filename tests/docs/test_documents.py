@@ -1,0 +1,84 @@
+"""Everything that the documents show is run.
+
+Each document has a network of its own where the system allows it, so that its
+ports are free and its figures are the kernel's defaults.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import RUN, read_blocks
+from tests.docs.player import ELSEWHERE, LONGEST
+from tests.process.needs import tool
+
+TOP = Path(__file__).parents[2]
+DOCUMENTS = [TOP / "README.rst", *sorted((TOP / "docs").glob("*.rst"))]
+PLAYED = {"README.rst": ["nc", "socat"], "tutorial.rst": ["nc"]}
+"""The documents with something to run, and the programs that they need."""
+
+
+def private_network() -> list[str]:
+    """Give the beginning of a command with a network of its own; empty if there is none to have."""
+    user = [] if os.geteuid() == 0 else ["--map-root-user"]
+    network = ["unshare", *user, "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    try:
+        tried = subprocess.run([*network, "true"], capture_output=True, check=False)
+    except FileNotFoundError:
+        return []
+    return [] if tried.returncode else network
+
+
+def path_of(name: str) -> Path:
+    """Find a document by its name."""
+    return next(each for each in DOCUMENTS if each.name == name)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)
+def test_no_block_slips_by(document):
+    """Exactly the documents that are played show something to run, and nothing unknown."""
+    runs = [each for each in read_blocks(document.read_text()) if each.language in RUN]
+    assert bool(runs) == (document.name in PLAYED)
+
+
+@pytest.mark.parametrize("name", PLAYED)
+def test_a_document_tells_the_truth(name, tmp_path):
+    """Every command and snippet does what the document says, and shows what it shows."""
+    for program in PLAYED[name]:
+        tool(program)
+    player = [sys.executable, "-m", "tests.docs.player", str(path_of(name)), str(tmp_path)]
+    played = subprocess.run(
+        [*private_network(), *player],
+        cwd=TOP,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONGEST + 10,
+        check=False,
+    )
+    assert played.returncode == 0, played.stdout
+
+
+def test_the_readme_names_the_check_that_ci_runs():
+    """The command that checks everything is word for word the one of .ci/run."""
+    last = (TOP / ".ci" / "run").read_text().splitlines()[-1]
+    assert last == "exec python3 .ci/check.py"
+    assert f"$ {last.removeprefix('exec ')}\n" in (TOP / "README.rst").read_text()
+
+
+@pytest.mark.parametrize("each", ELSEWHERE, ids=lambda each: each.reason)
+def test_what_is_played_instead_is_a_part_of_the_command(each):
+    """A command that is tested elsewhere is replaced by nothing but its own end."""
+    assert each.command.endswith(each.instead or "")
+
+
+def test_the_tutorials_service_has_sixteen_lines():
+    """The first service of one's own is as short as the README says."""
+    blocks = read_blocks(path_of("tutorial.rst").read_text())
+    (service,) = [each for each in blocks if (each.file or "").endswith("hello_service.py")]
+    assert len([line for line in service.text.splitlines() if line]) == 16
+    assert "16 lines" in (TOP / "README.rst").read_text()

@@ -1,0 +1,74 @@
+"""What the documents list is complete: options, services, statuses, modules, layers."""
+
+import re
+from configparser import ConfigParser
+
+import pytest
+
+from netsrv.command import Status
+from netsrv.interfaces import IService
+from netsrv.tap import ServerOptions
+from tests.docs.test_documents import TOP, path_of
+from twisted.plugins import netsrv_services
+
+REFERENCE = path_of("reference.rst").read_text()
+ARCHITECTURE = path_of("architecture.rst").read_text()
+PACKAGE = TOP / "netsrv"
+
+
+def options() -> list[str]:
+    """Give every option of the command, long and short, as it is written."""
+    known = ServerOptions()
+    long = [f"--{name.removesuffix('=')}" for name in known.longOpt]
+    return [*long, *(f"-{letter}" for letter in known.shortOpt if letter != ":")]
+
+
+def modules() -> list[str]:
+    """Give every module of netsrv by its path below the package."""
+    paths = [path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")]
+    return [str(path) for path in paths if path.name != "__init__.py"]
+
+
+def layers() -> str:
+    """Give the layers as setup.cfg has them."""
+    settings = ConfigParser()
+    settings.read(TOP / "setup.cfg")
+    return settings["importlinter:contract:layers"]["layers"].strip()
+
+
+@pytest.mark.parametrize("option", options())
+def test_the_reference_has_every_option(option):
+    """Each option stands in the table of options with its meaning."""
+    table = REFERENCE.split("\nOptions\n")[1].split("\nAddresses\n")[0]
+    assert re.search(rf"``{option}(``| )", table)
+
+
+def test_the_reference_has_exactly_the_services_that_come_with_netsrv():
+    """The table of services names those of our plugin module, and no others."""
+    table = REFERENCE.split("\nServices\n")[1].split("\nWhen a connection ends\n")[0]
+    names = [row.split("``")[1] for row in table.split("\n   * - ")[2:]]
+    ours = [each.name for each in vars(netsrv_services).values() if IService.providedBy(each)]
+    assert sorted(names) == sorted(ours)
+
+
+def test_the_reference_has_exactly_the_exit_statuses_of_serve():
+    """The table of exit statuses has those of the command, in their order."""
+    table = REFERENCE.split("Exit statuses of ``netsrv serve``")[1].split("With twistd")[0]
+    numbers = [row.partition("\n")[0] for row in table.split("\n   * - ")[2:]]
+    assert numbers == [str(int(status)) for status in sorted(Status)]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_the_architecture_has_every_module(module):
+    """Nobody adds a module without a word about it: in the tree, or below it by its path."""
+    folder, _, name = module.rpartition("/")
+    words = {f" {name} ", f"``{module}``"}
+    if folder == "services":
+        words.add(f"``{name.removesuffix('.py')}``")
+    assert any(word in ARCHITECTURE for word in words)
+
+
+def test_the_architecture_has_the_layers_of_the_contract():
+    """The layers in the document are word for word those that import-linter checks."""
+    shown = "\n".join(line.strip() for line in ARCHITECTURE.splitlines())
+    assert f"\n{layers()}\n" in shown

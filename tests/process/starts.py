@@ -1,0 +1,61 @@
+"""The ways to start netsrv, and how a start that fails ends."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.running import PATIENCE, located
+
+
+@dataclass(frozen=True)
+class Start:
+    """A command that serves, without its options, and the exit statuses of its errors."""
+
+    command: tuple[str, ...]
+    unavailable: int = 1
+    misconfigured: int = 1
+
+    def __str__(self) -> str:
+        return self.command[0]
+
+    @property
+    def located(self) -> list[str]:
+        """The command for another program to start."""
+        return located(self.command)
+
+
+SERVE = Start(("netsrv", "serve"), unavailable=69, misconfigured=78)
+TWISTD = Start(("twistd", "-n", "--pidfile=", "netsrv"))
+TWIST = Start(("twist", "--log-format=text", "netsrv"))
+
+each_start = pytest.mark.parametrize("start", [SERVE, TWISTD, TWIST], ids=str)
+
+
+def finish(
+    command: Sequence[str], cwd: Path, env: dict[str, str] | None = None, **popen: Any
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself; what stays running fails the test."""
+    return subprocess.run(
+        located(command),
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+        **popen,
+    )
+
+
+def only_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Give the one line that a failed start has printed, on standard error."""
+    assert done.stdout == ""
+    assert done.stderr.endswith("\n")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr[:-1]

@@ -1,0 +1,215 @@
+"""Clients that nobody here wrote: rdate, ncat and socat, against the running server."""
+
+import calendar
+import json
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.process import needs
+from tests.process.running import PATIENCE, Running
+from tests.process.starts import SERVE
+
+SERVICES = "time echo daytime qotd discard chargen info".split()
+
+MEBIBYTE = bytes(range(256)) * 4096
+
+LONGEST_DATAGRAM = 65_507
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One server with every service on TCP and UDP, and echo on a unix socket."""
+    streams = [f"--tcp={name}=127.0.0.1:0" for name in SERVICES]
+    datagrams = [f"--udp={name}=127.0.0.1:0" for name in SERVICES]
+    command = [*SERVE.command, *streams, *datagrams, "--unix", "echo=echo.sock"]
+    cwd = tmp_path_factory.mktemp("clients")
+    with Running(command, cwd) as running:
+        running.wait_for("Waiting for connections on unix ")
+        yield running
+
+
+def port(server: Running, transport: str, service: str) -> str:
+    """Give the port of a service, as an argument."""
+    return server.wait_for(rf"Waiting for \w+ on {transport} \S+:(\d+) \({service}\)$")[1]
+
+
+def ask(*command: str, data: bytes = b"") -> bytes:
+    """Have a client send *data* and end, and give all that it prints."""
+    done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ask_for(size: int, *command: str, data: bytes) -> bytes:
+    """Have a client that does not end by itself send *data*, until it has printed *size* bytes."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        deadline = threading.Timer(PATIENCE, client.kill)
+        deadline.start()
+        client.stdin.write(data)
+        client.stdin.flush()
+        printed = client.stdout.read(size)
+        deadline.cancel()
+        client.kill()
+    return printed
+
+
+# rdate: the time, RFC 868
+
+
+@pytest.mark.parametrize(("transport", "option"), [("tcp", "-4"), ("udp", "-u")])
+def test_rdate(transport: str, option: str, server: Running) -> None:
+    """Rdate prints the time of this very moment, over TCP and over UDP."""
+    rdate = needs.tool("rdate")
+    before = int(time.time())
+    command = [rdate, "-p", option, "-o", port(server, transport, "time"), "127.0.0.1"]
+    printed = ask("env", "TZ=UTC", "LC_ALL=C", *command).decode("ascii")
+    shown = time.strptime(printed.strip(), "%a %b %d %H:%M:%S UTC %Y")
+    assert before <= calendar.timegm(shown) <= time.time()
+
+
+# Streams
+
+
+def clients(server: Running, service: str) -> dict[str, list[str]]:
+    """Give the commands that connect to a service over TCP."""
+    number = port(server, "tcp", service)
+    return {
+        "ncat": ["ncat", "127.0.0.1", number],
+        "socat": ["socat", "-t", str(PATIENCE), "-", f"TCP:127.0.0.1:{number}"],
+    }
+
+
+each_client = pytest.mark.parametrize("client", ["ncat", "socat"])
+
+
+@each_client
+@pytest.mark.parametrize("data", [b"", b"hello\n", MEBIBYTE], ids=len)
+def test_echo(data: bytes, client: str, server: Running) -> None:
+    """All that a client sends before its end of input comes back, and then it ends."""
+    needs.tool(client)
+    assert ask(*clients(server, "echo")[client], data=data) == data
+
+
+@each_client
+@pytest.mark.parametrize("data", [b"", b"hello\n"], ids=["silent", "talking"])
+def test_daytime(data: bytes, client: str, server: Running) -> None:
+    """A client gets one line with the time and ends, also one that has said something."""
+    needs.tool(client)
+    line = ask(*clients(server, "daytime")[client], data=data)
+    day, date, year = line.decode("ascii").split(", ")
+    assert line.endswith(b"-UTC\r\n")
+    assert day.endswith("day")
+    assert re.fullmatch(r"[A-Z][a-z]+ \d+", date)
+    assert re.fullmatch(r"\d{4} \d\d:\d\d:\d\d-UTC\r\n", year)
+
+
+@each_client
+def test_qotd(client: str, server: Running) -> None:
+    """A client gets one quote of fewer than 512 characters and ends."""
+    needs.tool(client)
+    quote = ask(*clients(server, "qotd")[client])
+    assert 2 < len(quote) < 512
+    assert quote.endswith(b"\r\n")
+    assert quote[:-2].decode("ascii").isprintable()
+
+
+@each_client
+def test_discard(client: str, server: Running) -> None:
+    """A client that sends a mebibyte gets nothing, and ends when it has sent all."""
+    needs.tool(client)
+    assert ask(*clients(server, "discard")[client], data=MEBIBYTE) == b""
+
+
+@each_client
+def test_chargen(client: str, server: Running) -> None:
+    """A client gets the lines of the RFC's example for as long as it reads."""
+    needs.tool(client)
+    printable = bytes(range(32, 127)) * 2
+    lines = [printable[i % 95 : i % 95 + 72] + b"\r\n" for i in range(1000)]
+    expected = b"".join(lines)
+    printed = ask_for(len(expected), *clients(server, "chargen")[client], data=b"")
+    assert printed == expected
+
+
+@each_client
+def test_info(client: str, server: Running) -> None:
+    """A client gets one line of JSON that tells it its own address, and ends."""
+    needs.tool(client)
+    line = ask(*clients(server, "info")[client])
+    assert line.count(b"\n") == 1
+    told = json.loads(line)
+    assert told["local"] == f"127.0.0.1:{port(server, 'tcp', 'info')}"
+    assert told["family"] == "AF_INET"
+    assert told["options"]["TCP_NODELAY"] == 1
+    assert told["tcp_info"]["rtt"] > 0
+    server.wait_for(rf"Got connection from {re.escape(told['peer'])}$")
+
+
+# Unix sockets
+
+
+def test_socat_on_a_unix_socket(server: Running) -> None:
+    """Socat gets its echo from a unix socket."""
+    needs.tool("socat")
+    path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
+    command = ["socat", "-t", str(PATIENCE), "-", f"UNIX-CONNECT:{path}"]
+    assert ask(*command, data=MEBIBYTE) == MEBIBYTE
+
+
+def test_ncat_on_a_unix_socket(server: Running) -> None:
+    """Ncat gets its echo from a unix socket."""
+    needs.tool("ncat")
+    path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
+    assert ask("ncat", "--unixsock", path, data=b"hello\n") == b"hello\n"
+
+
+# Datagrams
+
+
+def datagram_client(server: Running, client: str, service: str) -> list[str]:
+    """Give the command that exchanges datagrams with a service."""
+    number = port(server, "udp", service)
+    return {
+        "ncat": ["ncat", "--udp", "127.0.0.1", number],
+        "socat": ["socat", "-b", str(LONGEST_DATAGRAM), "-", f"UDP:127.0.0.1:{number}"],
+    }[client]
+
+
+@each_client
+def test_datagram_echo(client: str, server: Running) -> None:
+    """A client gets its datagram back."""
+    needs.tool(client)
+    command = datagram_client(server, client, "echo")
+    assert ask_for(6, *command, data=b"hello\n") == b"hello\n"
+
+
+def test_longest_datagram(server: Running) -> None:
+    """Socat gets the longest datagram that IPv4 has back in one piece."""
+    needs.tool("socat")
+    data = MEBIBYTE[:LONGEST_DATAGRAM]
+    command = datagram_client(server, "socat", "echo")
+    assert ask_for(LONGEST_DATAGRAM, *command, data=data) == data
+    server.wait_for(rf"Got data from 127\.0\.0\.1:\d+ \({LONGEST_DATAGRAM} bytes\)$")
+
+
+@each_client
+def test_datagram_daytime(client: str, server: Running) -> None:
+    """A client gets the line with the time for a datagram of one byte."""
+    needs.tool(client)
+    command = datagram_client(server, client, "daytime")
+    assert re.fullmatch(rb"[A-Z][a-z]+day, [A-Z].*", ask_for(20, *command, data=b"?"))
+
+
+@each_client
+def test_datagram_info(client: str, server: Running) -> None:
+    """A client whose datagram pays for it gets one line of JSON with its size."""
+    needs.tool(client)
+    told = ask_for(40, *datagram_client(server, client, "info"), data=b"x" * 200)
+    assert told.startswith(b'{"peer": "127.0.0.1:')

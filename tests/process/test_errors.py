@@ -1,0 +1,182 @@
+"""Errors at start: one line at once, and nothing stays behind."""
+
+import re
+import resource
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from tests.process import needs
+from tests.process.peers import exchange, outgoing, taken, tcp
+from tests.process.running import Running
+from tests.process.starts import SERVE, TWIST, TWISTD, Start, each_start, finish, only_line
+
+each_kind = pytest.mark.parametrize(
+    ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
+)
+
+
+# Addresses that cannot be had
+
+
+@each_start
+@each_kind
+def test_port_in_use(transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path) -> None:
+    """A port that another server has is one line with the address and the errno's words."""
+    with taken(("127.0.0.1", 0), kind) as port:
+        done = finish([*start.command, f"--{transport}", f"echo=127.0.0.1:{port}"], tmp_path)
+    assert done.returncode == start.unavailable
+    assert only_line(done) == f"netsrv: {transport} 127.0.0.1:{port}: Address already in use"
+
+
+@each_kind
+def test_ipv6_port_in_use(transport: str, kind: socket.SocketKind, tmp_path: Path) -> None:
+    """An IPv6 port in use is shown in brackets."""
+    needs.ipv6()
+    with taken(("::1", 0), kind) as port:
+        done = finish([*SERVE.command, f"--{transport}", f"echo=[::1]:{port}"], tmp_path)
+    assert done.returncode == SERVE.unavailable
+    assert only_line(done) == f"netsrv: {transport} [::1]:{port}: Address already in use"
+
+
+def test_port_in_use_by_a_busy_server(tmp_path: Path) -> None:
+    """A server is not taken for an outgoing connection, although it has connections."""
+    with Running([*TWISTD.command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+        port = server.port("tcp")
+        with tcp(port) as client:
+            assert exchange(client, b"hello") == b"hello"
+            done = finish([*TWISTD.command, "--tcp", f"127.0.0.1:{port}"], tmp_path)
+            assert exchange(client, b"again") == b"again"
+    assert only_line(done) == f"netsrv: tcp 127.0.0.1:{port}: Address already in use"
+
+
+@each_start
+@pytest.mark.parametrize(("transport", "host"), [("tcp", "192.0.2.1"), ("udp", "[2001:db8::1]")])
+def test_absent_address(transport: str, host: str, start: Start, tmp_path: Path) -> None:
+    """An address that no interface has is one line."""
+    if ":" in host:
+        needs.ipv6()
+    done = finish([*start.command, f"--{transport}", f"echo={host}:0"], tmp_path)
+    assert done.returncode == start.unavailable
+    assert only_line(done) == f"netsrv: {transport} {host}:0: Cannot assign requested address"
+
+
+@pytest.mark.parametrize(
+    ("start", "transport"), [(SERVE, "tcp"), (TWISTD, "udp"), (TWIST, "tcp")], ids=str
+)
+def test_low_port(start: Start, transport: str, tmp_path: Path) -> None:
+    """A port below 1024 without the privilege for it is one line that says what it takes."""
+    port = needs.forbidden_port()
+    command = [*needs.powerless(), *start.located, f"--{transport}", f"echo=127.0.0.1:{port}"]
+    done = finish(command, tmp_path)
+    assert done.returncode == start.unavailable
+    words = "Permission denied: ports below 1024 need root, or CAP_NET_BIND_SERVICE"
+    assert only_line(done) == f"netsrv: {transport} 127.0.0.1:{port}: {words}"
+
+
+@each_start
+@each_kind
+def test_port_of_an_outgoing_connection(
+    transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path
+) -> None:
+    """Where an outgoing connection has the port, the line says so, and where it leads."""
+    with outgoing(kind) as (port, there):
+        done = finish([*start.command, f"--{transport}", f"echo={port}"], tmp_path)
+    assert done.returncode == start.unavailable
+    assert only_line(done).startswith(
+        f"netsrv: {transport} 0.0.0.0:{port}: Address already in use: "
+        f"an outgoing connection to port {there} has {port}, "
+    )
+
+
+# None or all
+
+
+@each_start
+@pytest.mark.parametrize("last", ["192.0.2.1:0", "[::1"])
+def test_nothing_stays_half_started(last: str, start: Start, tmp_path: Path) -> None:
+    """When the last of several listeners fails, the sockets before it are gone again."""
+    with taken(("127.0.0.1", 0), socket.SOCK_STREAM) as port:
+        pass  # free again, and no other test's
+    options = ["--unix", "echo=echo.sock", "--tcp", f"127.0.0.1:{port}", "--tcp", last]
+    done = finish([*start.command, *options], tmp_path)
+    assert done.returncode in (start.unavailable, start.misconfigured)
+    assert last in only_line(done)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        tcp(port)
+
+
+@each_start
+def test_an_option_that_fits_nothing_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    """An option that none of the sockets can have is found before anything is served."""
+    options = ["--unix", "echo=echo.sock", "--socket-option", "TCP_NODELAY=1"]
+    done = finish([*start.command, *options], tmp_path)
+    assert done.returncode == start.misconfigured
+    assert only_line(done).startswith("netsrv: --socket-option TCP_NODELAY: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+# Descriptors
+
+
+def few_descriptors(number: int) -> Callable[[], None]:
+    """Give what limits a process that is about to start to so many descriptors."""
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
+
+
+@each_start
+def test_too_few_descriptors_for_the_sockets(start: Start, tmp_path: Path) -> None:
+    """Where the descriptors do not suffice for the sockets, the listener that has none is named."""
+    options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 40]
+    done = finish([*start.command, *options], tmp_path, preexec_fn=few_descriptors(24))
+    assert done.returncode == start.unavailable
+    assert only_line(done) == "netsrv: tcp 127.0.0.1:0: Too many open files"
+    assert list(tmp_path.iterdir()) == []
+
+
+@each_start
+@pytest.mark.parametrize("spare", [0, 3])
+def test_no_descriptor_is_left_for_the_rest(spare: int, start: Start, tmp_path: Path) -> None:
+    """Where the sockets leave no descriptors for the reactor and the rest, it is one line."""
+    options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 8]
+    standard, sockets = 3, 9
+    limit = few_descriptors(standard + sockets + spare)
+    done = finish([*start.command, *options], tmp_path, preexec_fn=limit)
+    assert done.returncode == start.unavailable
+    assert "Too many open files" in only_line(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Cost
+
+
+def processor_time(command: list[str], cwd: Path) -> float:
+    """Give the seconds of processor time, median of three, that a command takes to its end."""
+    taken_each = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        finish(command, cwd)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken_each.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return median(taken_each)
+
+
+def test_an_error_is_cheap(tmp_path: Path) -> None:
+    """An error takes at most twice the processor time of ``twistd --help``."""
+    error = processor_time([*TWISTD.command, "--tcp", "192.0.2.1:0"], tmp_path)
+    assert error <= 2 * processor_time(["twistd", "--help"], tmp_path)
+
+
+def test_usage_under_twistd(tmp_path: Path) -> None:
+    """Without a listener, twistd shows our usage and examples, and then what is missing."""
+    done = finish([*TWISTD.command], tmp_path)
+    assert done.returncode == 1
+    shown = done.stdout + done.stderr
+    assert shown.startswith("Usage: twistd [options]")
+    assert re.search(r"^Examples:\n  --tcp 51423 ", shown, re.MULTILINE)
+    assert "nothing to serve: give at least one of --tcp, --udp and --unix" in shown
+    assert "Traceback" not in shown

@@ -1,0 +1,202 @@
+"""Faults that a kernel does not produce on demand, injected into the real process by strace."""
+
+import errno
+import os
+import re
+import resource
+import signal
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs
+from tests.process.peers import exchange, read_to_end, talk, tcp, udp
+from tests.process.running import Running
+from tests.process.starts import SERVE
+
+PAUSE = 0.1
+"""Seconds that the server waits where trying again at once would only spin."""
+
+TIMES = 3
+"""How often in a row a system call fails."""
+
+WELL = 3
+"""Calls that are made besides: the one that is well, the one after it, and the last at the end."""
+
+Faulty = Callable[..., Running]
+
+
+@pytest.fixture
+def faulty(tmp_path: Path) -> Faulty:
+    """Start a server in which a system call fails, by default so many times from its first on."""
+
+    def start(call: str, error: str, *options: str, when: str = f"1..{TIMES}") -> Running:
+        injection = f"error={error}:when={when}"
+        strace = needs.strace(tmp_path / "trace", call, injection)
+        return Running([*strace, *SERVE.located, *options], tmp_path)
+
+    return start
+
+
+def calls(folder: Path) -> list[tuple[float, str]]:
+    """Give what strace has recorded of a server that has ended: the time and the result."""
+    trace = (folder / "trace").read_text()
+    found = re.findall(r"^\d+ +(\d+\.\d+) \w+\(.*\) = (.*)$", trace, re.MULTILINE)
+    return [(float(when), result) for when, result in found]
+
+
+def pauses(made: list[tuple[float, str]]) -> list[float]:
+    """Give the seconds that passed after each call that was made to fail."""
+    return [
+        after - before for (before, result), (after, _) in pairwise(made) if "INJECTED" in result
+    ]
+
+
+def words(error: str) -> str:
+    """Give an errno's own words, for a pattern."""
+    return re.escape(os.strerror(getattr(errno, error)))
+
+
+# Accepting
+
+
+@pytest.mark.parametrize(
+    "error",
+    "ECONNABORTED EPROTO EPERM ENETDOWN EHOSTUNREACH ENOSR EPROTONOSUPPORT".split(),
+)
+def test_connection_lost_before_it_was_accepted(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """An error of one connection is a line of the log, and the next client is served at once."""
+    with faulty("accept4", error, "--tcp", "echo=0") as server:
+        with tcp(server.port("tcp")) as client:
+            server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept: {words(error)}$", TIMES)
+            assert talk(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+    assert [result for _, result in calls(tmp_path)][:TIMES] == [
+        f"-1 {error} ({os.strerror(getattr(errno, error))}) (INJECTED)"
+    ] * TIMES
+
+
+@pytest.mark.parametrize("error", "EMFILE ENFILE ENOBUFS ENOMEM".split())
+def test_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """Without resources the server pauses instead of spinning; then who waited is served."""
+    with faulty("accept4", error, "--tcp", "echo=0") as server:
+        with tcp(server.port("tcp")) as client:
+            server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept: {words(error)}$", TIMES)
+            assert talk(client, b"hello") == b"hello"
+        assert server.stop() == 0
+    made = calls(tmp_path)
+    assert len(pauses(made)) == TIMES
+    assert min(pauses(made)) > 0.9 * PAUSE
+    assert len(made) <= TIMES + WELL
+
+
+def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
+    """A server that pauses when it is told to end drains like any other."""
+    with faulty("accept4", "EMFILE", "--tcp", "daytime=0", when="2+") as server:
+        port = server.port("tcp")
+        with tcp(port) as lingering, tcp(port):  # the first has its line, and does not end
+            assert read_to_end(lingering).endswith(b"-UTC\r\n")
+            server.wait_for("accept: Too many open files$")
+            server.process.send_signal(signal.SIGTERM)
+            assert server.wait() == 0
+        server.wait_for(r"\] Draining: 1 connection, ")
+        assert "Traceback" not in server.output
+
+
+def test_clients_wait_while_descriptors_are_out(tmp_path: Path) -> None:
+    """Without a free descriptor clients wait, none is lost, and all are served when there are."""
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+        port, pid = server.port("tcp"), server.process.pid
+        with tcp(port) as first:
+            assert exchange(first, b"hello") == b"hello"
+            used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
+            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
+            clients = [tcp(port) for _ in range(8)]
+            server.wait_for("accept: Too many open files$", 2)
+            assert exchange(first, b"still") == b"still"
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("error", ["EBADF", "EINVAL"])
+def test_listening_socket_is_gone(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """Where the listening socket itself fails it is said once, and other listeners go on."""
+    with faulty("accept4", error, "--tcp", "echo=0", "--udp", "echo=0") as server:
+        with tcp(server.port("tcp")):
+            server.wait_for(rf"the listening socket failed: {words(error)}; nobody is accepted")
+            with udp(server.port("udp")) as client:
+                assert exchange(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert server.output.count("the listening socket failed") == 1
+    assert len(calls(tmp_path)) == 1
+
+
+def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
+    """Nobody waits in vain at a listening socket that has failed."""
+    with faulty("accept4", "EINVAL", "--tcp", "echo=0") as server:
+        port = server.port("tcp")
+        with tcp(port) as client:
+            server.wait_for("the listening socket failed: ")
+            with pytest.raises(ConnectionError):
+                tcp(port).recv(1)
+            with pytest.raises(ConnectionError):
+                client.recv(1)
+
+
+# Receiving datagrams
+
+
+@pytest.mark.parametrize(
+    "error", "ECONNREFUSED EHOSTUNREACH ENETDOWN EPROTO EHOSTDOWN ECONNRESET".split()
+)
+def test_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """What the network says of an earlier datagram is a line, and receiving goes on at once."""
+    with faulty("recvmsg", error, "--udp", "0") as server:
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"hello") == b"hello"
+        line = rf"udp 0\.0\.0\.0:\d+ \(echo\): dropped a datagram: receive {error}$"
+        server.wait_for(line, TIMES)
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+    assert len(calls(tmp_path)) <= TIMES + WELL
+
+
+@pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL EBADF".split())
+def test_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """Whatever error receiving has, it is a line, a pause, and the port stays open."""
+    with faulty("recvmsg", error, "--udp", "0") as server:
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"udp \S+ \(echo\): dropped a datagram: receive {error}$", TIMES)
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+    made = calls(tmp_path)
+    assert len(pauses(made)) == TIMES
+    assert min(pauses(made)) > 0.9 * PAUSE
+    assert len(made) <= TIMES + WELL
+
+
+# Sending datagrams
+
+
+@pytest.mark.parametrize(
+    "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
+)
+def test_sending_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
+    with faulty("sendto", error, "--udp", "0") as server:
+        with udp(server.port("udp")) as client:
+            for number in range(1, TIMES + 1):
+                client.send(b"lost")
+                server.wait_for(rf"udp \S+ \(echo\): dropped a datagram: send {error}$", number)
+            assert exchange(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+    results = [result for _, result in calls(tmp_path)]
+    assert len(results) == TIMES + 1
+    assert results[-1] == str(len(b"hello"))

@@ -1,0 +1,238 @@
+"""Services of third parties, in modules that somebody else wrote."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs, thirdparty
+from tests.process.peers import exchange, read_to_end, talk, tcp, udp
+from tests.process.running import Running
+from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+
+GREETING = b"hello from Acme\n"
+
+GREET = 'greet = Service("greet", Greeting)\n'
+"""A module with one service that works."""
+
+
+def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
+    """Give what ``--list-services`` says of each service, by name."""
+    done = finish([*SERVE.command, "--list-services"], cwd, env)
+    assert done.returncode == 0
+    return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+
+
+# What works
+
+
+@each_start
+def test_is_served(start: Start, tmp_path: Path) -> None:
+    """A service in a folder of PYTHONPATH is served like those that come with netsrv."""
+    thirdparty.services(tmp_path, GREET)
+    env = thirdparty.on_path(tmp_path)
+    with Running([*start.command, "--tcp", "greet=0", "--udp", "echo=0"], tmp_path, env) as server:
+        server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
+        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert exchange(udp(server.port("udp")), b"hello") == b"hello"
+
+
+def test_is_listed(tmp_path: Path) -> None:
+    """A third party's service is listed with its transports and its description."""
+    thirdparty.services(tmp_path, GREET)
+    services = listed(tmp_path, thirdparty.on_path(tmp_path))
+    assert re.fullmatch(r"tcp udp +greet by Acme", services["greet"])
+    assert "echo" in services
+
+
+def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
+    """A service that was added to a module which netsrv has seen before is found."""
+    env = thirdparty.on_path(tmp_path)
+    thirdparty.services(tmp_path, GREET)
+    assert "greet" in listed(tmp_path, env)
+    thirdparty.services(tmp_path, 'part = Service("part", Greeting)\n')
+    services = listed(tmp_path, env)
+    assert "part" in services
+    assert "greet" not in services
+
+
+# What does not
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ('raise RuntimeError("no luck today")', "RuntimeError: no luck today"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def broken(:", "SyntaxError: "),
+        ('raise SystemExit("stop here")', "SystemExit: stop here"),
+    ],
+)
+def test_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> None:
+    """A module that does not import is named with its path and the exception; the rest works."""
+    thirdparty.services(tmp_path, GREET)
+    path = thirdparty.module(tmp_path, "acme_broken", fault)
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
+        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        server.wait_for(rf"plugin module {path} cannot be imported: {words}")
+
+
+def test_module_that_fails_makes_one_line(tmp_path: Path) -> None:
+    """A module that does not import is mentioned once, without a traceback."""
+    path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
+        server.port("tcp")
+        assert [path.name in line for line in server.lines].count(True) == 1
+        assert "Traceback" not in server.output
+
+
+def test_module_that_fails_under_twistd(tmp_path: Path) -> None:
+    """Under twistd, which imports plugins itself, the line stands in the log as well."""
+    path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
+    env = thirdparty.on_path(tmp_path)
+    with Running([*TWISTD.command, "--tcp", "echo=0"], tmp_path, env) as server:
+        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+        line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
+        server.wait_for(line)
+
+
+def test_what_a_plugin_says_is_one_line(tmp_path: Path) -> None:
+    """An exception with line breaks in it does not break the line that names the module."""
+    path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
+        server.port("tcp")
+        server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
+
+
+def test_two_services_of_one_name(tmp_path: Path) -> None:
+    """Two services of one name are both named in the log, and one of them is served."""
+    thirdparty.services(tmp_path, GREET, "acme_one")
+    thirdparty.services(tmp_path, GREET, "acme_two")
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
+        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
+        assert "twisted.plugins.acme_one" in line
+        assert "twisted.plugins.acme_two" in line
+
+
+def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path: Path) -> None:
+    """Whoever calls a service ``echo`` as ours is named in the log, beside ours."""
+    thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
+        line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
+        assert "twisted.plugins.acme_services" in line
+        assert "twisted.plugins.netsrv_services" in line
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "Service(None)",
+        "Service(7)",
+        "Service(['list'])",
+        "Service('without description'); del odd.description",
+        "Service('two\\nlines')",
+    ],
+)
+def test_odd_service(fault: str, tmp_path: Path) -> None:
+    """A service without a proper name or description does not keep the others from the list."""
+    thirdparty.services(tmp_path, f"{GREET}odd = {fault}\n")
+    env = thirdparty.on_path(tmp_path)
+    assert {"echo", "greet"} <= listed(tmp_path, env).keys()
+    done = finish([*SERVE.command, "--tcp", "nosuch=0"], tmp_path, env)
+    assert done.returncode == SERVE.misconfigured
+    assert "there is no service 'nosuch'; there are accept, " in only_line(done)
+
+
+# Services that fail to start
+
+
+@each_start
+@pytest.mark.parametrize(
+    ("stream", "words"),
+    [
+        ('raise ValueError("no luck today")', "ValueError: no luck today"),
+        ("return None", "greet"),
+    ],
+)
+def test_service_without_a_factory(stream: str, words: str, start: Start, tmp_path: Path) -> None:
+    """A service that makes no factory is one line, and nothing stays half-started."""
+    body = f"""
+    class Faulty(Service):
+        def stream(self, settings):
+            {stream}
+    greet = Faulty("greet")
+    """
+    thirdparty.services(tmp_path, body)
+    options = ["--unix", "echo=echo.sock", "--tcp", "greet=0"]
+    done = finish([*start.command, *options], tmp_path, thirdparty.on_path(tmp_path))
+    assert done.returncode == start.misconfigured
+    line = only_line(done)
+    assert line.startswith("netsrv: tcp 0.0.0.0:0: ")
+    assert words in line
+    assert not (tmp_path / "echo.sock").exists()
+
+
+@pytest.mark.parametrize(("start", "status"), [(SERVE, 70), (TWISTD, 1)])
+def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) -> None:
+    """A factory that raises at its start is a bug: the start fails, and no socket file is left."""
+    body = """
+    class Faulty(Service):
+        def stream(self, settings):
+            factory = super().stream(settings)
+            factory.startFactory = self.fail
+            return factory
+        def fail(self):
+            raise RuntimeError("no luck today")
+    greet = Faulty("greet", Greeting)
+    """
+    thirdparty.services(tmp_path, body)
+    options = ["--unix", "echo=echo.sock", "--tcp", "greet=0"]
+    done = finish([*start.command, *options], tmp_path, thirdparty.on_path(tmp_path))
+    assert done.returncode == status
+    assert "RuntimeError: no luck today" in done.stdout + done.stderr
+    assert not (tmp_path / "echo.sock").exists()
+
+
+# Where plugins are found
+
+
+@pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
+def test_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: Path) -> None:
+    """A plugin in the current directory is neither run nor served."""
+    marker = tmp_path / "imported"
+    body = f"open({str(marker)!r}, 'w').close()\n{GREET}"
+    thirdparty.services(tmp_path, body)
+    done = finish([*start.command, "--tcp", "greet=0"], tmp_path, {"PYTHONPATH": ""})
+    assert done.returncode == start.misconfigured
+    assert "there is no service 'greet'" in only_line(done)
+    assert not marker.exists()
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+    """A plugin directory that nobody may write to is named in the log, and all is served."""
+    path = thirdparty.services(tmp_path, GREET)
+    path.parent.chmod(0o555)
+    command = [*needs.powerless(), *SERVE.located, "--tcp", "greet=0"]
+    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
+        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        server.wait_for(rf"Unable to write to plugin cache {path.parent}/dropin\.cache")
+        assert server.stop() == 0
+        assert "Traceback" not in server.output
+    assert not (path.parent / "dropin.cache").exists()
+
+
+def test_cache_that_is_damaged(tmp_path: Path) -> None:
+    """A plugin cache with garbage in it is no obstacle."""
+    path = thirdparty.services(tmp_path, GREET)
+    (path.parent / "dropin.cache").write_bytes(b"\x80garbage")
+    with Running(
+        [*SERVE.command, "--tcp", "greet=0"], tmp_path, thirdparty.on_path(tmp_path)
+    ) as server:
+        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert "Traceback" not in server.output

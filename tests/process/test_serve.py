@@ -1,0 +1,269 @@
+"""The console script: ``netsrv serve``, its log, its exit statuses, and what it prints."""
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import netsrv
+from tests.process import needs
+from tests.process.peers import exchange, taken, talk, tcp, udp
+from tests.process.running import Running
+from tests.process.starts import SERVE, finish, only_line
+
+BUILT_IN = "accept chargen daytime discard echo info qotd time".split()
+
+
+def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run ``netsrv serve`` to its end."""
+    return finish([*SERVE.command, *options], cwd)
+
+
+# Serving
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_status_0(number: int, tmp_path: Path) -> None:
+    """After SIGTERM or SIGINT a server without connections has exit status 0."""
+    with Running([*SERVE.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
+        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"hello") == b"hello"
+        assert server.stop(number) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_may_come_as_soon_as_it_waits(number: int, tmp_path: Path) -> None:
+    """A signal that follows the line of the last listener ends the server with status 0."""
+    path = tmp_path / "echo.sock"
+    with Running([*SERVE.command, "--unix", f"echo={path}"], tmp_path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert server.stop(number) == 0
+        assert not path.exists()
+
+
+def test_logs_on_standard_output(tmp_path: Path) -> None:
+    """The log is on standard output, in the lines that twistd has, and nothing is elsewhere."""
+    options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
+    with (
+        (tmp_path / "errors").open("w") as errors,
+        Running([*SERVE.command, *options], tmp_path, stderr=errors) as server,
+    ):
+        port = server.port("tcp")
+        server.wait_for(rf"\] Waiting for connections on tcp 127\.0\.0\.1:{port} \(accept\)$")
+        server.wait_for(rf"\] Waiting for datagrams on udp 127\.0\.0\.1:{port} \(echo\)$")
+        assert talk(tcp(port), b"") == b""
+        server.wait_for(r"\] Got connection from 127\.0\.0\.1:\d+$")
+        assert server.stop() == 0
+    assert (tmp_path / "errors").read_text() == ""
+    assert [each.name for each in tmp_path.iterdir()] == ["errors"]
+
+
+# Exit statuses of a start that fails
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ([], "nothing to serve"),
+        (["--no-such-option"], "option --no-such-option not recognized"),
+        (["--tcp"], "option --tcp requires argument"),
+        (["--tcp", "0", "surplus"], "Wrong number of arguments"),
+    ],
+)
+def test_wrong_usage_shows_the_right_one(options: list[str], problem: str, tmp_path: Path) -> None:
+    """A usage error has status 64, and shows options, examples, and at the end the problem."""
+    done = serve(tmp_path, *options)
+    assert done.returncode == 64
+    assert done.stdout == ""
+    assert done.stderr.startswith("Usage: netsrv serve [options]\n")
+    assert re.search(r"^Examples:\n  --tcp 51423 ", done.stderr, re.MULTILINE)
+    assert done.stderr.splitlines()[-1].startswith(f"netsrv: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"), [([], "a command is missing"), (["swerve"], "Unknown command")]
+)
+def test_the_command_itself_is_needed(arguments: list[str], problem: str, tmp_path: Path) -> None:
+    """Without ``serve``, or with another word, the status is 64 and the usage names it."""
+    done = finish(["netsrv", *arguments], tmp_path)
+    assert done.returncode == 64
+    assert re.search(r"^ +serve +serve TCP and UDP", done.stderr, re.MULTILINE)
+    assert done.stderr.splitlines()[-1].startswith(f"netsrv: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--tcp", "192.0.2.1:0"], "tcp 192.0.2.1:0: Cannot assign requested address"),
+        (["--tcp", "no-such-host.invalid:7"], "tcp no-such-host.invalid:7: "),
+        (["--unix", "no/such/directory"], "unix no/such/directory: No such file or directory"),
+    ],
+)
+def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_path: Path) -> None:
+    """An address that the machine does not have, or nobody can resolve, is status 69."""
+    done = serve(tmp_path, *options)
+    assert done.returncode == 69
+    assert only_line(done).startswith(f"netsrv: {problem}")
+
+
+def test_an_address_in_use(tmp_path: Path) -> None:
+    """An address that another server has is status 69."""
+    with taken(("127.0.0.1", 0), socket.SOCK_STREAM) as port:
+        done = serve(tmp_path, "--tcp", f"127.0.0.1:{port}")
+    assert done.returncode == 69
+    assert only_line(done) == f"netsrv: tcp 127.0.0.1:{port}: Address already in use"
+
+
+def test_a_port_that_needs_root(tmp_path: Path) -> None:
+    """A low port without the privilege for it is status 69, and the line says what it takes."""
+    port = needs.forbidden_port()
+    command = [*needs.powerless(), *SERVE.located, "--tcp", f"127.0.0.1:{port}"]
+    done = finish(command, tmp_path)
+    assert done.returncode == 69
+    words = "Permission denied: ports below 1024 need root, or CAP_NET_BIND_SERVICE"
+    assert only_line(done) == f"netsrv: tcp 127.0.0.1:{port}: {words}"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--tcp", "nosuch=0"], "tcp 0.0.0.0:0: there is no service 'nosuch'; there are accept, "),
+        (
+            ["--udp", "accept=0"],
+            "udp 0.0.0.0:0: 'accept' is not served on UDP; there are chargen, ",
+        ),
+        (["--tcp", "65536"], "--tcp '65536': a port is a number from 0 to 65535"),
+        (["--tcp", "0", "--backlog", "many"], "--backlog many: a whole number from 0 to "),
+        (["--tcp", "0", "--socket-option", "SO_RCVBUF=big"], "--socket-option SO_RCVBUF=big: "),
+    ],
+)
+def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -> None:
+    """A service that there is not, or a value that cannot be, is status 78."""
+    done = serve(tmp_path, *options)
+    assert done.returncode == 78
+    assert only_line(done).startswith(f"netsrv: {problem}")
+
+
+# What it prints
+
+
+@pytest.mark.parametrize("command", [["netsrv"], ["netsrv", "serve"]], ids=" ".join)
+def test_version(command: list[str], tmp_path: Path) -> None:
+    """The version of netsrv is one line, and status 0."""
+    done = finish([*command, "--version"], tmp_path)
+    expected = (0, f"netsrv {netsrv.__version__}\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
+def test_help(tmp_path: Path) -> None:
+    """The help is on standard output, begins with the command, and has examples; status 0."""
+    done = serve(tmp_path, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: netsrv serve [options]\n")
+    assert "\nExamples:\n" in done.stdout
+
+
+def test_list_services(tmp_path: Path) -> None:
+    """Each service that comes with netsrv is one line: name, transports, description."""
+    done = serve(tmp_path, "--list-services")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = [
+        re.fullmatch(r"(\w+) +(tcp udp|tcp) +(\S.*\S)", line) for line in done.stdout.splitlines()
+    ]
+    services = {match[1]: match[2] for match in found if match}
+    assert list(services) == BUILT_IN
+    assert {name for name, transports in services.items() if transports == "tcp"} == {"accept"}
+
+
+# --check
+
+
+def table(output: str, place: str) -> dict[str, tuple[str, str]]:
+    """Find the listener whose line begins with *place*: its options, asked for and in effect."""
+    after = re.split(rf"^{place}.*\n", output, flags=re.MULTILINE)
+    assert len(after) == 2, output
+    rows = re.match(r"(  note: .*\n)?  option +asked for +in effect\n((  .*\n)*)", after[1])
+    assert rows, output
+    return {name: (asked, effect) for name, asked, effect in map(str.split, rows[2].splitlines())}
+
+
+def test_check_shows_what_the_kernel_made_of_it(tmp_path: Path) -> None:
+    """A check prints each option asked for and in effect: buffers doubled, the backlog cut."""
+    longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
+    buffer = ["--socket-option", "SO_RCVBUF=10000"]
+    options = [*buffer, "--backlog", str(longest + 1), "--udp", "same", "--tcp", "127.0.0.1:0"]
+    done = serve(tmp_path, "--check", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    stream = table(done.stdout, r"tcp 127\.0\.0\.1:\d+ \(accept\)")
+    assert stream["SO_RCVBUF"] == ("10000", "20000")
+    assert stream["backlog"] == (str(longest + 1), str(longest))
+    assert stream["SO_REUSEADDR"] == stream["TCP_NODELAY"] == ("1", "1")
+    datagrams = table(done.stdout, r"udp 0\.0\.0\.0:\d+ \(echo\)")
+    assert datagrams == {"SO_RCVBUF": ("10000", "20000"), "SO_REUSEADDR": ("0", "0")}
+
+
+def test_check_takes_the_address_in_effect(tmp_path: Path) -> None:
+    """A check shows the port that the kernel chose, the same for TCP and UDP where asked."""
+    done = serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
+    ports = re.findall(r"^(?:tcp|udp) 0\.0\.0\.0:(\d+) \(", done.stdout, re.MULTILINE)
+    assert len(ports) == 2
+    assert len(set(ports) - {"0"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
+)
+def test_check_beside_the_running_server(
+    transport: str, kind: socket.SocketKind, tmp_path: Path
+) -> None:
+    """An address in use is a note of a check: the options are shown, and the status is 0."""
+    with taken(("127.0.0.1", 0), kind) as port:
+        options = [f"--{transport}", f"echo=127.0.0.1:{port}", "--socket-option", "SO_RCVBUF=9000"]
+        done = serve(tmp_path, "--check", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    place = f"{transport} 127.0.0.1:{port}"
+    assert f"  note: {place}: Address already in use\n" in done.stdout
+    assert table(done.stdout, rf"{place} \(echo\)")["SO_RCVBUF"] == ("9000", "18000")
+
+
+def test_check_leaves_no_socket_file(tmp_path: Path) -> None:
+    """A check of a unix socket takes its file away again."""
+    done = serve(tmp_path, "--check", "--unix", "echo=echo.sock")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert table(done.stdout, rf"unix {tmp_path}/echo\.sock \(echo\)")["backlog"][0] == "1024"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_leaves_a_live_socket_alone(tmp_path: Path) -> None:
+    """A check of a unix socket at which a server listens is a note, and the server goes on."""
+    path = tmp_path / "live.sock"
+    with socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(path))
+        live.listen()
+        done = serve(tmp_path, "--check", "--unix", str(path))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"  note: unix {path}: Address already in use: a server listens there\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "problem"),
+    [
+        (["--tcp", "192.0.2.1:0"], 69, "tcp 192.0.2.1:0: Cannot assign requested address"),
+        (["--tcp", "nosuch=0"], 78, "tcp 0.0.0.0:0: there is no service 'nosuch'"),
+        (["--udp", "0", "--socket-option", "TCP_NODELAY=1"], 78, "--socket-option TCP_NODELAY: "),
+    ],
+)
+def test_check_finds_what_a_start_would_find(
+    options: list[str], status: int, problem: str, tmp_path: Path
+) -> None:
+    """A check of what cannot start says so in one line, with the status of a start."""
+    done = serve(tmp_path, "--check", *options)
+    assert done.returncode == status
+    assert done.stderr.startswith(f"netsrv: {problem}")
+    assert done.stderr.count("\n") == 1

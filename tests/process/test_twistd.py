@@ -1,0 +1,264 @@
+"""The server as ``twistd`` and ``twist`` run it."""
+
+import grp
+import json
+import os
+import pwd
+import re
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs
+from tests.process.peers import exchange, name_of, read_to_end, talk, tcp, udp, unix
+from tests.process.running import PATIENCE, Running
+from tests.process.starts import TWIST, TWISTD, Start, finish
+
+MEBIBYTE = bytes(range(256)) * 4096
+
+RECORD = "\x1e"
+"""What begins a text in a sequence of JSON (RFC 7464)."""
+
+REACTORS = {
+    "epoll": "EPollReactor",
+    "poll": "PollReactor",
+    "select": "SelectReactor",
+    "asyncio": "AsyncioSelectorReactor",
+}
+
+each_reactor = pytest.mark.parametrize("reactor", REACTORS)
+
+
+def on_reactor(name: str) -> list[str]:
+    """Give the command that serves with this reactor."""
+    return ["twistd", "-n", "--pidfile=", f"--reactor={name}", "netsrv"]
+
+
+@pytest.fixture(scope="module", params=REACTORS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """One server for each reactor: accept and the datagram echo on one port, then echo."""
+    command = [*on_reactor(request.param), "--tcp", "0", "--udp", "same"]
+    cwd = tmp_path_factory.mktemp(request.param)
+    with Running([*command, "--tcp", "echo=127.0.0.1:0"], cwd) as running:
+        running.wait_for(rf"\.{REACTORS[request.param]}\.$")
+        running.port("udp")
+        yield running
+
+
+def test_says_what_it_waits_for(server: Running) -> None:
+    """The log has a line for each listener, with the port that the kernel chose."""
+    port = server.port("tcp")
+    server.wait_for(rf"#info\] Waiting for connections on tcp 0\.0\.0\.0:{port} \(accept\)$")
+    server.wait_for(rf"#info\] Waiting for datagrams on udp 0\.0\.0\.0:{port} \(echo\)$")
+    server.wait_for(r"#info\] Waiting for connections on tcp 127\.0\.0\.1:\d+ \(echo\)$")
+
+
+def test_accepts_and_closes(server: Running) -> None:
+    """Who connects to accept is named in the log, and the connection ends without a byte."""
+    with tcp(server.port("tcp")) as client:
+        assert read_to_end(client) == b""
+        server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
+
+
+def test_sends_datagrams_back(server: Running) -> None:
+    """Who sends a datagram gets it back, and is named in the log with its size."""
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"#info\] Got data from {name_of(client)} \(5 bytes\)$")
+
+
+def test_sends_streams_back(server: Running) -> None:
+    """All of a mebibyte comes back from echo after the client has ended its half."""
+    assert talk(tcp(server.port("tcp", 2)), MEBIBYTE) == MEBIBYTE
+
+
+@each_reactor
+def test_a_signal_ends_it_at_once(reactor: str, tmp_path: Path) -> None:
+    """SIGTERM ends a server without connections with no drain, and is reported as the signal."""
+    with Running([*on_reactor(reactor), "--udp", "0"], tmp_path) as server:
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"hello") == b"hello"
+        assert server.stop() == -signal.SIGTERM
+        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
+        assert "Draining" not in server.output
+
+
+@pytest.mark.parametrize("start", [TWISTD, TWIST], ids=str)
+def test_a_signal_may_come_as_soon_as_it_waits(start: Start, tmp_path: Path) -> None:
+    """A signal that follows the line of the last listener ends the server in good order."""
+    path = tmp_path / "echo.sock"
+    with Running([*start.command, "--unix", f"echo={path}"], tmp_path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert server.stop() == -signal.SIGTERM
+        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
+        assert not path.exists()
+
+
+def test_names_the_peer_of_a_unix_socket(tmp_path: Path) -> None:
+    """A peer on a unix socket gets its echo, and is named by its process and user."""
+    path = tmp_path / "echo.sock"
+    with Running([*TWISTD.command, "--unix", f"echo={path}"], tmp_path) as server:
+        server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
+        assert talk(unix(path), b"hello") == b"hello"
+        server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
+
+
+def test_takes_a_relative_path(tmp_path: Path) -> None:
+    """The path of a unix socket may be relative to the directory of the start."""
+    with Running([*TWISTD.command, "--unix", "echo=echo.sock"], tmp_path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
+
+
+def test_serves_ipv6(tmp_path: Path) -> None:
+    """Listeners and peers of IPv6 are shown in brackets."""
+    needs.ipv6()
+    options = ["--tcp", "echo=[::1]:0", "--udp", "[::1]:0"]
+    with Running([*TWISTD.command, *options], tmp_path) as server:
+        stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
+        datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
+        with tcp(stream, "::1") as client:
+            assert exchange(client, b"hello") == b"hello"
+            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+        with udp(datagrams, "::1") as client:
+            assert exchange(client, b"hello") == b"hello"
+            server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
+
+
+def test_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
+    """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
+    needs.ipv6()
+    with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
+        port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
+        with tcp(port) as client:
+            assert exchange(client, b"hello") == b"hello"
+            server.wait_for(rf"Got connection from {name_of(client)}$")
+        with tcp(port, "::1") as client:
+            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+
+
+def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path: Path) -> None:
+    """An IPv4 peer of a UDP listener on [::] gets its datagram back, and is shown as IPv4."""
+    needs.ipv6()
+    command = [*TWISTD.command, "--udp", "[::]:0"]
+    with Running(command, tmp_path) as server, udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got data from {name_of(client)} \(5 bytes\)$")
+
+
+def test_says_what_a_name_means(tmp_path: Path) -> None:
+    """Whoever gives a host's name reads in the log which address was taken."""
+    with Running([*TWISTD.command, "--tcp", "localhost:0"], tmp_path) as server:
+        found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
+        server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
+
+
+def test_twist_serves(tmp_path: Path) -> None:
+    """Twist runs the same server, with the same lines in its text log."""
+    with Running([*TWIST.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
+        assert server.port("udp") == server.port("tcp")
+        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+        server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+        assert server.stop() == -signal.SIGTERM
+
+
+def test_twist_logs_json_to_a_pipe(tmp_path: Path) -> None:
+    """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours as well."""
+    with Running(["twist", "netsrv", "--tcp", "0"], tmp_path) as server:
+        server.wait_for(r"Waiting for \{what\}")
+        events = [json.loads(line.lstrip(RECORD)) for line in server.lines]
+        waiting = [each for each in events if each["log_namespace"] == "netsrv.server.Server"]
+        assert [each["what"] for each in waiting] == ["connections"]
+        assert re.fullmatch(r"tcp 0\.0\.0\.0:\d+ \(accept\)", waiting[0]["name"])
+
+
+@contextmanager
+def daemon(cwd: Path, *options: str) -> Iterator[None]:
+    """Run a daemon, ready when its parent has ended; at the end SIGTERM, and its end."""
+    command = ["twistd", "--pidfile=pid", "--logfile=log", "netsrv", *options]
+    ended, held = os.pipe()  # the daemon inherits one end; the other tells when it is gone
+    with open(ended, "rb") as until_end:
+        try:
+            started = finish(command, cwd, pass_fds=[held])
+        finally:
+            os.close(held)
+        assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
+        try:
+            yield
+        finally:
+            os.kill(int((cwd / "pid").read_text()), signal.SIGTERM)
+            assert select.select([until_end], [], [], PATIENCE)[0]
+            assert until_end.read() == b""
+
+
+def test_runs_as_a_daemon(tmp_path: Path) -> None:
+    """A daemon is ready when its parent ends, serves, and leaves neither socket nor pid file."""
+    log = tmp_path / "log"
+    with daemon(tmp_path, "--tcp", "echo=127.0.0.1:0", "--unix", "echo=echo.sock"):
+        assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
+        found = re.search(r"on tcp 127\.0\.0\.1:(\d+) \(echo\)$", log.read_text(), re.MULTILINE)
+        assert found
+        port = int(found[1])
+        assert talk(tcp(port), MEBIBYTE) == MEBIBYTE
+    with pytest.raises(ConnectionRefusedError):
+        tcp(port)
+    assert list(tmp_path.iterdir()) == [log]
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
+    """An error at start reaches the terminal and the exit status, although twistd is no child."""
+    done = finish(["twistd", "netsrv", "--tcp", "192.0.2.1:0"], tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "netsrv: tcp 192.0.2.1:0: Cannot assign requested address\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
+    """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
+    needs.root()
+    user = pwd.getpwnam("nobody")
+    group = grp.getgrgid(user.pw_gid)
+    command = ["twistd", "-n", "--pidfile=", "--uid", user.pw_name, "--gid", group.gr_name]
+    port = needs.free_low_port()
+    with Running([*command, "netsrv", "--tcp", f"echo=127.0.0.1:{port}"], tmp_path) as server:
+        assert server.port("tcp") == port
+        assert talk(tcp(port), MEBIBYTE) == MEBIBYTE
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        assert fields["Uid"].split() == [str(user.pw_uid)] * 4
+        assert fields["Gid"].split() == [str(user.pw_gid)] * 4
+        assert {int(each) for each in fields["Groups"].split()} <= {user.pw_gid}
+        assert int(fields["CapPrm"], 16) == 0
+        assert server.stop() == -signal.SIGTERM
+
+
+def test_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
+    """A pid file that an earlier server left behind does not keep the next one from starting."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / "pid").write_text(str(gone.pid))
+    with Running(["twistd", "-n", "--pidfile=pid", "netsrv", "--tcp", "0"], tmp_path) as server:
+        with tcp(server.port("tcp")) as client:
+            assert read_to_end(client) == b""
+        assert (tmp_path / "pid").read_text() == str(server.process.pid)
+        assert server.stop() == -signal.SIGTERM
+    assert not (tmp_path / "pid").exists()
+
+
+def test_same_is_a_port_that_is_free_on_both(tmp_path: Path) -> None:
+    """Two servers at once on 0 and same have four sockets, and each pair has one number."""
+    command = [*TWISTD.command, "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
+    with Running(command, tmp_path) as one, Running(command, tmp_path) as other:
+        ports = [one.port("tcp"), other.port("tcp")]
+        assert [one.port("udp"), other.port("udp")] == ports
+        assert ports[0] != ports[1]
+        assert all(isinstance(tcp(port), socket.socket) for port in ports)

@@ -1,0 +1,173 @@
+"""Socket files: what stands in the way, and what is left behind."""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs
+from tests.process.peers import talk, unix
+from tests.process.running import Running
+from tests.process.starts import SERVE, Start, each_start, finish, only_line
+
+NOT_A_SOCKET = "the path exists and is not a socket; it is left alone"
+
+
+def leave_stale(path: Path) -> None:
+    """Make a socket file at which nobody listens, as a killed server leaves it."""
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(path))
+
+
+def serving(start: Start, path: Path) -> Running:
+    """Start an echo server on *path*."""
+    return Running([*start.command, "--unix", f"echo={path}"], path.parent)
+
+
+def refusal(path: Path, start: Start = SERVE) -> str:
+    """Give what follows the place in the one line of a start that *path* prevents."""
+    done = finish([*start.command, "--unix", f"echo={path}"], path.parent)
+    assert done.returncode == start.unavailable
+    found = re.fullmatch(rf"netsrv: unix {re.escape(str(path))}: (.*)", only_line(done))
+    assert found
+    return found[1]
+
+
+@each_start
+def test_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
+    """A socket file at which nobody listens any more is replaced, and removed at the end."""
+    path = tmp_path / "echo.sock"
+    leave_stale(path)
+    with serving(start, path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert talk(unix(path), b"hello") == b"hello"
+        server.stop()
+    assert not path.exists()
+
+
+@each_start
+def test_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
+    """A socket at which another server listens stays that server's."""
+    path = tmp_path / "echo.sock"
+    with serving(SERVE, path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert refusal(path, start) == "Address already in use: a server listens there"
+        assert talk(unix(path), b"hello") == b"hello"
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_busy_socket_is_refused(tmp_path: Path) -> None:
+    """A server that is slow to accept, with its backlog full, counts as one that listens."""
+    path = tmp_path / "busy.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
+        busy.bind(str(path))
+        busy.listen(0)
+        waiting.connect(str(path))
+        assert refusal(path) == "Address already in use: a server listens there"
+    assert path.is_socket()
+
+
+@each_start
+def test_regular_file_is_left_alone(start: Start, tmp_path: Path) -> None:
+    """A file that is no socket is refused and not touched."""
+    path = tmp_path / "precious"
+    path.write_text("precious")
+    assert refusal(path, start) == NOT_A_SOCKET
+    assert path.read_text() == "precious"
+
+
+def test_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
+    """A symbolic link to a file is refused, and neither link nor file is touched."""
+    path, precious = tmp_path / "link", tmp_path / "precious"
+    precious.write_text("precious")
+    path.symlink_to(precious)
+    assert refusal(path) == NOT_A_SOCKET
+    assert path.is_symlink()
+    assert precious.read_text() == "precious"
+
+
+def test_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
+    """A symbolic link to a stale socket is refused: what it leads to is not ours to remove."""
+    path, stale = tmp_path / "link", tmp_path / "stale.sock"
+    leave_stale(stale)
+    path.symlink_to(stale)
+    assert refusal(path) == NOT_A_SOCKET
+    assert path.is_symlink()
+    assert stale.is_socket()
+
+
+def test_dangling_link_is_left_alone(tmp_path: Path) -> None:
+    """A symbolic link that leads nowhere is refused, and nothing is made where it points."""
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "nowhere")
+    assert refusal(path) == NOT_A_SOCKET
+    assert [each.name for each in tmp_path.iterdir()] == ["link"]
+
+
+def test_directory_is_left_alone(tmp_path: Path) -> None:
+    """A directory in the place of a socket is refused."""
+    path = tmp_path / "directory"
+    path.mkdir()
+    assert refusal(path) == NOT_A_SOCKET
+    assert path.is_dir()
+
+
+def test_datagram_socket_is_left_alone(tmp_path: Path) -> None:
+    """A socket of another kind, in use, is refused and not touched."""
+    path = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(str(path))
+        assert refusal(path) == "Protocol wrong type for socket; it is left alone"
+        assert path.is_socket()
+
+
+def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
+    """A directory in which no file may be made is one line with the errno's words."""
+    path = tmp_path / "closed" / "echo.sock"
+    path.parent.mkdir(mode=0o500)
+    command = [*needs.powerless(), *SERVE.located, "--unix", f"echo={path}"]
+    done = finish(command, tmp_path)
+    assert done.returncode == SERVE.unavailable
+    assert only_line(done) == f"netsrv: unix {path}: Permission denied"
+
+
+@each_start
+def test_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
+    """At the end the socket file is removed, but not one that has taken its place meanwhile."""
+    path = tmp_path / "echo.sock"
+    with serving(start, path) as server, socket.socket(socket.AF_UNIX) as other:
+        server.wait_for("Waiting for connections on unix ")
+        assert talk(unix(path), b"hello") == b"hello"
+        path.unlink()
+        other.bind(str(path))
+        server.stop()
+        assert "Traceback" not in server.output
+        assert path.is_socket()
+
+
+@each_start
+def test_file_may_be_gone(start: Start, tmp_path: Path) -> None:
+    """A socket file that somebody has removed is not missed at the end."""
+    path = tmp_path / "echo.sock"
+    with serving(start, path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert talk(unix(path), b"hello") == b"hello"
+        path.unlink()
+        server.stop()
+        assert "Traceback" not in server.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["a b.sock", "ä.sock", "a\nb.sock", "-", "=.sock"])
+def test_odd_names(name: str, tmp_path: Path) -> None:
+    """Whatever a path is called, it is served, and stands in one line of the log."""
+    path = tmp_path / name
+    with serving(SERVE, path) as server:
+        shown = server.wait_for(r"Waiting for connections on unix (\S.*) \(echo\)$")[1]
+        assert shown == str(path).replace("\n", r"\n")
+        assert talk(unix(path), b"hello") == b"hello"
+        assert server.stop() == 0
+    assert os.listdir(tmp_path) == []
