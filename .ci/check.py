@@ -2,8 +2,8 @@
 
 Usage: python3 .ci/check.py
 
-It makes a virtual environment in .ci/venv, installs the project with its tools,
-and runs each check; the tests come last.  The exit status is 0 if all passed.
+It makes two virtual environments in .ci, one with the project's tools and one with the
+oldest versions of what it depends on, and runs each check; the tests come last.  The exit status is 0 if all passed.
 """
 
 import os
@@ -16,6 +16,8 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent
 VENV = TOP / ".ci" / "venv"
+OLDEST = TOP / ".ci" / "oldest"
+"""An environment with the oldest versions that setup.cfg allows."""
 CLIENTS = {
     "ncat": "ncat",
     "socat": "socat",
@@ -37,21 +39,31 @@ CHECKS = {
 }
 
 
-def run(*command: str) -> bool:
-    """Run a command at the top of the project; tell whether it succeeded."""
-    path = f"{VENV / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+SLOW = ["tests/docs", "tests/process/test_load.py", "tests/process/test_packaging.py"]
+"""What is not repeated with the oldest versions."""
+
+
+def run(*command: str, env: Path = VENV) -> bool:
+    """Run a command of an environment at the top of the project; tell whether it succeeded."""
+    path = f"{env / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environ = {**os.environ, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return subprocess.run(command, cwd=TOP, env=environ, check=False).returncode == 0
 
 
 def install_project() -> bool:
-    """Make the environment, and install the project with its tools."""
+    """Make the environments, and install the project with its tools."""
     if sys.version_info < (3, 11):
         print(f"netsrv needs Python 3.11 or later; this is {sys.version.split()[0]}")
         return False
-    if not (VENV / "bin" / "pip").exists():
-        venv.create(VENV, with_pip=True, clear=True)
-    return run(str(VENV / "bin" / "pip"), "install", "--quiet", "--editable", ".[check]")
+    for env, what in (
+        (VENV, ["-e", ".[check]"]),
+        (OLDEST, ["-c", f"{OLDEST}.txt", "-e", ".[test]"]),
+    ):
+        if not (env / "bin" / "pip").exists():
+            venv.create(env, with_pip=True, clear=True)
+        if not run(str(env / "bin" / "pip"), "install", "--quiet", *what):
+            return False
+    return True
 
 
 def install_clients() -> None:
@@ -76,6 +88,10 @@ def main() -> int:
         print(f"== {name}: {' '.join(command)}", flush=True)
         if not run(*command):
             failed.append(name)
+    print("== tests with the oldest versions that setup.cfg allows", flush=True)
+    ignored = [f"--ignore={each}" for each in SLOW]
+    if not run("pytest", "-q", *ignored, env=OLDEST):
+        failed.append("tests with the oldest versions")
     print(f"== {time.monotonic() - began:.0f} s", end=": ")
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0

@@ -78,16 +78,6 @@ def test_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> 
         server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
-def test_module_that_fails_makes_one_line(tmp_path: Path) -> None:
-    """A module that does not import is mentioned once, without a traceback."""
-    path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
-    env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        server.port("tcp")
-        assert [path.name in line for line in server.lines].count(True) == 1
-        assert "Traceback" not in server.output
-
-
 def test_module_that_fails_under_twistd(tmp_path: Path) -> None:
     """Under twistd, which imports plugins itself, the line stands in the log as well."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
