@@ -3,7 +3,8 @@
 Usage: python3 .ci/check.py
 
 It makes two virtual environments in .ci, one with the project's tools and one with the
-oldest versions of what it depends on, and runs each check; the tests come last.  The exit status is 0 if all passed.
+oldest versions of what it depends on, and runs each check; the tests come last.  The exit
+status is 0 if all passed.
 """
 
 import os
@@ -52,7 +53,7 @@ def run(*command: str, env: Path = VENV) -> bool:
 
 def install_project() -> bool:
     """Make the environments, and install the project with its tools."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this script comes before any installation
         print(f"netsrv needs Python 3.11 or later; this is {sys.version.split()[0]}")
         return False
     for env, what in (
