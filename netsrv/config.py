@@ -4,7 +4,8 @@ What the command line says is turned into it here.  No socket is opened and no s
 looked for: that is the server's work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
@@ -16,6 +17,9 @@ from netsrv.addresses import (
     parse_unix,
     split_service,
 )
+from netsrv.guards.access import Network, parse_network
+from netsrv.guards.rates import parse_rate
+from netsrv.limits import NO_LIMITS, Limits, Overload
 from netsrv.socketoptions import SocketOption, named_option, parse_option
 
 LARGEST_BACKLOG = 2**31 - 1
@@ -41,6 +45,7 @@ class ListenerSettings:
     """SO_REUSEPORT: other processes may share the port."""
     socket_options: tuple[SocketOption, ...] = ()
     """The options asked for by name; they have the last word."""
+    limits: Limits = NO_LIMITS
 
     @property
     def place(self) -> str:
@@ -88,6 +93,7 @@ def from_command_line(
     reuse_port: bool = False,
     socket_options: Sequence[str] = (),
     log_rate: str = "1000",
+    limits: Limits = NO_LIMITS,
 ) -> Configuration:
     """Make the configuration from options as the user wrote them.
 
@@ -100,10 +106,53 @@ def from_command_line(
     for transport, text in listeners:
         service, address = _address(transport, text)
         made.append(
-            ListenerSettings(transport, service, address, queue, reuse_address, reuse_port, options)
+            ListenerSettings(
+                transport, service, address, queue, reuse_address, reuse_port, options, limits
+            )
         )
     _check_listeners(made)
     return Configuration(tuple(made), _whole_number("--log-rate", log_rate, 0, 10**9))
+
+
+def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
+    """Make the limits from the options of their names, None where one was not given.
+
+    Raises `ConfigurationError`.
+    """
+    parsers: dict[str, Callable[[str], Any]] = {
+        "max-connections": lambda text: None if text == "auto" else _number(text),
+        "overload": _overload,
+        "per-source": _number,
+        "connection-rate": parse_rate,
+        "only-from": _networks,
+        "no-access": _networks,
+    }
+    values = {}
+    for name, parse in parsers.items():
+        text = options[name]
+        if text is not None:
+            try:
+                values[name.replace("-", "_")] = parse(text)
+            except ValueError as error:
+                raise ConfigurationError(f"--{name} {error}") from error
+    return Limits(**values)
+
+
+def _overload(text: str) -> Overload:
+    try:
+        return Overload(text)
+    except ValueError:
+        raise ValueError(f"{text}: one of pause, close and reset") from None
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(parse_network(each) for each in text.split(","))
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) < 10**9:
+        raise ValueError(f"{text}: a whole number from 1")
+    return int(text)
 
 
 def _address(transport: str, text: str) -> tuple[str, Address]:

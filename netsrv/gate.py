@@ -9,10 +9,12 @@ and speaks no protocol.
 
 import fcntl
 import termios
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IConsumer,
@@ -28,21 +30,42 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
-from netsrv.interfaces import IObserver
+from netsrv.addresses import show_sockaddr
+from netsrv.admission import Admission
+from netsrv.interfaces import IObserver, Refusal
+from netsrv.sources import Source, source_of
 
 LINGER = 2.0
 """Seconds that a connection which we have ended goes on reading, so that the peer gets
 our last bytes: closing with unread input would send RST, which destroys them."""
 
 
+@frozen
+class _Newcomer:
+    """A peer that was admitted; None as its source is a peer of this machine."""
+
+    source: Source | None
+
+
 class Gate:
     """The gate of one listener; *listener* is its name in the log.
 
-    *clock* provides IReactorTime; *observer* is told of everything.
+    *clock* provides IReactorTime; *now* gives seconds that never go back, for limits;
+    *observer* is told of everything.
     """
 
-    def __init__(self, clock: Any, listener: str, observer: IObserver) -> None:
+    def __init__(
+        self,
+        clock: Any,
+        listener: str,
+        observer: IObserver,
+        admission: Admission,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.clock = clock
+        self.now = now
+        self.admission = admission
+        self._newcomer: _Newcomer | None = None
         self.listener = listener
         self.observer = observer
         self.connections: set[Connection] = set()
@@ -72,14 +95,33 @@ class Gate:
             connection.abortConnection()
         return len(left)
 
+    def admit(self, sockaddr: Any) -> Refusal | None:
+        """Ask whether a peer may come in; if so, its connection comes next, or `withdraw`."""
+        source = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
+        refusal = self.admission.admit(source, self.now())
+        if refusal is None:
+            self._newcomer = _Newcomer(source)
+        else:
+            self.observer.connection_refused(self.listener, show_sockaddr(sockaddr), refusal)
+        return refusal
+
+    def withdraw(self) -> None:
+        """Give the place back of a peer that was admitted and has not come in."""
+        if self._newcomer is not None:
+            self.admission.release(self._newcomer.source)
+            self._newcomer = None
+
     def entered(self, connection: "Connection") -> None:
         """A connection is there."""
+        connection.admitted, self._newcomer = self._newcomer, None
         self.connections.add(connection)
         self.observer.connection_made(self.listener, connection.transport)
 
     def left(self, connection: "Connection") -> None:
         """A connection is gone."""
         self.connections.discard(connection)
+        if connection.admitted is not None:
+            self.admission.release(connection.admitted.source)
         self._tell_if_empty()
 
     def linger(self, connection: "Connection") -> None:
@@ -149,6 +191,8 @@ class Connection(Protocol):
         """Bytes that the peer has sent."""
         self.sent = 0
         """Bytes that the service has written."""
+        self.admitted: _Newcomer | None = None
+        """What the gate gives back when the connection is gone."""
         self._closing = False
         self._peer_ended = False
         self._half_closeable = IHalfCloseableProtocol.providedBy(protocol)

@@ -1,15 +1,25 @@
-"""The words of the house: what a service is, and what an observer is told.
+"""The words of the house: what a service is, why a peer is refused, what an observer is told.
 
 No code that does anything lives here.  Whoever writes a service for netsrv needs
 this module and Twisted, and nothing else of ours.
 """
 
+from enum import Enum
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, ITransport
 from twisted.internet.protocol import DatagramProtocol
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
+
+
+class Refusal(Enum):
+    """Why a connection is not served; the value is the word in logs and metrics."""
+
+    ACCESS = "access"
+    MAX_CONNECTIONS = "max_connections"
+    PER_SOURCE = "per_source"
+    CONNECTION_RATE = "connection_rate"
 
 
 class IService(IPlugin):
@@ -54,6 +64,15 @@ class IObserver(Interface):
 
     def connection_made(listener: str, transport: ITransport) -> None:
         """A connection was accepted and is now served."""
+
+    def connection_refused(listener: str, peer: str, reason: Refusal) -> None:
+        """A connection was closed, or reset, and never served."""
+
+    def suspended(listener: str, reason: Refusal) -> None:
+        """The listener accepts nobody for now; newcomers wait in the backlog."""
+
+    def resumed(listener: str) -> None:
+        """The listener accepts again."""
 
     def datagram_received(listener: str, peer: tuple[str, int], size: int) -> None:
         """A datagram of *size* bytes, 0 included, came in and goes to its service."""

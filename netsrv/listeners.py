@@ -5,12 +5,15 @@ from.  The way of a peer is one expression in each class: read `start`.
 """
 
 import socket
+import struct
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.gate import Gate
+from netsrv.interfaces import Refusal
+from netsrv.limits import Overload
 from netsrv.transports.accept import AcceptLoop
 from netsrv.transports.datagrams import DatagramPort
 
@@ -37,39 +40,100 @@ class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them."""
 
     def __init__(
-        self, reactor: Any, sock: socket.socket, gate: Gate, factory: IProtocolFactory
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        gate: Gate,
+        factory: IProtocolFactory,
+        overload: Overload = Overload.PAUSE,
     ) -> None:
         self.gate = gate
         self._reactor = reactor
         self._sock = sock
         self._factory = gate.stream(factory)
-        self._loop = AcceptLoop(reactor, sock, self._serve, self._failed, self._gone)
+        self._loop = AcceptLoop(
+            reactor, sock, self._serve, self._failed, self._gone, self._may_accept
+        )
+        self._overload = overload
+        self._open = False
+        self._next_token: Any = None
 
     def start(self) -> None:
         """Start the factory, and accept."""
         self._factory.doStart()
-        self._loop.start()
+        self.resume()
 
     def suspend(self) -> None:
         """Accept nobody; newcomers wait in the backlog."""
+        self._open = False
         self._loop.stop()
+        self._stop_waiting()
 
     def resume(self) -> None:
         """Accept again."""
+        self._open = True
         self._loop.start()
 
     def finish(self) -> None:
-        """Accept those in the backlog, and stop the factory."""
+        """Accept those in the backlog for whom there is a place, and stop the factory."""
         self._loop.finish()
+        self._open = False
+        self._stop_waiting()
         try:
             self._factory.doStop()
         except BaseException:
             self.gate.observer.service_failed(self.gate.listener, "stopFactory")
 
-    def _serve(self, connection: socket.socket) -> None:
-        """Hand a connection to the reactor, which keeps a descriptor of its own."""
-        self._reactor.adoptStreamConnection(connection.fileno(), connection.family, self._factory)
+    def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
+        """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
+        if self.gate.admit(sockaddr) is not None:
+            self._turn_away(connection)
+            return
+        try:
+            self._reactor.adoptStreamConnection(
+                connection.fileno(), connection.family, self._factory
+            )
+        finally:
+            self.gate.withdraw()
         connection.close()
+
+    def _turn_away(self, connection: socket.socket) -> None:
+        """Close a connection that is not served, or reset it."""
+        if self._overload is Overload.RESET:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    def _may_accept(self) -> bool:
+        """Whether there is a place for whoever comes; if not, and we pause, wait for one."""
+        if self._overload is not Overload.PAUSE:
+            return True
+        admission = self.gate.admission
+        if admission.full:
+            for each in admission.places:
+                if each.full:
+                    each.when_left(self._place_left)
+            return self._pause(Refusal.MAX_CONNECTIONS)
+        wait = admission.wait(self.gate.now())
+        if wait:
+            self._next_token = self._reactor.callLater(wait, self._place_left)
+            return self._pause(Refusal.CONNECTION_RATE)
+        return True
+
+    def _pause(self, reason: Refusal) -> bool:
+        self._loop.stop()
+        self.gate.observer.suspended(self.gate.listener, reason)
+        return False
+
+    def _place_left(self) -> None:
+        self._stop_waiting()
+        if self._open:
+            self.gate.observer.resumed(self.gate.listener)
+            self._loop.start()
+
+    def _stop_waiting(self) -> None:
+        if self._next_token is not None and self._next_token.active():
+            self._next_token.cancel()
+        self._next_token = None
 
     def _failed(self, error: OSError) -> None:
         self.gate.observer.accept_failed(self.gate.listener, error)

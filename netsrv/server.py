@@ -7,6 +7,8 @@ it needs no reactor, and may need root.  `Server` then serves on them.
 from __future__ import annotations
 
 import os
+import resource
+import time
 from typing import Any
 
 from attrs import evolve, frozen
@@ -17,8 +19,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
 from netsrv.addresses import SAME, InternetAddress, UnixPath
+from netsrv.admission import Admission
 from netsrv.config import Configuration, ConfigurationError, ListenerSettings
 from netsrv.gate import Gate
+from netsrv.guards.capacity import Places
 from netsrv.listeners import DatagramListener, Listener, StreamListener
 from netsrv.observers.log import LogObserver
 from netsrv.registry import Registry, find_services
@@ -32,6 +36,11 @@ from netsrv.sockets import (
 
 SPARE_DESCRIPTORS = 16
 """What must be left beside the sockets: the reactor's own, the log, modules being imported."""
+
+RESERVE = 64
+"""Descriptors that connections leave to everything else."""
+
+FD_SETSIZE = 1024
 
 SAME_PORT_TRIES = 16
 """How often a port that is free on TCP and UDP is looked for."""
@@ -190,6 +199,17 @@ def check_options_fit(listeners: tuple[ListenerSettings, ...], taken: set[str]) 
                 )
 
 
+def most_connections(reactor: Any) -> int:
+    """How many connections the process has descriptors for (getrlimit(2)).
+
+    The select reactor cannot watch descriptors from FD_SETSIZE, 1,024, on (select(2)).
+    """
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if type(reactor).__module__ == "twisted.internet.selectreactor":
+        soft = min(soft, FD_SETSIZE)
+    return max(1, soft - RESERVE)
+
+
 class Server(Service):
     """Serves a configuration.  An `IService`, on its own or with a parent.
 
@@ -214,6 +234,7 @@ class Server(Service):
         self._prepared = prepared
         self.sockets: list[OpenSocket] = []
         self._draining: list[Gate] = []
+        self._places = Places(most_connections(reactor))
         self._observer = LogObserver(reactor, configuration.log_rate)
 
     def startService(self) -> None:
@@ -270,9 +291,16 @@ class Server(Service):
         self.aborted += sum(gate.abort_all() for gate in self._draining)
 
     def _start(self, prepared: PreparedListener) -> None:
-        gate = Gate(self._reactor, prepared.name, self._observer)
-        kind: Any = DatagramListener if prepared.settings.transport == "udp" else StreamListener
-        listener = kind(self._reactor, prepared.socket.sock, gate, prepared.service)
+        reactor, sock = self._reactor, prepared.socket.sock
+        service: Any = prepared.service
+        limits = prepared.settings.limits
+        admission = Admission(limits, self._places, time.monotonic())
+        gate = Gate(reactor, prepared.name, self._observer, admission)
+        listener: Listener
+        if prepared.settings.transport == "udp":
+            listener = DatagramListener(reactor, sock, gate, service)
+        else:
+            listener = StreamListener(reactor, sock, gate, service, limits.overload)
         listener.start()
         self.listeners.append(listener)
 

@@ -12,7 +12,12 @@ from twisted.python import usage
 from netsrv import __version__
 from netsrv.addresses import printable
 from netsrv.check import check, list_services
-from netsrv.config import Configuration, ConfigurationError, from_command_line
+from netsrv.config import (
+    Configuration,
+    ConfigurationError,
+    from_command_line,
+    limits_from_command_line,
+)
 from netsrv.registry import find_services
 from netsrv.server import Prepared, Server, prepare
 from netsrv.signals import handle_signals
@@ -46,6 +51,12 @@ class ServerOptions(usage.Options):
     ]
     optParameters = [
         ["backlog", None, "1024", "connections that may wait to be accepted"],
+        ["max-connections", None, None, "connections at once, per listener [default: auto]"],
+        ["overload", None, None, "at a limit: pause, close or reset newcomers [default: pause]"],
+        ["per-source", None, None, "connections at once from an IPv4 address or an IPv6 /64"],
+        ["connection-rate", None, None, "new connections a second: RATE or RATE:BURST"],
+        ["only-from", None, None, "networks that may come in, with commas between"],
+        ["no-access", None, None, "networks that may not, with commas between"],
         ["log-rate", None, "1000", "lines a second about single peers in the log"],
     ]
 
@@ -108,6 +119,7 @@ class ServerOptions(usage.Options):
             reuse_port=bool(self["reuse-port"]),
             socket_options=self.socket_options,
             log_rate=self["log-rate"],
+            limits=limits_from_command_line(self),
         )
 
     def prepare(self) -> tuple[Configuration, Prepared]:

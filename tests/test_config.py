@@ -1,9 +1,18 @@
 """The configuration that the command line makes."""
 
+from ipaddress import ip_network
+
 import pytest
 
 from netsrv.addresses import InternetAddress, UnixPath
-from netsrv.config import ConfigurationError, ListenerSettings, from_command_line
+from netsrv.config import (
+    ConfigurationError,
+    ListenerSettings,
+    from_command_line,
+    limits_from_command_line,
+)
+from netsrv.guards.rates import Rate
+from netsrv.limits import Limits, Overload
 
 
 def options_of(settings):
@@ -82,6 +91,54 @@ def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
     """Port 0 may be asked for as often as one likes."""
     made = from_command_line([("tcp", "0"), ("tcp", "0"), ("udp", "same")])
     assert len(made.listeners) == 3
+
+
+LIMITS = "max-connections overload per-source connection-rate only-from no-access".split()
+
+
+def limits(**options):
+    """Make limits as the command line does."""
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    return limits_from_command_line({**dict.fromkeys(LIMITS), **given})
+
+
+def test_limits_are_read_from_their_options():
+    """Each option has its place, and what is not given is not limited."""
+    assert limits() == limits(max_connections="auto") == Limits()
+    assert limits(
+        max_connections="9",
+        overload="reset",
+        per_source="2",
+        connection_rate="5:10",
+        only_from="10.0.0.0/8,2001:db8::/32",
+        no_access="10.66.0.0/16",
+    ) == Limits(
+        9,
+        Overload.RESET,
+        2,
+        Rate(5, 10),
+        (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
+        (ip_network("10.66.0.0/16"),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"max_connections": "0"}, "--max-connections 0: a whole number from 1"),
+        ({"max_connections": "many"}, "--max-connections many: a whole number from 1"),
+        ({"overload": "drop"}, "--overload drop: one of pause, close and reset"),
+        ({"per_source": "-1"}, "--per-source -1: a whole number from 1"),
+        ({"connection_rate": "fast"}, "--connection-rate 'fast': write a rate as 50"),
+        ({"only_from": "10.0.0.1/8"}, "--only-from 10.0.0.1/8 has host bits set; write a"),
+        ({"no_access": "10.0.0.0/8,,"}, "--no-access '' does not appear to be"),
+    ],
+)
+def test_a_mistake_in_a_limit_names_the_option(options, line):
+    """What is wrong is said with its place and what would be right."""
+    with pytest.raises(ConfigurationError) as caught:
+        limits(**options)
+    assert str(caught.value).startswith(line)
 
 
 def test_settings_need_no_command_line():

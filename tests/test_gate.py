@@ -8,8 +8,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsrv.admission import Admission
 from netsrv.gate import LINGER, Gate
+from netsrv.guards.capacity import Places
 from netsrv.interfaces import IObserver
+from netsrv.limits import Limits
 
 DONE = Failure(ConnectionDone())
 
@@ -81,7 +84,13 @@ class Gated:
     def __init__(self, service=Service):
         self.clock = Clock()
         self.observer = Observer()
-        self.gate = Gate(self.clock, "tcp 0.0.0.0:7 (test)", self.observer)
+        self.gate = Gate(
+            self.clock,
+            "tcp 0.0.0.0:7 (test)",
+            self.observer,
+            Admission(Limits(), Places(), 0),
+            self.clock.seconds,
+        )
         self.factory = self.gate.stream(Factory.forProtocol(service))
         self.transport = Transport()
         self.connection = self.factory.buildProtocol(None)
@@ -288,7 +297,8 @@ def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
 
 def test_datagrams_are_told_and_handed_on():
     """A datagram's sender and size are told before the service has it."""
-    gate = Gate(Clock(), "udp 0.0.0.0:7 (test)", Observer())
+    admission = Admission(Limits(), Places(), 0)
+    gate = Gate(Clock(), "udp 0.0.0.0:7 (test)", Observer(), admission)
     got = []
 
     class Answer(DatagramProtocol):

@@ -14,10 +14,19 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from netsrv.addresses import show_peer, show_sockaddr
-from netsrv.interfaces import IObserver
+from netsrv.interfaces import IObserver, Refusal
 
 WINDOW = 1.0
 """Seconds over which lines are counted, and after which the surplus is summed up."""
+
+
+OPTIONS = {
+    Refusal.ACCESS: "--only-from, --no-access",
+    Refusal.MAX_CONNECTIONS: "--max-connections",
+    Refusal.PER_SOURCE: "--per-source",
+    Refusal.CONNECTION_RATE: "--connection-rate",
+}
+"""The option that changes what a peer was refused for."""
 
 
 @implementer(IObserver)
@@ -35,10 +44,26 @@ class LogObserver:
         self._lines = 0
         self._surplus: Counter[str] = Counter()
         self._window: Any = None
+        self._seen: set[tuple[object, ...]] = set()
 
     def connection_made(self, listener: str, transport: ITransport) -> None:
         if self._within_rate("connections"):
             self.log.info("Got connection from {peer}", peer=show_peer(transport))
+
+    def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
+        if self._first(listener, reason):
+            line = "{listener}: refused {peer} ({option}); from now on such peers are counted"
+            self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
+        else:
+            self._surplus[f"connections refused ({reason.value})"] += 1
+
+    def suspended(self, listener: str, reason: Refusal) -> None:
+        if self._first(listener, "suspended", reason):
+            line = "{listener}: newcomers wait in the backlog ({option})"
+            self.log.warn(line, listener=listener, option=OPTIONS[reason])
+
+    def resumed(self, listener: str) -> None:
+        """Not worth a line: at the limit it happens with each one who leaves."""
 
     def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
         if self._within_rate("datagrams"):
@@ -68,6 +93,14 @@ class LogObserver:
             error=error.strerror,
         )
 
+    def _first(self, *what: object) -> bool:
+        """Whether this happens for the first time; later times are summed up."""
+        self._start_window()
+        if what in self._seen:
+            return False
+        self._seen.add(what)
+        return True
+
     def close(self) -> None:
         """Sum up what is left, and leave no timer behind."""
         if self._window is not None:
@@ -76,13 +109,16 @@ class LogObserver:
 
     def _within_rate(self, kind: str) -> bool:
         """Count a line; tell whether it may be written."""
-        if self._window is None:
-            self._window = self._clock.callLater(WINDOW, self._end_window)
+        self._start_window()
         self._lines += 1
         if self._lines <= self._rate:
             return True
         self._surplus[kind] += 1
         return False
+
+    def _start_window(self) -> None:
+        if self._window is None:
+            self._window = self._clock.callLater(WINDOW, self._end_window)
 
     def _end_window(self) -> None:
         self._window = None
@@ -90,4 +126,4 @@ class LogObserver:
         surplus, self._surplus = self._surplus, Counter()
         if surplus:
             sums = ", ".join(f"{count} {kind}" for kind, count in surplus.items())
-            self.log.info("Beyond {rate} lines a second: {sums}", rate=self._rate, sums=sums)
+            self.log.info("In a second, without a line each: {sums}", sums=sums)

@@ -38,27 +38,30 @@ NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 class AcceptLoop:
     """Accepts connections from a listening socket that it is given.
 
-    *serve* is called with each connection's socket and owns it, unless it raises
-    OSError.  *failed* is told of each such error, and of those of ``accept``.  *gone* is
-    told, once, when the listening socket has failed for good.
+    *serve* is called with each connection's socket and address and owns the socket,
+    unless it raises OSError.  *failed* is told of each such error, and of those of
+    ``accept``.  *gone* is told, once, when the listening socket has failed for good.
+    *may_accept* is asked before each one; who says no has stopped the loop, or will.
     """
 
     def __init__(
         self,
         reactor: Any,
         sock: socket.socket,
-        serve: Callable[[socket.socket], None],
+        serve: Callable[[socket.socket, Any], None],
         failed: Callable[[OSError], None],
         gone: Callable[[OSError], None],
+        may_accept: Callable[[], bool] = lambda: True,
     ) -> None:
         self._reactor = reactor
         self._sock = sock
         self._serve = serve
         self._failed = failed
         self._gone = gone
+        self._may_accept = may_accept
         self._accepting = False
         self._pause: Any = None
-        self._held: socket.socket | None = None
+        self._held: tuple[socket.socket, Any] | None = None
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches."""
@@ -89,7 +92,7 @@ class AcceptLoop:
                 break
         self.stop()
         if self._held is not None:
-            self._held.close()
+            self._held[0].close()
             self._held = None
 
     def doRead(self) -> None:
@@ -100,15 +103,17 @@ class AcceptLoop:
         """Accept up to `AT_ONCE`; tell whether there may be more."""
         served = False
         for _ in range(AT_ONCE):
+            if not self._may_accept():
+                return False
             try:
-                connection = self._held or self._sock.accept()[0]
+                connection, sockaddr = self._held or self._sock.accept()
             except BlockingIOError:
                 return False
             except OSError as error:
                 if not self._goes_on(error):
                     return False
                 continue
-            served = self._serve_or_hold(connection)
+            served = self._serve_or_hold(connection, sockaddr)
             if not (served and self._accepting):
                 return False
         return served or self._start_pause()
@@ -122,15 +127,15 @@ class AcceptLoop:
         self._failed(error)
         return error.errno not in NO_RESOURCES or self._start_pause()
 
-    def _serve_or_hold(self, connection: socket.socket) -> bool:
+    def _serve_or_hold(self, connection: socket.socket, sockaddr: Any) -> bool:
         """Have a connection served; if a descriptor is missing, hold it for after a pause."""
         self._held = None
         try:
-            self._serve(connection)
+            self._serve(connection, sockaddr)
         except OSError as error:
             self._failed(error)
             if error.errno in NO_RESOURCES:
-                self._held = connection
+                self._held = (connection, sockaddr)
                 return self._start_pause()
             connection.close()  # the peer has left meanwhile
         return True

@@ -63,3 +63,12 @@ def ask(opened, *datagrams: bytes) -> list[bytes]:
             sock.send(datagram)
             answers.append(sock.recv(65_536))
         return answers
+
+
+def connect_from(host: str, opened) -> socket.socket:
+    """Connect from one of the many addresses of loopback."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.settimeout(PATIENCE)
+    sock.bind((host, 0))
+    sock.connect(target(opened))
+    return sock

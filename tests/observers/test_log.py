@@ -81,7 +81,7 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
         log.datagram_received(LISTENER, ("192.0.2.1", 40000), size)
     assert len(lines) == 3
     clock.advance(WINDOW)
-    assert lines[3:] == ["Beyond 3 lines a second: 2 connections, 4 datagrams"]
+    assert lines[3:] == ["In a second, without a line each: 2 connections, 4 datagrams"]
     log.connection_made(LISTENER, PEER)
     assert len(lines) == 5
     clock.advance(WINDOW)
@@ -95,5 +95,5 @@ def test_closing_sums_up_and_leaves_no_timer(clock, lines):
     log.connection_made(LISTENER, PEER)
     log.close()
     log.close()
-    assert lines == ["Beyond 0 lines a second: 1 connections"]
+    assert lines == ["In a second, without a line each: 1 connections"]
     assert clock.getDelayedCalls() == []

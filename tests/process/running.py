@@ -42,7 +42,7 @@ class Running:
             stdout=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
-            **{"stderr": subprocess.STDOUT, **popen},
+            **{"stderr": subprocess.STDOUT, "preexec_fn": _interruptible, **popen},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -100,6 +100,11 @@ class Running:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+def _interruptible() -> None:
+    """A shell ignores SIGINT for what it runs in the background, tests too; a server shall not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def located(command: Sequence[str]) -> list[str]:

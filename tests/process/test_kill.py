@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import thirdparty
+from tests.process import needs, thirdparty
 from tests.process.peers import exchange, talk, tcp, udp, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, Start, each_start
@@ -116,6 +116,18 @@ def test_sighup_drains(tmp_path: Path) -> None:
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
         assert server.stop(signal.SIGHUP) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nohup_is_respected(tmp_path: Path) -> None:
+    """Who starts a server under nohup keeps it when the terminal closes."""
+    command = [needs.tool("nohup"), *SERVE.located, "--tcp", "echo=0"]
+    with Running(command, tmp_path) as server:
+        port = server.port("tcp")
+        server.process.send_signal(signal.SIGHUP)
+        for _ in range(3):
+            assert talk(tcp(port), b"hello") == b"hello"
+        assert server.stop() == 0
+        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
 
 
 def test_a_service_that_cannot_stop(tmp_path: Path) -> None:

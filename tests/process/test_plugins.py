@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, read_to_end, talk, tcp, udp
+from tests.process.peers import exchange, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
 
@@ -33,8 +33,9 @@ def test_is_served(start: Start, tmp_path: Path) -> None:
     env = thirdparty.on_path(tmp_path)
     with Running([*start.command, "--tcp", "greet=0", "--udp", "echo=0"], tmp_path, env) as server:
         server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
-        assert read_to_end(tcp(server.port("tcp"))) == GREETING
-        assert exchange(udp(server.port("udp")), b"hello") == b"hello"
+        assert talk(tcp(server.port("tcp")), b"") == GREETING
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"hello") == b"hello"
 
 
 def test_is_listed(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> 
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
     with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert talk(tcp(server.port("tcp")), b"") == GREETING
         server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
@@ -103,7 +104,7 @@ def test_two_services_of_one_name(tmp_path: Path) -> None:
     thirdparty.services(tmp_path, GREET, "acme_two")
     env = thirdparty.on_path(tmp_path)
     with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert talk(tcp(server.port("tcp")), b"") == GREETING
         line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
         assert "twisted.plugins.acme_one" in line
         assert "twisted.plugins.acme_two" in line
@@ -210,7 +211,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     path.parent.chmod(0o555)
     command = [*needs.powerless(), *SERVE.located, "--tcp", "greet=0"]
     with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert talk(tcp(server.port("tcp")), b"") == GREETING
         server.wait_for(rf"Unable to write to plugin cache {path.parent}/dropin\.cache")
         assert server.stop() == 0
         assert "Traceback" not in server.output
@@ -224,5 +225,5 @@ def test_cache_that_is_damaged(tmp_path: Path) -> None:
     with Running(
         [*SERVE.command, "--tcp", "greet=0"], tmp_path, thirdparty.on_path(tmp_path)
     ) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == GREETING
+        assert talk(tcp(server.port("tcp")), b"") == GREETING
         assert "Traceback" not in server.output

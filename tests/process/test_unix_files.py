@@ -148,11 +148,10 @@ def test_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-@each_start
-def test_file_may_be_gone(start: Start, tmp_path: Path) -> None:
+def test_file_may_be_gone(tmp_path: Path) -> None:
     """A socket file that somebody has removed is not missed at the end."""
     path = tmp_path / "echo.sock"
-    with serving(start, path) as server:
+    with serving(SERVE, path) as server:
         server.wait_for("Waiting for connections on unix ")
         assert talk(unix(path), b"hello") == b"hello"
         path.unlink()

@@ -57,7 +57,7 @@ class Loop:
         self.loop = AcceptLoop(
             self.reactor,
             self.sock,
-            serve or self.served.append,
+            lambda connection, sockaddr: (serve or self.served.append)(connection),
             lambda error: self.failed.append(error.errno),
             lambda error: self.gone.append(error.errno),
         )

@@ -1,0 +1,60 @@
+"""Who may come in to one listener: the guards, asked in one order.
+
+Access first, which costs no place; then the places; then the rate, whose token only
+those take who come in.  No sockets and no timers: *now* is passed in.
+"""
+
+from netsrv.guards.access import Access
+from netsrv.guards.capacity import PerSource, Places
+from netsrv.guards.rates import Bucket
+from netsrv.interfaces import Refusal
+from netsrv.limits import Limits
+from netsrv.sources import Source
+
+
+class Admission:
+    """Asks the guards of one listener, and counts who is in.
+
+    *shared* are the places of the whole process: its descriptors.
+    """
+
+    def __init__(self, limits: Limits, shared: Places, now: float) -> None:
+        self.places = (Places(limits.max_connections), shared)
+        self._access = Access(limits.only_from, limits.no_access)
+        self._per_source = None if limits.per_source is None else PerSource(limits.per_source)
+        self._rate = None if limits.connection_rate is None else Bucket(limits.connection_rate, now)
+
+    def admit(self, source: Source | None, now: float) -> Refusal | None:
+        """Count one in, or say why not.  A *source* of None is a peer of this machine."""
+        if source is not None and not self._access.allows(source):
+            return Refusal.ACCESS
+        if self.full:
+            return Refusal.MAX_CONNECTIONS
+        if self._rate is not None and self._rate.wait(now):
+            return Refusal.CONNECTION_RATE
+        if not self._take_share(source):
+            return Refusal.PER_SOURCE
+        if self._rate is not None:
+            self._rate.take(now)
+        for each in self.places:
+            each.take()
+        return None
+
+    def release(self, source: Source | None) -> None:
+        """Count one out that `admit` has counted in."""
+        if source is not None and self._per_source is not None:
+            self._per_source.leave(source)
+        for each in self.places:
+            each.leave()
+
+    def _take_share(self, source: Source | None) -> bool:
+        return source is None or self._per_source is None or self._per_source.take(source)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no place for anybody."""
+        return any(each.full for each in self.places)
+
+    def wait(self, now: float) -> float:
+        """Seconds until the rate lets the next one in; 0 if it does now."""
+        return 0.0 if self._rate is None else self._rate.wait(now)

@@ -1,0 +1,39 @@
+"""The settings of the gate: who may come in, how many, and how fast."""
+
+from enum import Enum
+
+from attrs import frozen
+
+from netsrv.guards.access import Network
+from netsrv.guards.rates import Rate
+
+
+class Overload(Enum):
+    """What happens to newcomers at ``max_connections`` and at ``connection_rate``."""
+
+    PAUSE = "pause"
+    """They wait in the kernel's backlog until there is a place."""
+    CLOSE = "close"
+    """They are accepted and closed."""
+    RESET = "reset"
+    """They are accepted and reset."""
+
+
+@frozen
+class Limits:
+    """The limits of one listener.  None means no limit."""
+
+    max_connections: int | None = None
+    """Connections at once; None means as many as there are descriptors."""
+    overload: Overload = Overload.PAUSE
+    per_source: int | None = None
+    """Connections at once from one IPv4 address or one IPv6 /64."""
+    connection_rate: Rate | None = None
+    """New connections a second."""
+    only_from: tuple[Network, ...] = ()
+    """The networks that may come in; none means all."""
+    no_access: tuple[Network, ...] = ()
+    """The networks that may not."""
+
+
+NO_LIMITS = Limits()

@@ -1,0 +1,45 @@
+"""Who a peer is, for limits: one identity for each address that one party can hold.
+
+An IPv4 address is one source.  Of IPv6 a whole /64 is: whoever has one address of it
+has them all.  An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
+"""
+
+import socket
+
+from attrs import frozen
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+_PREFIX = 8
+
+
+@frozen
+class Source:
+    """Where a peer comes from.  `packed` decides about access, `key` counts."""
+
+    packed: bytes
+    """The address: 4 bytes of IPv4 or 16 of IPv6, in network order."""
+
+    @property
+    def key(self) -> bytes:
+        """4 bytes of IPv4, or the 8 of an IPv6 /64."""
+        return self.packed[:_PREFIX]
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the peer is on this machine: 127.0.0.0/8 or ::1."""
+        packed = self.packed
+        return packed[0] == 127 if len(packed) == 4 else packed == b"\0" * 15 + b"\1"
+
+
+def source_of(host: str) -> Source:
+    """Make the source of an address as the kernel gives it, with or without a scope.
+
+    Raises ValueError for what is no address.
+    """
+    try:
+        if ":" not in host:
+            return Source(socket.inet_pton(socket.AF_INET, host))
+        packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    except OSError:
+        raise ValueError(f"{host!r} is not an IP address") from None
+    return Source(packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed)

@@ -1,0 +1,89 @@
+"""Token buckets, and the tables of them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netsrv.guards.rates import Bucket, Rate, SourceRates, parse_rate
+from netsrv.sources import source_of
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("50", Rate(50, 50)), ("50:100", Rate(50, 100)), ("0.5", Rate(0.5, 1)), ("1:1", Rate(1, 1))],
+)
+def test_a_rate_is_so_many_a_second_and_a_burst(text, rate):
+    """Without a burst it is one second's worth, and at least one."""
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "0", "-1", "50:", "50:0", "inf", "nan", "1:nan", "1:2:3"]
+)
+def test_what_is_no_rate_is_refused(text):
+    """A rate that is none is a ValueError."""
+    with pytest.raises(ValueError, match="rate"):
+        parse_rate(text)
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate():
+    """After the burst a token comes every 1/rate seconds, and `wait` says when."""
+    bucket = Bucket(Rate(10, 3), 0)
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    assert bucket.wait(0) == pytest.approx(0.1)
+    assert not bucket.take(0.05)
+    assert bucket.take(0.11)
+    assert bucket.wait(100) == 0
+    assert bucket.full(100)
+
+
+@given(
+    st.floats(0.1, 1000),
+    st.floats(1, 100),
+    st.lists(st.floats(-5, 5), min_size=1, max_size=50),
+)
+def test_a_bucket_never_gives_more_than_burst_and_rate(per_second, burst, steps):
+    """Whatever the times, also a clock that goes back, no more come than were earned."""
+    bucket = Bucket(Rate(per_second, burst), 0)
+    now = latest = 0.0
+    taken = 0
+    for step in steps:
+        now += step
+        latest = max(latest, now)
+        taken += bucket.take(now)
+    assert taken <= burst + per_second * latest + 1e-6
+
+
+def test_each_source_has_a_bucket_of_its_own():
+    """F12: an IPv4 address is a source, and so is an IPv6 /64 as a whole."""
+    rates = SourceRates(Rate(1, 1))
+    one, same = source_of("2001:db8::1"), source_of("2001:db8::ffff:1")
+    other, ipv4 = source_of("2001:db8:0:1::1"), source_of("192.0.2.1")
+    assert [rates.take(each, 0) for each in (one, same, other, ipv4)] == [True, False, True, True]
+    assert not rates.take(source_of("::ffff:192.0.2.1"), 0)
+    assert len(rates) == 3
+
+
+def test_a_full_table_forgets_only_who_is_quiet():
+    """F14: a source with its whole burst makes way, else the newcomer is refused."""
+    rates = SourceRates(Rate(1, 2), most_sources=2)
+    a, b, c = (source_of(f"192.0.2.{number}") for number in (1, 2, 3))
+    assert rates.take(a, 0)
+    assert rates.take(b, 0.5)
+    assert not rates.take(c, 0.6)
+    assert rates.take(source_of("2001:db8::1"), 0.6)  # IPv6 has a table of its own
+    assert rates.take(c, 1.0)  # a has earned its token back
+    assert len(rates) == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), max_size=100))
+def test_a_table_stays_bounded_and_fair(visits):
+    """F14: whoever comes, the table keeps its size, and no source gets more than its share."""
+    rates = SourceRates(Rate(1, 3), most_sources=8)
+    now = 0.0
+    taken: dict[int, int] = {}
+    for number, step in visits:
+        now += step
+        taken[number] = taken.get(number, 0) + rates.take(source_of(f"192.0.2.{number}"), now)
+        assert len(rates) <= 8
+    assert all(count <= 3 + now + 1e-6 for count in taken.values())

@@ -1,0 +1,141 @@
+"""Limits on a running server: who may come in, how many, and how fast."""
+
+import socket
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor, task
+
+from netsrv.config import limits_from_command_line
+from tests.loopback.clients import connect, connect_from, exchange, target
+
+
+def limited(**options):
+    """Make limits as the command line does."""
+    names = "max_connections overload per_source connection_rate only_from no_access".split()
+    return limits_from_command_line({each.replace("_", "-"): options.get(each) for each in names})
+
+
+async def until(condition):
+    """Let the reactor run until something is so; the test's clients have time limits."""
+    while not condition():
+        await task.deferLater(reactor, 0)
+
+
+def ping(sock):
+    """Send a byte to echo and wait for it; False if the server has ended the connection."""
+    sock.sendall(b"x")
+    return sock.recv(1) == b"x"
+
+
+def inside(server):
+    """How many connections the first listener serves."""
+    return len(server.listeners[0].gate.connections)
+
+
+@pytest_twisted.ensureDeferred
+async def test_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
+    """F10: exactly so many are served; the next ones wait in the backlog, and get their turn."""
+    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="3"))
+    socks = [await client(connect, server.sockets[0]) for _ in range(5)]
+    for each in socks[:3]:
+        assert await client(ping, each)
+    assert inside(server) == 3
+    for number in (0, 1):  # one leaves, and the first who waits is served
+        socks[number].close()
+        assert await client(ping, socks[3 + number])
+        assert inside(server) == 3
+    for each in socks[2:]:
+        each.close()
+    await until(lambda: inside(server) == 0)
+
+
+@pytest.mark.parametrize("overload", ["close", "reset"])
+@pytest_twisted.ensureDeferred
+async def test_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
+    """F10: by policy they are closed or reset at once, and those who are in stay in."""
+
+    def come_and_see(opened):
+        with connect(opened) as sock:
+            return sock.recv(1)
+
+    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", overload=overload))
+    first = await client(connect, server.sockets[0])
+    assert await client(ping, first)
+    for _ in range(3):
+        if overload == "close":
+            assert await client(come_and_see, server.sockets[0]) == b""
+        else:
+            with pytest.raises(ConnectionResetError):
+                await client(come_and_see, server.sockets[0])
+    assert await client(ping, first)
+    first.close()
+    await until(lambda: inside(server) == 0)
+    assert await client(exchange, server.sockets[0], b"room again") == b"room again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_source_cannot_take_all_places(serve, client):
+    """F11: beyond its share a source is refused, and another one is served."""
+    server = serve("tcp echo=127.0.0.1:0", limits=limited(per_source="2"))
+    [opened] = server.sockets
+    greedy = [await client(connect_from, "127.0.0.2", opened) for _ in range(4)]
+    assert [await client(ping, each) for each in greedy[:2]] == [True, True]
+    assert [await client(each.recv, 1) for each in greedy[2:]] == [b"", b""]
+    other = await client(connect_from, "127.0.0.3", opened)
+    assert await client(ping, other)
+    for each in (*greedy, other):
+        each.close()
+    await until(lambda: inside(server) == 0)
+    assert await client(exchange, opened, b"again") == b"again"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_rate_makes_newcomers_wait(serve, client):
+    """The burst is served at once and the next one when its token is there; none is lost."""
+    server = serve("tcp time=127.0.0.1:0", limits=limited(connection_rate="20:2"))
+    began = reactor.seconds()
+    for _ in range(6):
+        assert len(await client(exchange, server.sockets[0])) == 4
+    assert reactor.seconds() - began > 3.5 / 20
+
+
+@pytest.mark.parametrize(
+    ("options", "served"),
+    [
+        ({"only_from": "127.0.0.2"}, {"127.0.0.2"}),
+        ({"no_access": "127.0.0.2,127.0.0.3"}, {"127.0.0.4"}),
+        ({"only_from": "127.0.0.0/30", "no_access": "127.0.0.2/32"}, {"127.0.0.3"}),
+        ({"no_access": "127.0.0.0/8", "only_from": "127.0.0.4/32"}, {"127.0.0.4"}),
+    ],
+)
+@pytest.mark.parametrize("listener", ["tcp echo=127.0.0.1:0", "tcp echo=[::]:0"])
+@pytest_twisted.ensureDeferred
+async def test_access_is_by_network(serve, client, listener, options, served):
+    """F13: the longest prefix decides, and an IPv4 peer of an IPv6 socket is an IPv4 peer."""
+
+    def visit(host):
+        with socket.socket() as sock:
+            sock.settimeout(20)
+            sock.bind((host, 0))
+            sock.connect(("127.0.0.1", target(server.sockets[0])[1]))
+            try:
+                return ping(sock)
+            except ConnectionError:
+                return False
+
+    server = serve(listener, limits=limited(**options))
+    hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
+    assert {each for each in hosts if await client(visit, each)} == served
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
+    """F19: when the service has no protocol for a peer, its place is free again."""
+    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
+    service = server.listeners[0]._factory._service
+    monkeypatch.setattr(service, "buildProtocol", lambda address: None)
+    for _ in range(3):
+        assert await client(exchange, server.sockets[0]) == b""
+    monkeypatch.undo()
+    assert await client(exchange, server.sockets[0], b"served") == b"served"
