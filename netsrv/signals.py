@@ -34,5 +34,6 @@ def _take_over(reactor: Any, server: Server) -> None:
             handlers[number](number, frame)
 
     for number, handler in handlers.items():
-        if callable(handler):
+        ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
+        if callable(handler) and not ignored:
             signal.signal(number, handle)

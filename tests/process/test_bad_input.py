@@ -7,7 +7,6 @@ import pytest
 
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
 
-BACKLOG = "a whole number from 0 to 2147483647"
 PORT = "a port is a number from 0 to 65535"
 WHAT_A_PORT_IS = "has no port number; write PORT, HOST:PORT or [IPV6]:PORT"
 
@@ -37,7 +36,7 @@ OPTIONS = {
     "SO_TYPE=1": "Protocol not available",
 }
 
-NUMBERS = ["x", "", "-1", "9" * 30]
+NUMBERS = ["x", "-1", "9" * 30]
 
 
 def complaint(options: list[str], cwd: Path, start: Start = SERVE) -> str:
@@ -56,9 +55,7 @@ def complaint(options: list[str], cwd: Path, start: Start = SERVE) -> str:
     ("options", "problem"),
     [
         (["--tcp", "65536"], f"--tcp '65536': {PORT}"),
-        (["--tcp", "0", "--backlog", "x"], f"--backlog x: {BACKLOG}"),
         (["--tcp", "nosuch=0"], "tcp 0.0.0.0:0: there is no service 'nosuch'; there are accept, "),
-        (["--udp", "same"], "--udp 0.0.0.0:same: 'same' is the port of the first --tcp"),
     ],
 )
 def test_each_command_is_as_brief(
@@ -149,21 +146,18 @@ def test_control_characters_are_escaped(options: list[str], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "options",
     [
-        ["--tcp", "9" * 100_000],
         ["--tcp", f"{'h' * 100_000}:7"],
         ["--tcp", f"{'h.' * 40_000}:7"],
         ["--tcp", f"[{'1:' * 40_000}]:7"],
         ["--tcp", f"{'s' * 100_000}=7"],
         ["--unix", f"/tmp/{'p' * 100_000}"],
-        ["--unix", "p" * 200],
         ["--tcp", "0", "--backlog", "9" * 100_000],
         ["--tcp", "0", "--socket-option", f"SO_{'X' * 100_000}=1"],
         ["--tcp", "0", "--socket-option", f"SO_RCVBUF={'9' * 100_000}"],
-        ["--tcp", "0", "--socket-option", f"TCP_CONGESTION={'x' * 100_000}"],
     ],
     ids=[
-        *("port", "host", "labels", "ipv6", "service", "path", "path of 200"),
-        *("backlog", "option", "number", "text"),
+        *("host", "labels", "ipv6", "service", "path"),
+        *("backlog", "option", "number"),
     ],
 )
 def test_long_input(options: list[str], tmp_path: Path) -> None:
