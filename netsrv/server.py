@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from attrs import evolve, frozen
@@ -68,6 +70,10 @@ class Prepared:
     problems: tuple[str, ...]
     """The plugins that could not be used, a line each."""
 
+    def close(self) -> None:
+        """Close all sockets."""
+        close_all([each.socket for each in self.listeners])
+
 
 def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
     """Find all services and open all sockets, in the configuration's order.
@@ -77,6 +83,7 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     listeners = configuration.listeners
     registry = registry or find_services()
     services = [build_service(each, registry) for each in listeners]
+    _check_protocols(listeners, services)
     sockets = _open_all(listeners)
     try:
         _check_spare()
@@ -105,7 +112,7 @@ def build_service(
             service = registry.stream(settings.service).stream(None)
     except LookupError as error:
         raise ConfigurationError(f"{settings.place}: {error.args[0]}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"{settings.place}: the service {settings.service!r} failed: "
             f"{type(error).__name__}: {error}"
@@ -116,8 +123,22 @@ def build_service(
         raise ConfigurationError(
             f"{settings.place}: the service {settings.service!r} gave {service!r} instead of {kind}"
         )
-    service.noisy = False  # the line that says what we wait for is enough
+    with suppress(AttributeError):  # a frozen one stays noisy
+        service.noisy = False  # the line that says what we wait for is enough
     return service  # type: ignore[no-any-return]
+
+
+def _check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]) -> None:
+    """A factory may serve many listeners, a datagram protocol has one transport only."""
+    seen: set[int] = set()
+    for settings, service in zip(listeners, services, strict=True):
+        if settings.transport == "udp":
+            if id(service) in seen:
+                raise ConfigurationError(
+                    f"{settings.place}: the service {settings.service!r} gave a DatagramProtocol "
+                    "that it has given to another listener"
+                )
+            seen.add(id(service))
 
 
 def _open_all(listeners: tuple[ListenerSettings, ...]) -> list[OpenSocket]:
@@ -233,7 +254,9 @@ class Server(Service):
         self._reactor = reactor
         self._prepared = prepared
         self.sockets: list[OpenSocket] = []
+        self._news: list[str] = []
         self._draining: list[Gate] = []
+        self._hurry = False
         self._places = Places(most_connections(reactor))
         self._observer = LogObserver(reactor, configuration.log_rate)
 
@@ -241,6 +264,8 @@ class Server(Service):
         """Start all listeners, or none: what one of them raises is raised here."""
         prepared = self._prepared or prepare(self.configuration)
         self._prepared = None
+        self.aborted = 0
+        self._hurry = False
         self.sockets = [each.socket for each in prepared.listeners]
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
@@ -248,34 +273,43 @@ class Server(Service):
             for each in prepared.listeners:
                 self._start(each)
         except BaseException:
+            for listener in self.listeners:
+                listener.suspend()  # who waits was never served, and is not now
             self._close_listeners()
             raise
         super().startService()
-        # A signal that comes after these lines finds the reactor's handlers in place.
-        self._reactor.callWhenRunning(self._announce_all, prepared)
+        self._news = [line for each in prepared.listeners for line in _announcement(each)]
+        # Whoever has read these lines may send a signal: the reactor's handlers are in place.
+        self._reactor.callWhenRunning(self._announce)
 
     def stopService(self) -> Deferred[None]:
         """Drain: fire when the live connections have ended or are aborted.
 
         Who waits by now is taken in, and then all listeners are closed before
-        anybody is waited for.
+        anybody is waited for.  A second call waits for the same end.
         """
         super().stopService()
-        self._draining = [each.gate for each in self.listeners]
+        self._news = []
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
+        gates = [each.gate for each in self.listeners]
         self._close_listeners()
-        limit = self.configuration.shutdown_timeout
-        left = sum(len(gate.connections) for gate in self._draining)
+        self._draining.extend(gates)
+        left = sum(len(gate.connections) for gate in gates)
+        limit = 0 if self._hurry else self.configuration.shutdown_timeout
         if left:
             self.log.info(
                 "Draining: {left}, at most {limit:g} s; a second signal ends it now",
                 left=_connections(left),
                 limit=limit,
             )
-        deadline = self._reactor.callLater(limit, self.abort)
+        deadline = self._reactor.callLater(limit, self._abort, gates)
 
         def ended(_result: Any) -> None:
             if deadline.active():
                 deadline.cancel()
+            self._draining = [each for each in self._draining if each not in gates]
             if left:
                 self.log.info(
                     "Drained: {ended} ended, {aborted} aborted",
@@ -287,8 +321,12 @@ class Server(Service):
         return DeferredList([gate.when_empty() for gate in self._draining]).addCallback(ended)
 
     def abort(self) -> None:
-        """End a drain now: abort the connections that are left."""
-        self.aborted += sum(gate.abort_all() for gate in self._draining)
+        """End a drain now, also one that is yet to come: abort the connections that are left."""
+        self._hurry = True
+        self._abort(self._draining)
+
+    def _abort(self, gates: list[Gate]) -> None:
+        self.aborted += sum(gate.abort_all() for gate in gates)
 
     def _start(self, prepared: PreparedListener) -> None:
         reactor, sock = self._reactor, prepared.socket.sock
@@ -304,17 +342,10 @@ class Server(Service):
         listener.start()
         self.listeners.append(listener)
 
-    def _announce_all(self, prepared: Prepared) -> None:
-        if self.running:
-            for each in prepared.listeners:
-                self._announce(each)
-
-    def _announce(self, prepared: PreparedListener) -> None:
-        asked, found = prepared.settings.address, prepared.socket.host
-        if isinstance(asked, InternetAddress) and asked.host not in ("", found):
-            self.log.info("{asked} is {found}", asked=asked.host, found=found)
-        what = "datagrams" if prepared.settings.transport == "udp" else "connections"
-        self.log.info("Waiting for {what} on {name}", what=what, name=prepared.name)
+    def _announce(self) -> None:
+        news, self._news = self._news, []
+        for line in news:
+            self.log.info("{line}", line=line)
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:
@@ -322,6 +353,15 @@ class Server(Service):
         self.listeners = []
         close_all(self.sockets)
         self.sockets = []
+
+
+def _announcement(prepared: PreparedListener) -> Iterator[str]:
+    """Say what a name was resolved to, and who is waited for."""
+    asked, found = prepared.settings.address, prepared.socket.host
+    if isinstance(asked, InternetAddress) and asked.host not in ("", found):
+        yield f"{asked.host} is {found}"
+    what = "datagrams" if prepared.settings.transport == "udp" else "connections"
+    yield f"Waiting for {what} on {prepared.name}"
 
 
 def _connections(count: int) -> str:

@@ -33,6 +33,8 @@ def _take_over(reactor: Any, server: Server) -> None:
             told = True
             handlers[number](number, frame)
 
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # there is no log to rotate
     for number, handler in handlers.items():
         ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
         if callable(handler) and not ignored:

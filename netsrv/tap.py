@@ -4,6 +4,8 @@ The sockets are opened while the options are parsed: then an error is one line a
 once, and ports below 1024 are open before twistd gives root up.
 """
 
+import atexit
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
@@ -24,6 +26,8 @@ from netsrv.signals import handle_signals
 from netsrv.sockets import SocketError
 
 T = TypeVar("T")
+
+STANDARD_ERROR = 2
 
 EXAMPLES = """\
 Examples:
@@ -127,6 +131,7 @@ class ServerOptions(usage.Options):
 
         Raises `ConfigurationError` or `SocketError`.
         """
+        _keep_standard_descriptors()
         configuration = self.configuration()
         if self["check"]:
             self._print(check(configuration, find_services()))
@@ -145,6 +150,14 @@ class Options(ServerOptions):
     def postOptions(self) -> None:
         super().postOptions()
         self.prepared = _one_line(self.prepare)
+        atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
+
+
+def _keep_standard_descriptors() -> None:
+    """Leave 0, 1 and 2 to standard input and output: a daemon puts /dev/null there."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(descriptor)
 
 
 def makeService(options: Options) -> Server:

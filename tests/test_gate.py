@@ -33,6 +33,8 @@ class Observer:
 class Transport:
     """Records calls.  It has no handle, like everything that is not a socket."""
 
+    TLS = False
+
     def __init__(self):
         self.calls = []
 
@@ -139,7 +141,7 @@ def test_closing_after_the_service_has_spoken_lingers():
     gated = Gated()
     gated.service.transport.write(b"reply")
     gated.service.transport.loseConnection()
-    assert gated.calls[1:] == [("loseWriteConnection",), ("resumeProducing",)]
+    assert gated.calls[1:] == [("resumeProducing",), ("loseWriteConnection",)]
     gated.connection.dataReceived(b"late")
     gated.service.transport.pauseProducing()
     assert gated.service.told == ["made"]
@@ -182,7 +184,7 @@ def test_one_timer_serves_all_who_linger():
     others[0].connection.connectionLost(DONE)
     gated.clock.advance(0.5)
     assert gated.calls[-1] == ("loseConnection",)
-    assert others[1].calls[-1] == ("resumeProducing",)
+    assert others[1].calls[-1] == ("loseWriteConnection",)
     gated.connection.connectionLost(DONE)
     gated.clock.advance(1)
     assert others[1].calls[-1] == ("loseConnection",)
@@ -220,6 +222,76 @@ def test_for_other_services_the_end_of_input_is_the_end():
     assert gated.service.told == ["made"]
 
 
+def test_a_producer_that_cannot_stop_does_no_harm():
+    """F83: the transport is lost all the same, and the service's exception told."""
+    gated = Gated()
+    producer = Producer()
+    producer.stopProducing = raise_something
+    gated.service.transport.registerProducer(producer, True)
+    wrapped = gated.calls[0][1]
+    wrapped.stopProducing()
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "stopProducing")
+
+
+def test_a_peer_that_ends_does_not_cut_what_a_producer_still_sends():
+    """After our close, the peer's end waits for the producer, as with any transport."""
+    gated = Gated()
+    producer = Producer()
+    gated.service.transport.registerProducer(producer, False)
+    gated.service.transport.write(b"a")
+    gated.service.transport.loseConnection()
+    gated.connection.readConnectionLost()
+    assert not producer.stopped
+    assert gated.calls[-1] == ("loseConnection",)
+
+
+def test_a_service_may_unregister_its_producer_at_the_end():
+    """Nothing is asked of a transport that is lost."""
+    gated = Gated()
+    gated.service.transport.registerProducer(Producer(), True)
+    gated.service.transport.write(b"a")
+    gated.service.transport.loseConnection()
+    gated.connection.connectionLost(DONE)
+    gated.service.transport.unregisterProducer()
+    assert gated.calls[-1] == ("unregisterProducer",)
+
+
+def test_a_half_close_and_then_a_close_linger_once():
+    """FIN that the service has sent itself is not sent again."""
+    gated = Gated(HalfCloseableService)
+    gated.service.transport.write(b"a")
+    gated.service.transport.loseWriteConnection()
+    gated.connection.writeConnectionLost()
+    gated.service.transport.loseConnection()
+    assert gated.calls[1:] == [("loseWriteConnection",), ("resumeProducing",)]
+    gated.clock.advance(LINGER)
+    assert gated.calls[-1] == ("loseConnection",)
+    gated.connection.connectionLost(DONE)
+
+
+def test_tls_closes_in_its_own_way():
+    """A half-close would cut TLS off before its close_notify."""
+    gated = Gated()
+    gated.transport.TLS = True
+    gated.service.transport.write(b"a")
+    gated.service.transport.loseConnection()
+    assert gated.calls[-1] == ("loseConnection",)
+
+
+def test_data_that_a_service_cannot_take_ends_its_connection():
+    """F21: dataReceived that raises is told to the observer, and the connection aborted."""
+    gated = Gated(type("Raising", (Service,), {"dataReceived": raise_something}))
+    gated.connection.dataReceived(b"x")
+    assert gated.calls == [("abortConnection",)]
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "dataReceived")
+    assert gated.gate.abort_all() == 0
+
+
+def raise_something(*arguments):
+    """Stand in for a method of a service that fails."""
+    raise RuntimeError("as told")
+
+
 def test_a_close_waits_for_the_producer():
     """What a registered producer still writes goes out before FIN, as with any transport."""
     gated = Gated()
@@ -232,8 +304,8 @@ def test_a_close_waits_for_the_producer():
     assert [each[0] for each in gated.calls] == [
         "registerProducer",
         "write",
-        "loseWriteConnection",
         "resumeProducing",
+        "loseWriteConnection",
         "write",
         "unregisterProducer",
         "loseWriteConnection",
@@ -248,11 +320,6 @@ def test_an_abort_is_an_abort():
     gated.connection.connectionLost(DONE)
     assert gated.calls == [("abortConnection",)]
     assert gated.service.told == ["made", "lost"]
-
-
-def raise_something(*arguments):
-    """Stand in for a method of a service that fails."""
-    raise RuntimeError("as told")
 
 
 def test_a_service_that_raises_at_the_start_loses_that_connection():
@@ -290,9 +357,9 @@ def test_the_gate_knows_when_it_is_empty():
 def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
     """F21: connectionLost that raises does not keep its place in the gate."""
     gated = Gated(type("Raising", (Service,), {"connectionLost": raise_something}))
-    with pytest.raises(RuntimeError):
-        gated.connection.connectionLost(DONE)
+    gated.connection.connectionLost(DONE)
     assert gated.gate.connections == set()
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "connectionLost")
 
 
 def test_datagrams_are_told_and_handed_on():

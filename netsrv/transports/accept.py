@@ -142,6 +142,7 @@ class AcceptLoop:
 
     def _start_pause(self) -> bool:
         """Leave the socket alone for `PAUSE` seconds; False, for those who ask to go on."""
+        self._cancel_pause()
         self._reactor.removeReader(self)
         self._pause = self._reactor.callLater(PAUSE, self._end_pause)
         return False
@@ -156,4 +157,10 @@ class AcceptLoop:
         self.start()
 
     def connectionLost(self, reason: Any) -> None:
-        """The reactor gives the descriptor up: at its end, or as `doRead` raised."""
+        """The reactor gives the descriptor up: at its end, or since something is wrong with it.
+
+        In the second case ``accept`` tells what.
+        """
+        if self._accepting and self._reactor.running:
+            self._reactor.addReader(self)
+            self.doRead()

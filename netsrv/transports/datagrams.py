@@ -106,7 +106,7 @@ class DatagramPort(MulticastMixin):
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams."""
-        for _ in range(AT_ONCE):
+        for _ in range(AT_ONCE if self._receiving else 0):
             try:
                 data, _ancillary, flags, sockaddr = self.socket.recvmsg(self._largest)
             except BlockingIOError:
@@ -212,7 +212,14 @@ class DatagramPort(MulticastMixin):
         return "DatagramPort"
 
     def connectionLost(self, reason: Any) -> None:
-        """The reactor gives the descriptor up, at its end."""
+        """The reactor gives the descriptor up: at its end, or for an error that waits there.
+
+        poll and epoll tell of such an error, the late answer to something sent, as they
+        tell of the end of a connection.  Receiving collects it, and goes on.
+        """
+        if self._receiving and self.reactor.running:
+            self.reactor.addReader(self)
+            self.doRead()
 
 
 def _host_and_port(sockaddr: Any) -> tuple[str, int]:

@@ -7,6 +7,7 @@ import socket
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import InternetAddress
@@ -81,6 +82,36 @@ async def test_a_peer_that_is_gone_stops_nothing(serve, client):
     server = serve("udp echo=127.0.0.1:0")
     await client(ask_and_go, server.sockets[0])
     assert await client(ask, server.sockets[0], b"next") == [b"next"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_connected_port_outlives_a_refusal(client):
+    """F37: after an ICMP error the protocol is told, and receives on, whatever the reactor."""
+    refused, received = Deferred(), Deferred()
+
+    class Asking(DatagramProtocol):
+        noisy = False
+
+        def connectionRefused(self):
+            refused.callback(None)
+
+        def datagramReceived(self, datagram, addr):
+            received.callback(datagram)
+
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    port = DatagramPort(reactor, opened.sock, Asking(), [].append, lambda: None)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(("127.0.0.1", 0))
+        there = peer.getsockname()
+    port.connect(*there)
+    port.write(b"is anyone there?")
+    await refused.addTimeout(20, reactor)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind(there)
+        peer.sendto(b"now I am", target(opened))
+        assert await received.addTimeout(20, reactor) == b"now I am"
+    await port.stopListening()
 
 
 @pytest_twisted.ensureDeferred

@@ -108,6 +108,58 @@ def test_a_service_that_fails_to_start_leaves_nothing(monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
+async def test_who_waits_at_a_start_that_fails_is_not_served(client, monkeypatch):
+    """A client that was quick is refused, not half served."""
+    made = prepare(from_command_line([("tcp", "echo=127.0.0.1:0"), ("tcp", "time=127.0.0.1:0")]))
+    early = await client(connect, made.listeners[0].socket)
+    monkeypatch.setattr(made.listeners[1].service, "startFactory", lambda: 1 / 0)
+    server = Server(reactor, from_command_line([]), made)
+    with pytest.raises(ZeroDivisionError):
+        server.startService()
+    with pytest.raises(ConnectionError):
+        await client(read_all, early)
+    early.close()
+
+
+def test_a_server_that_never_starts_keeps_nothing(tmp_path):
+    """Stopped before its start, it closes what was prepared."""
+    before = sockets_open()
+    configuration = from_command_line([("unix", f"{tmp_path}/s"), ("udp", "127.0.0.1:0")])
+    server = Server(reactor, configuration, prepare(configuration))
+    server.stopService()
+    assert sockets_open() == before
+    assert not (tmp_path / "s").exists()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_stop_waits_for_the_same_end(serve, client):
+    """Whoever stops a server that is being stopped waits too, and the limit stays."""
+    server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.1)
+    sock = await client(connect, server.sockets[0])
+    while not server.listeners[0].gate.connections:
+        await task.deferLater(reactor, 0)
+    first, second = server.stopService(), server.stopService()
+    assert not second.called
+    await first
+    await second
+    assert server.aborted == 1
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_abort_before_the_drain_hurries_it(serve, client):
+    """Two signals in one turn of the reactor: the drain that begins has no time left."""
+    server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
+    sock = await client(connect, server.sockets[0])
+    while not server.listeners[0].gate.connections:
+        await task.deferLater(reactor, 0)
+    server.abort()
+    await server.stopService().addTimeout(20, reactor)
+    assert server.aborted == 1
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_server_is_a_service_among_others(client):
     """It starts and stops with its parent, and leaves nothing open."""
     before = sockets_open()

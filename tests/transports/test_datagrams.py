@@ -206,6 +206,26 @@ def test_stopping_during_a_pause_leaves_no_timer():
     assert port.reactor.getDelayedCalls() == []
 
 
+def test_a_port_that_was_stopped_receives_nothing():
+    """A last turn of the reactor at a stopped port does nothing, and leaves no timer."""
+    port = Port(b"never")
+    port.port.stopListening()
+    port.port.doRead()
+    assert port.protocol.got == []
+    assert (port.dropped, port.reactor.getDelayedCalls()) == ([], [])
+
+
+def test_an_error_that_waits_in_the_socket_is_collected():
+    """F37: epoll tells of it as of a lost connection; the port collects it and goes on."""
+    port = Port(errno.ECONNREFUSED, b"next")
+    port.port.connect(*PEER)
+    port.reactor.running = True
+    port.reactor.removeReader(port.port)
+    port.port.connectionLost(None)
+    assert (port.protocol.refused, port.watching) == (1, True)
+    assert [data for data, _ in port.protocol.got] == [b"next"]
+
+
 def test_a_link_local_peer_keeps_its_scope():
     """F41: the address that a protocol is given leads back over the interface it came from."""
     port = Port(b"x", peer=("fe80::1", 40000, 0, 2))

@@ -1,0 +1,246 @@
+"""A connection in the gate: between the reactor's transport and the service's protocol.
+
+It counts bytes, keeps a service's exceptions to the connection in which they are raised,
+and closes in such a way that the peer gets our last bytes.  The states of a close:
+
+- open: both sides may speak;
+- closing: the service has said to close, or the peer that it has ended; what has been
+  written still goes out, then FIN;
+- lingering: FIN is sent, and we read on until the peer ends too, but not for long: a
+  close with unread input would make the kernel send RST, which destroys what the peer
+  has not read yet;
+- lost: the transport is gone.
+"""
+
+import fcntl
+import os
+import termios
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IFileDescriptorReceiver,
+    IHalfCloseableProtocol,
+    IProtocol,
+    IPushProducer,
+    ISystemHandle,
+    ITCPTransport,
+    ITLSTransport,
+)
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import classImplements
+
+
+class State(Enum):
+    """How far a connection has come; see the module."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    LINGERING = "lingering"
+    LOST = "lost"
+
+
+class Connection(Protocol):
+    """A protocol to the reactor, a transport to the service's protocol.
+
+    What is not written here is the transport's own.  *gate* is told of the connection's
+    beginning, its linger and its end, and of what the service raises.
+    """
+
+    transport: Any
+
+    def __init__(self, gate: Any, protocol: IProtocol) -> None:
+        self._gate = gate
+        self.protocol = protocol
+        self.received = 0
+        """Bytes that the peer has sent."""
+        self.sent = 0
+        """Bytes that the service has written."""
+        self.admitted: Any = None
+        """What the gate gives back when the connection is gone."""
+        self.aborted = False
+        self._state = State.OPEN
+        self._peer_ended = False
+        self._fin_sent = False
+        self._producer: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    # The protocol's side: the reactor calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connected = 1
+        self._gate.entered(self)
+        self._tell("connectionMade", self.protocol.makeConnection, self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += len(data)
+        if self._state is State.OPEN:
+            try:
+                self.protocol.dataReceived(data)
+            except BaseException:  # as Twisted: not even SystemExit ends the server
+                self._failed("dataReceived")
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A peer on a unix socket has sent a descriptor; nobody's are closed."""
+        if IFileDescriptorReceiver.providedBy(self.protocol):
+            receive = self.protocol.fileDescriptorReceived
+            self._tell("fileDescriptorReceived", receive, descriptor)
+        else:
+            os.close(descriptor)
+
+    def readConnectionLost(self) -> None:
+        """The peer has said its last.
+
+        A service that does not know half-closed connections is told of the end when all
+        that it has written has gone out; nothing more is asked of it.
+        """
+        self._peer_ended = True
+        if self._state is not State.OPEN:
+            self.transport.loseConnection()
+        elif IHalfCloseableProtocol.providedBy(self.protocol):
+            self._tell("readConnectionLost", self.protocol.readConnectionLost)
+        else:
+            self._state = State.CLOSING
+            self._end_producer()
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our last has gone out: FIN is sent."""
+        self._fin_sent = True
+        if self._state is State.CLOSING:
+            self._linger()
+        elif IHalfCloseableProtocol.providedBy(self.protocol):
+            self._tell("writeConnectionLost", self.protocol.writeConnectionLost)
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self.connected = 0
+        self._state = State.LOST
+        self._tell("connectionLost", self.protocol.connectionLost, reason)
+        self._gate.left(self)
+
+    # The transport's side: the service calls
+
+    def write(self, data: bytes) -> None:
+        self.sent += len(data)
+        self.transport.write(data)
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    def loseConnection(self) -> None:
+        """Close once everything written has gone out, in such a way that the peer gets it."""
+        if self._state is not State.OPEN:
+            return
+        self._state = State.CLOSING
+        if self._fin_sent and not self._peer_ended:
+            self.transport.resumeProducing()
+            self._linger()
+        elif self._can_linger() and (self.sent or self._unread()):
+            self.transport.resumeProducing()
+            self.transport.loseWriteConnection()
+        else:
+            self.transport.loseConnection()
+
+    def abortConnection(self) -> None:
+        """Reset the connection at once; what was not sent is lost."""
+        if self._state is not State.LOST:
+            self._state = State.CLOSING
+            self.aborted = True
+            self.transport.abortConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer if producer is self else _Producer(producer, self._tell)
+        self.transport.registerProducer(self._producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+        self.transport.unregisterProducer()
+        if self._state is State.CLOSING and self._can_linger():
+            self.transport.loseWriteConnection()  # which has waited for the producer
+
+    def pauseProducing(self) -> None:
+        if self._state is State.OPEN:
+            self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if not self._peer_ended:
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    @property
+    def disconnecting(self) -> bool:
+        """Whether the connection is being closed by us."""
+        return self._state is not State.OPEN
+
+    # How it is done
+
+    def _linger(self) -> None:
+        self._state = State.LINGERING
+        self._gate.linger(self)
+
+    def _can_linger(self) -> bool:
+        """Whether FIN is still to be sent to a peer that may speak; TLS closes in its own way."""
+        over_tls = getattr(self.transport, "TLS", False)
+        return not (self._peer_ended or self._fin_sent or self.aborted or over_tls)
+
+    def _unread(self) -> bool:
+        """Whether the peer has sent what nobody has read (FIONREAD, tty_ioctl(4))."""
+        try:
+            waiting = fcntl.ioctl(self.transport.getHandle(), termios.FIONREAD, b"\0\0\0\0")
+        except (AttributeError, OSError, TypeError, ValueError):
+            return False  # not a socket of this machine
+        return waiting != b"\0\0\0\0"
+
+    def _end_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self.transport.unregisterProducer()
+            producer.stopProducing()
+
+    def _tell(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call the service; what it raises ends this connection and no other."""
+        try:
+            call(*arguments)
+        except BaseException:
+            self._failed(what)
+
+    def _failed(self, what: str) -> None:
+        self._gate.observer.service_failed(self._gate.listener, what)
+        self.abortConnection()
+
+
+classImplements(
+    Connection,
+    IHalfCloseableProtocol,
+    IFileDescriptorReceiver,
+    ITCPTransport,
+    ITLSTransport,
+    ISystemHandle,
+    IConsumer,
+    IPushProducer,
+)
+
+
+class _Producer:
+    """A service's producer, whose `stopProducing` may raise without harm.
+
+    A transport that is lost stops its producer first, and forgets the rest if that raises.
+    """
+
+    def __init__(self, producer: Any, tell: Callable[..., None]) -> None:
+        self._producer = producer
+        self._tell = tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def stopProducing(self) -> None:
+        self._tell("stopProducing", self._producer.stopProducing)
