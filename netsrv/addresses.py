@@ -99,7 +99,7 @@ def _parse_port(text: str, port: str) -> int | str:
 def parse_unix(text: str) -> UnixPath:
     """Parse the path of a unix socket.  Raises ValueError with what would be right."""
     if not text:
-        raise ValueError("a unix socket needs a path, as in /run/netsrv/echo.sock")
+        raise ValueError(f"{text!r}: a unix socket needs a path, as in /run/netsrv/echo.sock")
     if "\0" in text:
         raise ValueError(f"{text!r}: a path cannot contain a NUL character")
     return UnixPath(text)

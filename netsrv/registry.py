@@ -18,6 +18,9 @@ from twisted.python.modules import getModule
 from netsrv.addresses import SERVICE_NAME, printable
 from netsrv.interfaces import IDatagramService, IService, IStreamService
 
+OURS = "netsrv_services"
+"""The module of the services that come with netsrv; nobody takes their names."""
+
 
 @frozen
 class Registry:
@@ -58,7 +61,8 @@ def find_services(package: ModuleType | None = None) -> Registry:
     sources: dict[str, str] = {}
     cache = getCache(package)
     registry.problems.extend(_failed_imports(package, cache))
-    for _, dropin in sorted(cache.items()):
+    ours_first = sorted(cache.items(), key=lambda item: (item[0] != OURS, item[0]))
+    for _, dropin in ours_first:
         for plugin in dropin.plugins:
             if not any(each.isOrExtends(IService) for each in plugin.provided):
                 continue

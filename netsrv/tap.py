@@ -6,7 +6,9 @@ once, and ports below 1024 are open before twistd gives root up.
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from twisted.python import usage
@@ -20,7 +22,7 @@ from netsrv.config import (
     from_command_line,
     limits_from_command_line,
 )
-from netsrv.registry import find_services
+from netsrv.registry import Registry, find_services
 from netsrv.server import Prepared, Server, prepare
 from netsrv.signals import handle_signals
 from netsrv.sockets import SocketError
@@ -108,7 +110,7 @@ class ServerOptions(usage.Options):
 
     def postOptions(self) -> None:
         if self["list-services"]:
-            self._print(list_services(find_services()))
+            self._print(list_services)
         if not self.listeners:
             raise usage.UsageError(
                 "nothing to serve: give at least one of --tcp, --udp and --unix, as in --tcp 51423"
@@ -134,11 +136,15 @@ class ServerOptions(usage.Options):
         _keep_standard_descriptors()
         configuration = self.configuration()
         if self["check"]:
-            self._print(check(configuration, find_services()))
+            self._print(partial(check, configuration))
         return configuration, prepare(configuration)
 
-    def _print(self, lines: Iterator[str]) -> NoReturn:
-        print("\n".join(lines))
+    def _print(self, lines: Callable[[Registry], Iterator[str]]) -> NoReturn:
+        """Print lines that are made from the services there are, and exit."""
+        registry = find_services()
+        for problem in registry.problems:
+            print(f"netsrv: {problem}", file=sys.stderr)
+        print("\n".join(lines(registry)))
         raise SystemExit(0)
 
 

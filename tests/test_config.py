@@ -68,7 +68,7 @@ def test_an_option_asked_for_by_name_has_the_last_word():
     ("listeners", "others", "line"),
     [
         ([("tcp", "65536")], {}, "--tcp '65536': a port is a number from 0 to 65535"),
-        ([("unix", "")], {}, "--unix a unix socket needs a path"),
+        ([("unix", "")], {}, "--unix '': a unix socket needs a path"),
         ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: stands twice"),
         ([("udp", "same")], {}, "the port of the first --tcp, and there is none"),
         ([("tcp", "same")], {}, "the port of the first --tcp, and there is none"),

@@ -227,3 +227,24 @@ def test_cache_that_is_damaged(tmp_path: Path) -> None:
     ) as server:
         assert talk(tcp(server.port("tcp")), b"") == GREETING
         assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("options", [["--list-services"], ["--tcp", "127.0.0.1:0", "--check"]])
+def test_what_a_plugin_lacks_is_said_by_those_who_only_look(
+    options: list[str], tmp_path: Path
+) -> None:
+    """A module that does not import is named by --list-services and --check too."""
+    path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
+    done = finish([*SERVE.command, *options], tmp_path, thirdparty.on_path(tmp_path))
+    assert done.returncode == 0
+    line = f"netsrv: plugin module {path} cannot be imported: RuntimeError: no luck today\n"
+    assert line in done.stderr
+    assert "echo" in done.stdout or "SO_REUSEADDR" in done.stdout
+
+
+def test_a_service_of_ours_keeps_its_name(tmp_path: Path) -> None:
+    """Whoever calls a service ``echo`` as ours does not get its peers."""
+    thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
+        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
