@@ -22,6 +22,7 @@ from netsrv.guards.rates import parse_rate
 from netsrv.limits import NO_LIMITS, Limits, Overload
 from netsrv.socketoptions import SocketOption, named_option, parse_option
 
+LONGEST_SECONDS = 10**9
 LARGEST_BACKLOG = 2**31 - 1
 
 
@@ -126,6 +127,10 @@ def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
         "connection-rate": parse_rate,
         "only-from": _networks,
         "no-access": _networks,
+        "idle-timeout": _seconds,
+        "lifetime": _seconds,
+        "write-timeout": lambda text: None if text == "none" else _seconds(text),
+        "close-grace": _seconds,
     }
     values = {}
     for name, parse in parsers.items():
@@ -147,6 +152,16 @@ def _overload(text: str) -> Overload:
 
 def _networks(text: str) -> tuple[Network, ...]:
     return tuple(parse_network(each) for each in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds <= LONGEST_SECONDS:
+        raise ValueError(f"{text}: seconds, more than 0 and at most {LONGEST_SECONDS}")
+    return seconds
 
 
 def _number(text: str) -> int:

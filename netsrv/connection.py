@@ -62,6 +62,8 @@ class Connection(Protocol):
         self.admitted: Any = None
         """What the gate gives back when the connection is gone."""
         self.aborted = False
+        self.patience: Any = None
+        """How long the gate goes on with it."""
         self._state = State.OPEN
         self._peer_ended = False
         self._fin_sent = False
@@ -153,6 +155,22 @@ class Connection(Protocol):
             self._state = State.CLOSING
             self.aborted = True
             self.transport.abortConnection()
+
+    def end(self) -> None:
+        """Close whatever the service still has to say: the connection's time is up."""
+        self._end_producer()
+        self.loseConnection()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here because the peer does not read.
+
+        Twisted offers no such count; these are the buffers of
+        `twisted.internet.abstract.FileDescriptor`.  Another transport's count is 0.
+        """
+        transport = self.transport
+        buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+        return buffered + int(getattr(transport, "_tempDataLen", 0))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer if producer is self else _Producer(producer, self._tell)

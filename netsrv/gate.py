@@ -18,12 +18,18 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from netsrv.addresses import show_sockaddr
 from netsrv.admission import Admission
 from netsrv.connection import Connection
-from netsrv.interfaces import IObserver, Refusal
+from netsrv.interfaces import IObserver, Refusal, TimeLimit
+from netsrv.limits import NO_LIMITS, Limits
+from netsrv.patience import Patience
 from netsrv.sources import Source, source_of
 
 LINGER = 2.0
 """Seconds that a connection which we have ended goes on reading, so that the peer gets
 our last bytes: closing with unread input would send RST, which destroys them."""
+
+
+LONGEST_PERIOD = 1.0
+"""Seconds from one sweep to the next, at most; less where a time limit is short."""
 
 
 @frozen
@@ -46,11 +52,15 @@ class Gate:
         listener: str,
         observer: IObserver,
         admission: Admission,
+        limits: Limits = NO_LIMITS,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
         self.now = now
         self.admission = admission
+        self.limits = limits
+        self._period = min(LONGEST_PERIOD, limits.shortest / 4)
+        self._next_sweep: Any = None
         self._newcomer: _Newcomer | None = None
         self.listener = listener
         self.observer = observer
@@ -100,7 +110,10 @@ class Gate:
     def entered(self, connection: Connection) -> None:
         """A connection is there."""
         connection.admitted, self._newcomer = self._newcomer, None
+        connection.patience = Patience(self.now())
         self.connections.add(connection)
+        if self._next_sweep is None:
+            self._next_sweep = self.clock.callLater(self._period, self._sweep)
         self.observer.connection_made(self.listener, connection.transport)
 
     def left(self, connection: Connection) -> None:
@@ -114,9 +127,24 @@ class Gate:
         """Close a connection on which we have sent FIN, once its peer has had `LINGER` seconds."""
         self._ended.append((self.clock.seconds() + LINGER, connection))
         if self._ending is None:
-            self._ending = self.clock.callLater(LINGER, self._sweep)
+            self._ending = self.clock.callLater(LINGER, self._end_lingering)
 
     def _sweep(self) -> None:
+        """Look at all connections, and end those that have reached a time limit."""
+        self._next_sweep = self.clock.callLater(self._period, self._sweep)
+        now = self.now()
+        for connection in list(self.connections):
+            limit = connection.patience.limit_reached(connection, self.limits, now)
+            if limit is None or connection.aborted:
+                continue
+            self.observer.connection_timed_out(self.listener, connection.transport, limit)
+            if limit in (TimeLimit.WRITE_TIMEOUT, TimeLimit.CLOSE_GRACE):
+                connection.abortConnection()
+            else:
+                connection.patience.close_begins(self.limits, now)
+                connection.end()
+
+    def _end_lingering(self) -> None:
         self._ending = None
         now = self.clock.seconds()
         while self._ended and self._ended[0][0] <= now:
@@ -125,14 +153,15 @@ class Gate:
         while self._ended and self._ended[0][1] not in self.connections:
             self._ended.popleft()
         if self._ended:
-            self._ending = self.clock.callLater(self._ended[0][0] - now, self._sweep)
+            self._ending = self.clock.callLater(self._ended[0][0] - now, self._end_lingering)
 
     def _tell_if_empty(self) -> None:
         if not self.connections:
-            if self._ending is not None:
-                self._ending.cancel()
-                self._ending = None
-                self._ended.clear()
+            for timer in (self._next_sweep, self._ending):
+                if timer is not None and timer.active():
+                    timer.cancel()
+            self._next_sweep = self._ending = None
+            self._ended.clear()
             waiting, self._empty = self._empty, []
             for waiter in waiting:
                 waiter.callback(None)

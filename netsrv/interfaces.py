@@ -22,6 +22,15 @@ class Refusal(Enum):
     CONNECTION_RATE = "connection_rate"
 
 
+class TimeLimit(Enum):
+    """Which time limit has ended a connection; the value is the word in logs and metrics."""
+
+    IDLE_TIMEOUT = "idle_timeout"
+    LIFETIME = "lifetime"
+    WRITE_TIMEOUT = "write_timeout"
+    CLOSE_GRACE = "close_grace"
+
+
 class IService(IPlugin):
     """What every service has, whatever it is spoken on.
 
@@ -67,6 +76,9 @@ class IObserver(Interface):
 
     def connection_refused(listener: str, peer: str, reason: Refusal) -> None:
         """A connection was closed, or reset, and never served."""
+
+    def connection_timed_out(listener: str, transport: ITransport, limit: TimeLimit) -> None:
+        """A connection is ended, or aborted, because of a time limit."""
 
     def suspended(listener: str, reason: Refusal) -> None:
         """The listener accepts nobody for now; newcomers wait in the backlog."""

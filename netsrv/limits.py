@@ -34,6 +34,20 @@ class Limits:
     """The networks that may come in; none means all."""
     no_access: tuple[Network, ...] = ()
     """The networks that may not."""
+    idle_timeout: float | None = None
+    """Seconds after which a connection ends on which no byte moved either way."""
+    lifetime: float | None = None
+    """Seconds after which a connection ends, whatever happens on it."""
+    write_timeout: float | None = 60.0
+    """Seconds after which a connection is aborted whose waiting output makes no progress."""
+    close_grace: float = 5.0
+    """Seconds that a peer may take when we close, or let us wait, before it is aborted."""
+
+    @property
+    def shortest(self) -> float:
+        """The shortest of the time limits, in seconds."""
+        times = (self.idle_timeout, self.lifetime, self.write_timeout, self.close_grace)
+        return min(each for each in times if each is not None)
 
 
 NO_LIMITS = Limits()

@@ -333,7 +333,7 @@ class Server(Service):
         service: Any = prepared.service
         limits = prepared.settings.limits
         admission = Admission(limits, self._places, time.monotonic())
-        gate = Gate(reactor, prepared.name, self._observer, admission)
+        gate = Gate(reactor, prepared.name, self._observer, admission, limits)
         listener: Listener
         if prepared.settings.transport == "udp":
             listener = DatagramListener(reactor, sock, gate, service)

@@ -63,6 +63,15 @@ class ServerOptions(usage.Options):
         ["connection-rate", None, None, "new connections a second: RATE or RATE:BURST"],
         ["only-from", None, None, "networks that may come in, with commas between"],
         ["no-access", None, None, "networks that may not, with commas between"],
+        ["idle-timeout", None, None, "seconds until a connection ends on which nothing moves"],
+        ["lifetime", None, None, "seconds until a connection ends, whatever happens on it"],
+        [
+            "write-timeout",
+            None,
+            None,
+            "seconds until output that is stuck aborts a connection, or none [default: 60]",
+        ],
+        ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
         ["log-rate", None, "1000", "lines a second about single peers in the log"],
     ]
 

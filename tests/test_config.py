@@ -93,7 +93,10 @@ def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
     assert len(made.listeners) == 3
 
 
-LIMITS = "max-connections overload per-source connection-rate only-from no-access".split()
+LIMITS = (
+    "max-connections overload per-source connection-rate only-from no-access "
+    "idle-timeout lifetime write-timeout close-grace"
+).split()
 
 
 def limits(**options):
@@ -112,6 +115,10 @@ def test_limits_are_read_from_their_options():
         connection_rate="5:10",
         only_from="10.0.0.0/8,2001:db8::/32",
         no_access="10.66.0.0/16",
+        idle_timeout="60",
+        lifetime="3600",
+        write_timeout="none",
+        close_grace="0.5",
     ) == Limits(
         9,
         Overload.RESET,
@@ -119,6 +126,10 @@ def test_limits_are_read_from_their_options():
         Rate(5, 10),
         (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
         (ip_network("10.66.0.0/16"),),
+        60,
+        3600,
+        None,
+        0.5,
     )
 
 
@@ -130,6 +141,9 @@ def test_limits_are_read_from_their_options():
         ({"overload": "drop"}, "--overload drop: one of pause, close and reset"),
         ({"per_source": "-1"}, "--per-source -1: a whole number from 1"),
         ({"connection_rate": "fast"}, "--connection-rate 'fast': write a rate as 50"),
+        ({"idle_timeout": "0"}, "--idle-timeout 0: seconds, more than 0"),
+        ({"lifetime": "nan"}, "--lifetime nan: seconds, more than 0"),
+        ({"close_grace": "soon"}, "--close-grace soon: seconds, more than 0"),
         ({"only_from": "10.0.0.1/8"}, "--only-from 10.0.0.1/8 has host bits set; write a"),
         ({"no_access": "10.0.0.0/8,,"}, "--no-access '' does not appear to be"),
     ],

@@ -11,8 +11,8 @@ from zope.interface import implementer
 from netsrv.admission import Admission
 from netsrv.gate import LINGER, Gate
 from netsrv.guards.capacity import Places
-from netsrv.interfaces import IObserver
-from netsrv.limits import Limits
+from netsrv.interfaces import IObserver, TimeLimit
+from netsrv.limits import NO_LIMITS, Limits
 
 DONE = Failure(ConnectionDone())
 
@@ -34,6 +34,9 @@ class Transport:
     """Records calls.  It has no handle, like everything that is not a socket."""
 
     TLS = False
+    dataBuffer = b""
+    offset = 0
+    _tempDataLen = 0
 
     def __init__(self):
         self.calls = []
@@ -83,7 +86,7 @@ class Producer:
 class Gated:
     """A gate with one connection to a service."""
 
-    def __init__(self, service=Service):
+    def __init__(self, service=Service, limits=NO_LIMITS):
         self.clock = Clock()
         self.observer = Observer()
         self.gate = Gate(
@@ -91,6 +94,7 @@ class Gated:
             "tcp 0.0.0.0:7 (test)",
             self.observer,
             Admission(Limits(), Places(), 0),
+            limits,
             self.clock.seconds,
         )
         self.factory = self.gate.stream(Factory.forProtocol(service))
@@ -180,7 +184,8 @@ def test_one_timer_serves_all_who_linger():
         each.service.transport.loseConnection()
         each.connection.writeConnectionLost()
         gated.clock.advance(0.5)
-    assert len(gated.clock.getDelayedCalls()) == 1
+    lingering = [each for each in gated.clock.getDelayedCalls() if "linger" in str(each.func)]
+    assert len(lingering) == 1
     others[0].connection.connectionLost(DONE)
     gated.clock.advance(0.5)
     assert gated.calls[-1] == ("loseConnection",)
@@ -386,3 +391,103 @@ def test_datagrams_are_told_and_handed_on():
     assert gate.observer.told == [
         ("datagram_received", "udp 0.0.0.0:7 (test)", ("192.0.2.1", 9), 3)
     ]
+
+
+def timed_out(gated):
+    """The time limits that the observer was told of."""
+    return [each[-1] for each in gated.observer.told if each[0] == "connection_timed_out"]
+
+
+def step(gated, seconds):
+    """Let time go by, a tenth of a second at once."""
+    for _ in range(round(seconds * 10)):
+        gated.clock.advance(0.1)
+
+
+def test_an_idle_connection_ends():
+    """F8: when no byte has moved either way for so long, and not before."""
+    gated = Gated(limits=Limits(idle_timeout=10))
+    step(gated, 9)
+    gated.connection.dataReceived(b"x")
+    step(gated, 9)
+    gated.service.transport.write(b"y")
+    step(gated, 9)
+    assert timed_out(gated) == []
+    step(gated, 3)
+    assert timed_out(gated) == [TimeLimit.IDLE_TIMEOUT]
+    assert gated.calls[-1] == ("loseWriteConnection",)
+
+
+def test_a_lifetime_ends_whatever_happens():
+    """F9: one byte every second does not help."""
+    gated = Gated(limits=Limits(lifetime=10, idle_timeout=5))
+    for _ in range(9):
+        step(gated, 1)
+        gated.connection.dataReceived(b"x")
+    assert timed_out(gated) == []
+    step(gated, 2.5)
+    assert timed_out(gated) == [TimeLimit.LIFETIME]
+
+
+def test_who_does_not_go_is_aborted_after_the_grace():
+    """F2: a close by us is followed by an abort, whatever the peer does."""
+    gated = Gated(limits=Limits(lifetime=10, close_grace=3))
+    producer = Producer()
+    gated.service.transport.registerProducer(producer, True)
+    gated.service.transport.write(b"x")
+    step(gated, 11)
+    assert producer.stopped
+    assert ("abortConnection",) not in gated.calls
+    step(gated, 4)
+    assert timed_out(gated) == [TimeLimit.LIFETIME, TimeLimit.CLOSE_GRACE]
+    assert gated.calls[-1] == ("abortConnection",)
+    step(gated, 10)
+    assert len(timed_out(gated)) == 2
+
+
+def test_output_that_is_stuck_aborts():
+    """F1: waiting output without progress for the write timeout, not a peer that reads slowly."""
+    gated = Gated(limits=Limits(write_timeout=10))
+    gated.service.transport.write(b"x" * 100)
+    gated.transport.dataBuffer = b"x" * 100
+    for offset in range(0, 50, 10):  # ten bytes every nine seconds
+        gated.transport.offset = offset
+        step(gated, 9)
+    assert timed_out(gated) == []
+    step(gated, 2.5)
+    assert timed_out(gated) == [TimeLimit.WRITE_TIMEOUT]
+    assert gated.calls[-1] == ("abortConnection",)
+
+
+def test_a_service_that_writes_on_does_not_hide_that_output_is_stuck():
+    """What the service writes is no progress; what the peer takes is."""
+    gated = Gated(limits=Limits(write_timeout=10))
+    for size in range(1, 13):
+        gated.service.transport.write(b"x")
+        gated.transport._tempDataLen = size
+        step(gated, 1)
+    assert timed_out(gated) == [TimeLimit.WRITE_TIMEOUT]
+
+
+def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
+    """F2: after loseConnection a peer that takes nothing is aborted, one that reads is not."""
+    gated = Gated(limits=Limits(close_grace=3))
+    gated.service.transport.write(b"x" * 100)
+    gated.transport.dataBuffer = b"x" * 100
+    gated.service.transport.loseConnection()
+    for offset in (10, 20, 30):
+        gated.transport.offset = offset
+        step(gated, 2)
+    assert timed_out(gated) == []
+    step(gated, 4)
+    assert timed_out(gated) == [TimeLimit.CLOSE_GRACE]
+
+
+def test_the_sweep_runs_only_while_somebody_is_there():
+    """One timer, at most one second apart, and none when the last has gone."""
+    gated = Gated(limits=Limits(idle_timeout=1000))
+    assert [each.getTime() for each in gated.clock.getDelayedCalls()] == [1.0]
+    step(gated, 5)
+    assert len(gated.clock.getDelayedCalls()) == 1
+    gated.connection.connectionLost(DONE)
+    assert gated.clock.getDelayedCalls() == []

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from netsrv.addresses import show_peer, show_sockaddr
-from netsrv.interfaces import IObserver, Refusal
+from netsrv.interfaces import IObserver, Refusal, TimeLimit
 
 WINDOW = 1.0
 """Seconds over which lines are counted, and after which the surplus is summed up."""
@@ -56,6 +56,14 @@ class LogObserver:
             self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
         else:
             self._surplus[f"connections refused ({reason.value})"] += 1
+
+    def connection_timed_out(self, listener: str, transport: ITransport, limit: TimeLimit) -> None:
+        option = "--" + limit.value.replace("_", "-")
+        if self._first(listener, limit):
+            line = "{listener}: ended {peer} ({option}); from now on such ends are counted"
+            self.log.info(line, listener=listener, peer=show_peer(transport), option=option)
+        else:
+            self._surplus[f"connections ended ({limit.value})"] += 1
 
     def suspended(self, listener: str, reason: Refusal) -> None:
         if self._first(listener, "suspended", reason):

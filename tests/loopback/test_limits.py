@@ -7,12 +7,15 @@ import pytest_twisted
 from twisted.internet import reactor, task
 
 from netsrv.config import limits_from_command_line
-from tests.loopback.clients import connect, connect_from, exchange, target
+from tests.loopback.clients import connect, connect_from, exchange, read_all, target
 
 
 def limited(**options):
     """Make limits as the command line does."""
-    names = "max_connections overload per_source connection_rate only_from no_access".split()
+    names = (
+        "max_connections overload per_source connection_rate only_from no_access "
+        "idle_timeout lifetime write_timeout close_grace"
+    ).split()
     return limits_from_command_line({each.replace("_", "-"): options.get(each) for each in names})
 
 
@@ -139,3 +142,66 @@ async def test_a_connection_that_is_not_served_gives_its_place_back(serve, clien
         assert await client(exchange, server.sockets[0]) == b""
     monkeypatch.undo()
     assert await client(exchange, server.sockets[0], b"served") == b"served"
+
+
+@pytest.mark.parametrize(
+    "listener", ["tcp echo=127.0.0.1:0", "tcp discard=127.0.0.1:0", "unix echo={}/s"]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
+    """F8: the idle limit ends a connection on which nothing moves, with FIN."""
+    server = serve(listener.format(tmp_path), limits=limited(idle_timeout="0.1"))
+    sock = await client(connect, server.sockets[0])
+    assert await client(sock.recv, 1) == b""
+    sock.close()
+    await until(lambda: inside(server) == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_drips_is_closed(serve, client):
+    """F9: one byte after the other does not outlive the lifetime."""
+
+    def drip(sock):
+        count = 0
+        while ping(sock):
+            count += 1
+        return count
+
+    server = serve("tcp echo=127.0.0.1:0", limits=limited(lifetime="0.2", idle_timeout="5"))
+    sock = await client(connect, server.sockets[0])
+    assert await client(drip, sock) > 1
+    sock.close()
+    await until(lambda: inside(server) == 0)
+
+
+@pytest.mark.parametrize("service", ["chargen", "echo"])
+@pytest_twisted.ensureDeferred
+async def test_a_peer_that_does_not_read_is_aborted(serve, client, service):
+    """F1, F6: output that makes no progress for the write timeout ends in a reset."""
+
+    def never_read(opened):
+        sock = connect(opened)
+        try:
+            while True:
+                sock.sendall(bytes(65_536))
+        except ConnectionError:
+            return True
+        finally:
+            sock.close()
+
+    server = serve(f"tcp {service}=127.0.0.1:0", limits=limited(write_timeout="0.2"))
+    assert await client(never_read, server.sockets[0])
+    await until(lambda: inside(server) == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lifetime_ends_for_a_peer_that_does_not_read(serve, client):
+    """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
+    limits = limited(lifetime="0.1", close_grace="0.1")
+    server = serve("tcp chargen=127.0.0.1:0", limits=limits)
+    sock = await client(connect, server.sockets[0])
+    await until(lambda: inside(server) == 1)
+    await until(lambda: inside(server) == 0)
+    with pytest.raises(ConnectionResetError):
+        await client(read_all, sock)
+    sock.close()
