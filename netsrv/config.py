@@ -18,6 +18,7 @@ from netsrv.addresses import (
     split_service,
 )
 from netsrv.guards.access import Network, parse_network
+from netsrv.guards.datagrams import parse_ports
 from netsrv.guards.rates import parse_rate
 from netsrv.limits import NO_LIMITS, Limits, Overload
 from netsrv.socketoptions import SocketOption, named_option, parse_option
@@ -127,6 +128,8 @@ def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
         "connection-rate": parse_rate,
         "only-from": _networks,
         "no-access": _networks,
+        "datagram-rate": lambda text: None if text == "none" else parse_rate(text),
+        "refuse-source-ports": parse_ports,
         "idle-timeout": _seconds,
         "lifetime": _seconds,
         "write-timeout": lambda text: None if text == "none" else _seconds(text),

@@ -18,6 +18,8 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from netsrv.addresses import show_sockaddr
 from netsrv.admission import Admission
 from netsrv.connection import Connection
+from netsrv.datagrams import GatedDatagrams
+from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import IObserver, Refusal, TimeLimit
 from netsrv.limits import NO_LIMITS, Limits
 from netsrv.patience import Patience
@@ -73,9 +75,9 @@ class Gate:
         """Put the gate before a service's factory."""
         return _GatedFactory(self, factory)
 
-    def datagrams(self, protocol: DatagramProtocol) -> DatagramProtocol:
-        """Put the gate before a service's datagram protocol."""
-        return _GatedDatagrams(self, protocol)
+    def datagrams(self, protocol: DatagramProtocol, guard: DatagramGuard) -> DatagramProtocol:
+        """Put the gate, and the rules for datagrams, before a service's datagram protocol."""
+        return GatedDatagrams(self, protocol, guard)
 
     def when_empty(self) -> Deferred[None]:
         """Fire once the last of the live connections has gone."""
@@ -189,27 +191,3 @@ class _GatedFactory(Factory):
             self._gate.observer.service_failed(self._gate.listener, "buildProtocol")
             return None
         return None if protocol is None else Connection(self._gate, protocol)
-
-
-class _GatedDatagrams(DatagramProtocol):
-    """Tells the observer of each datagram, and hands it on."""
-
-    noisy = False
-
-    def __init__(self, gate: Gate, service: DatagramProtocol) -> None:
-        self._gate = gate
-        self._service = service
-
-    def makeConnection(self, transport: Any) -> None:
-        self._service.makeConnection(transport)
-
-    def doStop(self) -> None:
-        self._service.doStop()
-
-    def connectionRefused(self) -> None:
-        self._service.connectionRefused()
-
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        gate = self._gate
-        gate.observer.datagram_received(gate.listener, addr, len(datagram))
-        self._service.datagramReceived(datagram, addr)

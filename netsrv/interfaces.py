@@ -22,6 +22,17 @@ class Refusal(Enum):
     CONNECTION_RATE = "connection_rate"
 
 
+class Drop(Enum):
+    """Why a datagram is not served, or its answer not sent; the word in logs and metrics."""
+
+    ACCESS = "access"
+    SOURCE_PORT = "source_port"
+    OWN_PORT = "own_port"
+    NOT_UNICAST = "not_unicast"
+    DATAGRAM_RATE = "datagram_rate"
+    REPLY_TOO_LONG = "reply_too_long"
+
+
 class TimeLimit(Enum):
     """Which time limit has ended a connection; the value is the word in logs and metrics."""
 
@@ -91,6 +102,9 @@ class IObserver(Interface):
 
     def datagram_dropped(listener: str, reason: str) -> None:
         """A datagram was not received, or not sent, for *reason*."""
+
+    def datagram_refused(listener: str, peer: tuple[str, int], reason: Drop) -> None:
+        """A datagram was not served, or its answer not sent."""
 
     def accept_failed(listener: str, error: OSError) -> None:
         """A connection could not be accepted; the listener goes on."""

@@ -7,6 +7,11 @@ from attrs import frozen
 from netsrv.guards.access import Network
 from netsrv.guards.rates import Rate
 
+DATAGRAM_RATE = Rate(1000, 1000)
+
+SERVERS_PORTS = frozenset({*range(1024), 2049})
+"""Ports that servers have and clients have not; 2049 is NFS."""
+
 
 class Overload(Enum):
     """What happens to newcomers at ``max_connections`` and at ``connection_rate``."""
@@ -34,6 +39,10 @@ class Limits:
     """The networks that may come in; none means all."""
     no_access: tuple[Network, ...] = ()
     """The networks that may not."""
+    datagram_rate: Rate | None = DATAGRAM_RATE
+    """Datagrams a second that are served from each source, but those on this machine."""
+    refuse_source_ports: frozenset[int] = SERVERS_PORTS
+    """Source ports whose datagrams are not served: other servers' ports."""
     idle_timeout: float | None = None
     """Seconds after which a connection ends on which no byte moved either way."""
     lifetime: float | None = None

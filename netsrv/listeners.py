@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.gate import Gate
+from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Refusal
 from netsrv.limits import Overload
 from netsrv.transports.accept import AcceptLoop
@@ -147,11 +148,16 @@ class DatagramListener:
     """Receives datagrams on *sock*, and has *protocol* answer them."""
 
     def __init__(
-        self, reactor: Any, sock: socket.socket, gate: Gate, protocol: DatagramProtocol
+        self,
+        reactor: Any,
+        sock: socket.socket,
+        gate: Gate,
+        protocol: DatagramProtocol,
+        guard: DatagramGuard,
     ) -> None:
         self.gate = gate
         self._port = DatagramPort(
-            reactor, sock, gate.datagrams(protocol), self._dropped, self._raised
+            reactor, sock, gate.datagrams(protocol, guard), self._dropped, self._raised
         )
 
     def start(self) -> None:

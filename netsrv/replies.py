@@ -16,5 +16,10 @@ def longest_reply(request: int, host: str) -> int:
 
     56 + 3n to IPv4, also to an IPv4 address inside IPv6; 96 + 3n to IPv6.
     """
+    return _FACTOR * wire_size(request, host) - wire_size(0, host)
+
+
+def wire_size(payload: int, host: str) -> int:
+    """Bytes of a datagram to or from *host*, IP and UDP headers included."""
     ipv6 = ":" in host and not host.startswith("::ffff:")
-    return (_FACTOR - 1) * (_IPV6_HEADERS if ipv6 else _IPV4_HEADERS) + _FACTOR * request
+    return (_IPV6_HEADERS if ipv6 else _IPV4_HEADERS) + payload

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,7 +25,9 @@ from netsrv.addresses import SAME, InternetAddress, UnixPath
 from netsrv.admission import Admission
 from netsrv.config import Configuration, ConfigurationError, ListenerSettings
 from netsrv.gate import Gate
+from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
+from netsrv.guards.datagrams import DatagramGuard
 from netsrv.listeners import DatagramListener, Listener, StreamListener
 from netsrv.observers.log import LogObserver
 from netsrv.registry import Registry, find_services
@@ -254,7 +257,7 @@ class Server(Service):
         self._reactor = reactor
         self._prepared = prepared
         self.sockets: list[OpenSocket] = []
-        self._news: list[str] = []
+        self._news: list[tuple[str, dict[str, str]]] = []
         self._draining: list[Gate] = []
         self._hurry = False
         self._places = Places(most_connections(reactor))
@@ -278,7 +281,7 @@ class Server(Service):
             self._close_listeners()
             raise
         super().startService()
-        self._news = [line for each in prepared.listeners for line in _announcement(each)]
+        self._news = [news for each in prepared.listeners for news in _announcement(each)]
         # Whoever has read these lines may send a signal: the reactor's handlers are in place.
         self._reactor.callWhenRunning(self._announce)
 
@@ -336,16 +339,26 @@ class Server(Service):
         gate = Gate(reactor, prepared.name, self._observer, admission, limits)
         listener: Listener
         if prepared.settings.transport == "udp":
-            listener = DatagramListener(reactor, sock, gate, service)
+            guard = DatagramGuard(
+                Access(limits.only_from, limits.no_access),
+                limits.refuse_source_ports,
+                self._own_ports(),
+                limits.datagram_rate,
+            )
+            listener = DatagramListener(reactor, sock, gate, service, guard)
         else:
             listener = StreamListener(reactor, sock, gate, service, limits.overload)
         listener.start()
         self.listeners.append(listener)
 
+    def _own_ports(self) -> frozenset[int]:
+        datagrams = [each for each in self.sockets if each.sock.type == socket.SOCK_DGRAM]
+        return frozenset(each.port for each in datagrams)
+
     def _announce(self) -> None:
         news, self._news = self._news, []
-        for line in news:
-            self.log.info("{line}", line=line)
+        for line, values in news:
+            self.log.info(line, **values)
 
     def _close_listeners(self) -> None:
         for listener in self.listeners:
@@ -355,13 +368,13 @@ class Server(Service):
         self.sockets = []
 
 
-def _announcement(prepared: PreparedListener) -> Iterator[str]:
+def _announcement(prepared: PreparedListener) -> Iterator[tuple[str, dict[str, str]]]:
     """Say what a name was resolved to, and who is waited for."""
     asked, found = prepared.settings.address, prepared.socket.host
     if isinstance(asked, InternetAddress) and asked.host not in ("", found):
-        yield f"{asked.host} is {found}"
+        yield "{asked} is {found}", {"asked": asked.host, "found": found}
     what = "datagrams" if prepared.settings.transport == "udp" else "connections"
-    yield f"Waiting for {what} on {prepared.name}"
+    yield "Waiting for {what} on {name}", {"what": what, "name": prepared.name}
 
 
 def _connections(count: int) -> str:

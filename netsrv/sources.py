@@ -30,6 +30,14 @@ class Source:
         packed = self.packed
         return packed[0] == 127 if len(packed) == 4 else packed == b"\0" * 15 + b"\1"
 
+    @property
+    def unicast(self) -> bool:
+        """Whether one peer can have the address: no multicast, broadcast or unspecified one."""
+        packed = self.packed
+        if len(packed) == 4:
+            return 0 < packed[0] < 224
+        return packed[0] != 255 and any(packed)
+
 
 def source_of(host: str) -> Source:
     """Make the source of an address as the kernel gives it, with or without a scope.

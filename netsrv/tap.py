@@ -63,6 +63,18 @@ class ServerOptions(usage.Options):
         ["connection-rate", None, None, "new connections a second: RATE or RATE:BURST"],
         ["only-from", None, None, "networks that may come in, with commas between"],
         ["no-access", None, None, "networks that may not, with commas between"],
+        [
+            "datagram-rate",
+            None,
+            None,
+            "datagrams a second served per source: RATE or RATE:BURST, or none [default: 1000]",
+        ],
+        [
+            "refuse-source-ports",
+            None,
+            None,
+            "UDP source ports that are not served, or none [default: 0-1023,2049]",
+        ],
         ["idle-timeout", None, None, "seconds until a connection ends on which nothing moves"],
         ["lifetime", None, None, "seconds until a connection ends, whatever happens on it"],
         [

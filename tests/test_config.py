@@ -12,7 +12,7 @@ from netsrv.config import (
     limits_from_command_line,
 )
 from netsrv.guards.rates import Rate
-from netsrv.limits import Limits, Overload
+from netsrv.limits import DATAGRAM_RATE, SERVERS_PORTS, Limits, Overload
 
 
 def options_of(settings):
@@ -95,7 +95,7 @@ def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
 
 LIMITS = (
     "max-connections overload per-source connection-rate only-from no-access "
-    "idle-timeout lifetime write-timeout close-grace"
+    "datagram-rate refuse-source-ports idle-timeout lifetime write-timeout close-grace"
 ).split()
 
 
@@ -126,10 +126,15 @@ def test_limits_are_read_from_their_options():
         Rate(5, 10),
         (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
         (ip_network("10.66.0.0/16"),),
+        DATAGRAM_RATE,
+        SERVERS_PORTS,
         60,
         3600,
         None,
         0.5,
+    )
+    assert limits(datagram_rate="none", refuse_source_ports="7-8") == Limits(
+        datagram_rate=None, refuse_source_ports=frozenset({7, 8})
     )
 
 

@@ -10,7 +10,9 @@ from zope.interface import implementer
 
 from netsrv.admission import Admission
 from netsrv.gate import LINGER, Gate
+from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
+from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import IObserver, TimeLimit
 from netsrv.limits import NO_LIMITS, Limits
 
@@ -375,19 +377,19 @@ def test_datagrams_are_told_and_handed_on():
 
     class Answer(DatagramProtocol):
         def datagramReceived(self, datagram, addr):
-            got.append((datagram, addr, self.transport))
+            got.append((datagram, addr))
 
         def connectionRefused(self):
             got.append("refused")
 
     service = Answer()
     service.noisy = False
-    gated = gate.datagrams(service)
-    gated.makeConnection("transport")
+    gated = gate.datagrams(service, DatagramGuard(Access(), frozenset(), frozenset(), None))
+    gated.makeConnection(Transport())
     gated.datagramReceived(b"abc", ("192.0.2.1", 9))
     gated.connectionRefused()
     gated.doStop()
-    assert got == [(b"abc", ("192.0.2.1", 9), "transport"), "refused"]
+    assert got == [(b"abc", ("192.0.2.1", 9)), "refused"]
     assert gate.observer.told == [
         ("datagram_received", "udp 0.0.0.0:7 (test)", ("192.0.2.1", 9), 3)
     ]

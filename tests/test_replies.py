@@ -2,7 +2,7 @@
 
 import pytest
 
-from netsrv.replies import longest_reply
+from netsrv.replies import longest_reply, wire_size
 
 
 @pytest.mark.parametrize("request_size", [0, 1, 20, 1400])
@@ -13,3 +13,4 @@ def test_an_answer_is_at_most_three_times_its_request_on_the_wire(host, headers,
     """Headers included, the longest answer is exactly three times the request."""
     longest = longest_reply(request_size, host)
     assert headers + longest == 3 * (headers + request_size)
+    assert wire_size(longest, host) == headers + longest

@@ -14,7 +14,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from netsrv.addresses import show_peer, show_sockaddr
-from netsrv.interfaces import IObserver, Refusal, TimeLimit
+from netsrv.interfaces import Drop, IObserver, Refusal, TimeLimit
 
 WINDOW = 1.0
 """Seconds over which lines are counted, and after which the surplus is summed up."""
@@ -27,6 +27,17 @@ OPTIONS = {
     Refusal.CONNECTION_RATE: "--connection-rate",
 }
 """The option that changes what a peer was refused for."""
+
+
+RULES = {
+    Drop.ACCESS: "its network may not come in (--only-from, --no-access)",
+    Drop.SOURCE_PORT: "it seems to come from a server's port (--refuse-source-ports)",
+    Drop.OWN_PORT: "it seems to come from a port that this server serves",
+    Drop.NOT_UNICAST: "nobody can have its address",
+    Drop.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
+    Drop.REPLY_TOO_LONG: "the answer is more than three times as long",
+}
+"""Why a datagram is dropped, and the option that changes it."""
 
 
 @implementer(IObserver)
@@ -84,6 +95,13 @@ class LogObserver:
             self.log.warn(
                 "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
             )
+
+    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
+        if self._first(listener, reason):
+            line = "{listener}: dropped a datagram of {peer}: {why}; from now on such are counted"
+            self.log.warn(line, listener=listener, peer=show_sockaddr(peer), why=RULES[reason])
+        else:
+            self._surplus[f"datagrams dropped ({reason.value})"] += 1
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "?")

@@ -71,6 +71,33 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_seems_to_come_from_a_server_is_not_answered(serve, client):
+    """F30, F31: neither NFS's port nor one that this server serves gets an answer."""
+
+    def ask_from(host, port):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind((host, port))
+            sock.sendto(b"x", target(echo))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as proof:
+                proof.settimeout(20)
+                proof.sendto(b"y", target(echo))
+                assert proof.recv(10) == b"y"  # so the first one was seen before
+            sock.setblocking(False)
+            try:
+                return sock.recv(10)
+            except BlockingIOError:
+                return None
+
+    server = serve("udp echo=127.0.0.1:0", "udp discard=127.0.0.1:0")
+    echo, discard = server.sockets
+    assert await client(ask_from, "127.0.0.2", 2049) is None
+    assert await client(ask_from, "127.0.0.2", discard.port) is None
+    assert await client(ask_from, "127.0.0.2", 0) == b"x"
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_peer_that_is_gone_stops_nothing(serve, client):
     """F37: answers to a closed port come back as ICMP errors, and the next peer is served."""
 

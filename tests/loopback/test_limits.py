@@ -14,7 +14,7 @@ def limited(**options):
     """Make limits as the command line does."""
     names = (
         "max_connections overload per_source connection_rate only_from no_access "
-        "idle_timeout lifetime write_timeout close_grace"
+        "datagram_rate refuse_source_ports idle_timeout lifetime write_timeout close_grace"
     ).split()
     return limits_from_command_line({each.replace("_", "-"): options.get(each) for each in names})
 
