@@ -13,8 +13,8 @@ from attrs import evolve
 
 from netsrv.addresses import InternetAddress, printable
 from netsrv.config import Configuration, ListenerSettings
+from netsrv.preparation import build_service, check_options_fit, open_socket, opening_order
 from netsrv.registry import Registry
-from netsrv.server import build_service, check_options_fit, open_socket, opening_order
 from netsrv.socketoptions import show_value
 from netsrv.sockets import (
     AddressUnavailable,

@@ -22,8 +22,9 @@ from netsrv.config import (
     from_command_line,
     limits_from_command_line,
 )
+from netsrv.preparation import Prepared, prepare
 from netsrv.registry import Registry, find_services
-from netsrv.server import Prepared, Server, prepare
+from netsrv.server import Server
 from netsrv.signals import handle_signals
 from netsrv.sockets import SocketError
 

@@ -11,7 +11,8 @@ from twisted.internet import reactor, task
 from twisted.internet.protocol import Factory
 
 from netsrv.config import ConfigurationError, from_command_line
-from netsrv.server import Server, prepare
+from netsrv.preparation import prepare
+from netsrv.server import Server
 from netsrv.sockets import AddressUnavailable
 from tests.loopback.clients import ask, connect, exchange, read_all
 
@@ -41,9 +42,9 @@ async def test_same_is_one_number_for_all(serve, client):
 def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
     """A port that TCP has and UDP has not is given back, and another one is looked for."""
     asked = []
-    import netsrv.server
+    import netsrv.preparation
 
-    really = netsrv.server.open_datagram
+    really = netsrv.preparation.open_datagram
 
     def open_datagram(address, options):
         asked.append(address.port)
@@ -51,7 +52,7 @@ def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
             raise AddressUnavailable("taken", in_use=True)
         return really(address, options)
 
-    monkeypatch.setattr(netsrv.server, "open_datagram", open_datagram)
+    monkeypatch.setattr(netsrv.preparation, "open_datagram", open_datagram)
     before = sockets_open()
     made = prepare(from_command_line([("tcp", "127.0.0.1:0"), ("udp", "127.0.0.1:same")]))
     assert len(asked) == 3

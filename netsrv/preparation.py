@@ -1,0 +1,203 @@
+"""What is made before there is a reactor: services found, sockets opened, all or none.
+
+It may need root, and it is the part of a start that can fail for the user's reasons.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
+
+from netsrv.addresses import SAME, UnixPath
+from netsrv.config import Configuration, ConfigurationError, ListenerSettings
+from netsrv.registry import Registry, find_services
+from netsrv.sockets import (
+    AddressUnavailable,
+    OpenSocket,
+    open_datagram,
+    open_stream,
+    open_unix,
+)
+
+SPARE_DESCRIPTORS = 16
+"""What must be left beside the sockets: the reactor's own, the log, modules being imported."""
+
+SAME_PORT_TRIES = 16
+"""How often a port that is free on TCP and UDP is looked for."""
+
+
+@frozen
+class PreparedListener:
+    """What a listener is made of: its settings, its service, and its open socket."""
+
+    settings: ListenerSettings
+    service: IProtocolFactory | DatagramProtocol
+    socket: OpenSocket
+
+    @property
+    def name(self) -> str:
+        """The listener in the log, with the address in effect: ``tcp 0.0.0.0:7 (echo)``."""
+        return f"{self.settings.transport} {self.socket.address} ({self.settings.service})"
+
+
+@frozen
+class Prepared:
+    """All that can be made without a reactor."""
+
+    listeners: tuple[PreparedListener, ...]
+    problems: tuple[str, ...]
+    """The plugins that could not be used, a line each."""
+
+    def close(self) -> None:
+        """Close all sockets."""
+        close_all([each.socket for each in self.listeners])
+
+
+def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
+    """Find all services and open all sockets, in the configuration's order.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
+    """
+    listeners = configuration.listeners
+    registry = registry or find_services()
+    services = [build_service(each, registry) for each in listeners]
+    _check_protocols(listeners, services)
+    sockets = _open_all(listeners)
+    try:
+        _check_spare()
+        check_options_fit(listeners, {each.name for opened in sockets for each in opened.options})
+    except (AddressUnavailable, ConfigurationError):
+        close_all(sockets)
+        raise
+    made = map(PreparedListener, listeners, services, sockets)
+    return Prepared(tuple(made), tuple(registry.problems))
+
+
+def close_all(sockets: list[OpenSocket]) -> None:
+    """Close what has been opened."""
+    for each in sockets:
+        each.close()
+
+
+def build_service(
+    settings: ListenerSettings, registry: Registry
+) -> IProtocolFactory | DatagramProtocol:
+    """Have a listener's service make its factory or protocol.  Raises `ConfigurationError`."""
+    try:
+        if settings.transport == "udp":
+            service: Any = registry.datagram(settings.service).datagram(None)
+        else:
+            service = registry.stream(settings.service).stream(None)
+    except LookupError as error:
+        raise ConfigurationError(f"{settings.place}: {error.args[0]}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"{settings.place}: the service {settings.service!r} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    method = "datagramReceived" if settings.transport == "udp" else "buildProtocol"
+    if not hasattr(service, method):
+        kind = "a DatagramProtocol" if settings.transport == "udp" else "a Factory"
+        raise ConfigurationError(
+            f"{settings.place}: the service {settings.service!r} gave {service!r} instead of {kind}"
+        )
+    with suppress(AttributeError):  # a frozen one stays noisy
+        service.noisy = False  # the line that says what we wait for is enough
+    return service  # type: ignore[no-any-return]
+
+
+def _check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]) -> None:
+    """A factory may serve many listeners, a datagram protocol has one transport only."""
+    seen: set[int] = set()
+    for settings, service in zip(listeners, services, strict=True):
+        if settings.transport == "udp":
+            if id(service) in seen:
+                raise ConfigurationError(
+                    f"{settings.place}: the service {settings.service!r} gave a DatagramProtocol "
+                    "that it has given to another listener"
+                )
+            seen.add(id(service))
+
+
+def _open_all(listeners: tuple[ListenerSettings, ...]) -> list[OpenSocket]:
+    """Open every socket or none; where `SAME` follows a port 0, look for one free on all."""
+    tries = SAME_PORT_TRIES if _kernel_chooses_for_many(listeners) else 1
+    while True:
+        tries -= 1
+        try:
+            return _open_each(listeners)
+        except AddressUnavailable as error:
+            if not (tries and error.in_use):
+                raise
+
+
+def _kernel_chooses_for_many(listeners: tuple[ListenerSettings, ...]) -> bool:
+    ports = [getattr(each.address, "port", None) for each in listeners]
+    first = next((each.address for each in listeners if each.transport == "tcp"), None)
+    return SAME in ports and getattr(first, "port", None) == 0
+
+
+def _open_each(listeners: tuple[ListenerSettings, ...]) -> list[OpenSocket]:
+    """Open the sockets, those whose port depends on another's last."""
+    opened: dict[int, OpenSocket] = {}
+    order = opening_order(listeners)
+    first_tcp = next((i for i in order if listeners[i].transport == "tcp"), None)
+    try:
+        for index in order:
+            same = opened[first_tcp].port if first_tcp in opened else None
+            opened[index] = open_socket(listeners[index], same)
+    except BaseException:
+        close_all(list(opened.values()))
+        raise
+    return [opened[index] for index in range(len(listeners))]
+
+
+def opening_order(listeners: tuple[ListenerSettings, ...]) -> list[int]:
+    """The listeners' indices, those whose port is `SAME` as another's last."""
+    return sorted(
+        range(len(listeners)),
+        key=lambda index: getattr(listeners[index].address, "port", None) == SAME,
+    )
+
+
+def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSocket:
+    """Open one listener's socket; *same* is the port that `SAME` stands for."""
+    address, options = settings.address, settings.all_options()
+    if isinstance(address, UnixPath):
+        return open_unix(address, options, settings.backlog)
+    if address.port == SAME:
+        address = evolve(address, port=same or 0)
+    if settings.transport == "udp":
+        return open_datagram(address, options)
+    return open_stream(address, options, settings.backlog)
+
+
+def _check_spare() -> None:
+    """Beside the sockets a reactor needs descriptors, and so does Python for its modules."""
+    spare: list[int] = []
+    try:
+        while len(spare) < SPARE_DESCRIPTORS:
+            spare.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise AddressUnavailable(
+            f"{error.strerror}: the sockets leave {len(spare)} descriptors, and the server "
+            f"needs {SPARE_DESCRIPTORS}; raise the limit (ulimit -n)"
+        ) from error
+    finally:
+        for each in spare:
+            os.close(each)
+
+
+def check_options_fit(listeners: tuple[ListenerSettings, ...], taken: set[str]) -> None:
+    """An option that no socket has *taken* is a mistake of whoever asked for it."""
+    for each in listeners:
+        for option in each.socket_options:
+            if option.name not in taken:
+                raise ConfigurationError(
+                    f"--socket-option {option.name}: fits none of the sockets that are asked for"
+                )
