@@ -1,0 +1,53 @@
+"""The places that a process has: its descriptors do not run out."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from tests.process.peers import exchange, tcp
+from tests.process.running import Running
+from tests.process.starts import SERVE, TWISTD
+
+RESERVE = 64
+"""Descriptors that connections leave to everything else."""
+
+
+def served_in_turn(server: Running, places: int, clients: int) -> None:
+    """Let more clients come than there are places; each is served when one before it has gone."""
+    port = server.port("tcp")
+    socks = [tcp(port) for _ in range(clients)]
+    for sock in socks[:places]:
+        assert exchange(sock, b"hello") == b"hello"
+    server.wait_for(r"newcomers wait in the backlog \(--max-connections\)$")
+    for first, later in zip(socks, socks[places:], strict=False):
+        first.close()
+        assert exchange(later, b"hello") == b"hello"
+    for sock in socks:
+        sock.close()
+    assert server.stop() in (0, -15)
+    assert "Too many open files" not in server.output
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("listeners", [1, 3])
+def test_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
+    """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
+    limit = RESERVE + 20
+    more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)
+    with Running(
+        [*SERVE.command, "--tcp", "echo=127.0.0.1:0", *more],
+        tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
+    ) as server:
+        served_in_turn(server, 20, 30)
+
+
+def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path: Path) -> None:
+    """Beyond FD_SETSIZE, where select cannot watch, newcomers wait; none is lost."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < 2048:
+        pytest.skip(f"needs 2048 descriptors, and has {soft} (ulimit -n)")
+    command = [TWISTD.command[0], "--reactor=select", *TWISTD.command[1:]]
+    with Running([*command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+        served_in_turn(server, 1024 - RESERVE, 1010)
