@@ -95,6 +95,7 @@ def from_command_line(
     reuse_port: bool = False,
     socket_options: Sequence[str] = (),
     log_rate: str = "1000",
+    shutdown_timeout: str = "8",
     limits: Limits = NO_LIMITS,
 ) -> Configuration:
     """Make the configuration from options as the user wrote them.
@@ -113,7 +114,11 @@ def from_command_line(
             )
         )
     _check_listeners(made)
-    return Configuration(tuple(made), _whole_number("--log-rate", log_rate, 0, 10**9))
+    try:
+        timeout = _seconds(shutdown_timeout)
+    except ValueError as error:
+        raise ConfigurationError(f"--shutdown-timeout {error}") from error
+    return Configuration(tuple(made), _whole_number("--log-rate", log_rate, 0, 10**9), timeout)
 
 
 def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:

@@ -85,6 +85,7 @@ class ServerOptions(usage.Options):
             "seconds until output that is stuck aborts a connection, or none [default: 60]",
         ],
         ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
+        ["shutdown-timeout", None, "8", "seconds that live connections have at the end"],
         ["log-rate", None, "1000", "lines a second about single peers in the log"],
     ]
 
@@ -147,6 +148,7 @@ class ServerOptions(usage.Options):
             reuse_port=bool(self["reuse-port"]),
             socket_options=self.socket_options,
             log_rate=self["log-rate"],
+            shutdown_timeout=self["shutdown-timeout"],
             limits=limits_from_command_line(self),
         )
 

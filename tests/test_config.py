@@ -76,6 +76,7 @@ def test_an_option_asked_for_by_name_has_the_last_word():
         ([("tcp", "7")], {"backlog": "-1"}, "--backlog -1: a whole number"),
         ([("tcp", "7")], {"backlog": "9" * 5000}, "a whole number"),
         ([("tcp", "7")], {"log_rate": "1.5"}, "--log-rate 1.5: a whole number"),
+        ([("tcp", "7")], {"shutdown_timeout": "never"}, "--shutdown-timeout never: seconds, more"),
         ([("tcp", "7")], {"socket_options": ["X=1"]}, "--socket-option 'X' is not the name"),
     ],
 )

@@ -82,13 +82,15 @@ def test_datagrams_that_have_arrived_are_answered(tmp_path: Path) -> None:
 
 def test_the_drain_has_a_limit(tmp_path: Path) -> None:
     """A peer that does not end is aborted at the limit, in the log, and the status is 3."""
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+    with Running(
+        [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "0.5"], tmp_path
+    ) as server:
         with tcp(server.port("tcp")) as client:
             assert exchange(client, b"hello") == b"hello"
             server.process.send_signal(signal.SIGTERM)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        server.wait_for(DRAINING)
+        server.wait_for(r"\] Draining: 1 connection, at most 0.5 s; ")
         assert server.wait() == 3
         server.wait_for(r"\] Drained: 0 connections ended, 1 aborted$")
 
