@@ -103,8 +103,9 @@ class Running:
 
 
 def _interruptible() -> None:
-    """A shell ignores SIGINT for what it runs in the background, tests too; a server shall not."""
+    """Undo what a shell does to what it runs in the background, or nohup: a server shall hear."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def located(command: Sequence[str]) -> list[str]:
