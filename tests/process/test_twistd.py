@@ -180,13 +180,14 @@ def test_twist_logs_json_to_a_pipe(tmp_path: Path) -> None:
 
 
 @contextmanager
-def daemon(cwd: Path, *options: str) -> Iterator[None]:
+def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[None]:
     """Run a daemon, ready when its parent has ended; at the end SIGTERM, and its end."""
     command = ["twistd", "--pidfile=pid", "--logfile=log", "netsrv", *options]
     ended, held = os.pipe()  # the daemon inherits one end; the other tells when it is gone
     with open(ended, "rb") as until_end:
         try:
-            started = finish(command, cwd, pass_fds=[held])
+            close = {"preexec_fn": lambda: os.close(0)} if stdin_closed else {}
+            started = finish(command, cwd, pass_fds=[held], **close)
         finally:
             os.close(held)
         assert (started.returncode, started.stdout, started.stderr) == (0, "", "")
@@ -211,6 +212,15 @@ def test_runs_as_a_daemon(tmp_path: Path) -> None:
         tcp(port)
     assert list(tmp_path.iterdir()) == [log]
     assert "Traceback" not in log.read_text()
+
+
+def test_a_daemon_keeps_its_sockets_when_it_is_started_without_standard_input(
+    tmp_path: Path,
+) -> None:
+    """A socket never gets the descriptor 0, over which a daemon puts /dev/null."""
+    with daemon(tmp_path, "--unix", "echo=echo.sock", stdin_closed=True):
+        assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
