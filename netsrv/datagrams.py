@@ -7,7 +7,7 @@ answers is held to the rule that an answer is at most three times as long as its
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.interfaces import IUDPTransport
+from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import classImplements
 
@@ -96,4 +96,4 @@ class Replies:
         self.write(b"".join(seq), addr)
 
 
-classImplements(Replies, IUDPTransport)
+classImplements(Replies, IMulticastTransport)

@@ -29,7 +29,6 @@ LINGER = 2.0
 """Seconds that a connection which we have ended goes on reading, so that the peer gets
 our last bytes: closing with unread input would send RST, which destroys them."""
 
-
 LONGEST_PERIOD = 1.0
 """Seconds from one sweep to the next, at most; less where a time limit is short."""
 
@@ -127,7 +126,7 @@ class Gate:
 
     def linger(self, connection: Connection) -> None:
         """Close a connection on which we have sent FIN, once its peer has had `LINGER` seconds."""
-        self._ended.append((self.clock.seconds() + LINGER, connection))
+        self._ended.append((self.now() + LINGER, connection))
         if self._ending is None:
             self._ending = self.clock.callLater(LINGER, self._end_lingering)
 
@@ -148,7 +147,7 @@ class Gate:
 
     def _end_lingering(self) -> None:
         self._ending = None
-        now = self.clock.seconds()
+        now = self.now()
         while self._ended and self._ended[0][0] <= now:
             connection = self._ended.popleft()[1]
             connection.transport.loseConnection()

@@ -1,7 +1,7 @@
 """Listeners: a socket, the gate, and a service, put together.
 
 A listener is given its socket, bound and ready, and never asks where it came
-from.  The way of a peer is one expression in each class: read `start`.
+from.  The way of a peer is put together in each class's `__init__`.
 """
 
 import socket

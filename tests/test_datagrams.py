@@ -1,6 +1,7 @@
 """Datagrams in the gate: what is dropped, and how long answers may be."""
 
 import pytest
+from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams import GatedDatagrams
@@ -89,6 +90,7 @@ def test_a_refused_datagram_does_not_reach_the_service():
 def test_a_service_finds_the_ports_other_methods():
     """What is not about sending is the port's own."""
     udp = GatedUDP()
+    assert IMulticastTransport.providedBy(udp.service.transport)
     udp.service.transport.setBroadcastAllowed(True)
     udp.service.transport.write(bytes(5000))
     assert udp.port.calls == [("setBroadcastAllowed", True), ("write", bytes(5000))]
