@@ -5,7 +5,7 @@ looked for: that is the server's work.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -22,6 +22,8 @@ from netsrv.guards.datagrams import parse_ports
 from netsrv.guards.rates import parse_rate
 from netsrv.limits import NO_LIMITS, Limits, Overload
 from netsrv.socketoptions import SocketOption, named_option, parse_option
+
+T = TypeVar("T")
 
 LONGEST_SECONDS = 10**9
 LARGEST_BACKLOG = 2**31 - 1
@@ -103,8 +105,8 @@ def from_command_line(
     *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``.  Raises
     `ConfigurationError` with the option that is wrong, and what would be right.
     """
-    options = tuple(_option(text) for text in socket_options)
-    queue = _whole_number("--backlog", backlog, 0, LARGEST_BACKLOG)
+    options = tuple(_parsed("--socket-option", parse_option, text) for text in socket_options)
+    queue = _parsed("--backlog", _whole_number(0, LARGEST_BACKLOG), backlog)
     made: list[ListenerSettings] = []
     for transport, text in listeners:
         service, address = _address(transport, text)
@@ -114,11 +116,11 @@ def from_command_line(
             )
         )
     _check_listeners(made)
-    try:
-        timeout = _seconds(shutdown_timeout)
-    except ValueError as error:
-        raise ConfigurationError(f"--shutdown-timeout {error}") from error
-    return Configuration(tuple(made), _whole_number("--log-rate", log_rate, 0, 10**9), timeout)
+    return Configuration(
+        tuple(made),
+        _parsed("--log-rate", _whole_number(0, 10**9), log_rate),
+        _parsed("--shutdown-timeout", _seconds, shutdown_timeout),
+    )
 
 
 def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
@@ -126,10 +128,11 @@ def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
 
     Raises `ConfigurationError`.
     """
+    number = _whole_number(1, 10**9)
     parsers: dict[str, Callable[[str], Any]] = {
-        "max-connections": lambda text: None if text == "auto" else _number(text),
+        "max-connections": lambda text: None if text == "auto" else number(text),
         "overload": _overload,
-        "per-source": _number,
+        "per-source": number,
         "connection-rate": parse_rate,
         "only-from": _networks,
         "no-access": _networks,
@@ -144,11 +147,16 @@ def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
     for name, parse in parsers.items():
         text = options[name]
         if text is not None:
-            try:
-                values[name.replace("-", "_")] = parse(text)
-            except ValueError as error:
-                raise ConfigurationError(f"--{name} {error}") from error
+            values[name.replace("-", "_")] = _parsed(f"--{name}", parse, text)
     return Limits(**values)
+
+
+def _parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    """Parse an option's value; what the parser says is wrong with it gets its place."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {error}") from error
 
 
 def _overload(text: str) -> Overload:
@@ -172,32 +180,19 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:20]) < 10**9:
-        raise ValueError(f"{text}: a whole number from 1")
-    return int(text)
+def _whole_number(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
+            raise ValueError(f"{text}: a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
 
 
 def _address(transport: str, text: str) -> tuple[str, Address]:
     service, address = split_service(text, "echo" if transport == "udp" else "accept")
-    try:
-        parsed = parse_unix(address) if transport == "unix" else parse_internet(address)
-    except ValueError as error:
-        raise ConfigurationError(f"--{transport} {error}") from error
-    return service, parsed
-
-
-def _option(text: str) -> SocketOption:
-    try:
-        return parse_option(text)
-    except ValueError as error:
-        raise ConfigurationError(f"--socket-option {error}") from error
-
-
-def _whole_number(option: str, text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdigit()) or not least <= int(text[:20]) <= most:
-        raise ConfigurationError(f"{option} {text}: a whole number from {least} to {most}")
-    return int(text)
+    parse: Callable[[str], Address] = parse_unix if transport == "unix" else parse_internet
+    return service, _parsed(f"--{transport}", parse, address)
 
 
 def _check_listeners(listeners: Sequence[ListenerSettings]) -> None:
