@@ -28,6 +28,14 @@ def sockets_open():
     return count
 
 
+async def connected(server, client):
+    """Connect to the first listener, and wait until the server has accepted."""
+    sock = await client(connect, server.sockets[0])
+    while not server.listeners[0].gate.connections:
+        await task.deferLater(reactor, 0)
+    return sock
+
+
 @pytest_twisted.ensureDeferred
 async def test_same_is_one_number_for_all(serve, client):
     """TCP and UDP are served on one port, whatever the order, also if the kernel chooses it."""
@@ -136,9 +144,7 @@ def test_a_server_that_never_starts_keeps_nothing(tmp_path):
 async def test_a_second_stop_waits_for_the_same_end(serve, client):
     """Whoever stops a server that is being stopped waits too, and the limit stays."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.1)
-    sock = await client(connect, server.sockets[0])
-    while not server.listeners[0].gate.connections:
-        await task.deferLater(reactor, 0)
+    sock = await connected(server, client)
     first, second = server.stopService(), server.stopService()
     assert not second.called
     await first
@@ -151,9 +157,7 @@ async def test_a_second_stop_waits_for_the_same_end(serve, client):
 async def test_an_abort_before_the_drain_hurries_it(serve, client):
     """Two signals in one turn of the reactor: the drain that begins has no time left."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
-    sock = await client(connect, server.sockets[0])
-    while not server.listeners[0].gate.connections:
-        await task.deferLater(reactor, 0)
+    sock = await connected(server, client)
     server.abort()
     await server.stopService().addTimeout(20, reactor)
     assert server.aborted == 1
@@ -197,9 +201,7 @@ async def test_the_end_waits_for_those_who_are_there(serve, client):
 async def test_the_end_does_not_wait_for_ever(serve, client):
     """After the shutdown timeout who is left is aborted, and counted."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.05)
-    sock = await client(connect, server.sockets[0])
-    while not server.listeners[0].gate.connections:
-        await task.deferLater(reactor, 0)
+    sock = await connected(server, client)
     await server.stopService()
     assert server.aborted == 1
     with pytest.raises(ConnectionResetError):
