@@ -82,7 +82,12 @@ def taken(address: tuple[str, int], kind: socket.SocketKind) -> Iterator[int]:
 
 @contextmanager
 def outgoing(kind: socket.SocketKind) -> Iterator[tuple[int, int]]:
-    """Hold a port by an outgoing connection; give it, and the port that it leads to."""
+    """Hold a port by an outgoing connection; give it, and the port that it leads to.
+
+    It is bound first: the kernel lets connections to different places share a port that it
+    chooses for them.
+    """
     with taken(("127.0.0.1", 0), kind) as there, socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("", 0))
         sock.connect(("127.0.0.1", there))
         yield sock.getsockname()[1], there
