@@ -128,18 +128,21 @@ def show_address(address: IAddress) -> str:
 
 
 def show_peer(transport: ITransport) -> str:
-    """Show who is at the other end of a connection.
-
-    A peer on a unix socket has no address: it is shown as ``unix pid 42 uid
-    1000``, from SO_PEERCRED (unix(7)), where the platform tells.
-    """
+    """Show who is at the other end of a connection; on a unix socket see `show_credentials`."""
     peer = transport.getPeer()
     if hasattr(peer, "host"):
         return show_address(peer)
+    return show_credentials(getattr(transport, "getHandle", lambda: None)())
+
+
+def show_credentials(sock: Any) -> str:
+    """Show who is at the other end of a unix socket, and has no address.
+
+    It is ``unix pid 42 uid 1000``, from SO_PEERCRED (unix(7)), where the platform tells.
+    """
     try:
         size = struct.calcsize("3i")
-        handle = transport.getHandle()  # type: ignore[attr-defined]
-        credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     except (AttributeError, OSError):
         return "unix"
     pid, uid, _gid = struct.unpack("3i", credentials)

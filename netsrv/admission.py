@@ -19,9 +19,15 @@ class Admission:
     """
 
     def __init__(self, limits: Limits, shared: Places, now: float) -> None:
-        self.places = (Places(limits.max_connections), shared)
+        self.places = (Places(), shared)
+        self._per_source = PerSource()
+        self.change(limits, now)
+
+    def change(self, limits: Limits, now: float) -> None:
+        """Let in by other limits from now on; who is in stays, and counts."""
+        self.places[0].most = limits.max_connections
+        self._per_source.most = limits.per_source
         self._access = Access(limits.only_from, limits.no_access)
-        self._per_source = None if limits.per_source is None else PerSource(limits.per_source)
         self._rate = None if limits.connection_rate is None else Bucket(limits.connection_rate, now)
 
     def admit(self, source: Source | None, now: float) -> Refusal | None:
@@ -42,13 +48,13 @@ class Admission:
 
     def release(self, source: Source | None) -> None:
         """Count one out that `admit` has counted in."""
-        if source is not None and self._per_source is not None:
+        if source is not None:
             self._per_source.leave(source)
         for each in self.places:
             each.leave()
 
     def _take_share(self, source: Source | None) -> bool:
-        return source is None or self._per_source is None or self._per_source.take(source)
+        return source is None or self._per_source.take(source)
 
     @property
     def full(self) -> bool:

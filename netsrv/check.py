@@ -5,24 +5,21 @@ of each option, and leaves nothing behind.  That an address is in use is a note:
 server that has it may well be the one whose settings are checked.
 """
 
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from attrs import evolve
-
-from netsrv.addresses import InternetAddress, printable
-from netsrv.config import Configuration, ListenerSettings
-from netsrv.preparation import build_service, check_options_fit, open_socket, opening_order
+from netsrv.addresses import printable
+from netsrv.config import Configuration
+from netsrv.preparation import (
+    build_service,
+    check_options_fit,
+    open_socket,
+    opening_order,
+    try_options,
+)
 from netsrv.registry import Registry
 from netsrv.socketoptions import show_value
-from netsrv.sockets import (
-    AddressUnavailable,
-    OptionInEffect,
-    create,
-    resolve,
-    set_options,
-)
+from netsrv.sockets import AddressUnavailable, OptionInEffect
 
 
 def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
@@ -45,7 +42,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
                     raise
                 yield f"{settings.place} ({settings.service})"
                 yield f"  note: {error}"
-                options = _options_unbound(settings)
+                options = try_options(settings)
             else:
                 opened.callback(made.close)
                 port = made.port
@@ -56,16 +53,6 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
             taken.update(each.name for each in options)
             yield from _table(options)
         check_options_fit(configuration.listeners, taken)
-
-
-def _options_unbound(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
-    """Set the options on a socket that never gets the address."""
-    address, family = settings.address, socket.AF_UNIX
-    kind = socket.SOCK_DGRAM if settings.transport == "udp" else socket.SOCK_STREAM
-    if isinstance(address, InternetAddress):
-        family, _ = resolve(settings.place, evolve(address, port=0), kind)
-    with create(family, kind) as sock:
-        return tuple(set_options(sock, settings.all_options()))
 
 
 def _table(options: tuple[OptionInEffect, ...]) -> Iterator[str]:

@@ -50,6 +50,8 @@ class ListenerSettings:
     socket_options: tuple[SocketOption, ...] = ()
     """The options asked for by name; they have the last word."""
     limits: Limits = NO_LIMITS
+    settings: Any = None
+    """The service's own."""
 
     @property
     def place(self) -> str:
@@ -87,6 +89,10 @@ class Configuration:
     """Log lines a second about single peers."""
     shutdown_timeout: float = 8.0
     """Seconds that live connections have at the end, before they are aborted."""
+    access_log: str | None = None
+    """The file that gets a line for each connection; ``-`` is standard output."""
+    access_log_datagrams: bool = False
+    """Whether it gets a line for each datagram too."""
 
 
 def from_command_line(
@@ -98,6 +104,8 @@ def from_command_line(
     socket_options: Sequence[str] = (),
     log_rate: str = "1000",
     shutdown_timeout: str = "8",
+    access_log: str | None = None,
+    access_log_datagrams: bool = False,
     limits: Limits = NO_LIMITS,
 ) -> Configuration:
     """Make the configuration from options as the user wrote them.
@@ -120,6 +128,8 @@ def from_command_line(
         tuple(made),
         _parsed("--log-rate", _whole_number(0, 10**9), log_rate),
         _parsed("--shutdown-timeout", _seconds, shutdown_timeout),
+        access_log,
+        access_log_datagrams,
     )
 
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Any
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IFileDescriptorReceiver,
@@ -33,6 +34,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from netsrv.interfaces import Ending, IConnection
+
 
 class State(Enum):
     """How far a connection has come; see the module."""
@@ -41,6 +44,10 @@ class State(Enum):
     CLOSING = "closing"
     LINGERING = "lingering"
     LOST = "lost"
+
+
+PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
+"""Endings of which nothing more is to be said."""
 
 
 class Connection(Protocol):
@@ -58,12 +65,14 @@ class Connection(Protocol):
         self.received = 0
         """Bytes that the peer has sent."""
         self.sent = 0
-        """Bytes that the service has written."""
-        self.admitted: Any = None
-        """What the gate gives back when the connection is gone."""
+        """Bytes that the service has written; at the end, those that went out."""
+        self.visit: Any = None
+        """What the gate knows of the peer."""
+        self.seconds = 0.0
+        """How long the connection was served, once it has ended."""
+        self.ending: Ending | None = None
+        """Why it ends, once that is known."""
         self.aborted = False
-        self.patience: Any = None
-        """How long the gate goes on with it."""
         self._state = State.OPEN
         self._peer_ended = False
         self._fin_sent = False
@@ -109,6 +118,7 @@ class Connection(Protocol):
             self._tell("readConnectionLost", self.protocol.readConnectionLost)
         else:
             self._state = State.CLOSING
+            self._ends_for(Ending.PEER)
             self._end_producer()
             self.transport.loseConnection()
 
@@ -122,6 +132,8 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.connected = 0
+        self._ends_for(Ending.PEER if reason.check(ConnectionDone) else Ending.RESET)
+        self.sent -= self.unsent
         self._state = State.LOST
         self._tell("connectionLost", self.protocol.connectionLost, reason)
         self._gate.left(self)
@@ -140,6 +152,7 @@ class Connection(Protocol):
         if self._state is not State.OPEN:
             return
         self._state = State.CLOSING
+        self._ends_for(Ending.PEER if self._peer_ended else Ending.SERVICE)
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
             self._linger()
@@ -151,15 +164,7 @@ class Connection(Protocol):
 
     def abortConnection(self) -> None:
         """Reset the connection at once; what was not sent is lost."""
-        if self._state is not State.LOST:
-            self._state = State.CLOSING
-            self.aborted = True
-            self.transport.abortConnection()
-
-    def end(self) -> None:
-        """Close whatever the service still has to say: the connection's time is up."""
-        self._end_producer()
-        self.loseConnection()
+        self.abort(Ending.ABORTED)
 
     @property
     def unsent(self) -> int:
@@ -198,7 +203,33 @@ class Connection(Protocol):
         """Whether the connection is being closed by us."""
         return self._state is not State.OPEN
 
+    # The gate's side
+
+    def end(self, why: Ending) -> None:
+        """Close whatever the service still has to say."""
+        self._ends_for(why)
+        self._end_producer()
+        self.loseConnection()
+
+    def abort(self, why: Ending) -> None:
+        """Reset the connection at once; what was not sent is lost."""
+        if self._state is not State.LOST:
+            self._ends_for(why)
+            self._state = State.CLOSING
+            self.aborted = True
+            self.transport.abortConnection()
+
+    @property
+    def peer(self) -> str:
+        """Who is at the other end."""
+        return str(self.visit.peer)
+
     # How it is done
+
+    def _ends_for(self, why: Ending) -> None:
+        """Remember why; what goes wrong during a plain close says more than that it was one."""
+        if self.ending is None or (self.ending in PLAIN and why not in PLAIN):
+            self.ending = why
 
     def _linger(self) -> None:
         self._state = State.LINGERING
@@ -232,11 +263,12 @@ class Connection(Protocol):
 
     def _failed(self, what: str) -> None:
         self._gate.observer.service_failed(self._gate.listener, what)
-        self.abortConnection()
+        self.abort(Ending.SERVICE_FAILED)
 
 
 classImplements(
     Connection,
+    IConnection,
     IHalfCloseableProtocol,
     IFileDescriptorReceiver,
     ITCPTransport,

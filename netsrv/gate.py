@@ -10,20 +10,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory
 
-from netsrv.addresses import show_sockaddr
 from netsrv.admission import Admission
 from netsrv.connection import Connection
 from netsrv.datagrams import GatedDatagrams
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import IObserver, Refusal, TimeLimit
+from netsrv.interfaces import Ending, IObserver, Refusal
 from netsrv.limits import NO_LIMITS, Limits
-from netsrv.patience import Patience
-from netsrv.sources import Source, source_of
+from netsrv.visits import Visit
 
 LINGER = 2.0
 """Seconds that a connection which we have ended goes on reading, so that the peer gets
@@ -31,13 +28,6 @@ our last bytes: closing with unread input would send RST, which destroys them.""
 
 LONGEST_PERIOD = 1.0
 """Seconds from one sweep to the next, at most; less where a time limit is short."""
-
-
-@frozen
-class _Newcomer:
-    """A peer that was admitted; None as its source is a peer of this machine."""
-
-    source: Source | None
 
 
 class Gate:
@@ -62,7 +52,7 @@ class Gate:
         self.limits = limits
         self._period = min(LONGEST_PERIOD, limits.shortest / 4)
         self._next_sweep: Any = None
-        self._newcomer: _Newcomer | None = None
+        self._newcomer: Visit | None = None
         self.listener = listener
         self.observer = observer
         self.connections: set[Connection] = set()
@@ -89,17 +79,18 @@ class Gate:
         """Abort the connections that are left, and say how many those were."""
         left = [each for each in self.connections if not each.aborted]
         for connection in left:
-            connection.abortConnection()
+            connection.abort(Ending.SHUTDOWN)
         return len(left)
 
     def admit(self, sockaddr: Any) -> Refusal | None:
         """Ask whether a peer may come in; if so, its connection comes next, or `withdraw`."""
-        source = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
-        refusal = self.admission.admit(source, self.now())
+        now = self.now()
+        visit = Visit(sockaddr, self.limits, now)
+        refusal = self.admission.admit(visit.source, now)
         if refusal is None:
-            self._newcomer = _Newcomer(source)
+            self._newcomer = visit
         else:
-            self.observer.connection_refused(self.listener, show_sockaddr(sockaddr), refusal)
+            self.observer.connection_refused(self.listener, visit.peer, refusal)
         return refusal
 
     def withdraw(self) -> None:
@@ -110,18 +101,18 @@ class Gate:
 
     def entered(self, connection: Connection) -> None:
         """A connection is there."""
-        connection.admitted, self._newcomer = self._newcomer, None
-        connection.patience = Patience(self.now())
+        connection.visit, self._newcomer = self._newcomer, None
         self.connections.add(connection)
         if self._next_sweep is None:
             self._next_sweep = self.clock.callLater(self._period, self._sweep)
-        self.observer.connection_made(self.listener, connection.transport)
+        self.observer.connection_made(self.listener, connection)
 
     def left(self, connection: Connection) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
-        if connection.admitted is not None:
-            self.admission.release(connection.admitted.source)
+        self.admission.release(connection.visit.source)
+        connection.seconds = self.now() - connection.visit.opened_at
+        self.observer.connection_closed(self.listener, connection)
         self._tell_if_empty()
 
     def linger(self, connection: Connection) -> None:
@@ -135,15 +126,14 @@ class Gate:
         self._next_sweep = self.clock.callLater(self._period, self._sweep)
         now = self.now()
         for connection in list(self.connections):
-            limit = connection.patience.limit_reached(connection, self.limits, now)
+            limit = connection.visit.limit_reached(connection, now)
             if limit is None or connection.aborted:
                 continue
-            self.observer.connection_timed_out(self.listener, connection.transport, limit)
-            if limit in (TimeLimit.WRITE_TIMEOUT, TimeLimit.CLOSE_GRACE):
-                connection.abortConnection()
+            if limit in (Ending.WRITE_TIMEOUT, Ending.CLOSE_GRACE):
+                connection.abort(limit)
             else:
-                connection.patience.close_begins(self.limits, now)
-                connection.end()
+                connection.visit.close_begins(now)
+                connection.end(limit)
 
     def _end_lingering(self) -> None:
         self._ending = None

@@ -7,7 +7,7 @@ this module and Twisted, and nothing else of ours.
 from enum import Enum
 from typing import Any
 
-from twisted.internet.interfaces import IProtocolFactory, ITransport
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
@@ -33,13 +33,26 @@ class Drop(Enum):
     REPLY_TOO_LONG = "reply_too_long"
 
 
-class TimeLimit(Enum):
-    """Which time limit has ended a connection; the value is the word in logs and metrics."""
+class Ending(Enum):
+    """Why a connection has ended; the value is the word in logs and metrics."""
 
+    PEER = "peer"
+    """The peer ended it, or said its last first."""
+    SERVICE = "service"
+    """The service closed it."""
+    RESET = "reset"
+    """The peer reset it, or the network failed."""
+    ABORTED = "aborted"
+    """The service aborted it."""
+    SERVICE_FAILED = "service_failed"
+    """The service raised an exception."""
     IDLE_TIMEOUT = "idle_timeout"
     LIFETIME = "lifetime"
     WRITE_TIMEOUT = "write_timeout"
     CLOSE_GRACE = "close_grace"
+    """The service, or the peer, closed it, and the peer did not take what was left in time."""
+    SHUTDOWN = "shutdown"
+    """It was still there at the end of a drain."""
 
 
 class IService(IPlugin):
@@ -76,29 +89,46 @@ class IDatagramService(IService):
         """
 
 
+class IConnection(Interface):
+    """What observers see of a connection."""
+
+    peer = Attribute("str: who is at the other end, as in ``127.0.0.1:40000``")
+    received = Attribute("int: bytes that the peer has sent")
+    sent = Attribute("int: bytes that the service has written; at the end, those that went out")
+    seconds = Attribute("float: how long it has been served")
+    ending = Attribute("Ending, or None: why it ends, once that is known")
+
+
 class IObserver(Interface):
     """What is told of everything that happens to peers; it is never asked.
 
-    A *listener* is the text that names one in the log: ``tcp 0.0.0.0:7 (echo)``.
+    Derive from `netsrv.observers.audience.Observer` to be told of some events only.  A
+    *listener* is the text that names one in the log: ``tcp 0.0.0.0:7 (echo)``.
     """
 
-    def connection_made(listener: str, transport: ITransport) -> None:
+    def connection_made(listener: str, connection: IConnection) -> None:
         """A connection was accepted and is now served."""
 
     def connection_refused(listener: str, peer: str, reason: Refusal) -> None:
         """A connection was closed, or reset, and never served."""
 
-    def connection_timed_out(listener: str, transport: ITransport, limit: TimeLimit) -> None:
-        """A connection is ended, or aborted, because of a time limit."""
+    def connection_closed(listener: str, connection: IConnection) -> None:
+        """A connection that was served has ended, for its ``ending``."""
 
-    def suspended(listener: str, reason: Refusal) -> None:
-        """The listener accepts nobody for now; newcomers wait in the backlog."""
+    def suspended(listener: str, reason: Refusal | None) -> None:
+        """The listener takes nothing in for now; newcomers wait in the backlog.
+
+        It is at a limit, or, with None, was told so.
+        """
 
     def resumed(listener: str) -> None:
         """The listener accepts again."""
 
     def datagram_received(listener: str, peer: tuple[str, int], size: int) -> None:
         """A datagram of *size* bytes, 0 included, came in and goes to its service."""
+
+    def datagram_sent(listener: str, peer: tuple[str, int], size: int) -> None:
+        """A datagram of *size* bytes, 0 included, went out."""
 
     def datagram_dropped(listener: str, reason: str) -> None:
         """A datagram was not received, or not sent, for *reason*."""
@@ -114,3 +144,6 @@ class IObserver(Interface):
 
     def listener_gone(listener: str, error: OSError) -> None:
         """The listening socket has failed for good; nobody is accepted there any more."""
+
+    def stalled(seconds: float) -> None:
+        """Something has blocked the reactor: for so long nobody at all was served."""

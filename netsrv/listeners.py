@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
+from netsrv.addresses import show_credentials
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Refusal
@@ -35,6 +36,9 @@ class Listener(Protocol):
 
     def finish(self) -> None:
         """Take in who waits by now, and then nobody any more.  Live connections go on."""
+
+    def release(self) -> None:
+        """Leave the socket, and who waits there, to another listener."""
 
 
 class StreamListener:
@@ -78,8 +82,11 @@ class StreamListener:
     def finish(self) -> None:
         """Accept those in the backlog for whom there is a place, and stop the factory."""
         self._loop.finish()
-        self._open = False
-        self._stop_waiting()
+        self.release()
+
+    def release(self) -> None:
+        """Accept nobody, and stop the factory."""
+        self.suspend()
         try:
             self._factory.doStop()
         except BaseException:
@@ -87,6 +94,8 @@ class StreamListener:
 
     def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
         """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
+        if connection.family == socket.AF_UNIX:
+            sockaddr = show_credentials(connection)
         if self.gate.admit(sockaddr) is not None:
             self._turn_away(connection)
             return
@@ -176,6 +185,10 @@ class DatagramListener:
         """Receive one last batch, and stop the protocol."""
         self._port.doRead()
         self._port.stopListening()
+
+    def release(self) -> None:
+        """Receive nothing, and stop the protocol."""
+        self._port.release()
 
     def _dropped(self, reason: str) -> None:
         self.gate.observer.datagram_dropped(self.gate.listener, reason)

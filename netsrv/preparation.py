@@ -6,6 +6,7 @@ It may need root, and it is the part of a start that can fail for the user's rea
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from typing import Any
 
@@ -13,15 +14,20 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.addresses import SAME, UnixPath
+from netsrv.addresses import SAME, InternetAddress, UnixPath
 from netsrv.config import Configuration, ConfigurationError, ListenerSettings
+from netsrv.observers.linefile import LineFile
 from netsrv.registry import Registry, find_services
 from netsrv.sockets import (
     AddressUnavailable,
     OpenSocket,
+    OptionInEffect,
+    create,
     open_datagram,
     open_stream,
     open_unix,
+    resolve,
+    set_options,
 )
 
 SPARE_DESCRIPTORS = 16
@@ -52,10 +58,13 @@ class Prepared:
     listeners: tuple[PreparedListener, ...]
     problems: tuple[str, ...]
     """The plugins that could not be used, a line each."""
+    access_log: LineFile | None = None
 
     def close(self) -> None:
-        """Close all sockets."""
+        """Close all sockets, and the access log."""
         close_all([each.socket for each in self.listeners])
+        if self.access_log is not None:
+            self.access_log.close()
 
 
 def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
@@ -66,16 +75,29 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     listeners = configuration.listeners
     registry = registry or find_services()
     services = [build_service(each, registry) for each in listeners]
-    _check_protocols(listeners, services)
+    check_protocols(listeners, services)
     sockets = _open_all(listeners)
     try:
         _check_spare()
         check_options_fit(listeners, {each.name for opened in sockets for each in opened.options})
+        access_log = open_access_log(configuration)
     except (AddressUnavailable, ConfigurationError):
         close_all(sockets)
         raise
     made = map(PreparedListener, listeners, services, sockets)
-    return Prepared(tuple(made), tuple(registry.problems))
+    return Prepared(tuple(made), tuple(registry.problems), access_log)
+
+
+def open_access_log(configuration: Configuration) -> LineFile | None:
+    """Open the access log, if one is asked for.  Raises `ConfigurationError`."""
+    path = configuration.access_log
+    if path is None:
+        return None
+    try:
+        return LineFile(path)
+    except (OSError, ValueError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise ConfigurationError(f"--access-log {path}: {words}") from error
 
 
 def close_all(sockets: list[OpenSocket]) -> None:
@@ -111,7 +133,7 @@ def build_service(
     return service  # type: ignore[no-any-return]
 
 
-def _check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]) -> None:
+def check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]) -> None:
     """A factory may serve many listeners, a datagram protocol has one transport only."""
     seen: set[int] = set()
     for settings, service in zip(listeners, services, strict=True):
@@ -175,6 +197,16 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
     if settings.transport == "udp":
         return open_datagram(address, options)
     return open_stream(address, options, settings.backlog)
+
+
+def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
+    """Set the options on a socket that never gets the address.  Raises as a start would."""
+    address, family = settings.address, socket.AF_UNIX
+    kind = socket.SOCK_DGRAM if settings.transport == "udp" else socket.SOCK_STREAM
+    if isinstance(address, InternetAddress):
+        family, _ = resolve(settings.place, evolve(address, port=0), kind)
+    with create(family, kind) as sock:
+        return tuple(set_options(sock, settings.all_options()))
 
 
 def _check_spare() -> None:

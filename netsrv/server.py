@@ -5,25 +5,32 @@ the `Server` here serves on them.
 """
 
 import resource
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from attrs import frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
+from netsrv import __version__
 from netsrv.addresses import InternetAddress
-from netsrv.admission import Admission
+from netsrv.change import plan
 from netsrv.config import Configuration
 from netsrv.gate import Gate
-from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
-from netsrv.guards.datagrams import DatagramGuard
-from netsrv.listeners import DatagramListener, Listener, StreamListener
+from netsrv.interfaces import IConnection, IObserver
+from netsrv.observers.accesslog import AccessLog
+from netsrv.observers.audience import Audience, Observer
+from netsrv.observers.counters import Counters
+from netsrv.observers.linefile import LineFile
 from netsrv.observers.log import LogObserver
-from netsrv.preparation import Prepared, PreparedListener, close_all, prepare
+from netsrv.preparation import Prepared, PreparedListener, open_access_log, prepare
+from netsrv.pulse import Pulse
+from netsrv.registry import Registry, find_services
+from netsrv.report import report
+from netsrv.roster import Post, Roster
 from netsrv.sockets import OpenSocket
 
 RESERVE = 64
@@ -43,12 +50,20 @@ def most_connections(reactor: Any) -> int:
     return max(1, soft - RESERVE)
 
 
+@frozen
+class Drained:
+    """How a drain went: connections that ended, and those that had to be aborted."""
+
+    ended: int
+    aborted: int
+
+
 class Server(Service):
     """Serves a configuration.  An `IService`, on its own or with a parent.
 
     *reactor* provides IReactorTime, IReactorFDSet and IReactorSocket.  *prepared*
     is what `prepare` gave; without it, sockets are opened by `startService`, which
-    then raises what `prepare` does.
+    then raises what `prepare` does.  *observers* are told of everything, beside ours.
     """
 
     log = Logger()
@@ -58,19 +73,40 @@ class Server(Service):
         reactor: Any,
         configuration: Configuration,
         prepared: Prepared | None = None,
+        observers: tuple[IObserver, ...] = (),
     ) -> None:
         self.configuration = configuration
-        self.listeners: list[Listener] = []
         self.aborted = 0
         """Connections that had to be aborted at the end."""
+        self.counters = Counters()
+        self.audience = Audience([self.counters, *observers])
+        """All who observe; more may be added, and removed, at any time."""
         self._reactor = reactor
         self._prepared = prepared
-        self.sockets: list[OpenSocket] = []
+        self._roster = Roster(reactor, self.audience, Places(most_connections(reactor)))
+        self._pulse = Pulse(reactor, time.monotonic, self._stalled)
+        self._log_observer: LogObserver | None = None
+        self._access_log: AccessLog | None = None
         self._news: list[tuple[str, dict[str, str]]] = []
         self._draining: list[Gate] = []
         self._hurry = False
-        self._places = Places(most_connections(reactor))
-        self._observer = LogObserver(reactor, configuration.log_rate)
+
+    @property
+    def posts(self) -> list[Post]:
+        """The listeners, in the configuration's order at the start, later ones last."""
+        return list(self._roster.posts)
+
+    @property
+    def sockets(self) -> list[OpenSocket]:
+        """The sockets of the listeners, in the order of `posts`."""
+        return [each.prepared.socket for each in self._roster.posts]
+
+    @property
+    def connections(self) -> int:
+        """How many connections are being served."""
+        return self._roster.connections
+
+    # The start
 
     def startService(self) -> None:
         """Start all listeners, or none: what one of them raises is raised here."""
@@ -78,103 +114,206 @@ class Server(Service):
         self._prepared = None
         self.aborted = 0
         self._hurry = False
-        self.sockets = [each.socket for each in prepared.listeners]
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
+        self._watch(prepared.access_log)
         try:
             for each in prepared.listeners:
-                self._start(each)
+                self._roster.add(each)
         except BaseException:
-            for listener in self.listeners:
-                listener.suspend()  # who waits was never served, and is not now
-            self._close_listeners()
+            for post in self.posts:
+                post.listener.suspend()  # who waits was never served, and is not now
+                self._roster.remove(post)
+            prepared.close()
+            self._unwatch()
             raise
         super().startService()
-        self._news = [news for each in prepared.listeners for news in _announcement(each)]
-        # Whoever has read these lines may send a signal: the reactor's handlers are in place.
-        self._reactor.callWhenRunning(self._announce)
+        self._pulse.start()
+        self._announce(self.posts)
+
+    def _watch(self, access_log: LineFile | None) -> None:
+        """Begin to log what happens to peers."""
+        self._log_observer = LogObserver(self._reactor, self.configuration.log_rate)
+        self.audience.add(self._log_observer)
+        self._open_access_log(access_log)
+
+    def _open_access_log(self, file: LineFile | None) -> None:
+        self._close_access_log()
+        if file is not None:
+            datagrams = self.configuration.access_log_datagrams
+            self._access_log = AccessLog(self._reactor, file, datagrams)
+            self.audience.add(self._access_log)
+
+    def _close_access_log(self) -> None:
+        if self._access_log is not None:
+            self.audience.remove(self._access_log)
+            self._access_log.close()
+            self._access_log = None
+
+    def _unwatch(self) -> None:
+        self._close_access_log()
+        if self._log_observer is not None:
+            self.audience.remove(self._log_observer)
+            self._log_observer.close()
+            self._log_observer = None
+
+    # The end
 
     def stopService(self) -> Deferred[None]:
-        """Drain: fire when the live connections have ended or are aborted.
+        """Drain, for as long as the configuration says: see `drain`."""
+        super().stopService()
+        return self.drain(self.configuration.shutdown_timeout).addCallback(lambda _drained: None)
+
+    def drain(self, timeout: float) -> Deferred[Drained]:
+        """Fire when the live connections have ended, or are aborted after *timeout* seconds.
 
         Who waits by now is taken in, and then all listeners are closed before
-        anybody is waited for.  A second call waits for the same end.
+        anybody is waited for.
         """
-        super().stopService()
         self._news = []
+        self._pulse.stop()
         if self._prepared is not None:
             self._prepared.close()
             self._prepared = None
-        gates = [each.gate for each in self.listeners]
-        self._close_listeners()
-        self._draining.extend(gates)
-        left = sum(len(gate.connections) for gate in gates)
-        limit = 0 if self._hurry else self.configuration.shutdown_timeout
+        for post in self.posts:
+            self._roster.remove(post)
+        left, aborted_before = self.connections, self.aborted
+        limit = 0 if self._hurry else timeout
         if left:
             self.log.info(
                 "Draining: {left}, at most {limit:g} s; a second signal ends it now",
                 left=_connections(left),
                 limit=limit,
             )
-        deadline = self._reactor.callLater(limit, self._abort, gates)
+        deadline = self._reactor.callLater(limit, self._abort)
 
-        def ended(_result: Any) -> None:
+        def ended(_result: Any) -> Drained:
             if deadline.active():
                 deadline.cancel()
-            self._draining = [each for each in self._draining if each not in gates]
+            aborted = self.aborted - aborted_before
             if left:
                 self.log.info(
                     "Drained: {ended} ended, {aborted} aborted",
-                    ended=_connections(left - self.aborted),
-                    aborted=self.aborted,
+                    ended=_connections(left - aborted),
+                    aborted=aborted,
                 )
-            self._observer.close()
+            self._unwatch()
+            return Drained(left - aborted, aborted)
 
-        return DeferredList([gate.when_empty() for gate in self._draining]).addCallback(ended)
+        return DeferredList([gate.when_empty() for gate in self._roster.gates]).addCallback(ended)
 
     def abort(self) -> None:
         """End a drain now, also one that is yet to come: abort the connections that are left."""
         self._hurry = True
-        self._abort(self._draining)
+        self._abort()
 
-    def _abort(self, gates: list[Gate]) -> None:
-        self.aborted += sum(gate.abort_all() for gate in gates)
+    def _abort(self) -> None:
+        self.aborted += sum(gate.abort_all() for gate in self._roster.gates)
 
-    def _start(self, prepared: PreparedListener) -> None:
-        reactor, sock = self._reactor, prepared.socket.sock
-        service: Any = prepared.service
-        limits = prepared.settings.limits
-        admission = Admission(limits, self._places, time.monotonic())
-        gate = Gate(reactor, prepared.name, self._observer, admission, limits)
-        listener: Listener
-        if prepared.settings.transport == "udp":
-            guard = DatagramGuard(
-                Access(limits.only_from, limits.no_access),
-                limits.refuse_source_ports,
-                self._own_ports(),
-                limits.datagram_rate,
-            )
-            listener = DatagramListener(reactor, sock, gate, service, guard)
-        else:
-            listener = StreamListener(reactor, sock, gate, service, limits.overload)
-        listener.start()
-        self.listeners.append(listener)
+    def _stalled(self, seconds: float) -> None:
+        self.audience.stalled(seconds)
 
-    def _own_ports(self) -> frozenset[int]:
-        datagrams = [each for each in self.sockets if each.sock.type == socket.SOCK_DGRAM]
-        return frozenset(each.port for each in datagrams)
+    # While it runs
 
-    def _announce(self) -> None:
+    def suspend(self) -> None:
+        """Take nobody in.  The sockets stay open: newcomers wait in the kernel."""
+        for post in self.posts:
+            post.listener.suspend()
+            self.audience.suspended(post.gate.listener, None)
+
+    def resume(self) -> None:
+        """Take in again, those who have waited first."""
+        for post in self.posts:
+            post.listener.resume()
+            self.audience.resumed(post.gate.listener)
+
+    def wait_for_connections(self, wanted: Callable[[int], bool]) -> Deferred[int]:
+        """Fire with the number of live connections, as soon as *wanted* is true of it."""
+        census = _Census(self, wanted)
+        self.audience.add(census)
+        census.count()
+        return census.result
+
+    def reload(self, configuration: Configuration, registry: Registry | None = None) -> None:
+        """Serve another configuration from now on, as a whole or not at all.
+
+        A listener is the same if its transport and address are: its socket stays open.
+        Live connections keep what they have.  Raises `ConfigurationError` or
+        `netsrv.sockets.SocketError`, and then nothing has changed.
+        """
+        change = plan(configuration, self.posts, registry or find_services())
+        try:
+            new_log = configuration.access_log != self.configuration.access_log
+            access_log = open_access_log(configuration) if new_log else None
+        except BaseException:
+            change.undo()
+            raise
+        self.configuration = configuration
+        serving, problems = change.apply(self._roster)
+        if self._log_observer is not None:
+            self._log_observer.rate = configuration.log_rate
+        if new_log:
+            self._open_access_log(access_log)
+        elif self._access_log is not None:
+            self._access_log.datagrams = configuration.access_log_datagrams
+        for post in change.removed:
+            left = _connections(len(post.gate.connections))
+            self.log.info("Closed {name}; {left} may go on", name=post.gate.listener, left=left)
+        for problem in problems:
+            self.log.warn("{problem}", problem=problem)
+        self._announce(serving)
+
+    def reopen_files(self) -> None:
+        """Open the access log again under its name: it was moved away."""
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    def info(self) -> dict[str, Any]:
+        """Describe the server: plain values, ready for JSON."""
+        access_log = self._access_log.file if self._access_log else None
+        return {
+            "version": __version__,
+            "reactor": type(self._reactor).__name__,
+            "connections": self.connections,
+            "listeners": [report(post, self.counters) for post in self.posts],
+            "access_log": access_log and {"path": access_log.path, "dropped": access_log.dropped},
+            "stalls": self.counters.stalls,
+            "stalled_seconds": self.counters.stalled_seconds,
+        }
+
+    # What the log says of listeners
+
+    def _announce(self, posts: list[Post]) -> None:
+        """Say who is waited for, once signals are handled: who has read it may send one."""
+        self._news = [news for each in posts for news in _announcement(each.prepared)]
+        self._reactor.callWhenRunning(self._tell_news)
+
+    def _tell_news(self) -> None:
         news, self._news = self._news, []
         for line, values in news:
             self.log.info(line, **values)
 
-    def _close_listeners(self) -> None:
-        for listener in self.listeners:
-            listener.finish()
-        self.listeners = []
-        close_all(self.sockets)
-        self.sockets = []
+
+class _Census(Observer):
+    """Waits for a number of connections."""
+
+    def __init__(self, server: Server, wanted: Callable[[int], bool]) -> None:
+        self.result: Deferred[int] = Deferred(lambda _result: server.audience.remove(self))
+        self._server = server
+        self._wanted = wanted
+
+    def connection_made(self, listener: str, connection: IConnection) -> None:
+        self.count()
+
+    def connection_closed(self, listener: str, connection: IConnection) -> None:
+        self.count()
+
+    def count(self) -> None:
+        """Count, and fire if that is the number."""
+        count = self._server.connections
+        if self._wanted(count):
+            self._server.audience.remove(self)
+            self.result.callback(count)
 
 
 def _announcement(prepared: PreparedListener) -> Iterator[tuple[str, dict[str, str]]]:

@@ -53,6 +53,7 @@ class ServerOptions(usage.Options):
     )
     optFlags = [
         ["reuse-port", None, "set SO_REUSEPORT: other processes may share the port"],
+        ["access-log-datagrams", None, "write a line for each datagram too"],
         ["check", None, "open every socket, print each option asked for and in effect, and exit"],
         ["list-services", None, "print the services that are installed, and exit"],
     ]
@@ -87,6 +88,7 @@ class ServerOptions(usage.Options):
         ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
         ["shutdown-timeout", None, "8", "seconds that live connections have at the end"],
         ["log-rate", None, "1000", "lines a second about single peers in the log"],
+        ["access-log", None, None, "file for a line of JSON per connection; - is standard output"],
     ]
 
     def __init__(self) -> None:
@@ -149,6 +151,8 @@ class ServerOptions(usage.Options):
             socket_options=self.socket_options,
             log_rate=self["log-rate"],
             shutdown_timeout=self["shutdown-timeout"],
+            access_log=self["access-log"],
+            access_log_datagrams=bool(self["access-log-datagrams"]),
             limits=limits_from_command_line(self),
         )
 

@@ -13,10 +13,11 @@ from netsrv.gate import LINGER, Gate
 from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import IObserver, TimeLimit
+from netsrv.interfaces import Ending, IObserver
 from netsrv.limits import NO_LIMITS, Limits
 
 DONE = Failure(ConnectionDone())
+PEER = ("192.0.2.1", 40000)
 
 
 @implementer(IObserver)
@@ -86,21 +87,26 @@ class Producer:
 
 
 class Gated:
-    """A gate with one connection to a service."""
+    """A gate with one connection to a service; *beside* another it is at the same gate."""
 
-    def __init__(self, service=Service, limits=NO_LIMITS):
-        self.clock = Clock()
-        self.observer = Observer()
-        self.gate = Gate(
-            self.clock,
-            "tcp 0.0.0.0:7 (test)",
-            self.observer,
-            Admission(Limits(), Places(), 0),
-            limits,
-            self.clock.seconds,
+    def __init__(self, service=Service, limits=NO_LIMITS, beside=None):
+        self.clock = beside.clock if beside else Clock()
+        self.observer = beside.observer if beside else Observer()
+        self.gate = (
+            beside.gate
+            if beside
+            else Gate(
+                self.clock,
+                "tcp 0.0.0.0:7 (test)",
+                self.observer,
+                Admission(Limits(), Places(), 0),
+                limits,
+                self.clock.seconds,
+            )
         )
         self.factory = self.gate.stream(Factory.forProtocol(service))
         self.transport = Transport()
+        assert self.gate.admit(PEER) is None
         self.connection = self.factory.buildProtocol(None)
         if self.connection is not None:
             self.connection.makeConnection(self.transport)
@@ -177,10 +183,7 @@ def test_lingering_ends_when_the_peer_ends():
 def test_one_timer_serves_all_who_linger():
     """Connections that linger cost one timer, and each is closed in its own time."""
     gated = Gated()
-    others = [Gated() for _ in range(2)]
-    for other in others:
-        other.connection._gate = gated.gate
-        gated.gate.connections.add(other.connection)
+    others = [Gated(beside=gated) for _ in range(2)]
     for each in (gated, *others):
         each.service.transport.write(b"reply")
         each.service.transport.loseConnection()
@@ -366,7 +369,7 @@ def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
     gated = Gated(type("Raising", (Service,), {"connectionLost": raise_something}))
     gated.connection.connectionLost(DONE)
     assert gated.gate.connections == set()
-    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "connectionLost")
+    assert gated.observer.told[-2] == ("service_failed", gated.gate.listener, "connectionLost")
 
 
 def test_datagrams_are_told_and_handed_on():
@@ -395,11 +398,6 @@ def test_datagrams_are_told_and_handed_on():
     ]
 
 
-def timed_out(gated):
-    """The time limits that the observer was told of."""
-    return [each[-1] for each in gated.observer.told if each[0] == "connection_timed_out"]
-
-
 def step(gated, seconds):
     """Let time go by, a tenth of a second at once."""
     for _ in range(round(seconds * 10)):
@@ -414,9 +412,9 @@ def test_an_idle_connection_ends():
     step(gated, 9)
     gated.service.transport.write(b"y")
     step(gated, 9)
-    assert timed_out(gated) == []
+    assert gated.connection.ending is None
     step(gated, 3)
-    assert timed_out(gated) == [TimeLimit.IDLE_TIMEOUT]
+    assert gated.connection.ending is Ending.IDLE_TIMEOUT
     assert gated.calls[-1] == ("loseWriteConnection",)
 
 
@@ -426,9 +424,9 @@ def test_a_lifetime_ends_whatever_happens():
     for _ in range(9):
         step(gated, 1)
         gated.connection.dataReceived(b"x")
-    assert timed_out(gated) == []
+    assert gated.connection.ending is None
     step(gated, 2.5)
-    assert timed_out(gated) == [TimeLimit.LIFETIME]
+    assert gated.connection.ending is Ending.LIFETIME
 
 
 def test_who_does_not_go_is_aborted_after_the_grace():
@@ -441,10 +439,10 @@ def test_who_does_not_go_is_aborted_after_the_grace():
     assert producer.stopped
     assert ("abortConnection",) not in gated.calls
     step(gated, 4)
-    assert timed_out(gated) == [TimeLimit.LIFETIME, TimeLimit.CLOSE_GRACE]
+    assert gated.connection.ending is Ending.LIFETIME
     assert gated.calls[-1] == ("abortConnection",)
     step(gated, 10)
-    assert len(timed_out(gated)) == 2
+    assert gated.calls.count(("abortConnection",)) == 1
 
 
 def test_output_that_is_stuck_aborts():
@@ -455,9 +453,9 @@ def test_output_that_is_stuck_aborts():
     for offset in range(0, 50, 10):  # ten bytes every nine seconds
         gated.transport.offset = offset
         step(gated, 9)
-    assert timed_out(gated) == []
+    assert gated.connection.ending is None
     step(gated, 2.5)
-    assert timed_out(gated) == [TimeLimit.WRITE_TIMEOUT]
+    assert gated.connection.ending is Ending.WRITE_TIMEOUT
     assert gated.calls[-1] == ("abortConnection",)
 
 
@@ -468,7 +466,7 @@ def test_a_service_that_writes_on_does_not_hide_that_output_is_stuck():
         gated.service.transport.write(b"x")
         gated.transport._tempDataLen = size
         step(gated, 1)
-    assert timed_out(gated) == [TimeLimit.WRITE_TIMEOUT]
+    assert gated.connection.ending is Ending.WRITE_TIMEOUT
 
 
 def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
@@ -480,9 +478,9 @@ def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
     for offset in (10, 20, 30):
         gated.transport.offset = offset
         step(gated, 2)
-    assert timed_out(gated) == []
+    assert gated.connection.ending is Ending.SERVICE
     step(gated, 4)
-    assert timed_out(gated) == [TimeLimit.CLOSE_GRACE]
+    assert gated.connection.ending is Ending.CLOSE_GRACE
 
 
 def test_the_sweep_runs_only_while_somebody_is_there():

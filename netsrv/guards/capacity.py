@@ -9,7 +9,7 @@ class Places:
     """So many places, and those who wait for one.  None means that there is no end of them."""
 
     def __init__(self, most: int | None = None) -> None:
-        self._most = most
+        self.most = most
         self._waiting: list[Callable[[], None]] = []
         self.taken = 0
         """How many are in."""
@@ -17,7 +17,7 @@ class Places:
     @property
     def full(self) -> bool:
         """Whether nobody more can come in."""
-        return self._most is not None and self.taken >= self._most
+        return self.most is not None and self.taken >= self.most
 
     def take(self) -> None:
         """Take a place; who takes one has looked whether it is full."""
@@ -37,16 +37,19 @@ class Places:
 
 
 class PerSource:
-    """Counts who is in from each source; the table is as long as there are sources in."""
+    """Counts who is in from each source; the table is as long as there are sources in.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    *most* may be in from one source; None means that there is no end of them.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = most
         self._sources: dict[bytes, int] = {}
 
     def take(self, source: Source) -> bool:
         """Count one in, if the source has not as many in as it may."""
         there = self._sources.get(source.key, 0)
-        if there >= self._most:
+        if self.most is not None and there >= self.most:
             return False
         self._sources[source.key] = there + 1
         return True

@@ -5,6 +5,8 @@ where another server listens (two that answer each other never stop: CERT CA-199
 CVE-2024-2169), or from where nobody can be.
 """
 
+from collections.abc import Container
+
 from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRates
 from netsrv.interfaces import Drop
@@ -37,7 +39,7 @@ class DatagramGuard:
         self,
         access: Access,
         refused_ports: frozenset[int],
-        own_ports: frozenset[int],
+        own_ports: Container[int],
         rate: Rate | None,
     ) -> None:
         self._access = access

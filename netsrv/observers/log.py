@@ -9,15 +9,23 @@ import errno
 from collections import Counter
 from typing import Any
 
-from twisted.internet.interfaces import ITransport
 from twisted.logger import Logger
-from zope.interface import implementer
 
-from netsrv.addresses import show_peer, show_sockaddr
-from netsrv.interfaces import Drop, IObserver, Refusal, TimeLimit
+from netsrv.addresses import show_sockaddr
+from netsrv.interfaces import Drop, Ending, IConnection, Refusal
+from netsrv.observers.audience import Observer
 
 WINDOW = 1.0
 """Seconds over which lines are counted, and after which the surplus is summed up."""
+
+
+TRACEBACK_EVERY = 60.0
+"""Seconds from one traceback of a service to the next; its exceptions between are counted."""
+
+
+TIME_LIMITS = frozenset(
+    {Ending.IDLE_TIMEOUT, Ending.LIFETIME, Ending.WRITE_TIMEOUT, Ending.CLOSE_GRACE}
+)
 
 
 OPTIONS = {
@@ -40,8 +48,7 @@ RULES = {
 """Why a datagram is dropped, and the option that changes it."""
 
 
-@implementer(IObserver)
-class LogObserver:
+class LogObserver(Observer):
     """Writes what happens to peers into the log, at most *rate* lines a second.
 
     *clock* provides IReactorTime.
@@ -51,15 +58,16 @@ class LogObserver:
 
     def __init__(self, clock: Any, rate: int) -> None:
         self._clock = clock
-        self._rate = rate
+        self.rate = rate
         self._lines = 0
         self._surplus: Counter[str] = Counter()
         self._window: Any = None
         self._seen: set[tuple[object, ...]] = set()
+        self._traceback_at: dict[str, float] = {}
 
-    def connection_made(self, listener: str, transport: ITransport) -> None:
+    def connection_made(self, listener: str, connection: IConnection) -> None:
         if self._within_rate("connections"):
-            self.log.info("Got connection from {peer}", peer=show_peer(transport))
+            self.log.info("Got connection from {peer}", peer=connection.peer)
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
         if self._first(listener, reason):
@@ -68,21 +76,23 @@ class LogObserver:
         else:
             self._surplus[f"connections refused ({reason.value})"] += 1
 
-    def connection_timed_out(self, listener: str, transport: ITransport, limit: TimeLimit) -> None:
+    def connection_closed(self, listener: str, connection: IConnection) -> None:
+        limit = connection.ending
+        if limit not in TIME_LIMITS:
+            return
         option = "--" + limit.value.replace("_", "-")
         if self._first(listener, limit):
             line = "{listener}: ended {peer} ({option}); from now on such ends are counted"
-            self.log.info(line, listener=listener, peer=show_peer(transport), option=option)
+            self.log.info(line, listener=listener, peer=connection.peer, option=option)
         else:
             self._surplus[f"connections ended ({limit.value})"] += 1
 
-    def suspended(self, listener: str, reason: Refusal) -> None:
-        if self._first(listener, "suspended", reason):
+    def suspended(self, listener: str, reason: Refusal | None) -> None:
+        if reason is None:
+            self.log.info("{listener}: suspended, newcomers wait", listener=listener)
+        elif self._first(listener, "suspended", reason):
             line = "{listener}: newcomers wait in the backlog ({option})"
             self.log.warn(line, listener=listener, option=OPTIONS[reason])
-
-    def resumed(self, listener: str) -> None:
-        """Not worth a line: at the limit it happens with each one who leaves."""
 
     def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
         if self._within_rate("datagrams"):
@@ -109,14 +119,26 @@ class LogObserver:
             self.log.warn("{listener}: accept: {error}", listener=listener, error=error.strerror)
 
     def service_failed(self, listener: str, what: str) -> None:
-        if self._within_rate(f"exceptions in {what}"):
+        service = listener.rpartition(" ")[2]
+        now = self._clock.seconds()
+        if now - self._traceback_at.get(service, -TRACEBACK_EVERY) >= TRACEBACK_EVERY:
+            self._traceback_at[service] = now
             self.log.failure("{listener}: {what} raised", listener=listener, what=what)
+        else:
+            self._start_window()
+            self._surplus[f"exceptions in {what}"] += 1
 
     def listener_gone(self, listener: str, error: OSError) -> None:
         self.log.error(
             "{listener}: the listening socket failed: {error}; nobody is accepted there any more",
             listener=listener,
             error=error.strerror,
+        )
+
+    def stalled(self, seconds: float) -> None:
+        self.log.warn(
+            "For {seconds:.1f} s nobody was served: something has blocked the reactor",
+            seconds=seconds,
         )
 
     def _first(self, *what: object) -> bool:
@@ -137,7 +159,7 @@ class LogObserver:
         """Count a line; tell whether it may be written."""
         self._start_window()
         self._lines += 1
-        if self._lines <= self._rate:
+        if self._lines <= self.rate:
             return True
         self._surplus[kind] += 1
         return False

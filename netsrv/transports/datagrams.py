@@ -96,13 +96,17 @@ class DatagramPort(MulticastMixin):
     def stopListening(self) -> Deferred[None]:
         """Stop for good: tell the protocol, and close the socket."""
         if self.socket.fileno() != -1:
-            self.suspend()
-            try:
-                self._protocol.doStop()
-            except BaseException:
-                self._raised()
+            self.release()
             self.socket.close()
         return succeed(None)
+
+    def release(self) -> None:
+        """Stop for good: tell the protocol, and leave the socket open for somebody else."""
+        self.suspend()
+        try:
+            self._protocol.doStop()
+        except BaseException:
+            self._raised()
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams."""

@@ -4,6 +4,8 @@ import socket
 import struct
 import threading
 
+from twisted.internet import reactor, task
+
 PATIENCE = 20.0
 
 
@@ -72,3 +74,9 @@ def connect_from(host: str, opened) -> socket.socket:
     sock.bind((host, 0))
     sock.connect(target(opened))
     return sock
+
+
+async def until(condition):
+    """Let the reactor run until something is so; the test's clients have time limits."""
+    while not condition():
+        await task.deferLater(reactor, 0)

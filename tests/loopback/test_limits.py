@@ -4,10 +4,10 @@ import socket
 
 import pytest
 import pytest_twisted
-from twisted.internet import reactor, task
+from twisted.internet import reactor
 
 from netsrv.config import limits_from_command_line
-from tests.loopback.clients import connect, connect_from, exchange, read_all, target
+from tests.loopback.clients import connect, connect_from, exchange, read_all, target, until
 
 
 def limited(**options):
@@ -19,12 +19,6 @@ def limited(**options):
     return limits_from_command_line({each.replace("_", "-"): options.get(each) for each in names})
 
 
-async def until(condition):
-    """Let the reactor run until something is so; the test's clients have time limits."""
-    while not condition():
-        await task.deferLater(reactor, 0)
-
-
 def ping(sock):
     """Send a byte to echo and wait for it; False if the server has ended the connection."""
     sock.sendall(b"x")
@@ -33,7 +27,7 @@ def ping(sock):
 
 def inside(server):
     """How many connections the first listener serves."""
-    return len(server.listeners[0].gate.connections)
+    return len(server.posts[0].gate.connections)
 
 
 @pytest_twisted.ensureDeferred
@@ -136,7 +130,7 @@ async def test_access_is_by_network(serve, client, listener, options, served):
 async def test_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
     """F19: when the service has no protocol for a peer, its place is free again."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
-    service = server.listeners[0]._factory._service
+    service = server.posts[0].prepared.service
     monkeypatch.setattr(service, "buildProtocol", lambda address: None)
     for _ in range(3):
         assert await client(exchange, server.sockets[0]) == b""

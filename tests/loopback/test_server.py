@@ -31,7 +31,7 @@ def sockets_open():
 async def connected(server, client):
     """Connect to the first listener, and wait until the server has accepted."""
     sock = await client(connect, server.sockets[0])
-    while not server.listeners[0].gate.connections:
+    while not server.posts[0].gate.connections:
         await task.deferLater(reactor, 0)
     return sock
 

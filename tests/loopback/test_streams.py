@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 def gone(server):
     """Fire when the last connection of a server's first listener has gone."""
-    return server.listeners[0].gate.when_empty().addTimeout(20, reactor)
+    return server.posts[0].gate.when_empty().addTimeout(20, reactor)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ async def test_accept_ends_without_reset_when_the_peer_has_talked(serve, client)
         return sock
 
     server = serve("tcp accept=127.0.0.1:0")
-    server.listeners[0].suspend()  # the peer talks before it is accepted
+    server.suspend()  # the peer talks before it is accepted
     sock = await client(talk, server.sockets[0])
-    server.listeners[0].resume()
+    server.resume()
     assert await client(read_all, sock) == b""
     sock.close()
     await gone(server)
@@ -110,7 +110,7 @@ async def test_a_peer_that_never_ends_is_closed_after_the_linger(serve, client):
 
     server = serve("tcp time=127.0.0.1:0")
     reading = client(hold_open, server.sockets[0])
-    gate = server.listeners[0].gate
+    gate = server.posts[0].gate
     while not gate.connections:
         await task.deferLater(reactor, 0)
     await gone(server)
@@ -134,7 +134,7 @@ async def test_echo_stops_reading_from_a_peer_that_does_not_read(serve, client):
 
     server = serve("tcp echo=127.0.0.1:0")
     sock, fed = await client(feed, server.sockets[0])
-    [connection] = server.listeners[0].gate.connections
+    [connection] = server.posts[0].gate.connections
     waiting = len(connection.transport.dataBuffer) + connection.transport._tempDataLen
     assert fed > waiting
     assert waiting <= MIB
@@ -173,7 +173,7 @@ async def test_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client):
     """F6: lines wait for room, they are not piled up."""
     server = serve("tcp chargen=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
-    gate = server.listeners[0].gate
+    gate = server.posts[0].gate
     while not gate.connections:
         await task.deferLater(reactor, 0)
     [connection] = gate.connections
@@ -211,7 +211,7 @@ async def test_a_reset_frees_the_place(serve, client):
     for opened in server.sockets:
         await client(reset_now, opened)
     assert await client(exchange, server.sockets[0], b"still here") == b"still here"
-    for listener in server.listeners:
+    for listener in server.posts:
         await listener.gate.when_empty().addTimeout(20, reactor)
 
 
@@ -254,10 +254,10 @@ async def test_connections_inherit_the_options_of_the_listening_socket(serve, cl
 async def test_a_suspended_listener_leaves_newcomers_in_the_backlog(serve, client):
     """While a listener is suspended clients connect and wait, and then they are served."""
     server = serve("tcp echo=127.0.0.1:0")
-    server.listeners[0].suspend()
+    server.suspend()
     sock = await client(connect, server.sockets[0])
-    assert server.listeners[0].gate.connections == set()
-    server.listeners[0].resume()
+    assert server.posts[0].gate.connections == set()
+    server.resume()
     sock.sendall(b"at last")
     assert await client(sock.recv, 100) == b"at last"
     sock.close()

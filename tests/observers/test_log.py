@@ -4,9 +4,7 @@ import errno
 import os
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
@@ -14,7 +12,12 @@ from netsrv.interfaces import IObserver
 from netsrv.observers.log import WINDOW, LogObserver
 
 LISTENER = "tcp 0.0.0.0:7 (echo)"
-PEER = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 40000))
+
+
+class PEER:
+    """A connection as observers see it."""
+
+    peer = "192.0.2.1:40000"
 
 
 @pytest.fixture

@@ -1,0 +1,179 @@
+"""What a new configuration changes about the listeners that are running.
+
+Whatever can fail is done first, and undone where something else fails: a change happens
+as a whole or not at all.  Sockets of unchanged addresses are not touched.
+"""
+
+import socket
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import define, field, frozen
+
+from netsrv.addresses import SAME
+from netsrv.config import Configuration, ListenerSettings
+from netsrv.preparation import (
+    PreparedListener,
+    build_service,
+    check_options_fit,
+    check_protocols,
+    close_all,
+    open_socket,
+    opening_order,
+    try_options,
+)
+from netsrv.registry import Registry
+from netsrv.roster import Post, Roster
+from netsrv.sockets import (
+    AddressUnavailable,
+    OpenSocket,
+    OptionRefused,
+    SocketError,
+    listen,
+    set_options,
+)
+
+
+@frozen
+class Addition:
+    """A listener that is to be added."""
+
+    settings: ListenerSettings
+    service: Any
+    socket: OpenSocket | None
+    """None where the address is free only once another listener is gone."""
+
+
+@define
+class Change:
+    """What is to be done, in this order; nothing of it is done yet."""
+
+    removed: list[Post] = field(factory=list)
+    changed: list[tuple[Post, PreparedListener]] = field(factory=list)
+    added: list[Addition] = field(factory=list)
+    kept: list[Post] = field(factory=list)
+
+    def undo(self) -> None:
+        """Close the sockets that were opened for it."""
+        close_all([each.socket for each in self.added if each.socket is not None])
+
+    def apply(self, roster: Roster) -> tuple[list[Post], list[str]]:
+        """Do it; give the listeners that serve anew, and what could not be done, a line each."""
+        serving, problems = [], []
+        for post in self.removed:
+            roster.remove(post)
+        for post, prepared in self.changed:
+            problems += _retune(post.prepared.settings, prepared)
+            serving.append(roster.change(post, prepared))
+        for each in self.added:
+            try:
+                opened = each.socket or open_socket(each.settings)
+            except SocketError as error:  # somebody was faster
+                problems.append(str(error))
+            else:
+                serving.append(roster.add(PreparedListener(each.settings, each.service, opened)))
+        return serving, problems
+
+
+def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry) -> Change:
+    """Find out what *configuration* changes, and open the sockets that it adds.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
+    """
+    listeners = configuration.listeners
+    there = dict(zip(_keys([each.prepared.settings for each in posts]), posts, strict=True))
+    wanted = dict(zip(_keys(listeners), listeners, strict=True))
+    services = {key: _service(each, there.get(key), registry) for key, each in wanted.items()}
+    check_protocols(listeners, list(services.values()))
+    check_options_fit(
+        listeners, {option.name for each in listeners for option in try_options(each)}
+    )
+    change = Change([post for key, post in there.items() if key not in wanted])
+    for key, settings in wanted.items():
+        post = there.get(key)
+        if post is not None and settings == post.prepared.settings:
+            change.kept.append(post)
+        elif post is not None:
+            prepared = PreparedListener(settings, services[key], post.prepared.socket)
+            change.changed.append((post, prepared))
+    first_tcp: Any = next((key for key, each in wanted.items() if each.transport == "tcp"), None)
+    try:
+        for index in opening_order(listeners):
+            key = list(wanted)[index]
+            if key not in there:
+                same = _port(change, there.get(first_tcp), wanted.get(first_tcp))
+                _add(change, wanted[key], services[key], same)
+    except BaseException:
+        change.undo()
+        raise
+    return change
+
+
+def _port(change: Change, there: Post | None, wanted: ListenerSettings | None) -> int | None:
+    """The port in effect of a listener that stays or has been added by now."""
+    if there is not None:
+        return there.prepared.socket.port
+    added = [each.socket for each in change.added if each.settings is wanted]
+    return added[0].port if added and added[0] is not None else None
+
+
+def _add(change: Change, settings: ListenerSettings, service: Any, same: int | None) -> None:
+    """Open a socket that is wanted, unless a listener that goes has to go first."""
+    opened = None
+    try:
+        opened = open_socket(settings, same)
+    except AddressUnavailable as error:
+        if not (error.in_use and any(_in_the_way(each, settings) for each in change.removed)):
+            raise
+    change.added.append(Addition(settings, service, opened))
+
+
+def _in_the_way(post: Post, settings: ListenerSettings) -> bool:
+    port = getattr(settings.address, "port", None)
+    transport = post.prepared.settings.transport
+    return transport == settings.transport and post.prepared.socket.port == port
+
+
+def _retune(before: ListenerSettings, prepared: PreparedListener) -> list[str]:
+    """Set on an open socket what has changed; tell what waits for a restart."""
+    settings, opened = prepared.settings, prepared.socket
+    options, old = settings.all_options(), before.all_options()
+    names = {each.name for each in options}
+    waiting = [each.name for each in old if each.name not in names]
+    in_effect = {each.name: each for each in opened.options}
+    for option in options:
+        if option not in old:
+            try:
+                in_effect.update((each.name, each) for each in set_options(opened.sock, [option]))
+            except OptionRefused:
+                waiting.append(option.name)
+    if opened.sock.type == socket.SOCK_STREAM:
+        backlog = listen(opened.sock, settings.backlog)
+        in_effect[backlog.name] = backlog
+    opened.options = tuple(in_effect.values())
+    return [f"{opened.place}: {name} changes with a restart" for name in waiting]
+
+
+def _keys(listeners: Iterable[ListenerSettings]) -> list[tuple[str, int]]:
+    """What a listener is known by: transport and address; which of them, with port 0."""
+    listeners = list(listeners)
+    first = next((each for each in listeners if each.transport == "tcp"), None)
+    seen: Counter[str] = Counter()
+    keys = []
+    for each in listeners:
+        place = each.place
+        if getattr(each.address, "port", None) == SAME and first is not None:
+            place = f"{place} as {first.place}"
+        keys.append((place, seen[place]))
+        seen[place] += 1
+    return keys
+
+
+def _service(settings: ListenerSettings, post: Post | None, registry: Registry) -> Any:
+    """Keep the service that is there, with all that it knows, unless another is asked for."""
+    if post is not None:
+        before = post.prepared.settings
+        if (before.service, before.settings) == (settings.service, settings.settings):
+            return post.prepared.service
+    return build_service(settings, registry)

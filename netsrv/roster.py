@@ -1,0 +1,119 @@
+"""The listeners that are running, and the gates that still have connections.
+
+A listener is the same as before if its transport and address are.  What it serves, and
+within which limits, can change while its socket stays open.
+"""
+
+import socket
+import time
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+
+from netsrv.admission import Admission
+from netsrv.gate import Gate
+from netsrv.guards.access import Access
+from netsrv.guards.capacity import Places
+from netsrv.guards.datagrams import DatagramGuard
+from netsrv.interfaces import IObserver
+from netsrv.listeners import DatagramListener, Listener, StreamListener
+from netsrv.preparation import PreparedListener
+
+
+@frozen
+class Post:
+    """A listener that is running, and what it was made of."""
+
+    prepared: PreparedListener
+    listener: Listener
+
+    @property
+    def gate(self) -> Gate:
+        """Where its peers come in."""
+        return self.listener.gate
+
+
+class Roster:
+    """Starts, changes and ends listeners.
+
+    *places* are those of the whole process: its descriptors.
+    """
+
+    def __init__(self, reactor: Any, observer: IObserver, places: Places) -> None:
+        self.posts: list[Post] = []
+        self._reactor = reactor
+        self._observer = observer
+        self._places = places
+        self._leaving: list[Gate] = []
+        self._own_ports: set[int] = set()
+
+    @property
+    def gates(self) -> list[Gate]:
+        """The gates of all listeners, and of those that are gone while connections go on."""
+        self._leaving = [each for each in self._leaving if each.connections]
+        return [*(each.gate for each in self.posts), *self._leaving]
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are, also of listeners that are gone."""
+        return sum(len(each.connections) for each in self.gates)
+
+    def add(self, prepared: PreparedListener) -> Post:
+        """Serve on one more socket.  Raises what the service raises when it is started."""
+        admission = Admission(prepared.settings.limits, self._places, time.monotonic())
+        post = Post(prepared, self._listener(prepared, admission))
+        self.posts.append(post)
+        self._count_own_ports()
+        try:
+            post.listener.start()
+        except BaseException:
+            self.posts.remove(post)
+            raise
+        return post
+
+    def change(self, post: Post, prepared: PreparedListener) -> Post:
+        """Have a listener serve something else, or by other limits, on the same socket.
+
+        Who waits is served by the new one; live connections keep what they have.
+        """
+        admission = post.gate.admission
+        new = Post(prepared, self._listener(prepared, admission))
+        post.listener.release()
+        admission.change(prepared.settings.limits, time.monotonic())
+        new.listener.start()
+        self.posts[self.posts.index(post)] = new
+        self._leaving.append(post.gate)
+        return new
+
+    def remove(self, post: Post) -> Deferred[None]:
+        """Close a listener; fire when its last connection has ended.
+
+        Who waits by now is taken in.
+        """
+        post.listener.finish()
+        post.prepared.socket.close()
+        self.posts.remove(post)
+        self._leaving.append(post.gate)
+        self._count_own_ports()
+        return post.gate.when_empty()
+
+    def _listener(self, prepared: PreparedListener, admission: Admission) -> Listener:
+        reactor, sock = self._reactor, prepared.socket.sock
+        limits = prepared.settings.limits
+        gate = Gate(reactor, prepared.name, self._observer, admission, limits)
+        service: Any = prepared.service
+        if prepared.settings.transport == "udp":
+            guard = DatagramGuard(
+                Access(limits.only_from, limits.no_access),
+                limits.refuse_source_ports,
+                self._own_ports,
+                limits.datagram_rate,
+            )
+            return DatagramListener(reactor, sock, gate, service, guard)
+        return StreamListener(reactor, sock, gate, service, limits.overload)
+
+    def _count_own_ports(self) -> None:
+        sockets = [each.prepared.socket for each in self.posts]
+        self._own_ports.clear()
+        self._own_ports.update(each.port for each in sockets if each.sock.type == socket.SOCK_DGRAM)

@@ -1,0 +1,222 @@
+"""Another configuration while the server runs."""
+
+import os
+import socket
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+
+from netsrv.config import ConfigurationError, from_command_line
+from netsrv.limits import Limits, Overload
+from netsrv.sockets import AddressUnavailable
+from tests.loopback.clients import ask, connect, exchange, until
+
+
+def configuration_of(*listeners, **options):
+    """Make a configuration: ``configuration_of("tcp echo=127.0.0.1:0")``."""
+    return from_command_line([tuple(each.split(" ", 1)) for each in listeners], **options)
+
+
+def limited(configuration, **limits):
+    """Give all its listeners other limits."""
+    changed = [evolve(each, limits=Limits(**limits)) for each in configuration.listeners]
+    return evolve(configuration, listeners=tuple(changed))
+
+
+async def connected(server, client, which=0):
+    """Connect to one of the listeners, and have a byte echoed."""
+    sock = await client(connect, server.sockets[which])
+    sock.sendall(b"x")
+    assert await client(sock.recv, 1) == b"x"
+    return sock
+
+
+def identities(server):
+    """The inodes of the sockets: a socket that was closed and opened again has another."""
+    return [os.fstat(each.sock.fileno()).st_ino for each in server.sockets]
+
+
+@pytest_twisted.ensureDeferred
+async def test_listeners_are_added_and_removed(serve, client, tmp_path):
+    """Who is connected to one that goes stays connected; the others are not touched."""
+    server = serve("tcp echo=127.0.0.1:0", f"unix echo={tmp_path}/s")
+    kept, gone = server.sockets
+    sock = await connected(server, client, 1)
+    before = identities(server)
+    new = configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    server.reload(new)
+    assert server.configuration is new
+    assert server.sockets[0] is kept
+    assert identities(server)[0] == before[0]
+    assert await client(ask, server.sockets[1], b"new") == [b"new"]
+    assert not (tmp_path / "s").exists()
+    assert gone.sock.fileno() == -1
+    sock.sendall(b"still")
+    assert await client(sock.recv, 5) == b"still"
+    assert server.connections == 1
+    sock.close()
+    await server.wait_for_connections(lambda count: count == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_gets_another_service_on_its_socket(serve, client):
+    """New connections have the new one, live connections keep theirs, nobody is refused."""
+    server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    before = identities(server)
+    sock = await connected(server, client)
+    server.suspend()
+    waiting = await client(connect, server.sockets[0])
+    server.reload(configuration_of("tcp daytime=127.0.0.1:0", "udp discard=127.0.0.1:0"))
+    assert identities(server) == before
+    assert (await client(waiting.recv, 100)).endswith(b"\r\n")
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.sendto(b"x", ("127.0.0.1", server.sockets[1].port))
+        received = server.counters.listeners[server.posts[1].gate.listener]
+        await until(lambda: received.datagrams_received == 1)
+        assert received.datagrams_sent == 0
+    sock.sendall(b"still")
+    assert await client(sock.recv, 5) == b"still"
+    assert [each.prepared.name.rpartition(" ")[2] for each in server.posts] == [
+        "(daytime)",
+        "(discard)",
+    ]
+    for each in (sock, waiting):
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_new_limits_count_those_who_are_there(serve, client):
+    """A limit of 2, with one inside from before, lets one more in; and 1 nobody."""
+    first = configuration_of("tcp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0")
+    old = await connected(server, client)
+    server.reload(limited(first, max_connections=2, overload=Overload.CLOSE))
+    second = await connected(server, client)
+    assert await client(exchange, server.sockets[0], b"") == b""
+    server.reload(limited(first, per_source=1))
+    assert await client(exchange, server.sockets[0], b"") == b""
+    server.reload(first)
+    assert await client(exchange, server.sockets[0], b"again") == b"again"
+    counts = [sum(gate.admission.places[0].taken for gate in [each.gate]) for each in server.posts]
+    assert counts == [2]
+    for each in (old, second):
+        each.close()
+    await server.wait_for_connections(lambda count: count == 0)
+    assert server.posts[0].gate.admission.places[0].taken == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_at_a_limit_comes_in_when_it_is_raised(serve, client):
+    """The backlog is served by the listener as it is now."""
+    first = configuration_of("tcp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0")
+    server.reload(limited(first, max_connections=1))
+    inside = await connected(server, client)
+    waiting = await client(connect, server.sockets[0])
+    waiting.sendall(b"x")
+    server.reload(limited(first, max_connections=2))
+    assert await client(waiting.recv, 1) == b"x"
+    for each in (inside, waiting):
+        each.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_time_limits_are_those_under_which_one_came(serve, client):
+    """A live connection keeps its limits, a new one has the new ones."""
+    first = configuration_of("tcp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0")
+    old = await connected(server, client)
+    server.reload(limited(first, idle_timeout=0.1))
+    new = await connected(server, client)
+    assert await client(new.recv, 1) == b""
+    old.sendall(b"still")
+    assert await client(old.recv, 5) == b"still"
+    for each in (old, new):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [("tcp nosuch=0", ConfigurationError), ("tcp 192.0.2.1:0", AddressUnavailable)],
+)
+@pytest_twisted.ensureDeferred
+async def test_f90_what_cannot_be_changes_nothing(serve, client, last, error):
+    """The sockets that were opened for it are closed, the listeners are as they were."""
+    server = serve("tcp echo=127.0.0.1:0")
+    before, configuration = identities(server), server.configuration
+    with pytest.raises(error):
+        server.reload(configuration_of("tcp daytime=127.0.0.1:0", "udp echo=127.0.0.1:0", last))
+    assert identities(server) == before
+    assert server.configuration is configuration
+    assert await client(exchange, server.sockets[0], b"as before") == b"as before"
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_access_log_that_cannot_be_opened_changes_nothing(serve, client, tmp_path):
+    """It is opened before anything is changed; one that can be is written from then on."""
+    first = configuration_of("tcp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0")
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        server.reload(evolve(first, access_log=str(tmp_path), listeners=()))
+    assert len(server.posts) == 1
+    server.reload(evolve(first, access_log=f"{tmp_path}/log"))
+    assert await client(exchange, server.sockets[0], b"x") == b"x"
+    await server.wait_for_connections(lambda count: count == 0)
+    server.reload(first)
+    assert '"ended":"peer"' in (tmp_path / "log").read_text()
+    assert server.info()["access_log"] is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_address_may_become_narrower(serve, client):
+    """From all addresses to one, on the same port, which both cannot have at once."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = serve(f"tcp echo=0.0.0.0:{port}", f"udp echo=0.0.0.0:{port}")
+    sock = await connected(server, client)
+    server.reload(configuration_of(f"tcp echo=127.0.0.1:{port}", f"udp echo=127.0.0.1:{port}"))
+    assert [each.address for each in server.sockets] == [f"127.0.0.1:{port}"] * 2
+    assert await client(exchange, server.sockets[0], b"x") == b"x"
+    assert await client(ask, server.sockets[1], b"x") == [b"x"]
+    sock.sendall(b"still")
+    assert await client(sock.recv, 5) == b"still"
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_options_are_set_on_the_open_socket(serve, client):
+    """The backlog too; what a bound socket does not take waits for a restart."""
+    server = serve("tcp echo=127.0.0.1:0")
+    server.reload(
+        configuration_of("tcp echo=127.0.0.1:0", socket_options=["SO_RCVBUF=10000"], backlog="7")
+    )
+    [info] = server.info()["listeners"]
+    assert info["options"]["SO_RCVBUF"] == {"asked": 10000, "in_effect": 20000}
+    assert info["options"]["backlog"] == {"asked": 7, "in_effect": 7}
+    assert await client(exchange, server.sockets[0], b"x") == b"x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_same_follows_the_first_tcp_listener(serve, client):
+    """A port that is the same as another's is the same after a reload."""
+    server = serve("tcp echo=127.0.0.1:0")
+    port = server.sockets[0].port
+    server.reload(configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:same"))
+    assert [each.port for each in server.sockets] == [port, port]
+    assert await client(ask, server.sockets[1], b"x") == [b"x"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_own_ports_follow(serve):
+    """A datagram that seems to come from a port of ours is not answered, also of a new one."""
+    server = serve("udp echo=127.0.0.1:0")
+    server.reload(configuration_of("udp echo=127.0.0.1:0", "udp discard=127.0.0.1:0"))
+    ours, other = server.sockets
+    other.sock.sendto(b"x", ("127.0.0.1", ours.port))
+
+    def dropped():
+        return server.info()["listeners"][0]["counts"]["datagrams_dropped"]
+
+    await until(lambda: dropped() == {"own_port": 1})

@@ -1,0 +1,129 @@
+"""What a server does while it runs: it is asked, suspended, drained."""
+
+import json
+
+import pytest_twisted
+
+from netsrv.observers.audience import Observer
+from netsrv.server import Drained
+from tests.loopback.clients import ask, connect, exchange, reset
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_suspended_server_leaves_newcomers_in_the_kernel(serve, client):
+    """They connect and send, and are served after the resumption; info knows of it."""
+    server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    server.suspend()
+    assert [each["counts"]["suspended"] for each in server.info()["listeners"]] == [True, True]
+    sock = await client(connect, server.sockets[0])
+    sock.sendall(b"early")
+    asking = client(ask, server.sockets[1], b"early")
+    assert await client(exchange_refused, sock)
+    server.resume()
+    assert await client(sock.recv, 5) == b"early"
+    assert await asking == [b"early"]
+    assert [each["counts"]["suspended"] for each in server.info()["listeners"]] == [False, False]
+    sock.close()
+
+
+def exchange_refused(sock):
+    """Tell whether nothing comes for a moment."""
+    sock.settimeout(0.2)
+    try:
+        return sock.recv(5) is None
+    except TimeoutError:
+        return True
+    finally:
+        sock.settimeout(20)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_for_a_number_of_connections_is_told(serve, client):
+    """At once if it is the case, else as soon as it is; a wait can be given up."""
+    server = serve("tcp echo=127.0.0.1:0")
+    assert await server.wait_for_connections(lambda count: count == 0) == 0
+    two = server.wait_for_connections(lambda count: count >= 2)
+    never = server.wait_for_connections(lambda count: count == 99)
+    socks = [await client(connect, server.sockets[0]) for _ in range(2)]
+    assert await two == 2
+    none = server.wait_for_connections(lambda count: count == 0)
+    assert not none.called
+    for sock in socks:
+        sock.close()
+    assert await none == 0
+    never.addErrback(lambda failure: None)
+    never.cancel()
+    assert server.connections == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_drain_tells_how_it_went(serve, client):
+    """Who ended and who had to be aborted, with the time given and not the configuration's."""
+    server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
+    socks = [await client(connect, server.sockets[0]) for _ in range(3)]
+    await server.wait_for_connections(lambda count: count == 3)
+    draining = server.drain(0.3)
+    socks[0].close()
+    assert await draining == Drained(ended=1, aborted=2)
+    assert await server.drain(0.3) == Drained(ended=0, aborted=0)
+    for sock in socks:
+        sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_info_is_ready_for_json(serve, client, tmp_path):
+    """Addresses and options in effect, and counts, of live connections too."""
+    server = serve(
+        "tcp echo=127.0.0.1:0",
+        "udp echo=127.0.0.1:0",
+        f"unix echo={tmp_path}/s",
+        socket_options=["SO_RCVBUF=10000"],
+        access_log=f"{tmp_path}/log",
+    )
+    assert await client(exchange, server.sockets[0], b"hello") == b"hello"
+    sock = await client(connect, server.sockets[0])
+    sock.sendall(b"live")
+    assert await client(sock.recv, 4) == b"live"
+    assert await client(ask, server.sockets[1], b"four") == [b"four"]
+    info = json.loads(json.dumps(server.info()))
+    tcp, udp, unix = info["listeners"]
+    port = server.sockets[0].port
+    assert tcp["address"] == f"127.0.0.1:{port}"
+    assert tcp["name"] == f"tcp 127.0.0.1:{port} (echo)"
+    assert tcp["options"]["SO_RCVBUF"] == {"asked": 10000, "in_effect": 20000}
+    counts = tcp["counts"]
+    assert (counts["accepted"], counts["active"]) == (2, 1)
+    assert counts["closed"] == {"peer": 1}
+    assert (counts["received_bytes"], counts["sent_bytes"]) == (9, 9)
+    assert (udp["counts"]["datagrams_received"], udp["counts"]["datagrams_sent"]) == (1, 1)
+    assert unix["address"] == f"{tmp_path}/s"
+    assert info["access_log"] == {"path": f"{tmp_path}/log", "dropped": 0}
+    assert info["connections"] == 1
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_f03_a_reset_is_counted_as_one(serve, client):
+    """Every end has its reason: the peer's, the service's, a reset."""
+    server = serve("tcp echo=127.0.0.1:0", "tcp daytime=127.0.0.1:0")
+    endings = []
+
+    class Ends(Observer):
+        def connection_closed(self, listener, connection):
+            endings.append((connection.ending.value, connection.sent > 0, connection.seconds > 0))
+
+    server.audience.add(Ends())
+    for end in (echo_and_reset, exchange):
+        await client(end, server.sockets[0])
+        await server.wait_for_connections(lambda count: count == 0)
+    await client(exchange, server.sockets[1])
+    await server.wait_for_connections(lambda count: count == 0)
+    assert endings == [("reset", True, True), ("peer", False, True), ("service", True, True)]
+
+
+def echo_and_reset(opened):
+    """Have a byte echoed, and reset the connection."""
+    sock = connect(opened)
+    sock.sendall(b"x")
+    sock.recv(1)
+    reset(sock)

@@ -1,0 +1,117 @@
+"""Lines of JSON about peers."""
+
+import json
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+
+from netsrv.interfaces import Drop, Ending, Refusal
+from netsrv.observers.accesslog import PERIOD, AccessLog
+from netsrv.observers.linefile import LineFile
+from tests.observers.test_counters import Connection
+
+LISTENER = 'unix /run/a"b\\\n (echo)'
+PEER = ("::ffff:192.0.2.1", 40000)
+
+
+@pytest.fixture
+def said():
+    """Collect what is logged, as text."""
+    found = []
+
+    def see(event):
+        found.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(see)
+    yield found
+    globalLogPublisher.removeObserver(see)
+
+
+@pytest.fixture
+def clock():
+    """A clock that a test steps."""
+    return Clock()
+
+
+def lines_of(path):
+    """Read what is in a log."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_each_connection_is_a_line(tmp_path, clock):
+    """When, where, who, how long, how much and why it ended; whatever a name holds is escaped."""
+    path = tmp_path / "log"
+    times = iter([0.25, 1_792_000_000.999999])
+    log = AccessLog(clock, LineFile(str(path)), now=lambda: next(times))
+    log.connection_closed(LISTENER, Connection(5, 7, 1.5, Ending.IDLE_TIMEOUT))
+    log.connection_refused(LISTENER, 'unix pid 1 "\x1b', Refusal.ACCESS)
+    assert lines_of(path) == []
+    clock.advance(PERIOD)
+    assert lines_of(path) == [
+        {
+            "time": "1970-01-01T00:00:00.250000Z",
+            "listener": LISTENER,
+            "peer": "192.0.2.1:40000",
+            "seconds": 1.5,
+            "received": 5,
+            "sent": 7,
+            "ended": "idle_timeout",
+        },
+        {
+            "time": "2026-10-14T17:46:40.999999Z",
+            "listener": LISTENER,
+            "peer": 'unix pid 1 "\x1b',
+            "refused": "access",
+        },
+    ]
+    assert "\x1b" not in path.read_text()
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("datagrams", [True, False])
+def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
+    """What came, what went and what was dropped."""
+    path = tmp_path / "log"
+    log = AccessLog(clock, LineFile(str(path)), datagrams, now=lambda: 0.0)
+    log.datagram_received(LISTENER, PEER, 5)
+    log.datagram_sent(LISTENER, PEER, 0)
+    log.datagram_refused(LISTENER, PEER, Drop.SOURCE_PORT)
+    log.close()
+    assert clock.getDelayedCalls() == []
+    told = [list(each.items())[3] for each in lines_of(path)]
+    assert told == [("received", 5), ("sent", 0), ("dropped", "source_port")] * datagrams
+    assert all(each["peer"] == "192.0.2.1:40000" for each in lines_of(path))
+
+
+def test_the_clock_may_be_set_back(tmp_path, clock):
+    """F104: a line has the time that it is."""
+    path = tmp_path / "log"
+    times = iter([86400.0, 0.0])
+    log = AccessLog(clock, LineFile(str(path)), now=lambda: next(times))
+    for _ in range(2):
+        log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+    log.close()
+    assert [each["time"][:10] for each in lines_of(path)] == ["1970-01-02", "1970-01-01"]
+
+
+def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(tmp_path, clock, said):
+    """Two lines, however long it takes and however many are lost."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    path = folder / "access.log"
+    log = AccessLog(clock, LineFile(str(path)), now=lambda: 0.0)
+    path.unlink()
+    folder.rmdir()
+    for _ in range(5):
+        log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+        clock.advance(PERIOD)
+    assert said == [
+        f"access log {path}: No such file or directory; lines that it does not take are counted"
+    ]
+    folder.mkdir()
+    log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+    clock.advance(PERIOD)
+    assert said[1:] == [f"access log {path}: is written again; 5 lines were dropped"]
+    assert len(lines_of(path)) == 1
+    log.close()

@@ -1,0 +1,75 @@
+"""Plain integers, for each listener its own."""
+
+from attrs import define
+from zope.interface.verify import verifyObject
+
+from netsrv.interfaces import Drop, Ending, IObserver, Refusal
+from netsrv.observers.counters import BOUNDS, Counters
+
+HERE, THERE = "tcp 0.0.0.0:7 (echo)", "udp 0.0.0.0:7 (echo)"
+PEER = ("192.0.2.1", 40000)
+
+
+@define
+class Connection:
+    """A connection as observers see it."""
+
+    received: int = 0
+    sent: int = 0
+    seconds: float = 0.0
+    ending: Ending | None = None
+    peer: str = "192.0.2.1:40000"
+
+
+def test_connections_are_counted_from_their_beginning_to_their_end():
+    """How many are there, how many ended and why, what they carried and how long they took."""
+    counters = Counters()
+    assert verifyObject(IObserver, counters)
+    connections = [
+        Connection(5, 7, 0.0005, Ending.PEER),
+        Connection(1, 0, 0.01, Ending.IDLE_TIMEOUT),
+        Connection(0, 0, 7200, Ending.PEER),
+        Connection(),
+    ]
+    for each in connections:
+        counters.connection_made(HERE, each)
+    for each in connections[:3]:
+        counters.connection_closed(HERE, each)
+    counters.connection_refused(HERE, "192.0.2.9:1", Refusal.ACCESS)
+    counts = counters.listeners[HERE]
+    assert (counts.accepted, counts.active) == (4, 1)
+    assert counts.closed == {"peer": 2, "idle_timeout": 1}
+    assert counts.refused == {"access": 1}
+    assert (counts.received_bytes, counts.sent_bytes) == (6, 7)
+    assert counts.durations == [1, 1, *[0] * (len(BOUNDS) - 2), 1]
+    assert counts.seconds == 7200.0105
+
+
+def test_datagrams_are_counted_each_way():
+    """Those that came, those that went, those that were dropped and why."""
+    counters = Counters()
+    counters.datagram_received(THERE, PEER, 5)
+    counters.datagram_received(THERE, PEER, 0)
+    counters.datagram_sent(THERE, PEER, 7)
+    counters.datagram_dropped(THERE, "send EPERM")
+    counters.datagram_refused(THERE, PEER, Drop.SOURCE_PORT)
+    counts = counters.listeners[THERE]
+    assert (counts.datagrams_received, counts.datagrams_sent) == (2, 1)
+    assert (counts.received_bytes, counts.sent_bytes) == (5, 7)
+    assert counts.datagrams_dropped == {"send EPERM": 1, "source_port": 1}
+
+
+def test_what_goes_wrong_is_counted_and_what_is_the_case_is_known():
+    """Errors of accept, failures of a service, stalls; and whether a listener is suspended."""
+    counters = Counters()
+    counters.accept_failed(HERE, OSError())
+    counters.service_failed(HERE, "dataReceived")
+    counters.stalled(2.5)
+    counters.suspended(HERE, None)
+    counters.suspended(THERE, Refusal.MAX_CONNECTIONS)
+    counters.resumed(THERE)
+    assert counters.listeners[HERE].accept_errors == 1
+    assert counters.listeners[HERE].service_failures == 1
+    assert (counters.stalls, counters.stalled_seconds) == (1, 2.5)
+    assert counters.listeners[HERE].suspended
+    assert not counters.listeners[THERE].suspended
