@@ -28,6 +28,8 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
+from netsrv.arrivals import Arrival, arrival_of, ask_kernel
+
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
 
@@ -52,6 +54,9 @@ class DatagramPort(MulticastMixin):
     here.  *raised* is told of an exception of the protocol, while it is being handled.
     """
 
+    arrival: Arrival
+    """How the datagram came in that is being served."""
+
     def __init__(
         self,
         reactor: Any,
@@ -70,7 +75,9 @@ class DatagramPort(MulticastMixin):
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
-        self._from: object = None
+        self._from: tuple[str, int] | None = None
+        self._messages: list[tuple[int, int, bytes]] = []
+        self._space, self.arrival = ask_kernel(sock)
         self._connected: tuple[str, int] | None = None
 
     # Receiving
@@ -108,7 +115,7 @@ class DatagramPort(MulticastMixin):
         """Receive what has arrived, up to `AT_ONCE` datagrams."""
         for _ in range(AT_ONCE if self._receiving else 0):
             try:
-                data, _ancillary, flags, sockaddr = self.socket.recvmsg(self._largest)
+                data, messages, flags, sockaddr = self.socket.recvmsg(self._largest, self._space)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -118,11 +125,14 @@ class DatagramPort(MulticastMixin):
             if flags & socket.MSG_TRUNC:
                 self._dropped("too long")
                 continue
+            if messages != self._messages:  # most come as the one before
+                self._messages, self.arrival = messages, arrival_of(messages)
             self._from = address = _host_and_port(sockaddr)
             try:
                 self._protocol.datagramReceived(data, address)
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
+            self._from = None
             if not self._receiving:
                 return
 
@@ -154,15 +164,19 @@ class DatagramPort(MulticastMixin):
         """Send a datagram, or drop it and count why: nothing is queued, nothing raised.
 
         *addr* is a numeric address and a port, and may be None once connected.
+        To the peer that is being served it goes from the address that was asked.
         Raises InvalidAddressError for a name, TypeError for what is not bytes.
         """
-        if addr is not self._from and addr is not None:
+        answers = addr == self._from
+        if addr is not None and not answers:
             _check_numeric(addr[0])
         try:
             if self._connected is not None:
                 self.socket.send(packet)
             elif addr is None:
                 raise InvalidAddressError(None, "an unconnected port needs an address")
+            elif answers and self.arrival.answer:
+                self.socket.sendmsg((packet,), self.arrival.answer, 0, addr)
             else:
                 self.socket.sendto(packet, addr)
         except socket.gaierror as error:

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import InternetAddress
+from netsrv.interfaces import Drop
 from netsrv.sockets import open_datagram
 from netsrv.transports.datagrams import DatagramPort
 from tests.loopback.clients import ask, target
@@ -95,6 +96,120 @@ async def test_what_seems_to_come_from_a_server_is_not_answered(serve, client):
     assert await client(ask_from, "127.0.0.2", 2049) is None
     assert await client(ask_from, "127.0.0.2", discard.port) is None
     assert await client(ask_from, "127.0.0.2", 0) == b"x"
+
+
+def asked_at(host, port, data=b"x"):
+    """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sock.bind(("127.0.0.1", 0))
+        sock.sendto(data, (host, port))
+        sock.sendto(b"proof", ("127.0.0.1", port))
+        answer, peer = sock.recvfrom(100)
+        return None if answer == b"proof" else peer
+
+
+@pytest.mark.parametrize("listener", ["udp echo=0.0.0.0:0", "udp echo=[::]:0"])
+@pytest_twisted.ensureDeferred
+async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener):
+    """A client knows no other address of the server than the one that it has asked."""
+    port = serve(listener).sockets[0].port
+    for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):
+        assert await client(asked_at, host, port) == (host, port)
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::", "127.255.255.255"])
+@pytest_twisted.ensureDeferred
+async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
+    """It is dropped, whatever the socket is bound to, and the observer is told why."""
+    told = []
+    proof = serve("udp echo=127.0.0.1:0").sockets[0]
+    address = f"[{listener}]" if ":" in listener else listener
+    server = serve(f"udp echo={address}:0", "udp discard=127.0.0.1:0")
+    server.listeners[0].gate.observer.datagram_refused = lambda *what: told.append(what[2])
+
+    def ask_all():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.sendto(b"x", ("127.255.255.255", server.sockets[0].port))
+            sock.sendto(b"proof", target(proof))
+            return sock.recv(10)
+
+    assert await client(ask_all) == b"proof"
+    assert told == [Drop.DESTINATION]
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
+@pytest_twisted.ensureDeferred
+async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, listener):
+    """Without a guard it is received, known as such, and answered from an address of ours."""
+    got = []
+
+    class Answer(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            got.append(self.transport.arrival.unicast)
+            self.transport.write(datagram, addr)
+
+    opened = open_datagram(InternetAddress(listener, 0))
+    group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+    opened.sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+    port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+    port.startListening()
+    assert await client(asked_at, "224.0.0.251", opened.port) == ("127.0.0.1", opened.port)
+    assert got[0] is False
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
+@pytest_twisted.ensureDeferred
+async def test_f42_one_that_came_before_the_server_started_is_answered_too(client, listener):
+    """A socket that somebody else has opened may hold datagrams of which less is known."""
+
+    class Answer(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            self.transport.write(b"unicast" * self.transport.arrival.unicast, addr)
+
+    opened = open_datagram(InternetAddress(listener, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"early", ("127.0.0.2", opened.port))
+        port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+        port.startListening()
+        assert await client(sock.recvfrom, 100) == (b"unicast", ("127.0.0.2", opened.port))
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
+    """Only the answer to the datagram that is being served leaves from the address asked."""
+    received = Deferred()
+
+    class Later(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            self.transport.write(b"now", addr)
+            reactor.callLater(0, received.callback, addr)
+
+    opened = open_datagram(InternetAddress("0.0.0.0", 0))
+    port = DatagramPort(reactor, opened.sock, Later(), [].append, lambda: None)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"x", ("127.0.0.2", opened.port))
+        assert await client(sock.recvfrom, 10) == (b"now", ("127.0.0.2", opened.port))
+        port.write(b"later", await received.addTimeout(20, reactor))
+        assert await client(sock.recvfrom, 10) == (b"later", ("127.0.0.1", opened.port))
+    await port.stopListening()
 
 
 @pytest_twisted.ensureDeferred

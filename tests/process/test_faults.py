@@ -185,12 +185,13 @@ def test_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
 # Sending datagrams
 
 
+@pytest.mark.parametrize(("call", "address"), [("sendmsg", "0"), ("sendto", "127.0.0.1:0")])
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
-def test_sending_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_sending_fails(error: str, call: str, address: str, faulty: Faulty, tmp_path: Path) -> None:
     """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
-    with faulty("sendto", error, "--udp", "0") as server:
+    with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:
             for number in range(1, TIMES + 1):
                 client.send(b"lost")
