@@ -6,6 +6,8 @@ It may need root, and it is the part of a start that can fail for the user's rea
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +22,7 @@ from netsrv.sockets import (
     AddressUnavailable,
     OpenSocket,
     open_datagram,
+    open_datagram_at,
     open_stream,
     open_unix,
 )
@@ -175,6 +178,22 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
     if settings.transport == "udp":
         return open_datagram(address, options)
     return open_stream(address, options, settings.backlog)
+
+
+def reopener(prepared: PreparedListener) -> Callable[[], socket.socket]:
+    """Give what opens a datagram listener's socket anew, at the address now in effect.
+
+    It takes the place of the old one, which must be closed.  Raises `netsrv.sockets.SocketError`.
+    """
+    opened, options = prepared.socket, prepared.settings.all_options()
+    place = f"{prepared.settings.transport} {opened.address}"
+    family, sockaddr = opened.sock.family, opened.sock.getsockname()
+
+    def reopen() -> socket.socket:
+        opened.sock = open_datagram_at(place, socket.AddressFamily(family), sockaddr, options).sock
+        return opened.sock
+
+    return reopen
 
 
 def _check_spare() -> None:

@@ -23,7 +23,7 @@ from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.listeners import DatagramListener, Listener, StreamListener
 from netsrv.observers.log import LogObserver
-from netsrv.preparation import Prepared, PreparedListener, close_all, prepare
+from netsrv.preparation import Prepared, PreparedListener, close_all, prepare, reopener
 from netsrv.sockets import OpenSocket
 
 RESERVE = 64
@@ -154,7 +154,7 @@ class Server(Service):
                 self._own_ports(),
                 limits.datagram_rate,
             )
-            listener = DatagramListener(reactor, sock, gate, service, guard)
+            listener = DatagramListener(reactor, sock, gate, service, guard, reopener(prepared))
         else:
             listener = StreamListener(reactor, sock, gate, service, limits.overload)
         listener.start()

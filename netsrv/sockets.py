@@ -28,6 +28,10 @@ from netsrv.addresses import InternetAddress, UnixPath, show_sockaddr
 from netsrv.portholders import outgoing_holder
 from netsrv.socketoptions import SocketOption, Value
 
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
+
 
 class SocketError(Exception):
     """A socket cannot be opened; the text is one line for the user."""
@@ -171,6 +175,13 @@ def open_datagram(address: InternetAddress, options: Iterable[SocketOption] = ()
     """Open a UDP socket.  Raises `SocketError`; then nothing stays open."""
     place = f"udp {address}"
     family, sockaddr = resolve(place, address, socket.SOCK_DGRAM)
+    return open_datagram_at(place, family, sockaddr, options)
+
+
+def open_datagram_at(
+    place: str, family: socket.AddressFamily, sockaddr: Any, options: Iterable[SocketOption]
+) -> OpenSocket:
+    """Open a UDP socket at a socket address, as `bind` takes it.  Raises `SocketError`."""
     with _steps(place, family, socket.SOCK_DGRAM) as sock:
         in_effect = set_options(sock, options)
         bind(sock, sockaddr)
@@ -239,6 +250,21 @@ def unix_file_state(place: str, path: str) -> str:
         raise AddressUnavailable(f"{place}: {_words(error)}; it is left alone") from error
     words = os.strerror(errno.EADDRINUSE)
     raise AddressUnavailable(f"{place}: {words}: a server listens there", in_use=True)
+
+
+def kernel_drops(sock: socket.socket) -> int | None:
+    """How many datagrams the kernel has dropped at this socket, most for want of room.
+
+    It is the number that ``ss -u -m`` shows behind ``d`` (sock_diag(7)).  None where the kernel
+    does not tell, or the socket is closed.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        told = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(told)[_DROPS])
+    except (OSError, struct.error):
+        return None
 
 
 def _nobody_listens(path: str) -> bool:

@@ -11,6 +11,7 @@ in receiving or sending concerns one datagram and is counted.
 """
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -45,6 +46,9 @@ EARLIER_SEND = frozenset(
 )
 """The network's late answer to something sent before; receiving goes on at once."""
 
+DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
+"""The descriptor is closed, or has become something else than a UDP socket."""
+
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
 class DatagramPort(MulticastMixin):
@@ -52,6 +56,8 @@ class DatagramPort(MulticastMixin):
 
     *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
     here.  *raised* is told of an exception of the protocol, while it is being handled.
+    *died* is told that the socket is dead: the port has parted with it, and goes on when
+    it is given another by `replace`.  Without it a dead socket is like any other error.
     """
 
     arrival: Arrival
@@ -65,20 +71,28 @@ class DatagramPort(MulticastMixin):
         dropped: Callable[[str], None],
         raised: Callable[[], None],
         largest: int = LARGEST,
+        died: Callable[[OSError], None] | None = None,
     ) -> None:
         self.reactor = reactor
-        self.socket = sock
         self.addressFamily = sock.family
         self._protocol = protocol
         self._dropped = dropped
         self._raised = raised
+        self._died = died
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
         self._from: tuple[str, int] | None = None
+        self._connected: tuple[str, int] | None = None
+        self._stopped = False
+        self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._descriptor = sock.fileno()
+        self._identity = _identity(self._descriptor)
         self._messages: list[tuple[int, int, bytes]] = []
         self._space, self.arrival = ask_kernel(sock)
-        self._connected: tuple[str, int] | None = None
 
     # Receiving
 
@@ -90,7 +104,8 @@ class DatagramPort(MulticastMixin):
     def resume(self) -> None:
         """Receive, after `suspend`."""
         self._receiving = True
-        self.reactor.addReader(self)
+        if self.fileno() != -1:
+            self.reactor.addReader(self)
 
     def suspend(self) -> None:
         """Receive no more.  The socket stays open: what comes waits in its buffer."""
@@ -102,7 +117,8 @@ class DatagramPort(MulticastMixin):
 
     def stopListening(self) -> Deferred[None]:
         """Stop for good: tell the protocol, and close the socket."""
-        if self.socket.fileno() != -1:
+        if not self._stopped:
+            self._stopped = True
             self.suspend()
             try:
                 self._protocol.doStop()
@@ -113,7 +129,7 @@ class DatagramPort(MulticastMixin):
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams."""
-        for _ in range(AT_ONCE if self._receiving else 0):
+        for _ in range(AT_ONCE if self._receiving and self.fileno() != -1 else 0):
             try:
                 data, messages, flags, sockaddr = self.socket.recvmsg(self._largest, self._space)
             except BlockingIOError:
@@ -142,6 +158,10 @@ class DatagramPort(MulticastMixin):
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving
+        if error.errno in DEAD and self._died is not None:
+            self._part()
+            self._died(error)
+            return False
         self.reactor.removeReader(self)
         self._pause = self.reactor.callLater(PAUSE, self._end_pause)
         return False
@@ -149,6 +169,25 @@ class DatagramPort(MulticastMixin):
     def _end_pause(self) -> None:
         self._pause = None
         self.reactor.addReader(self)
+
+    def _part(self) -> None:
+        """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
+        self.socket.detach()
+        try:
+            self.reactor.removeReader(self)
+        except OSError:  # epoll forgets a closed descriptor by itself, and Twisted then does not
+            self.reactor._reads.discard(self._descriptor)
+        if self._identity is not None and _identity(self._descriptor) == self._identity:
+            os.close(self._descriptor)
+
+    def replace(self, sock: socket.socket) -> None:
+        """Go on with *sock*, bound and ready, in place of one that has died."""
+        if self._stopped:
+            sock.close()
+            return
+        self._take(sock)
+        if self._receiving:
+            self.reactor.addReader(self)
 
     def _refused(self) -> None:
         """Only a connected protocol can know whom the refusal is from."""
@@ -231,7 +270,7 @@ class DatagramPort(MulticastMixin):
         poll and epoll tell of such an error, the late answer to something sent, as they
         tell of the end of a connection.  Receiving collects it, and goes on.
         """
-        if self._receiving and self.reactor.running:
+        if self._receiving and self.reactor.running and self.fileno() != -1:
             self.reactor.addReader(self)
             self.doRead()
 
@@ -241,6 +280,15 @@ def _host_and_port(sockaddr: Any) -> tuple[str, int]:
     if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
         return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
     return sockaddr[0], sockaddr[1]
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """What an open file is, whatever its number; None if the number is nobody's."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check_numeric(host: str) -> None:

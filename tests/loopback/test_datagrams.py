@@ -1,6 +1,7 @@
 """Datagrams over a real kernel."""
 
 import json
+import os
 import random
 import socket
 
@@ -12,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import InternetAddress
 from netsrv.interfaces import Drop
-from netsrv.sockets import open_datagram
+from netsrv.sockets import kernel_drops, open_datagram
 from netsrv.transports.datagrams import DatagramPort
 from tests.loopback.clients import ask, target
 
@@ -210,6 +211,61 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
         port.write(b"later", await received.addTimeout(20, reactor))
         assert await client(sock.recvfrom, 10) == (b"later", ("127.0.0.1", opened.port))
     await port.stopListening()
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["closed", "taken"])
+@pytest_twisted.ensureDeferred
+async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
+    """Its number may be somebody else's by now; the server goes on with a new socket."""
+    server = serve("udp echo=127.0.0.1:0")
+    [opened], [listener] = server.sockets, server.listeners
+    before = opened.address
+    number = opened.sock.fileno()
+    service = listener._port._protocol._service
+    replace, open_again = listener._port.replace, Deferred()
+    listener._port.replace = lambda sock: open_again.callback(replace(sock))
+    other = os.open(os.devnull, os.O_RDONLY)
+
+    def close_it(datagram, addr):
+        service.datagramReceived = service.transport.write
+        if taken:
+            os.dup2(other, number)
+        else:
+            os.close(number)
+
+    service.datagramReceived = close_it
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"close it", target(opened))
+    await open_again.addTimeout(20, reactor)
+    assert opened.address == before
+    assert await client(ask, opened, b"next") == [b"next"]
+    if taken:
+        assert os.path.sameopenfile(number, other)
+        os.close(number)
+    os.close(other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_f43_what_the_kernel_drops_is_known(serve):
+    """Datagrams that find no room while the listener is suspended are counted by the kernel."""
+    server = serve("udp discard=127.0.0.1:0", socket_options=["SO_RCVBUF=4096"])
+    [listener] = server.listeners
+    if listener.kernel_drops is None:
+        pytest.skip("this kernel does not tell (SO_MEMINFO)")
+    assert listener.kernel_drops == 0
+    listener.suspend()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(100):
+            sock.sendto(bytes(1000), target(server.sockets[0]))
+    assert 0 < listener.kernel_drops < 100
+    listener.resume()
+
+
+def test_f43_a_closed_socket_has_no_count():
+    """There is nobody to ask."""
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    opened.close()
+    assert kernel_drops(opened.sock) is None
 
 
 @pytest_twisted.ensureDeferred
