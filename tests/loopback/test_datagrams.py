@@ -4,6 +4,7 @@ import json
 import os
 import random
 import socket
+from contextlib import ExitStack
 
 import pytest
 import pytest_twisted
@@ -13,9 +14,16 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import InternetAddress
 from netsrv.interfaces import Drop
+from netsrv.registry import find_services
 from netsrv.sockets import kernel_drops, open_datagram
 from netsrv.transports.datagrams import DatagramPort
 from tests.loopback.clients import ask, target
+
+REGISTRY = find_services()
+
+DATAGRAM_SERVICES = sorted(
+    each for each in REGISTRY.services if "udp" in REGISTRY.transports(each).split()
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +47,36 @@ async def test_an_empty_datagram_is_answered(serve, client, service, size):
     server = serve(f"udp {service}=127.0.0.1:0")
     [answer] = await client(ask, server.sockets[0], b"")
     assert size <= len(answer) <= 56
+
+
+@pytest.mark.parametrize(("host", "headers"), [("127.0.0.1", 20 + 8), ("::1", 40 + 8)])
+@pytest.mark.parametrize("service", DATAGRAM_SERVICES)
+@pytest_twisted.ensureDeferred
+async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service, host, headers):
+    """On the wire, all answers together; every service that is installed, asked with any size."""
+    server = serve(f"udp {service}=[{host}]:0" if ":" in host else f"udp {service}={host}:0")
+    [opened] = server.sockets
+    address, family = target(opened), opened.sock.family
+    with ExitStack() as clients:
+        asked = {}
+        for size in (0, 1, 2, 10, 100, 512, 1400):
+            asked[size] = clients.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            asked[size].sendto(bytes(size), address)
+        await server.stopService()  # which serves who waits
+        sent = {size: sum(headers + each for each in lengths(sock)) for size, sock in asked.items()}
+    assert {size: on_wire for size, on_wire in sent.items() if on_wire > 3 * (headers + size)} == {}
+    assert (max(sent.values()) == 0) == (service == "discard")
+
+
+def lengths(sock):
+    """The length of each datagram that has come."""
+    sock.setblocking(False)
+    found = []
+    while True:
+        try:
+            found.append(len(sock.recv(65535)))
+        except BlockingIOError:
+            return found
 
 
 @pytest_twisted.ensureDeferred
