@@ -26,9 +26,11 @@ class GatedDatagrams(DatagramProtocol):
         self._gate = gate
         self._service = service
         self._guard = guard
+        self._port: Any = None
         self._replies: Any = None
 
     def makeConnection(self, transport: Any) -> None:
+        self._port = transport
         self._replies = Replies(self._gate, transport)
         self._service.makeConnection(self._replies)
 
@@ -40,7 +42,7 @@ class GatedDatagrams(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         gate = self._gate
-        drop = self._guard.drop(source_of(addr[0]), addr[1], gate.now())
+        drop = self._guard.drop(source_of(addr[0]), addr[1], self._port.arrival, gate.now())
         if drop is not None:
             gate.observer.datagram_refused(gate.listener, addr, drop)
             return

@@ -29,6 +29,8 @@ class Drop(Enum):
     SOURCE_PORT = "source_port"
     OWN_PORT = "own_port"
     NOT_UNICAST = "not_unicast"
+    DESTINATION = "destination"
+    MARTIAN = "martian"
     DATAGRAM_RATE = "datagram_rate"
     REPLY_TOO_LONG = "reply_too_long"
 

@@ -6,24 +6,34 @@ from.  The way of a peer is put together in each class's `__init__`.
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
 
 from netsrv.addresses import show_credentials
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Refusal
 from netsrv.limits import Overload
+from netsrv.sockets import SocketError, kernel_drops
 from netsrv.transports.accept import AcceptLoop
 from netsrv.transports.datagrams import DatagramPort
+
+AGAIN = 1.0
+"""Seconds from one try to open a dead socket again to the next, at least."""
 
 
 class Listener(Protocol):
     """What the server asks of a listener, whatever it listens for."""
 
     gate: Gate
+
+    @property
+    def kernel_drops(self) -> int | None:
+        """How many datagrams the kernel has dropped; None for streams, or if unknown."""
 
     def start(self) -> None:
         """Serve from now on."""
@@ -43,6 +53,8 @@ class Listener(Protocol):
 
 class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them."""
+
+    kernel_drops = None
 
     def __init__(
         self,
@@ -154,7 +166,13 @@ class StreamListener:
 
 
 class DatagramListener:
-    """Receives datagrams on *sock*, and has *protocol* answer them."""
+    """Receives datagrams on *sock*, and has *protocol* answer them.
+
+    A socket that has died is replaced by what *reopen* gives, which raises `SocketError` if
+    it cannot.
+    """
+
+    log = Logger()
 
     def __init__(
         self,
@@ -163,11 +181,28 @@ class DatagramListener:
         gate: Gate,
         protocol: DatagramProtocol,
         guard: DatagramGuard,
+        reopen: Callable[[], socket.socket],
     ) -> None:
         self.gate = gate
+        self._reactor = reactor
         self._port = DatagramPort(
-            reactor, sock, gate.datagrams(protocol, guard), self._dropped, self._raised
+            reactor,
+            sock,
+            gate.datagrams(protocol, guard),
+            self._dropped,
+            self._raised,
+            died=self._died,
+            sent=self._sent,
         )
+        self._reopen = reopen
+        self._not_before = 0.0
+        self._next_try: Any = None
+        self._why = ""
+
+    @property
+    def kernel_drops(self) -> int | None:
+        """How many datagrams the kernel has dropped at the present socket; None if unknown."""
+        return kernel_drops(self._port.socket)
 
     def start(self) -> None:
         """Start the protocol, and receive."""
@@ -183,15 +218,54 @@ class DatagramListener:
 
     def finish(self) -> None:
         """Receive one last batch, and stop the protocol."""
+        self._try_no_more()
         self._port.doRead()
         self._port.stopListening()
 
     def release(self) -> None:
         """Receive nothing, and stop the protocol."""
+        self._try_no_more()
         self._port.release()
+
+    def _try_no_more(self) -> None:
+        if self._next_try is not None:
+            self._next_try.cancel()
+            self._next_try = None
+
+    def _died(self, error: OSError) -> None:
+        self.log.error(
+            "{listener}: the socket failed: {error}; it is opened again",
+            listener=self.gate.listener,
+            error=error.strerror,
+        )
+        self._why = ""
+        wait = max(0.0, self._not_before - self.gate.now())
+        self._next_try = self._reactor.callLater(wait, self._try_to_reopen)
+
+    def _try_to_reopen(self) -> None:
+        """Go on with a new socket, or try again later; each new reason is one line."""
+        self._next_try = None
+        self._not_before = self.gate.now() + AGAIN
+        try:
+            sock = self._reopen()
+        except SocketError as error:
+            if str(error) != self._why:
+                self._why = str(error)
+                self.log.error(
+                    "{listener}: cannot be opened again: {why}; tried every second",
+                    listener=self.gate.listener,
+                    why=self._why,
+                )
+            self._next_try = self._reactor.callLater(AGAIN, self._try_to_reopen)
+            return
+        self._port.replace(sock)
+        self.log.info("{listener}: the socket is open again", listener=self.gate.listener)
 
     def _dropped(self, reason: str) -> None:
         self.gate.observer.datagram_dropped(self.gate.listener, reason)
+
+    def _sent(self, peer: tuple[str, int], size: int) -> None:
+        self.gate.observer.datagram_sent(self.gate.listener, peer, size)
 
     def _raised(self) -> None:
         self.gate.observer.service_failed(self.gate.listener, "datagram protocol")

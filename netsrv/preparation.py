@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +25,7 @@ from netsrv.sockets import (
     OptionInEffect,
     create,
     open_datagram,
+    open_datagram_at,
     open_stream,
     open_unix,
     resolve,
@@ -207,6 +209,22 @@ def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
         family, _ = resolve(settings.place, evolve(address, port=0), kind)
     with create(family, kind) as sock:
         return tuple(set_options(sock, settings.all_options()))
+
+
+def reopener(prepared: PreparedListener) -> Callable[[], socket.socket]:
+    """Give what opens a datagram listener's socket anew, at the address now in effect.
+
+    It takes the place of the old one, which must be closed.  Raises `netsrv.sockets.SocketError`.
+    """
+    opened, options = prepared.socket, prepared.settings.all_options()
+    place = f"{prepared.settings.transport} {opened.address}"
+    family, sockaddr = opened.sock.family, opened.sockaddr
+
+    def reopen() -> socket.socket:
+        opened.sock = open_datagram_at(place, socket.AddressFamily(family), sockaddr, options).sock
+        return opened.sock
+
+    return reopen
 
 
 def _check_spare() -> None:

@@ -27,4 +27,5 @@ def report(post: Post, counters: Counters) -> dict[str, Any]:
             each.name: {"asked": each.asked, "in_effect": each.in_effect} for each in opened.options
         },
         "counts": counts,
+        "kernel_drops": post.listener.kernel_drops,
     }

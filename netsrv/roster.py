@@ -18,7 +18,7 @@ from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import IObserver
 from netsrv.listeners import DatagramListener, Listener, StreamListener
-from netsrv.preparation import PreparedListener
+from netsrv.preparation import PreparedListener, reopener
 
 
 @frozen
@@ -110,7 +110,7 @@ class Roster:
                 self._own_ports,
                 limits.datagram_rate,
             )
-            return DatagramListener(reactor, sock, gate, service, guard)
+            return DatagramListener(reactor, sock, gate, service, guard, reopener(prepared))
         return StreamListener(reactor, sock, gate, service, limits.overload)
 
     def _count_own_ports(self) -> None:

@@ -22,11 +22,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from netsrv.addresses import InternetAddress, UnixPath, show_sockaddr
 from netsrv.portholders import outgoing_holder
 from netsrv.socketoptions import SocketOption, Value
+
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
 
 
 class SocketError(Exception):
@@ -66,22 +70,27 @@ class OpenSocket:
     options: tuple[OptionInEffect, ...]
     unix_file: tuple[str, int, int] | None = None
     """Path, device and inode of the socket file that we made."""
+    sockaddr: Any = field(init=False)
+    """The address in effect, as the kernel gives it; known also when the socket has died."""
+
+    def __attrs_post_init__(self) -> None:
+        self.sockaddr = self.sock.getsockname()
 
     @property
     def address(self) -> str:
         """The address in effect, with the port that the kernel chose."""
-        return show_sockaddr(self.sock.getsockname())
+        return show_sockaddr(self.sockaddr)
 
     @property
     def host(self) -> str:
         """The host in effect, as a number; empty for a unix socket."""
-        name = self.sock.getsockname()
+        name = self.sockaddr
         return str(name[0]) if isinstance(name, tuple) else ""
 
     @property
     def port(self) -> int:
         """The port in effect; 0 for a unix socket."""
-        name = self.sock.getsockname()
+        name = self.sockaddr
         return int(name[1]) if isinstance(name, tuple) else 0
 
     def close(self) -> None:
@@ -171,6 +180,13 @@ def open_datagram(address: InternetAddress, options: Iterable[SocketOption] = ()
     """Open a UDP socket.  Raises `SocketError`; then nothing stays open."""
     place = f"udp {address}"
     family, sockaddr = resolve(place, address, socket.SOCK_DGRAM)
+    return open_datagram_at(place, family, sockaddr, options)
+
+
+def open_datagram_at(
+    place: str, family: socket.AddressFamily, sockaddr: Any, options: Iterable[SocketOption]
+) -> OpenSocket:
+    """Open a UDP socket at a socket address, as `bind` takes it.  Raises `SocketError`."""
     with _steps(place, family, socket.SOCK_DGRAM) as sock:
         in_effect = set_options(sock, options)
         bind(sock, sockaddr)
@@ -239,6 +255,21 @@ def unix_file_state(place: str, path: str) -> str:
         raise AddressUnavailable(f"{place}: {_words(error)}; it is left alone") from error
     words = os.strerror(errno.EADDRINUSE)
     raise AddressUnavailable(f"{place}: {words}: a server listens there", in_use=True)
+
+
+def kernel_drops(sock: socket.socket) -> int | None:
+    """How many datagrams the kernel has dropped at this socket, most for want of room.
+
+    It is the number that ``ss -u -m`` shows behind ``d`` (sock_diag(7)).  None where the kernel
+    does not tell, or the socket is closed.
+    """
+    if sys.platform != "linux":
+        return None
+    try:
+        told = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(told)[_DROPS])
+    except (OSError, struct.error):
+        return None
 
 
 def _nobody_listens(path: str) -> bool:

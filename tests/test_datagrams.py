@@ -4,6 +4,7 @@ import pytest
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
+from netsrv.arrivals import Arrival
 from netsrv.datagrams import GatedDatagrams
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
@@ -84,6 +85,16 @@ def test_a_refused_datagram_does_not_reach_the_service():
     assert udp.sizes_sent(100, 1, peer=("192.0.2.1", 7)) == []
     assert udp.gate.observer.told == [
         ("datagram_refused", udp.gate.listener, ("192.0.2.1", 7), Drop.SOURCE_PORT)
+    ]
+
+
+def test_f34_a_service_never_sees_what_was_sent_to_many():
+    """The port tells the guard how each datagram arrived."""
+    udp = GatedUDP()
+    udp.port.arrival = Arrival(unicast=False)
+    assert udp.sizes_sent(100, 1) == []
+    assert udp.gate.observer.told == [
+        ("datagram_refused", udp.gate.listener, PEER, Drop.DESTINATION)
     ]
 
 

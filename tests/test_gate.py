@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.admission import Admission
+from netsrv.arrivals import Arrival
 from netsrv.gate import LINGER, Gate
 from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
@@ -40,6 +41,7 @@ class Transport:
     dataBuffer = b""
     offset = 0
     _tempDataLen = 0
+    arrival = Arrival()
 
     def __init__(self):
         self.calls = []

@@ -2,11 +2,13 @@
 
 A sender's address can be forged.  So a datagram is not served that seems to come from
 where another server listens (two that answer each other never stop: CERT CA-1996-01,
-CVE-2024-2169), or from where nobody can be.
+CVE-2024-2169), or from where nobody can be; nor one that was sent to many, who
+would all answer.
 """
 
 from collections.abc import Container
 
+from netsrv.arrivals import Arrival
 from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRates
 from netsrv.interfaces import Drop
@@ -47,16 +49,30 @@ class DatagramGuard:
         self._own_ports = own_ports
         self._rates = None if rate is None else SourceRates(rate)
 
-    def drop(self, source: Source, port: int, now: float) -> Drop | None:
+    def drop(self, source: Source, port: int, arrival: Arrival, now: float) -> Drop | None:
         """Why a datagram is not served, or None if it is."""
+        return self._by_port(port) or _by_addresses(source, arrival) or self._by_limits(source, now)
+
+    def _by_port(self, port: int) -> Drop | None:
         if port in self._own_ports:
             return Drop.OWN_PORT
         if port in self._refused_ports or port == 0:
             return Drop.SOURCE_PORT
-        if not source.unicast:
-            return Drop.NOT_UNICAST
+        return None
+
+    def _by_limits(self, source: Source, now: float) -> Drop | None:
         if not self._access.allows(source):
             return Drop.ACCESS
         if self._rates is not None and not source.loopback and not self._rates.take(source, now):
             return Drop.DATAGRAM_RATE
         return None
+
+
+def _by_addresses(source: Source, arrival: Arrival) -> Drop | None:
+    if not source.unicast:
+        return Drop.NOT_UNICAST
+    if not arrival.unicast:
+        return Drop.DESTINATION
+    if source.loopback and not arrival.loopback:
+        return Drop.MARTIAN
+    return None

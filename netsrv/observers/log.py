@@ -42,6 +42,8 @@ RULES = {
     Drop.SOURCE_PORT: "it seems to come from a server's port (--refuse-source-ports)",
     Drop.OWN_PORT: "it seems to come from a port that this server serves",
     Drop.NOT_UNICAST: "nobody can have its address",
+    Drop.DESTINATION: "it was sent to a broadcast or multicast address",
+    Drop.MARTIAN: "its loopback address came over another interface",
     Drop.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
     Drop.REPLY_TOO_LONG: "the answer is more than three times as long",
 }

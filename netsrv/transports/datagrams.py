@@ -11,6 +11,7 @@ in receiving or sending concerns one datagram and is counted.
 """
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +29,8 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
+from netsrv.arrivals import Arrival, arrival_of, ask_kernel
+
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
 
@@ -43,6 +46,9 @@ EARLIER_SEND = frozenset(
 )
 """The network's late answer to something sent before; receiving goes on at once."""
 
+DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
+"""The descriptor is closed, or has become something else than a UDP socket."""
+
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
 class DatagramPort(MulticastMixin):
@@ -50,7 +56,13 @@ class DatagramPort(MulticastMixin):
 
     *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
     here.  *raised* is told of an exception of the protocol, while it is being handled.
+    *died* is told that the socket is dead: the port has parted with it, and goes on when
+    it is given another by `replace`.  Without it a dead socket is like any other error.
+    *sent* is told to whom a datagram went, and its size.
     """
+
+    arrival: Arrival
+    """How the datagram came in that is being served."""
 
     def __init__(
         self,
@@ -60,18 +72,30 @@ class DatagramPort(MulticastMixin):
         dropped: Callable[[str], None],
         raised: Callable[[], None],
         largest: int = LARGEST,
+        died: Callable[[OSError], None] | None = None,
+        sent: Callable[[tuple[str, int], int], None] = lambda peer, size: None,
     ) -> None:
         self.reactor = reactor
-        self.socket = sock
         self.addressFamily = sock.family
         self._protocol = protocol
         self._dropped = dropped
         self._raised = raised
+        self._sent = sent
+        self._died = died
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
-        self._from: object = None
+        self._from: tuple[str, int] | None = None
         self._connected: tuple[str, int] | None = None
+        self._stopped = False
+        self._take(sock)
+
+    def _take(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._descriptor = sock.fileno()
+        self._identity = _identity(self._descriptor)
+        self._messages: list[tuple[int, int, bytes]] = []
+        self._space, self.arrival = ask_kernel(sock)
 
     # Receiving
 
@@ -83,7 +107,8 @@ class DatagramPort(MulticastMixin):
     def resume(self) -> None:
         """Receive, after `suspend`."""
         self._receiving = True
-        self.reactor.addReader(self)
+        if self.fileno() != -1:
+            self.reactor.addReader(self)
 
     def suspend(self) -> None:
         """Receive no more.  The socket stays open: what comes waits in its buffer."""
@@ -95,13 +120,14 @@ class DatagramPort(MulticastMixin):
 
     def stopListening(self) -> Deferred[None]:
         """Stop for good: tell the protocol, and close the socket."""
-        if self.socket.fileno() != -1:
+        if not self._stopped:
             self.release()
             self.socket.close()
         return succeed(None)
 
     def release(self) -> None:
         """Stop for good: tell the protocol, and leave the socket open for somebody else."""
+        self._stopped = True
         self.suspend()
         try:
             self._protocol.doStop()
@@ -110,9 +136,9 @@ class DatagramPort(MulticastMixin):
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams."""
-        for _ in range(AT_ONCE if self._receiving else 0):
+        for _ in range(AT_ONCE if self._receiving and self.fileno() != -1 else 0):
             try:
-                data, _ancillary, flags, sockaddr = self.socket.recvmsg(self._largest)
+                data, messages, flags, sockaddr = self.socket.recvmsg(self._largest, self._space)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -122,11 +148,14 @@ class DatagramPort(MulticastMixin):
             if flags & socket.MSG_TRUNC:
                 self._dropped("too long")
                 continue
+            if messages != self._messages:  # most come as the one before
+                self._messages, self.arrival = messages, arrival_of(messages)
             self._from = address = _host_and_port(sockaddr)
             try:
                 self._protocol.datagramReceived(data, address)
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
+            self._from = None
             if not self._receiving:
                 return
 
@@ -136,6 +165,10 @@ class DatagramPort(MulticastMixin):
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving
+        if error.errno in DEAD and self._died is not None:
+            self._part()
+            self._died(error)
+            return False
         self.reactor.removeReader(self)
         self._pause = self.reactor.callLater(PAUSE, self._end_pause)
         return False
@@ -143,6 +176,25 @@ class DatagramPort(MulticastMixin):
     def _end_pause(self) -> None:
         self._pause = None
         self.reactor.addReader(self)
+
+    def _part(self) -> None:
+        """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
+        self.socket.detach()
+        try:
+            self.reactor.removeReader(self)
+        except OSError:  # epoll forgets a closed descriptor by itself, and Twisted then does not
+            self.reactor._reads.discard(self._descriptor)
+        if self._identity is not None and _identity(self._descriptor) == self._identity:
+            os.close(self._descriptor)
+
+    def replace(self, sock: socket.socket) -> None:
+        """Go on with *sock*, bound and ready, in place of one that has died."""
+        if self._stopped:
+            sock.close()
+            return
+        self._take(sock)
+        if self._receiving:
+            self.reactor.addReader(self)
 
     def _refused(self) -> None:
         """Only a connected protocol can know whom the refusal is from."""
@@ -158,17 +210,23 @@ class DatagramPort(MulticastMixin):
         """Send a datagram, or drop it and count why: nothing is queued, nothing raised.
 
         *addr* is a numeric address and a port, and may be None once connected.
+        To the peer that is being served it goes from the address that was asked.
         Raises InvalidAddressError for a name, TypeError for what is not bytes.
         """
-        if addr is not self._from and addr is not None:
+        answers = addr == self._from
+        if addr is not None and not answers:
             _check_numeric(addr[0])
         try:
             if self._connected is not None:
+                addr = self._connected
                 self.socket.send(packet)
             elif addr is None:
                 raise InvalidAddressError(None, "an unconnected port needs an address")
+            elif answers and self.arrival.answer:
+                self.socket.sendmsg((packet,), self.arrival.answer, 0, addr)
             else:
                 self.socket.sendto(packet, addr)
+            self._sent(addr, len(packet))
         except socket.gaierror as error:
             raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
         except OSError as error:
@@ -221,7 +279,7 @@ class DatagramPort(MulticastMixin):
         poll and epoll tell of such an error, the late answer to something sent, as they
         tell of the end of a connection.  Receiving collects it, and goes on.
         """
-        if self._receiving and self.reactor.running:
+        if self._receiving and self.reactor.running and self.fileno() != -1:
             self.reactor.addReader(self)
             self.doRead()
 
@@ -231,6 +289,15 @@ def _host_and_port(sockaddr: Any) -> tuple[str, int]:
     if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
         return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
     return sockaddr[0], sockaddr[1]
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """What an open file is, whatever its number; None if the number is nobody's."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _check_numeric(host: str) -> None:

@@ -1,8 +1,10 @@
 """Datagrams over a real kernel."""
 
 import json
+import os
 import random
 import socket
+from contextlib import ExitStack
 
 import pytest
 import pytest_twisted
@@ -11,9 +13,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import InternetAddress
-from netsrv.sockets import open_datagram
+from netsrv.interfaces import Drop
+from netsrv.registry import find_services
+from netsrv.sockets import kernel_drops, open_datagram
 from netsrv.transports.datagrams import DatagramPort
 from tests.loopback.clients import ask, target
+
+REGISTRY = find_services()
+
+DATAGRAM_SERVICES = sorted(
+    each for each in REGISTRY.services if "udp" in REGISTRY.transports(each).split()
+)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +47,36 @@ async def test_an_empty_datagram_is_answered(serve, client, service, size):
     server = serve(f"udp {service}=127.0.0.1:0")
     [answer] = await client(ask, server.sockets[0], b"")
     assert size <= len(answer) <= 56
+
+
+@pytest.mark.parametrize(("host", "headers"), [("127.0.0.1", 20 + 8), ("::1", 40 + 8)])
+@pytest.mark.parametrize("service", DATAGRAM_SERVICES)
+@pytest_twisted.ensureDeferred
+async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service, host, headers):
+    """On the wire, all answers together; every service that is installed, asked with any size."""
+    server = serve(f"udp {service}=[{host}]:0" if ":" in host else f"udp {service}={host}:0")
+    [opened] = server.sockets
+    address, family = target(opened), opened.sock.family
+    with ExitStack() as clients:
+        asked = {}
+        for size in (0, 1, 2, 10, 100, 512, 1400):
+            asked[size] = clients.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+            asked[size].sendto(bytes(size), address)
+        await server.stopService()  # which serves who waits
+        sent = {size: sum(headers + each for each in lengths(sock)) for size, sock in asked.items()}
+    assert {size: on_wire for size, on_wire in sent.items() if on_wire > 3 * (headers + size)} == {}
+    assert (max(sent.values()) == 0) == (service == "discard")
+
+
+def lengths(sock):
+    """The length of each datagram that has come."""
+    sock.setblocking(False)
+    found = []
+    while True:
+        try:
+            found.append(len(sock.recv(65535)))
+        except BlockingIOError:
+            return found
 
 
 @pytest_twisted.ensureDeferred
@@ -95,6 +135,175 @@ async def test_what_seems_to_come_from_a_server_is_not_answered(serve, client):
     assert await client(ask_from, "127.0.0.2", 2049) is None
     assert await client(ask_from, "127.0.0.2", discard.port) is None
     assert await client(ask_from, "127.0.0.2", 0) == b"x"
+
+
+def asked_at(host, port, data=b"x"):
+    """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        sock.bind(("127.0.0.1", 0))
+        sock.sendto(data, (host, port))
+        sock.sendto(b"proof", ("127.0.0.1", port))
+        answer, peer = sock.recvfrom(100)
+        return None if answer == b"proof" else peer
+
+
+@pytest.mark.parametrize("listener", ["udp echo=0.0.0.0:0", "udp echo=[::]:0"])
+@pytest_twisted.ensureDeferred
+async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener):
+    """A client knows no other address of the server than the one that it has asked."""
+    port = serve(listener).sockets[0].port
+    for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):
+        assert await client(asked_at, host, port) == (host, port)
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::", "127.255.255.255"])
+@pytest_twisted.ensureDeferred
+async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
+    """It is dropped, whatever the socket is bound to, and the observer is told why."""
+    told = []
+    proof = serve("udp echo=127.0.0.1:0").sockets[0]
+    address = f"[{listener}]" if ":" in listener else listener
+    server = serve(f"udp echo={address}:0", "udp discard=127.0.0.1:0")
+    server.posts[0].gate.observer.datagram_refused = lambda *what: told.append(what[2])
+
+    def ask_all():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(20)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            sock.sendto(b"x", ("127.255.255.255", server.sockets[0].port))
+            sock.sendto(b"proof", target(proof))
+            return sock.recv(10)
+
+    assert await client(ask_all) == b"proof"
+    assert told == [Drop.DESTINATION]
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
+@pytest_twisted.ensureDeferred
+async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, listener):
+    """Without a guard it is received, known as such, and answered from an address of ours."""
+    got = []
+
+    class Answer(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            got.append(self.transport.arrival.unicast)
+            self.transport.write(datagram, addr)
+
+    opened = open_datagram(InternetAddress(listener, 0))
+    group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
+    opened.sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+    port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+    port.startListening()
+    assert await client(asked_at, "224.0.0.251", opened.port) == ("127.0.0.1", opened.port)
+    assert got[0] is False
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
+@pytest_twisted.ensureDeferred
+async def test_f42_one_that_came_before_the_server_started_is_answered_too(client, listener):
+    """A socket that somebody else has opened may hold datagrams of which less is known."""
+
+    class Answer(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            self.transport.write(b"unicast" * self.transport.arrival.unicast, addr)
+
+    opened = open_datagram(InternetAddress(listener, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"early", ("127.0.0.2", opened.port))
+        port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+        port.startListening()
+        assert await client(sock.recvfrom, 100) == (b"unicast", ("127.0.0.2", opened.port))
+    await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
+    """Only the answer to the datagram that is being served leaves from the address asked."""
+    received = Deferred()
+
+    class Later(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            self.transport.write(b"now", addr)
+            reactor.callLater(0, received.callback, addr)
+
+    opened = open_datagram(InternetAddress("0.0.0.0", 0))
+    port = DatagramPort(reactor, opened.sock, Later(), [].append, lambda: None)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.sendto(b"x", ("127.0.0.2", opened.port))
+        assert await client(sock.recvfrom, 10) == (b"now", ("127.0.0.2", opened.port))
+        port.write(b"later", await received.addTimeout(20, reactor))
+        assert await client(sock.recvfrom, 10) == (b"later", ("127.0.0.1", opened.port))
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("taken", [False, True], ids=["closed", "taken"])
+@pytest_twisted.ensureDeferred
+async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
+    """Its number may be somebody else's by now; the server goes on with a new socket."""
+    server = serve("udp echo=127.0.0.1:0")
+    [opened], listener = server.sockets, server.posts[0].listener
+    before = opened.address
+    number = opened.sock.fileno()
+    service = listener._port._protocol._service
+    replace, open_again = listener._port.replace, Deferred()
+    listener._port.replace = lambda sock: open_again.callback(replace(sock))
+    other = os.open(os.devnull, os.O_RDONLY)
+
+    def close_it(datagram, addr):
+        service.datagramReceived = service.transport.write
+        if taken:
+            os.dup2(other, number)
+        else:
+            os.close(number)
+
+    service.datagramReceived = close_it
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"close it", target(opened))
+    await open_again.addTimeout(20, reactor)
+    assert opened.address == before
+    assert await client(ask, opened, b"next") == [b"next"]
+    if taken:
+        assert os.path.sameopenfile(number, other)
+        os.close(number)
+    os.close(other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_f43_what_the_kernel_drops_is_known(serve):
+    """Datagrams that find no room while the listener is suspended are counted by the kernel."""
+    server = serve("udp discard=127.0.0.1:0", socket_options=["SO_RCVBUF=4096"])
+    listener = server.posts[0].listener
+    if listener.kernel_drops is None:
+        pytest.skip("this kernel does not tell (SO_MEMINFO)")
+    assert listener.kernel_drops == 0
+    listener.suspend()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(100):
+            sock.sendto(bytes(1000), target(server.sockets[0]))
+    assert 0 < listener.kernel_drops < 100
+    listener.resume()
+
+
+def test_f43_a_closed_socket_has_no_count():
+    """There is nobody to ask."""
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    opened.close()
+    assert kernel_drops(opened.sock) is None
 
 
 @pytest_twisted.ensureDeferred

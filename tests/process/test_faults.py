@@ -13,7 +13,7 @@ import pytest
 
 from tests.process import needs
 from tests.process.peers import exchange, read_to_end, talk, tcp, udp
-from tests.process.running import Running
+from tests.process.running import Running, located
 from tests.process.starts import SERVE
 
 PAUSE = 0.1
@@ -167,7 +167,7 @@ def test_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path
     assert len(calls(tmp_path)) <= TIMES + WELL
 
 
-@pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL EBADF".split())
+@pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
 def test_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """Whatever error receiving has, it is a line, a pause, and the port stays open."""
     with faulty("recvmsg", error, "--udp", "0") as server:
@@ -182,15 +182,52 @@ def test_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
     assert len(made) <= TIMES + WELL
 
 
+@pytest.mark.parametrize("error", ["EBADF", "ENOTSOCK"])
+def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path: Path) -> None:
+    """At the same port, though 0 was asked for, and with the same options; two lines say it."""
+    options = ["--udp", "0", "--socket-option", "SO_RCVBUF=50000"]
+    with faulty("recvmsg", error, *options, when="2") as server:
+        port = server.port("udp")
+        with udp(port) as client:  # the second call is the one that would find nothing more
+            assert exchange(client, b"hello") == b"hello"
+            server.wait_for(rf"dropped a datagram: receive {error}$")
+            server.wait_for(rf"udp 0\.0\.0\.0:{port} \(echo\): the socket failed: {words(error)};")
+            server.wait_for(rf"udp 0\.0\.0\.0:{port} \(echo\): the socket is open again$")
+            assert exchange(client, b"hello") == b"hello"
+        assert server.stop() == 0
+        assert server.output.count("the socket failed") == 1
+        assert "Traceback" not in server.output
+
+
+def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> None:
+    """A server that has given up root says once why, and serves the others on."""
+    needs.root()
+    port = needs.free_low_port()
+    strace = needs.strace(tmp_path / "trace", "recvmsg", "error=EBADF:when=1")
+    command = ["twistd", "-n", "--pidfile=", "--uid", "nobody", "netsrv", "--tcp", "echo=0"]
+    started = [*strace, *located([*command, "--udp", f"127.0.0.1:{port}"])]
+    with Running(started, tmp_path) as server:
+        with udp(server.port("udp")) as client:
+            client.send(b"lost")
+        line = rf"cannot be opened again: udp 127\.0\.0\.1:{port}: Permission denied: ports below"
+        server.wait_for(line)
+        with tcp(server.port("tcp")) as other:
+            assert exchange(other, b"hello") == b"hello"
+        server.stop()
+        assert server.output.count("cannot be opened again") == 1
+        assert "Traceback" not in server.output
+
+
 # Sending datagrams
 
 
+@pytest.mark.parametrize(("call", "address"), [("sendmsg", "0"), ("sendto", "127.0.0.1:0")])
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
-def test_sending_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_sending_fails(error: str, call: str, address: str, faulty: Faulty, tmp_path: Path) -> None:
     """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
-    with faulty("sendto", error, "--udp", "0") as server:
+    with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:
             for number in range(1, TIMES + 1):
                 client.send(b"lost")

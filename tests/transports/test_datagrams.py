@@ -10,10 +10,13 @@ from twisted.internet.interfaces import IListeningPort, IMulticastTransport, ISy
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
-from netsrv.transports.datagrams import AT_ONCE, EARLIER_SEND, PAUSE, DatagramPort
+from netsrv.transports.datagrams import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
 from tests.transports.test_accept import ReactorClock
 
 PEER = ("192.0.2.1", 40000)
+
+NOBODYS = 1_000_000
+"""A descriptor that no file has: what is closed by its number here is nobody else's."""
 
 
 class Socket:
@@ -29,7 +32,10 @@ class Socket:
         self.sent = []
         self.open = True
 
-    def recvmsg(self, size):
+    def getsockname(self):
+        return "127.0.0.1", 7
+
+    def recvmsg(self, size, space):
         if not self.script:
             raise BlockingIOError(errno.EAGAIN, "nothing has come")
         step = self.script.pop(0)
@@ -49,7 +55,10 @@ class Socket:
         self.connected = address
 
     def fileno(self):
-        return 3 if self.open else -1
+        return NOBODYS if self.open else -1
+
+    def detach(self):
+        self.open = False
 
     def close(self):
         self.open = False
@@ -80,7 +89,8 @@ class Echo(DatagramProtocol):
 class Port:
     """A started port, and all that it has told."""
 
-    def __init__(self, *script, **options):
+    def __init__(self, *script, died=None, **options):
+        self.died = died
         self.reactor = ReactorClock()
         self.sock = Socket(*script, **options)
         self.dropped, self.raised = [], []
@@ -91,6 +101,7 @@ class Port:
             self.protocol,
             self.dropped.append,
             lambda: self.raised.append(1),
+            died=self.died,
         )
         self.port.startListening()
 
@@ -150,6 +161,35 @@ def test_any_other_error_pauses_and_the_port_stays_open(number):
     assert port.watching
     port.port.doRead()
     assert port.sock.sent == [(b"next", PEER)]
+
+
+@pytest.mark.parametrize("number", sorted(DEAD), ids=errno.errorcode.get)
+def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
+    """The port waits without it, loses what is sent meanwhile, and goes on with the next one."""
+    told = []
+    port = Port(number, b"never", died=told.append)
+    port.port.doRead()
+    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert [error.errno for error in told] == [number]
+    assert (port.sock.open, port.watching) == (False, False)
+    for useless in (port.port.suspend, port.port.resume, port.port.doRead):
+        useless()
+    assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
+    new = Socket(b"next")
+    port.port.replace(new)
+    assert port.watching
+    port.port.doRead()
+    assert new.sent == [(b"next", PEER)]
+
+
+def test_f38_a_port_that_was_stopped_needs_no_socket():
+    """One that comes too late is closed."""
+    port = Port(errno.EBADF, died=lambda error: None)
+    port.port.doRead()
+    port.port.stopListening()
+    late = Socket(b"never")
+    port.port.replace(late)
+    assert (late.open, port.watching) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,215 @@
+"""Datagrams between hosts: addresses, broadcasts, forged senders, loops."""
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs
+from tests.process.networks import Host, udp_packets
+from tests.process.running import Running, located
+from tests.process.starts import SERVE
+
+SERVER, SECOND, CLIENT = "192.0.2.1", "192.0.2.2", "192.0.2.9"
+SERVER6, SECOND6, CLIENT6 = "2001:db8::1", "2001:db8::2", "2001:db8::9"
+LINK_LOCAL = "fe80::1"
+WHY = "; from now on such are counted"
+
+Serve = Callable[..., Running]
+
+
+class Network:
+    """A server with two addresses, a client, and a wire from one to the other."""
+
+    def __init__(self) -> None:
+        self.server, self.client = Host(), Host()
+        wire = f"link add client type veth peer name server netns {self.server.path}"
+        self.client.ip(wire)
+        for host, name, numbers in ((self.server, "server", (1, 2)), (self.client, "client", (9,))):
+            for number in numbers:
+                host.ip(f"addr add 192.0.2.{number}/24 broadcast + dev {name}")
+            host.ip(f"link set {name} up")
+
+    def add_ipv6(self) -> None:
+        """Give both hosts addresses of IPv6, at once: nobody else can have them."""
+        needs.ipv6()
+        for host, name, numbers in ((self.server, "server", (1, 2)), (self.client, "client", (9,))):
+            for number in numbers:
+                host.ip(f"addr add 2001:db8::{number}/64 dev {name} nodad")
+            host.ip(f"addr add fe80::{numbers[0]}/64 dev {name} nodad")
+
+    def close(self) -> None:
+        """Let both hosts go."""
+        self.client.close()
+        self.server.close()
+
+    def scope(self) -> int:
+        """Give the number of the client's interface."""
+        with self.client.inside():
+            return socket.if_nametoindex("client")
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Give two hosts."""
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Start a server on a host."""
+    with ExitStack() as running:
+        yield lambda host, *options: running.enter_context(
+            Running(host.command(*located([*SERVE.command, *options])), tmp_path)
+        )
+
+
+def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: int = 0) -> str:
+    """Send a datagram, and give the address that answers it."""
+    sock.sendto(data, (host, port, 0, scope) if ":" in host else (host, port))
+    answer, peer = sock.recvfrom(100)
+    assert answer == data
+    return str(peer[0]).partition("%")[0]
+
+
+@pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0"])
+def test_f42_a_reply_leaves_from_the_address_asked(
+    listener: str, network: Network, serve: Serve
+) -> None:
+    """Both addresses of a host answer for themselves, also at once and in turn."""
+    server = serve(network.server, "--udp", listener)
+    port = server.port("udp")
+    with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for host in (SERVER, SECOND, SERVER):
+            assert ask(sock, host, port) == host
+
+
+def test_f41_f42_every_ipv6_address_answers_for_itself(network: Network, serve: Serve) -> None:
+    """A link-local one too, which leads nowhere without its interface, and to every peer."""
+    network.add_ipv6()
+    port = serve(network.server, "--udp", "[::]:0").port("udp")
+    for own in ("::", CLIENT6):
+        with network.client.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind((own, 0))
+            for host, scope in ((SERVER6, 0), (SECOND6, 0), (LINK_LOCAL, network.scope())):
+                assert ask(sock, host, port, scope=scope) == host
+
+
+def test_f41_a_link_local_peer_is_answered_by_one_address(network: Network, serve: Serve) -> None:
+    """Without a message of the kernel's the peer's address alone tells the interface."""
+    network.add_ipv6()
+    port = serve(network.server, "--udp", f"[{LINK_LOCAL}%server]:0").port("udp")
+    with network.client.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        assert ask(sock, LINK_LOCAL, port, scope=network.scope()) == LINK_LOCAL
+
+
+@pytest.mark.parametrize(
+    ("target", "listener"),
+    [
+        ("192.0.2.255", "0.0.0.0:0"),
+        ("192.0.2.255", "[::]:0"),
+        ("192.0.2.255", "192.0.2.255:0"),
+        ("255.255.255.255", "0.0.0.0:0"),
+        ("255.255.255.255", "[::]:0"),
+        ("224.0.0.1", "0.0.0.0:0"),  # Linux hands it to no socket of IPv6 that has not joined
+    ],
+)
+def test_f34_what_is_sent_to_many_is_not_answered(
+    target: str, listener: str, network: Network, serve: Serve
+) -> None:
+    """Neither broadcast nor multicast; the first one is named in the log, with its reason."""
+    server = serve(network.server, "--udp", listener, "--udp", f"{SERVER}:0")
+    port, other = server.port("udp", 1), server.port("udp", 2)
+    with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(CLIENT))
+        sock.bind((CLIENT, 0))
+        for _ in range(2):
+            sock.sendto(b"is anyone there?", (target, port))
+        server.wait_for(f"it was sent to a broadcast or multicast address{WHY}$")
+        assert ask(sock, SERVER, other) == SERVER  # nothing else has come before
+        peer = f"{CLIENT}:{sock.getsockname()[1]}"
+    why = "it was sent to a broadcast or multicast address"
+    server.wait_for(rf"dropped a datagram of {re.escape(peer)}: {why}{WHY}$")
+    assert server.stop() == 0
+    server.wait_for(r"without a line each: 1 datagrams dropped \(destination\)$")
+
+
+def test_f34_ipv6_multicast_is_not_answered(network: Network, serve: Serve) -> None:
+    """All hosts of a link listen to ff02::1."""
+    network.add_ipv6()
+    server = serve(network.server, "--udp", "[::]:0")
+    port = server.port("udp")
+    with network.client.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"is anyone there?", ("ff02::1", port, 0, network.scope()))
+        assert ask(sock, SERVER6, port) == SERVER6
+    server.wait_for(f"it was sent to a broadcast or multicast address{WHY}$")
+
+
+@pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0", f"{SERVER}:0"])
+def test_f33_a_loopback_sender_from_elsewhere_is_dropped(
+    listener: str, network: Network, serve: Serve
+) -> None:
+    """Linux drops it itself, unless route_localnet is set, as container networks do."""
+    for name in ("all", "server"):
+        network.server.set(f"ipv4/conf/{name}/rp_filter", 0)
+        network.server.set(f"ipv4/conf/{name}/route_localnet", 1)
+    server = serve(network.server, "--udp", listener)
+    port = server.port("udp")
+    with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        assert ask(sock, SERVER, port) == SERVER  # now the hosts know each other (arp(7))
+    network.client.forge(("127.0.0.5", 40000), (SERVER, port), b"x")
+    why = "its loopback address came over another interface"
+    server.wait_for(rf"dropped a datagram of 127\.0\.0\.5:40000: {why}{WHY}$")
+    assert "Got data from 127" not in server.output
+
+
+def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network: Network, serve: Serve) -> None:
+    """So a client that has bound ::1 is on this machine, whichever address it asks."""
+    network.add_ipv6()
+    server = serve(network.server, "--udp", "[::]:0")
+    port = server.port("udp")
+    network.client.forge(("::1", 40000), (SERVER6, port), b"x")
+    network.client.forge((CLIENT6, 40001), (SERVER6, port), b"x")
+    server.wait_for(rf"Got data from \[{CLIENT6}\]:40001 ")
+    assert "40000" not in server.output
+    with network.server.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.bind(("::1", 0))
+        assert ask(sock, SERVER6, port) == SERVER6
+
+
+def test_f31_two_ports_of_one_server_do_not_answer_each_other(
+    network: Network, serve: Serve
+) -> None:
+    """A forged datagram that would set them off stays alone."""
+    server = serve(network.server, "--udp", "0", "--udp", "0")
+    one, other = server.port("udp", 1), server.port("udp", 2)
+    with network.server.sniffer("lo") as sniffer:
+        forged = (SERVER, other), (SERVER, one)
+        network.server.forge(*forged, b"x")
+        server.wait_for(rf"{SERVER}:{other}: it seems to come from a port that this server serves")
+        assert server.stop() == 0
+        assert udp_packets(sniffer) == [(*forged[0], *forged[1])]
+
+
+def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(
+    network: Network, serve: Serve
+) -> None:
+    """A forged datagram sets them off; a bucket that is empty ends it, for there is one packet."""
+    burst = 20
+    options = ("--udp", "0", "--datagram-rate", f"0.001:{burst}")
+    here, there = serve(network.server, *options), serve(network.client, *options)
+    ports = here.port("udp"), there.port("udp")
+    assert ports[0] != ports[1]
+    with network.server.sniffer("server") as came, network.client.sniffer("client") as went:
+        # From a third host nobody could see the loop; here the client's host has sent it.
+        network.client.forge((CLIENT, ports[1]), (SERVER, ports[0]), b"x")
+        here.wait_for(rf"{CLIENT}:{ports[1]}: its source sends too many \(--datagram-rate\)")
+        assert (here.stop(), there.stop()) == (0, 0)
+        assert udp_packets(came) == [(CLIENT, ports[1], SERVER, ports[0])] * (burst + 1)
+        assert udp_packets(went) == [(SERVER, ports[0], CLIENT, ports[1])] * burst

@@ -1,0 +1,105 @@
+"""The datagram listener, when its socket dies."""
+
+import errno
+
+import pytest
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import globalLogPublisher
+
+from netsrv.admission import Admission
+from netsrv.gate import Gate
+from netsrv.guards.access import Access
+from netsrv.guards.capacity import Places
+from netsrv.guards.datagrams import DatagramGuard
+from netsrv.limits import Limits
+from netsrv.listeners import AGAIN, DatagramListener
+from netsrv.sockets import AddressUnavailable
+from tests.test_gate import Observer
+from tests.transports.test_accept import ReactorClock
+from tests.transports.test_datagrams import Socket
+
+
+class Reopened:
+    """A started listener; *script* is what its reopening gives: sockets, or reasons why not."""
+
+    def __init__(self, sock, *script):
+        self.reactor = ReactorClock()
+        self.script = list(script)
+        self.tries = []
+        gate = Gate(
+            self.reactor,
+            "udp 127.0.0.1:7 (test)",
+            Observer(),
+            Admission(Limits(), Places(), 0),
+            now=self.reactor.seconds,
+        )
+        guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
+        service = DatagramProtocol()
+        service.noisy = False
+        self.listener = DatagramListener(self.reactor, sock, gate, service, guard, self.reopen)
+        self.listener.start()
+
+    def reopen(self):
+        """Open it, as the script says."""
+        self.tries.append(self.reactor.seconds())
+        step = self.script.pop(0)
+        if isinstance(step, str):
+            raise AddressUnavailable(step)
+        return step
+
+    def read(self):
+        """Receive what is there."""
+        for each in list(self.reactor.readers):
+            each.doRead()
+
+
+@pytest.fixture
+def lines():
+    """The lines of the log."""
+    seen = []
+
+    def see(event):
+        if event.get("log_namespace") == "netsrv.listeners.DatagramListener":
+            seen.append(event["log_format"].format(**event).partition(": ")[2])
+
+    globalLogPublisher.addObserver(see)
+    yield seen
+    globalLogPublisher.removeObserver(see)
+
+
+def test_f38_a_dead_socket_is_tried_every_second_until_it_works(lines):
+    """One line when it dies, one for each new reason why not, one when it is back."""
+    new = Socket(b"next")
+    reopened = Reopened(Socket(errno.EBADF), "no", "no", "never", new)
+    reopened.read()
+    for _ in range(40):
+        reopened.reactor.advance(AGAIN / 8)
+    assert reopened.tries == [AGAIN / 8, AGAIN * 9 / 8, AGAIN * 17 / 8, AGAIN * 25 / 8]
+    assert lines == [
+        "the socket failed: Bad file descriptor; it is opened again",
+        "cannot be opened again: no; tried every second",
+        "cannot be opened again: never; tried every second",
+        "the socket is open again",
+    ]
+    reopened.read()
+    assert new.script == []
+
+
+def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop(lines):
+    """There is a second between two tries, also if the first one worked."""
+    reopened = Reopened(Socket(errno.EBADF), Socket(errno.EBADF), Socket(errno.EBADF), Socket())
+    for _ in range(25):
+        reopened.read()
+        reopened.reactor.advance(AGAIN / 8)
+    assert reopened.tries == [AGAIN / 8, AGAIN * 9 / 8, AGAIN * 17 / 8]
+    assert lines.count("the socket is open again") == 3
+
+
+def test_f38_a_listener_that_ends_tries_no_more():
+    """Nothing is left behind of a socket that could not be opened again."""
+    reopened = Reopened(Socket(errno.EBADF), "no")
+    reopened.read()
+    reopened.reactor.advance(AGAIN)
+    reopened.listener.suspend()
+    reopened.listener.finish()
+    assert reopened.reactor.getDelayedCalls() == []
