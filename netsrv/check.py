@@ -6,7 +6,7 @@ server that has it may well be the one whose settings are checked.
 """
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from attrs import evolve
@@ -32,7 +32,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
     """
     for settings in configuration.listeners:
         build_service(settings, registry)
-    taken: set[str] = set()
+    taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
     same = None
     with ExitStack() as opened:
         for index in opening_order(configuration.listeners):
@@ -53,7 +53,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
                 options = made.options
             if settings.transport == "tcp" and same is None:
                 same = port
-            taken.update(each.name for each in options)
+            taken.append((settings, options))
             yield from _table(options)
         check_options_fit(configuration.listeners, taken)
 

@@ -38,6 +38,7 @@ Examples:
   --tcp echo=51423 --udp same        echo on TCP and, on the same port, on UDP
   --tcp chargen=[::1]:1919           characters without end, on IPv6 loopback
   --unix echo=/run/netsrv/echo.sock  echo on a unix socket
+  --config netsrv.toml               serve what a file asks for
   --tcp 51423 --check                show each option asked for and in effect
   --list-services                    show what can be served
 """
@@ -85,8 +86,13 @@ class ServerOptions(usage.Options):
             "seconds until output that is stuck aborts a connection, or none [default: 60]",
         ],
         ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
-        ["shutdown-timeout", None, "8", "seconds that live connections have at the end"],
-        ["log-rate", None, "1000", "lines a second about single peers in the log"],
+        [
+            "shutdown-timeout",
+            None,
+            None,
+            "seconds that live connections have at the end [default: 8]",
+        ],
+        ["log-rate", None, None, "lines a second about single peers in the log [default: 1000]"],
     ]
 
     def __init__(self) -> None:
@@ -94,6 +100,8 @@ class ServerOptions(usage.Options):
         self.listeners: list[tuple[str, str]] = []
         self.socket_options: list[str] = []
         self.reuse_address: bool | None = None
+        self.config: tuple[str, str] | None = None
+        """The configuration file as the user wrote it, and its absolute path."""
 
     def opt_tcp(self, address: str) -> None:
         """serve TCP: [SERVICE=]ADDRESS, 'accept' if no SERVICE is given; repeatable"""
@@ -110,6 +118,12 @@ class ServerOptions(usage.Options):
     def opt_unix(self, path: str) -> None:
         """serve a unix socket: [SERVICE=]PATH, 'accept' if no SERVICE is given; repeatable"""
         self.listeners.append(("unix", path))
+
+    def opt_config(self, path: str) -> None:
+        """a TOML file with listeners and limits"""
+        self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
+
+    opt_c = opt_config
 
     def opt_socket_option(self, option: str) -> None:
         """set a socket option: NAME=VALUE, as in SO_RCVBUF=1048576; repeatable"""
@@ -134,13 +148,27 @@ class ServerOptions(usage.Options):
     def postOptions(self) -> None:
         if self["list-services"]:
             self._print(list_services)
-        if not self.listeners:
+        if not self.listeners and self.config is None:
             raise usage.UsageError(
                 "nothing to serve: give at least one of --tcp, --udp and --unix, as in --tcp 51423"
             )
 
-    def configuration(self) -> Configuration:
-        """Make the configuration.  Raises `ConfigurationError`."""
+    def configuration(self, registry: Registry | None = None) -> Configuration:
+        """Make the configuration of file and command line; *registry* has the services.
+
+        Whenever it is called, the file is read again.  Raises `ConfigurationError`.
+        """
+        file = Configuration(())
+        if self.config is not None:
+            from netsrv.configfile import read_configuration
+
+            name, path = self.config
+            file = read_configuration(path, registry or find_services(), name)
+            if not file.listeners and not self.listeners:
+                raise ConfigurationError(
+                    f"{name}: nothing to serve: it has no [[listener]], and there is no --tcp, "
+                    "--udp or --unix"
+                )
         return from_command_line(
             self.listeners,
             backlog=self["backlog"],
@@ -150,6 +178,7 @@ class ServerOptions(usage.Options):
             log_rate=self["log-rate"],
             shutdown_timeout=self["shutdown-timeout"],
             limits=limits_from_command_line(self),
+            file=file,
         )
 
     def prepare(self) -> tuple[Configuration, Prepared]:
@@ -158,14 +187,17 @@ class ServerOptions(usage.Options):
         Raises `ConfigurationError` or `SocketError`.
         """
         _keep_standard_descriptors()
-        configuration = self.configuration()
+        registry = find_services() if self.config or self["check"] else None
+        configuration = self.configuration(registry)
         if self["check"]:
-            self._print(partial(check, configuration))
-        return configuration, prepare(configuration)
+            self._print(partial(check, configuration), registry)
+        return configuration, prepare(configuration, registry)
 
-    def _print(self, lines: Callable[[Registry], Iterator[str]]) -> NoReturn:
+    def _print(
+        self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
+    ) -> NoReturn:
         """Print lines that are made from the services there are, and exit."""
-        registry = find_services()
+        registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
         print("\n".join(lines(registry)))
@@ -209,4 +241,10 @@ def _one_line(step: Callable[[], T]) -> T:
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
-        raise SystemExit(printable(f"netsrv: {error}")) from None
+        raise SystemExit(complaint(error)) from None
+
+
+def complaint(error: Exception) -> str:
+    """Make of an error what the user sees: one line, or one for each mistake."""
+    lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
+    return "\n".join(printable(f"netsrv: {line}") for line in lines)
