@@ -96,7 +96,7 @@ def test_a_file_that_nobody_may_read(tmp_path):
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("root may read everything")
-    with pytest.raises(ValueError, match="^Permission denied$"):
+    with pytest.raises(ValueError, match=r"^Permission denied$"):
         read_small_file(str(path), 100)
 
 
