@@ -181,7 +181,7 @@ def _parsed(option: str, parse: Callable[[Any], T], value: Any) -> T:
 
 def number_or_text(text: str) -> int | float | str:
     """Give the number that an option's text is, or the text, as a file would have it."""
-    if re.fullmatch("-?[0-9]{1,18}", text):
+    if re.fullmatch("-?[0-9]{1,400}", text):
         return int(text)
     with suppress(ValueError):
         if isfinite(number := float(text)):

@@ -121,6 +121,8 @@ class ServerOptions(usage.Options):
 
     def opt_config(self, path: str) -> None:
         """a TOML file with listeners and limits"""
+        if not path:
+            raise usage.UsageError("--config needs the path of a file")
         self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
 
     opt_c = opt_config

@@ -9,6 +9,7 @@ import pytest
 from attrs import field, frozen, validators
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from netsrv import configfile
@@ -21,6 +22,7 @@ from netsrv.limits import Limits, Overload
 from netsrv.registry import Registry, find_services
 from netsrv.services.qotd import QotdSettings
 from netsrv.socketoptions import parse_option
+from netsrv.tap import ServerOptions
 
 
 def even(instance, attribute, value):
@@ -250,6 +252,32 @@ def test_a_services_settings_are_of_its_own_class(read):
     )
     given = GreetSettings("hi", 2, True, ("a", "b"), Inner(2.0))
     assert [each.settings for each in made.listeners] == [given, QotdSettings(), None]
+
+
+def test_the_file_is_read_again_by_whoever_asks_again(registry, tmp_path, monkeypatch):
+    """A second look sees what has changed, also where the process has gone elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "netsrv.toml"
+    path.write_text("[[listener]]\ntcp = 7\n")
+    options = ServerOptions()
+    options.parseOptions(["-c", "netsrv.toml", "--udp", "same"])
+    assert [each.place for each in options.configuration(registry).listeners] == [
+        "tcp 0.0.0.0:7",
+        "udp 0.0.0.0:same",
+    ]
+    monkeypatch.chdir("/")
+    path.write_text("[[listener]]\nunix = 7\n")
+    with pytest.raises(ConfigurationError) as caught:
+        options.configuration(registry)
+    assert str(caught.value) == "netsrv.toml: listener[0].unix: 7: a text, in quotes"
+    path.write_text("[[listener]]\ntcp = 8\n")
+    assert options.configuration(registry).listeners[0].place == "tcp 0.0.0.0:8"
+
+
+def test_a_path_is_needed():
+    """An empty path, as an unset variable leaves it, is a mistake in the usage."""
+    with pytest.raises(UsageError, match="--config needs the path of a file"):
+        ServerOptions().parseOptions(["--config", ""])
 
 
 # Mistakes

@@ -133,6 +133,10 @@ class QuoteFile:
         return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+def _own_quotes() -> Sequence[str]:
+    return QUOTES
+
+
 @implementer(IStreamService, IDatagramService)
 class QotdService:
     """The service as a plugin; *choose* picks one of the quotes."""
@@ -151,7 +155,6 @@ class QotdService:
         return MessageDatagrams(self._message(settings))
 
     def _message(self, settings: QotdSettings | None) -> Message:
-        quotes: Callable[[], Sequence[str]] = lambda: QUOTES  # noqa: E731
-        if settings is not None and settings.file is not None:
-            quotes = QuoteFile(settings.file).quotes
+        file = None if settings is None else settings.file
+        quotes = _own_quotes if file is None else QuoteFile(file).quotes
         return lambda: f"{self._choose(quotes())[:LONGEST]}{END}".encode("ascii")
