@@ -7,8 +7,8 @@ import stat
 def read_small_file(path: str, most: int) -> str:
     """Read a text file of at most *most* bytes, in UTF-8.
 
-    A FIFO or a device is refused before it is opened, and what is too long before it is
-    read.  Raises ValueError with what is wrong.
+    A FIFO or a device is refused before it is opened, and of what is too long no more is
+    read than that.  Raises ValueError with what is wrong.
     """
     try:
         status = os.stat(path)
@@ -16,12 +16,11 @@ def read_small_file(path: str, most: int) -> str:
             raise ValueError("is a directory, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is not a regular file")
-        if status.st_size <= most:
-            with open(path, "rb", opener=_open_at_once) as file:
-                data = file.read(most + 1)
+        with open(path, "rb", opener=_open_at_once) as file:
+            data = file.read(most + 1)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
-    if status.st_size > most or len(data) > most:
+    if len(data) > most:
         raise ValueError(f"is too long: a file of at most {most} bytes")
     try:
         return data.decode("utf-8-sig")
