@@ -4,6 +4,7 @@ Whatever can fail is done first, and undone where something else fails: a change
 as a whole or not at all.  Sockets of unchanged addresses are not touched.
 """
 
+import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -86,9 +87,7 @@ def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry
     wanted = dict(zip(_keys(listeners), listeners, strict=True))
     services = {key: _service(each, there.get(key), registry) for key, each in wanted.items()}
     check_protocols(listeners, list(services.values()))
-    check_options_fit(
-        listeners, {option.name for each in listeners for option in try_options(each)}
-    )
+    check_options_fit(listeners, [(each, try_options(each)) for each in listeners])
     change = Change([post for key, post in there.items() if key not in wanted])
     for key, settings in wanted.items():
         post = there.get(key)
@@ -152,6 +151,11 @@ def _retune(before: ListenerSettings, prepared: PreparedListener) -> list[str]:
         backlog = listen(opened.sock, settings.backlog)
         in_effect[backlog.name] = backlog
     opened.options = tuple(in_effect.values())
+    if settings.mode != before.mode and opened.unix_file is not None:
+        if settings.mode is None:
+            waiting.append("mode")
+        else:
+            os.chmod(opened.unix_file[0], settings.mode)
     return [f"{opened.place}: {name} changes with a restart" for name in waiting]
 
 

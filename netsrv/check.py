@@ -5,11 +5,11 @@ of each option, and leaves nothing behind.  That an address is in use is a note:
 server that has it may well be the one whose settings are checked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from netsrv.addresses import printable
-from netsrv.config import Configuration
+from netsrv.config import Configuration, ListenerSettings
 from netsrv.preparation import (
     build_service,
     check_options_fit,
@@ -29,7 +29,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
     """
     for settings in configuration.listeners:
         build_service(settings, registry)
-    taken: set[str] = set()
+    taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
     same = None
     with ExitStack() as opened:
         for index in opening_order(configuration.listeners):
@@ -50,7 +50,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
                 options = made.options
             if settings.transport == "tcp" and same is None:
                 same = port
-            taken.update(each.name for each in options)
+            taken.append((settings, options))
             yield from _table(options)
         check_options_fit(configuration.listeners, taken)
 

@@ -12,11 +12,9 @@ from enum import IntEnum
 from twisted.python import usage
 
 from netsrv import __version__
-from netsrv.addresses import printable
 from netsrv.config import ConfigurationError
-from netsrv.signals import handle_signals
 from netsrv.sockets import AddressUnavailable, SocketError
-from netsrv.tap import ServerOptions
+from netsrv.tap import ServerOptions, complaint
 
 
 class Status(IntEnum):
@@ -60,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return serve(command.subOptions)
     except (ConfigurationError, SocketError) as error:
-        print(printable(f"netsrv: {error}"), file=sys.stderr)
+        print(complaint(error), file=sys.stderr)
         unavailable = isinstance(error, AddressUnavailable)
         return Status.UNAVAILABLE if unavailable else Status.CONFIGURATION
     except Exception:
@@ -78,7 +76,7 @@ def serve(options: ServerOptions) -> int:
 
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
-    handle_signals(reactor, server)
+    options.take_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from netsrv.guards.access import Network
 from netsrv.guards.rates import Rate
@@ -11,6 +11,9 @@ DATAGRAM_RATE = Rate(1000, 1000)
 
 SERVERS_PORTS = frozenset({*range(1024), 2049})
 """Ports that servers have and clients have not; 2049 is NFS."""
+
+IN_ACCESS = {"elsewhere": "access"}
+"""In a configuration file these have a table of their own."""
 
 
 class Overload(Enum):
@@ -35,9 +38,9 @@ class Limits:
     """Connections at once from one IPv4 address or one IPv6 /64."""
     connection_rate: Rate | None = None
     """New connections a second."""
-    only_from: tuple[Network, ...] = ()
+    only_from: tuple[Network, ...] = field(default=(), metadata=IN_ACCESS)
     """The networks that may come in; none means all."""
-    no_access: tuple[Network, ...] = ()
+    no_access: tuple[Network, ...] = field(default=(), metadata=IN_ACCESS)
     """The networks that may not."""
     datagram_rate: Rate | None = DATAGRAM_RATE
     """Datagrams a second that are served from each source, but those on this machine."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import NOTHING, evolve, fields, frozen, has
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
@@ -81,7 +81,8 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     sockets = _open_all(listeners)
     try:
         _check_spare()
-        check_options_fit(listeners, {each.name for opened in sockets for each in opened.options})
+        taken = zip(listeners, (each.options for each in sockets), strict=True)
+        check_options_fit(listeners, taken)
         access_log = open_access_log(configuration)
     except (AddressUnavailable, ConfigurationError):
         close_all(sockets)
@@ -114,11 +115,15 @@ def build_service(
     """Have a listener's service make its factory or protocol.  Raises `ConfigurationError`."""
     try:
         if settings.transport == "udp":
-            service: Any = registry.datagram(settings.service).datagram(None)
+            found = registry.datagram(settings.service)
+            service: Any = found.datagram(_service_settings(settings, found))
         else:
-            service = registry.stream(settings.service).stream(None)
+            found = registry.stream(settings.service)
+            service = found.stream(_service_settings(settings, found))
     except LookupError as error:
         raise ConfigurationError(f"{settings.place}: {error.args[0]}") from error
+    except ConfigurationError:
+        raise
     except (Exception, SystemExit) as error:
         raise ConfigurationError(
             f"{settings.place}: the service {settings.service!r} failed: "
@@ -133,6 +138,20 @@ def build_service(
     with suppress(AttributeError):  # a frozen one stays noisy
         service.noisy = False  # the line that says what we wait for is enough
     return service  # type: ignore[no-any-return]
+
+
+def _service_settings(listener: ListenerSettings, service: Any) -> Any:
+    """Give the service's own settings; those of a service that has any are never None."""
+    kind = getattr(service, "settings", None)
+    if listener.settings is not None or kind is None:
+        return listener.settings
+    required = [each.name for each in fields(kind) if each.default is NOTHING] if has(kind) else []
+    if required:
+        raise ConfigurationError(
+            f"{listener.place}: the service {listener.service!r} needs the settings "
+            f"{', '.join(required)}: they stand in a file, see --config"
+        )
+    return kind()
 
 
 def check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]) -> None:
@@ -193,7 +212,7 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
     """Open one listener's socket; *same* is the port that `SAME` stands for."""
     address, options = settings.address, settings.all_options()
     if isinstance(address, UnixPath):
-        return open_unix(address, options, settings.backlog)
+        return open_unix(address, options, settings.backlog, settings.mode)
     if address.port == SAME:
         address = evolve(address, port=same or 0)
     if settings.transport == "udp":
@@ -243,11 +262,19 @@ def _check_spare() -> None:
             os.close(each)
 
 
-def check_options_fit(listeners: tuple[ListenerSettings, ...], taken: set[str]) -> None:
-    """An option that no socket has *taken* is a mistake of whoever asked for it."""
+def check_options_fit(
+    listeners: tuple[ListenerSettings, ...],
+    taken: Iterable[tuple[ListenerSettings, Sequence[OptionInEffect]]],
+) -> None:
+    """An option that no socket has *taken* is a mistake of whoever asked for it.
+
+    The command line asks for all of its listeners at once, a file for each.
+    """
+    found = {(listener.origin, each.name) for listener, options in taken for each in options}
     for each in listeners:
         for option in each.socket_options:
-            if option.name not in taken:
+            if (each.origin, option.name) not in found:
+                place = f"{each.origin}.socket_options." if each.origin else "--socket-option "
                 raise ConfigurationError(
-                    f"--socket-option {option.name}: fits none of the sockets that are asked for"
+                    f"{place}{option.name}: fits none of the sockets that are asked for"
                 )

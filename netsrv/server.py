@@ -261,6 +261,13 @@ class Server(Service):
             self.log.info("Closed {name}; {left} may go on", name=post.gate.listener, left=left)
         for problem in problems:
             self.log.warn("{problem}", problem=problem)
+        self.log.info(
+            "Reloaded: {kept} listeners as before, {changed} changed, {added} added, {gone} closed",
+            kept=len(change.kept),
+            changed=len(change.changed),
+            added=len(change.added),
+            gone=len(change.removed),
+        )
         self._announce(serving)
 
     def reopen_files(self) -> None:

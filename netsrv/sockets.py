@@ -194,12 +194,16 @@ def open_datagram_at(
 
 
 def open_unix(
-    address: UnixPath, options: Iterable[SocketOption] = (), backlog: int = 1024
+    address: UnixPath,
+    options: Iterable[SocketOption] = (),
+    backlog: int = 1024,
+    mode: int | None = None,
 ) -> OpenSocket:
     """Open a unix socket that listens.  Raises `SocketError`; then nothing stays open.
 
     A socket file at which nobody listens any more is replaced; anything else at
-    that path is left alone and refused.
+    that path is left alone and refused.  *mode* is the file's permissions, 0 to 0o777;
+    None leaves them to the umask.
     """
     place = f"unix {address}"
     path = os.path.abspath(address.path)
@@ -207,7 +211,8 @@ def open_unix(
         in_effect = set_options(sock, options)
         if unix_file_state(place, path) == "stale":
             os.unlink(path)
-        bind(sock, path)
+        with _permissions(mode):
+            bind(sock, path)
         made = os.lstat(path)
         opened = OpenSocket(sock, place, (), (path, made.st_dev, made.st_ino))
         try:
@@ -217,6 +222,23 @@ def open_unix(
             raise
         opened.options = tuple(in_effect)
         return opened
+
+
+@contextmanager
+def _permissions(mode: int | None) -> Iterator[None]:
+    """Have socket files made with *mode*.
+
+    There is no moment at which a file has other permissions, and no chmod, which would
+    follow a link that somebody has put in its place.
+    """
+    if mode is None:
+        yield
+        return
+    before = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def resolve(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from twisted.logger import Logger
 from twisted.python import usage
 
 from netsrv import __version__
@@ -38,6 +39,7 @@ Examples:
   --tcp echo=51423 --udp same        echo on TCP and, on the same port, on UDP
   --tcp chargen=[::1]:1919           characters without end, on IPv6 loopback
   --unix echo=/run/netsrv/echo.sock  echo on a unix socket
+  --config netsrv.toml               serve what a file asks for
   --tcp 51423 --check                show each option asked for and in effect
   --list-services                    show what can be served
 """
@@ -46,6 +48,7 @@ Examples:
 class ServerOptions(usage.Options):
     """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
 
+    log = Logger()
     synopsis = "[options]"
     longdesc = (
         "Serves TCP and UDP. ADDRESS is PORT, HOST:PORT or [IPV6]:PORT, where port 0 lets the "
@@ -86,8 +89,13 @@ class ServerOptions(usage.Options):
             "seconds until output that is stuck aborts a connection, or none [default: 60]",
         ],
         ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
-        ["shutdown-timeout", None, "8", "seconds that live connections have at the end"],
-        ["log-rate", None, "1000", "lines a second about single peers in the log"],
+        [
+            "shutdown-timeout",
+            None,
+            None,
+            "seconds that live connections have at the end [default: 8]",
+        ],
+        ["log-rate", None, None, "lines a second about single peers in the log [default: 1000]"],
         ["access-log", None, None, "file for a line of JSON per connection; - is standard output"],
     ]
 
@@ -96,6 +104,8 @@ class ServerOptions(usage.Options):
         self.listeners: list[tuple[str, str]] = []
         self.socket_options: list[str] = []
         self.reuse_address: bool | None = None
+        self.config: tuple[str, str] | None = None
+        """The configuration file as the user wrote it, and its absolute path."""
 
     def opt_tcp(self, address: str) -> None:
         """serve TCP: [SERVICE=]ADDRESS, 'accept' if no SERVICE is given; repeatable"""
@@ -112,6 +122,14 @@ class ServerOptions(usage.Options):
     def opt_unix(self, path: str) -> None:
         """serve a unix socket: [SERVICE=]PATH, 'accept' if no SERVICE is given; repeatable"""
         self.listeners.append(("unix", path))
+
+    def opt_config(self, path: str) -> None:
+        """a TOML file with listeners and limits"""
+        if not path:
+            raise usage.UsageError("--config needs the path of a file")
+        self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
+
+    opt_c = opt_config
 
     def opt_socket_option(self, option: str) -> None:
         """set a socket option: NAME=VALUE, as in SO_RCVBUF=1048576; repeatable"""
@@ -136,13 +154,27 @@ class ServerOptions(usage.Options):
     def postOptions(self) -> None:
         if self["list-services"]:
             self._print(list_services)
-        if not self.listeners:
+        if not self.listeners and self.config is None:
             raise usage.UsageError(
                 "nothing to serve: give at least one of --tcp, --udp and --unix, as in --tcp 51423"
             )
 
-    def configuration(self) -> Configuration:
-        """Make the configuration.  Raises `ConfigurationError`."""
+    def configuration(self, registry: Registry | None = None) -> Configuration:
+        """Make the configuration of file and command line; *registry* has the services.
+
+        Whenever it is called, the file is read again.  Raises `ConfigurationError`.
+        """
+        file = Configuration(())
+        if self.config is not None:
+            from netsrv.configfile import read_configuration
+
+            name, path = self.config
+            file = read_configuration(path, registry or find_services(), name)
+            if not file.listeners and not self.listeners:
+                raise ConfigurationError(
+                    f"{name}: nothing to serve: it has no [[listener]], and there is no --tcp, "
+                    "--udp or --unix"
+                )
         return from_command_line(
             self.listeners,
             backlog=self["backlog"],
@@ -154,6 +186,7 @@ class ServerOptions(usage.Options):
             access_log=self["access-log"],
             access_log_datagrams=bool(self["access-log-datagrams"]),
             limits=limits_from_command_line(self),
+            file=file,
         )
 
     def prepare(self) -> tuple[Configuration, Prepared]:
@@ -162,14 +195,32 @@ class ServerOptions(usage.Options):
         Raises `ConfigurationError` or `SocketError`.
         """
         _keep_standard_descriptors()
-        configuration = self.configuration()
+        registry = find_services() if self.config or self["check"] else None
+        configuration = self.configuration(registry)
         if self["check"]:
-            self._print(partial(check, configuration))
-        return configuration, prepare(configuration)
+            self._print(partial(check, configuration), registry)
+        return configuration, prepare(configuration, registry)
 
-    def _print(self, lines: Callable[[Registry], Iterator[str]]) -> NoReturn:
+    def take_signals(self, reactor: Any, server: Server) -> None:
+        """Have signals end the server and, with a file, have SIGHUP read it again."""
+        reload = None if self.config is None else partial(self._reload, server)
+        handle_signals(reactor, server, reload)
+
+    def _reload(self, server: Server) -> None:
+        """Serve what the file says by now; a bad one changes nothing, and is named."""
+        try:
+            registry = find_services()
+            server.reload(self.configuration(registry), registry)
+        except (ConfigurationError, SocketError, OSError) as error:
+            for line in complaints(error):
+                self.log.error("{line}", line=line)
+            self.log.error("Nothing is changed: the configuration is as before")
+
+    def _print(
+        self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
+    ) -> NoReturn:
         """Print lines that are made from the services there are, and exit."""
-        registry = find_services()
+        registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
         print("\n".join(lines(registry)))
@@ -198,7 +249,7 @@ def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor by now."""
     reactor = _one_line(_import_reactor)
     server = Server(reactor, *options.prepared)
-    handle_signals(reactor, server)
+    options.take_signals(reactor, server)
     return server
 
 
@@ -213,4 +264,15 @@ def _one_line(step: Callable[[], T]) -> T:
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
-        raise SystemExit(printable(f"netsrv: {error}")) from None
+        raise SystemExit(complaint(error)) from None
+
+
+def complaint(error: Exception) -> str:
+    """Make of an error what the user sees: one line, or one for each mistake."""
+    return "\n".join(f"netsrv: {line}" for line in complaints(error))
+
+
+def complaints(error: Exception) -> list[str]:
+    """Give the lines about an error, escaped."""
+    lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
+    return [printable(line) for line in lines]

@@ -6,6 +6,7 @@ import pytest
 
 from netsrv.addresses import InternetAddress, UnixPath
 from netsrv.config import (
+    Configuration,
     ConfigurationError,
     ListenerSettings,
     from_command_line,
@@ -70,13 +71,17 @@ def test_an_option_asked_for_by_name_has_the_last_word():
         ([("tcp", "65536")], {}, "--tcp '65536': a port is a number from 0 to 65535"),
         ([("unix", "")], {}, "--unix '': a unix socket needs a path"),
         ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: stands twice"),
-        ([("udp", "same")], {}, "the port of the first --tcp, and there is none"),
-        ([("tcp", "same")], {}, "the port of the first --tcp, and there is none"),
-        ([("tcp", "7")], {"backlog": "x"}, "--backlog x: a whole number from 0 to 2147483647"),
+        ([("udp", "same")], {}, "--udp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
+        ([("tcp", "same")], {}, "--tcp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
+        ([("tcp", "7")], {"backlog": "x"}, "--backlog 'x': a whole number from 0 to 2147483647"),
         ([("tcp", "7")], {"backlog": "-1"}, "--backlog -1: a whole number"),
         ([("tcp", "7")], {"backlog": "9" * 5000}, "a whole number"),
         ([("tcp", "7")], {"log_rate": "1.5"}, "--log-rate 1.5: a whole number"),
-        ([("tcp", "7")], {"shutdown_timeout": "never"}, "--shutdown-timeout never: seconds, more"),
+        (
+            [("tcp", "7")],
+            {"shutdown_timeout": "never"},
+            "--shutdown-timeout 'never': a number of seconds, more",
+        ),
         ([("tcp", "7")], {"socket_options": ["X=1"]}, "--socket-option 'X' is not the name"),
     ],
 )
@@ -86,6 +91,42 @@ def test_a_mistake_is_one_line_that_names_the_option(listeners, others, line):
         from_command_line(listeners, **others)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_all_listeners_that_stand_twice_are_named():
+    """An error about listeners has a line for each of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line([("tcp", "7"), ("tcp", "0.0.0.0:7"), ("udp", "9"), ("udp", "9")])
+    assert caught.value.lines == (
+        "--tcp 0.0.0.0:7: stands twice",
+        "--udp 0.0.0.0:9: stands twice",
+    )
+
+
+def test_the_command_line_comes_after_the_file_and_overrides_it():
+    """Listeners are added to those of the file, and its limits are its own; options win."""
+    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    file = Configuration((of_file,), log_rate=5, shutdown_timeout=0.5)
+    made = from_command_line([("udp", "same")], limits=limits(lifetime="9"), file=file)
+    assert made.listeners[0] is of_file
+    assert made.listeners[1].limits.lifetime == 9
+    assert (made.log_rate, made.shutdown_timeout) == (5, 0.5)
+    made = from_command_line([], log_rate="0", shutdown_timeout="7", file=file)
+    assert (made.log_rate, made.shutdown_timeout) == (0, 7)
+    assert from_command_line([]) == Configuration((), 1000, 8)
+
+
+def test_a_listener_of_the_file_and_of_the_command_line():
+    """An address that stands in both is named with both places."""
+    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line([("tcp", "7")], file=Configuration((of_file,)))
+    assert str(caught.value) == "--tcp 0.0.0.0:7: stands twice, before in f: listener[0]"
+
+
+def test_an_error_with_many_lines_breaks_nowhere_else():
+    """What a line holds cannot make two of it."""
+    assert str(ConfigurationError("a\nb", "c\x1b")) == "a\\nb\nc\\x1b"
 
 
 def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
@@ -143,13 +184,18 @@ def test_limits_are_read_from_their_options():
     ("options", "line"),
     [
         ({"max_connections": "0"}, "--max-connections 0: a whole number from 1"),
-        ({"max_connections": "many"}, "--max-connections many: a whole number from 1"),
-        ({"overload": "drop"}, "--overload drop: one of pause, close and reset"),
+        (
+            {"max_connections": "many"},
+            "--max-connections 'many': a whole number from 1 to 1000000000, or 'auto'",
+        ),
+        ({"overload": "drop"}, "--overload 'drop': one of 'pause', 'close', 'reset'"),
         ({"per_source": "-1"}, "--per-source -1: a whole number from 1"),
         ({"connection_rate": "fast"}, "--connection-rate 'fast': write a rate as 50"),
-        ({"idle_timeout": "0"}, "--idle-timeout 0: seconds, more than 0"),
-        ({"lifetime": "nan"}, "--lifetime nan: seconds, more than 0"),
-        ({"close_grace": "soon"}, "--close-grace soon: seconds, more than 0"),
+        ({"idle_timeout": "0"}, "--idle-timeout 0: a number of seconds, more than 0"),
+        ({"lifetime": "nan"}, "--lifetime 'nan': a number of seconds, more than 0"),
+        ({"close_grace": "soon"}, "--close-grace 'soon': a number of seconds, more than 0"),
+        ({"idle_timeout": "1" + 5000 * "0"}, "--idle-timeout '1000000"),
+        ({"per_source": "1e3"}, "--per-source 1000.0: a whole number from 1"),
         ({"only_from": "10.0.0.1/8"}, "--only-from 10.0.0.1/8 has host bits set; write a"),
         ({"no_access": "10.0.0.0/8,,"}, "--no-access '' does not appear to be"),
     ],

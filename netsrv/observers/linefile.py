@@ -28,7 +28,7 @@ class LineFile:
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path = path if path == STANDARD_OUTPUT else os.path.abspath(path)
         self.dropped = 0
         """Lines that the file has not taken."""
         self.error: OSError | None = None

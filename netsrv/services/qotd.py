@@ -1,18 +1,33 @@
 """qotd: a quote of the day (RFC 865)."""
 
+import os
 import random
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from attrs import Attribute, field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from netsrv.addresses import printable
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.services.message import MessageDatagrams, message_factory
+from netsrv.services.message import Message, MessageDatagrams, message_factory
+from netsrv.smallfiles import read_small_file
 
-LONGEST = 511
-"""Characters: the RFC asks for fewer than 512."""
+END = "\r\n"
+
+LONGEST = 511 - len(END)
+"""Characters of a quote: the RFC asks for fewer than 512, and the line's end is among them."""
+
+LONGEST_FILE = 2**20
+"""Bytes of a file of quotes."""
+
+LOOK_AGAIN = 1.0
+"""Seconds until a file is looked at again."""
 
 QUOTES = (
     "Be conservative in what you do, be liberal in what you accept from others. (RFC 793)",
@@ -24,6 +39,103 @@ QUOTES = (
     "One size never fits all. (RFC 1925)",
 )
 
+_SEPARATOR = re.compile(r"^%\n", re.MULTILINE)
+_NOT_SENT = re.compile(r"[^ -~\n]")
+
+
+def read_quotes(path: str) -> tuple[str, ...]:
+    """Read a file of quotes, with lines between them that hold only ``%`` (fortune(6)).
+
+    Raises ValueError with what is wrong, and in which line.
+    """
+    text = read_small_file(path, LONGEST_FILE).replace("\r\n", "\n")
+    quotes = tuple(_checked_quotes(text if text.endswith("\n") else f"{text}\n"))
+    if not quotes:
+        raise ValueError("holds no quote")
+    return quotes
+
+
+def _checked_quotes(text: str) -> Iterator[str]:
+    line = 1
+    for piece in _SEPARATOR.split(text):
+        quote = piece.rstrip("\n")
+        wrong = _NOT_SENT.search(quote)
+        if wrong:
+            at = line + quote.count("\n", 0, wrong.start())
+            raise ValueError(f"line {at}: {wrong[0]!r} is not a printable character of ASCII")
+        if len(quote) > LONGEST:
+            raise ValueError(f"line {line}: a quote of {len(quote)} characters, at most {LONGEST}")
+        if quote:
+            yield quote
+        line += piece.count("\n") + 1
+
+
+@frozen
+class QotdSettings:
+    """Which quotes there are."""
+
+    file: Path | None = field(default=None)
+    """A file of quotes, with lines between them that hold only ``%``; None for our own."""
+
+    @file.validator
+    def _check_file(self, attribute: "Attribute[Path | None]", value: Path | None) -> None:
+        if value is not None:
+            try:
+                read_quotes(str(value))
+            except ValueError as error:
+                raise ValueError(f"{value}: {error}") from error
+
+
+class QuoteFile:
+    """The quotes of a file, read again when it has changed; *clock* gives seconds.
+
+    Raises ValueError if the file is bad at first; later the quotes of before are kept.
+    """
+
+    log = Logger()
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = os.path.abspath(path)
+        self._clock = clock
+        self._state = self._look()
+        self._quotes = read_quotes(self._path)
+        self._looked = clock()
+
+    def quotes(self) -> Sequence[str]:
+        """Give the quotes of the moment."""
+        now = self._clock()
+        if now - self._looked >= LOOK_AGAIN:
+            self._looked = now
+            state = self._look()
+            if state != self._state:
+                self._state = state
+                self._read_again()
+        return self._quotes
+
+    def _read_again(self) -> None:
+        try:
+            self._quotes = read_quotes(self._path)
+        except ValueError as error:
+            self.log.warn(
+                "qotd: {path}: {error}; the quotes of before are served",
+                path=printable(self._path),
+                error=str(error),
+            )
+        else:
+            self.log.info("qotd: {path}: read again", path=printable(self._path))
+
+    def _look(self) -> tuple[int, ...] | None:
+        """What is different when the file is another, or has other contents."""
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _own_quotes() -> Sequence[str]:
+    return QUOTES
+
 
 @implementer(IStreamService, IDatagramService)
 class QotdService:
@@ -31,16 +143,18 @@ class QotdService:
 
     name = "qotd"
     description = "send a quote (RFC 865)"
-    settings = None
+    settings = QotdSettings
 
     def __init__(self, choose: Callable[[Sequence[str]], str] = random.choice) -> None:
         self._choose = choose
 
-    def stream(self, settings: Any) -> IProtocolFactory:
-        return message_factory(self._message)
+    def stream(self, settings: QotdSettings | None) -> IProtocolFactory:
+        return message_factory(self._message(settings))
 
-    def datagram(self, settings: Any) -> DatagramProtocol:
-        return MessageDatagrams(self._message)
+    def datagram(self, settings: QotdSettings | None) -> DatagramProtocol:
+        return MessageDatagrams(self._message(settings))
 
-    def _message(self) -> bytes:
-        return self._choose(QUOTES).encode("ascii")[: LONGEST - 2] + b"\r\n"
+    def _message(self, settings: QotdSettings | None) -> Message:
+        file = None if settings is None else settings.file
+        quotes = _own_quotes if file is None else QuoteFile(file).quotes
+        return lambda: f"{self._choose(quotes())[:LONGEST]}{END}".encode("ascii")

@@ -178,7 +178,9 @@ class Player:
 
     def _play(self, block: Block) -> None:
         if block.file is not None:
-            (self._folder / block.file).write_text(block.text)
+            path = self._folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
         elif block.language == "python":
             source = "\n" * (block.line - 1) + block.text
             exec(compile(source, self._name, "exec"), self._session)

@@ -17,7 +17,7 @@ from tests.process.needs import tool
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.rst", *sorted((TOP / "docs").glob("*.rst"))]
-PLAYED = {"README.rst": ["nc", "socat"], "tutorial.rst": ["nc"]}
+PLAYED = {"README.rst": ["nc", "socat"], "reference.rst": ["nc"], "tutorial.rst": ["nc"]}
 """The documents with something to run, and the programs that they need."""
 
 

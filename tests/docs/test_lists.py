@@ -3,10 +3,13 @@
 import re
 from configparser import ConfigParser
 
+import attrs
 import pytest
 
 from netsrv.command import Status
+from netsrv.configfile import AccessTable, FileTable, ListenerTable
 from netsrv.interfaces import IService
+from netsrv.limits import Limits
 from netsrv.tap import ServerOptions
 from tests.docs.test_documents import TOP, path_of
 from twisted.plugins import netsrv_services
@@ -41,6 +44,31 @@ def test_the_reference_has_every_option(option):
     """Each option stands in the table of options with its meaning."""
     table = REFERENCE.split("\nOptions\n")[1].split("\nAddresses\n")[0]
     assert re.search(rf"``{option}(``| )", table)
+
+
+def keys() -> list[str]:
+    """Give every key of a configuration file; a table's is the header with which it begins."""
+    own = [attrs.fields(kind) for kind in (FileTable, ListenerTable, Limits, AccessTable)]
+    names = dict.fromkeys(each.name for fields in own for each in fields)
+    tables = {"listener": "[[listener]]"}
+    tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
+    return [tables.get(name, name) for name in names]
+
+
+def test_the_reference_has_exactly_the_keys_of_a_file():
+    """The table of keys has those of the classes, and no others."""
+    table = REFERENCE.split("\nAll keys:\n")[1].split("\nThe file is at most")[0]
+    shown = [row.split("``")[1] for row in table.split("\n   * - ")[2:]]
+    assert sorted(shown) == sorted(keys())
+
+
+def test_the_reference_has_exactly_the_settings_of_our_services():
+    """The table of settings has those of all services together."""
+    table = REFERENCE.split("\nSettings of the services\n")[1].split("\nA service of your own")[0]
+    shown = [row.split("``")[1] for row in table.split("\n   * - ")[2:]]
+    services = [each for each in vars(netsrv_services).values() if IService.providedBy(each)]
+    classes = [each.settings for each in services if each.settings is not None]
+    assert sorted(shown) == sorted(each.name for kind in classes for each in attrs.fields(kind))
 
 
 def test_the_reference_has_exactly_the_services_that_come_with_netsrv():

@@ -6,13 +6,24 @@ import stat
 
 import pytest
 import pytest_twisted
+from attrs import frozen
 from twisted.application.service import MultiService
 from twisted.internet import reactor, task
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
+from zope.interface import implementer
 
-from netsrv.config import ConfigurationError, from_command_line
+from netsrv.addresses import InternetAddress
+from netsrv.config import (
+    Configuration,
+    ConfigurationError,
+    ListenerSettings,
+    from_command_line,
+)
+from netsrv.interfaces import IStreamService
 from netsrv.preparation import prepare
+from netsrv.registry import Registry
 from netsrv.server import Server
+from netsrv.socketoptions import parse_option
 from netsrv.sockets import AddressUnavailable
 from tests.loopback.clients import ask, connect, exchange, read_all
 
@@ -99,6 +110,81 @@ def test_an_option_that_fits_no_socket_is_a_mistake(tmp_path):
     made = prepare(from_command_line(listeners, socket_options=["IP_TOS=16"]))
     for each in made.listeners:
         each.socket.close()
+
+
+def test_an_option_in_a_file_must_fit_its_own_listener():
+    """What fits another listener only is a mistake at its place in the file."""
+    options = (parse_option("TCP_NODELAY=1"),)
+    address = InternetAddress("127.0.0.1", 0)
+    listeners = (
+        ListenerSettings("tcp", "echo", address, origin="f: listener[0]", socket_options=options),
+        ListenerSettings("udp", "echo", address, origin="f: listener[1]", socket_options=options),
+    )
+    before = sockets_open()
+    with pytest.raises(ConfigurationError) as caught:
+        prepare(Configuration(listeners))
+    assert str(caught.value) == (
+        "f: listener[1].socket_options.TCP_NODELAY: fits none of the sockets that are asked for"
+    )
+    assert sockets_open() == before
+
+
+@frozen
+class Needy:
+    """Settings that somebody must give."""
+
+    word: str
+    number: int
+    loud: bool = False
+
+
+@frozen
+class Easy:
+    """Settings that nobody must give."""
+
+    word: str = "hello"
+
+
+@implementer(IStreamService)
+class Listening:
+    """A service that keeps the settings it was given."""
+
+    name = "listening"
+    description = "listen"
+
+    def __init__(self, settings):
+        self.settings = settings
+        self.given = []
+
+    def stream(self, settings):
+        """Keep the settings."""
+        self.given.append(settings)
+        return Factory.forProtocol(Protocol)
+
+
+def prepare_listening(service, settings=None):
+    """Prepare a listener of a service, and close it again."""
+    address = InternetAddress("127.0.0.1", 0)
+    listener = ListenerSettings("tcp", service.name, address, settings=settings)
+    prepare(Configuration((listener,)), Registry({service.name: service})).close()
+    return service.given
+
+
+def test_a_service_gets_its_settings():
+    """It gets those that were given, or else the defaults of its class, or None without one."""
+    assert prepare_listening(Listening(None)) == [None]
+    assert prepare_listening(Listening(Easy)) == [Easy()]
+    assert prepare_listening(Listening(Easy), Easy("bye")) == [Easy("bye")]
+
+
+def test_a_service_that_needs_settings_says_so():
+    """On the command line, where there are none, the required ones are named."""
+    with pytest.raises(ConfigurationError) as caught:
+        prepare_listening(Listening(Needy))
+    assert str(caught.value) == (
+        "tcp 127.0.0.1:0: the service 'listening' needs the settings word, number: "
+        "they stand in a file, see --config"
+    )
 
 
 def test_a_service_that_fails_to_start_leaves_nothing(monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,22 @@ def test_a_file_that_somebody_else_put_there_is_not_removed(tmp_path):
     path.write_text("somebody's")
     opened.close()
     assert path.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0])
+@pytest.mark.parametrize("umask", [0, 0o022, 0o777])
+def test_a_socket_file_has_its_permissions_from_the_start(mode, umask, tmp_path):
+    """Whatever the umask is, the file has the mode that was asked for, and the umask stays."""
+    before = os.umask(umask)
+    try:
+        opened = open_unix(UnixPath(str(tmp_path / "s")), mode=mode)
+        assert stat.S_IMODE((tmp_path / "s").stat().st_mode) == mode
+        opened.close()
+        with pytest.raises(AddressUnavailable):
+            open_unix(UnixPath(str(tmp_path / "no" / "s")), mode=mode)
+    finally:
+        left = os.umask(before)
+    assert left == umask
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_the_same_listener_twice(options: list[str], tmp_path: Path) -> None:
 def test_same_as_what(options: list[str], tmp_path: Path) -> None:
     """``same`` without a TCP listener that it could follow is refused."""
     line = complaint(options, tmp_path)
-    assert "'same' is the port of the first --tcp" in line
+    assert "'same' is the port of the first TCP listener" in line
 
 
 @pytest.mark.parametrize(

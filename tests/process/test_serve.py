@@ -117,7 +117,7 @@ def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_pat
             ["--udp", "accept=0"],
             "udp 0.0.0.0:0: 'accept' is not served on UDP; there are chargen, ",
         ),
-        (["--tcp", "0", "--backlog", "many"], "--backlog many: a whole number from 0 to "),
+        (["--tcp", "0", "--backlog", "many"], "--backlog 'many': a whole number from 0 to "),
     ],
 )
 def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -> None:

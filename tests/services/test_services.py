@@ -37,9 +37,9 @@ class DatagramTransport:
         return IPv4Address("UDP", "0.0.0.0", 7)
 
 
-def connect(service):
+def connect(service, settings=None):
     """Connect to a stream service; give its protocol and transport."""
-    protocol = service.stream(None).buildProtocol(None)
+    protocol = service.stream(settings).buildProtocol(None)
     transport = StringTransport()
     protocol.makeConnection(transport)
     return protocol, transport
