@@ -21,7 +21,7 @@ from tests.loopback.clients import ask, target
     [("udp echo=127.0.0.1:0", 65_507), ("udp echo=[::1]:0", 65_527), ("udp echo=[::]:0", 65_527)],
 )
 @pytest_twisted.ensureDeferred
-async def test_echo_returns_datagrams_of_every_size(serve, client, listener, largest):
+async def test_f25_f27_echo_returns_datagrams_of_every_size(serve, client, listener, largest):
     """F25, F27: from the empty one to the largest that there can be, none is cut."""
     server = serve(listener)
     datagrams = [random.randbytes(size) for size in (0, 1, 8_192, 8_193, 65_000, largest)]
@@ -32,7 +32,7 @@ async def test_echo_returns_datagrams_of_every_size(serve, client, listener, lar
     ("service", "size"), [("daytime", 40), ("time", 4), ("qotd", 30), ("chargen", 0)]
 )
 @pytest_twisted.ensureDeferred
-async def test_an_empty_datagram_is_answered(serve, client, service, size):
+async def test_f25_an_empty_datagram_is_answered(serve, client, service, size):
     """F25: the one-shot services answer whatever they are sent, be it nothing."""
     server = serve(f"udp {service}=127.0.0.1:0")
     [answer] = await client(ask, server.sockets[0], b"")
@@ -40,7 +40,7 @@ async def test_an_empty_datagram_is_answered(serve, client, service, size):
 
 
 @pytest_twisted.ensureDeferred
-async def test_discard_is_silent(serve, client):
+async def test_f25_discard_is_silent(serve, client):
     """Discard receives and never answers: the echo of a later datagram comes alone."""
 
     def discard_then_echo(discard, echo):
@@ -71,7 +71,7 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_seems_to_come_from_a_server_is_not_answered(serve, client):
+async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, client):
     """F30, F31: neither NFS's port nor one that this server serves gets an answer."""
 
     def ask_from(host, port):
@@ -98,7 +98,7 @@ async def test_what_seems_to_come_from_a_server_is_not_answered(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_is_gone_stops_nothing(serve, client):
+async def test_f37_a_peer_that_is_gone_stops_nothing(serve, client):
     """F37: answers to a closed port come back as ICMP errors, and the next peer is served."""
 
     def ask_and_go(opened):
@@ -112,7 +112,7 @@ async def test_a_peer_that_is_gone_stops_nothing(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connected_port_outlives_a_refusal(client):
+async def test_f37_a_connected_port_outlives_a_refusal(client):
     """F37: after an ICMP error the protocol is told, and receives on, whatever the reactor."""
     refused, received = Deferred(), Deferred()
 

@@ -37,7 +37,7 @@ def inside(server):
 
 
 @pytest_twisted.ensureDeferred
-async def test_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
+async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
     """F10: exactly so many are served; the next ones wait in the backlog, and get their turn."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="3"))
     socks = [await client(connect, server.sockets[0]) for _ in range(5)]
@@ -55,7 +55,7 @@ async def test_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
 
 @pytest.mark.parametrize("overload", ["close", "reset"])
 @pytest_twisted.ensureDeferred
-async def test_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
+async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
     """F10: by policy they are closed or reset at once, and those who are in stay in."""
 
     def come_and_see(opened):
@@ -78,7 +78,7 @@ async def test_beyond_the_limit_newcomers_are_turned_away(serve, client, overloa
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_source_cannot_take_all_places(serve, client):
+async def test_f11_one_source_cannot_take_all_places(serve, client):
     """F11: beyond its share a source is refused, and another one is served."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(per_source="2"))
     [opened] = server.sockets
@@ -114,7 +114,7 @@ async def test_the_rate_makes_newcomers_wait(serve, client):
 )
 @pytest.mark.parametrize("listener", ["tcp echo=127.0.0.1:0", "tcp echo=[::]:0"])
 @pytest_twisted.ensureDeferred
-async def test_access_is_by_network(serve, client, listener, options, served):
+async def test_f13_access_is_by_network(serve, client, listener, options, served):
     """F13: the longest prefix decides, and an IPv4 peer of an IPv6 socket is an IPv4 peer."""
 
     def visit(host):
@@ -133,7 +133,7 @@ async def test_access_is_by_network(serve, client, listener, options, served):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
+async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
     """F19: when the service has no protocol for a peer, its place is free again."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
     service = server.listeners[0]._factory._service
@@ -148,7 +148,7 @@ async def test_a_connection_that_is_not_served_gives_its_place_back(serve, clien
     "listener", ["tcp echo=127.0.0.1:0", "tcp discard=127.0.0.1:0", "unix echo={}/s"]
 )
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
+async def test_f8_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
     """F8: the idle limit ends a connection on which nothing moves, with FIN."""
     server = serve(listener.format(tmp_path), limits=limited(idle_timeout="0.1"))
     sock = await client(connect, server.sockets[0])
@@ -158,7 +158,7 @@ async def test_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_p
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_drips_is_closed(serve, client):
+async def test_f9_a_peer_that_drips_is_closed(serve, client):
     """F9: one byte after the other does not outlive the lifetime."""
 
     def drip(sock):
@@ -176,7 +176,7 @@ async def test_a_peer_that_drips_is_closed(serve, client):
 
 @pytest.mark.parametrize("service", ["chargen", "echo"])
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_does_not_read_is_aborted(serve, client, service):
+async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service):
     """F1, F6: output that makes no progress for the write timeout ends in a reset."""
 
     def never_read(opened):
@@ -195,7 +195,7 @@ async def test_a_peer_that_does_not_read_is_aborted(serve, client, service):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_lifetime_ends_for_a_peer_that_does_not_read(serve, client):
+async def test_f2_a_lifetime_ends_for_a_peer_that_does_not_read(serve, client):
     """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
     limits = limited(lifetime="0.1", close_grace="0.1")
     server = serve("tcp chargen=127.0.0.1:0", limits=limits)

@@ -115,7 +115,7 @@ def test_1_000_000_datagrams_come_back(server):
     nothing_stays(server, datagrams_in_flight, 1_000_000)
 
 
-def test_peers_that_do_not_read_are_bounded(server):
+def test_f1_peers_that_do_not_read_are_bounded(server):
     """F1: 100 peers of echo that never read, each fed until it stops, cost 100 MiB at the most."""
     port = server.port("tcp", 2)
     before = resident(server)

@@ -132,7 +132,7 @@ def test_serves_ipv6(tmp_path: Path) -> None:
             server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
 
 
-def test_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
+def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
     """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
     needs.ipv6()
     with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
@@ -231,7 +231,7 @@ def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
+def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
     """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
     needs.root()
     user = pwd.getpwnam("nobody")
@@ -250,7 +250,7 @@ def test_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
         assert server.stop() == -signal.SIGTERM
 
 
-def test_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
+def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
     """A pid file that an earlier server left behind does not keep the next one from starting."""
     gone = subprocess.Popen(["true"])
     gone.wait()
