@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+from contextlib import suppress
 
 import pytest
 import pytest_twisted
@@ -13,7 +14,8 @@ from twisted.internet.protocol import DatagramProtocol
 from netsrv.addresses import InternetAddress
 from netsrv.sockets import open_datagram
 from netsrv.transports.datagrams import DatagramPort
-from tests.loopback.clients import ask, target
+from tests.loopback.clients import ask, connect, read_all, target
+from twisted.plugins import netsrv_services
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,86 @@ async def test_f37_a_connected_port_outlives_a_refusal(client):
         peer.sendto(b"now I am", target(opened))
         assert await received.addTimeout(20, reactor) == b"now I am"
     await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
+    """F28: it is told, and not served short; the next one is served."""
+    received, dropped = Deferred(), []
+
+    class Collect(DatagramProtocol):
+        noisy = False
+
+        def datagramReceived(self, datagram, addr):
+            received.callback(datagram)
+
+    opened = open_datagram(InternetAddress("127.0.0.1", 0))
+    port = DatagramPort(reactor, opened.sock, Collect(), dropped.append, lambda: None, largest=1000)
+    port.startListening()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.sendto(bytes(1001), target(opened))
+        peer.sendto(bytes(1000), target(opened))
+        assert await received.addTimeout(20, reactor) == bytes(1000)
+    assert dropped == ["too long"]
+    await port.stopListening()
+
+
+@pytest.mark.parametrize("service", ["echo", "daytime", "time", "qotd", "chargen", "info"])
+@pytest_twisted.ensureDeferred
+async def test_f35_an_answer_is_at_most_three_times_as_long(serve, client, service):
+    """F35: with headers; a service shortens what it says, or says nothing."""
+
+    def ask_each(opened):
+        answers = {}
+        for size in (0, 1, 10, 50, 100, 400):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                sock.sendto(bytes(size), target(opened))
+                ask(opened, bytes(400))  # when this one is answered, the first one has been
+                sock.setblocking(False)
+                with suppress(BlockingIOError):
+                    answers[size] = sock.recv(65_536)
+        return answers
+
+    server = serve(f"udp {service}=127.0.0.1:0")
+    answers = await client(ask_each, *server.sockets)
+    headers = 28
+    for size, answer in answers.items():
+        assert len(answer) + headers <= 3 * (size + headers)
+        if service == "info":
+            assert json.loads(answer)["received"] == size  # whole, or nothing
+    assert 400 in answers
+    assert (0 in answers) == (service != "info")
+
+
+@pytest.mark.parametrize(
+    ("now", "answer"),
+    [
+        (2_085_978_495, b"\xff\xff\xff\xff"),
+        (2_085_978_496, b"\0\0\0\0"),
+        (2_085_978_497.5, b"\0\0\0\1"),
+        (-2_208_988_801, None),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_f105_time_starts_again_and_does_not_guess(serve, client, monkeypatch, now, answer):
+    """F105: modulo 2^32 from 2036-02-07 06:28:16 on; nothing where the clock is before 1900."""
+
+    def ask_both(stream, datagrams, echo):
+        with connect(stream) as sock:
+            told = read_all(sock)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.sendto(b"?", target(datagrams))
+            if answer is None:
+                ask(echo, b"so the other one was seen too")
+                sock.setblocking(False)
+            with suppress(BlockingIOError):
+                return told, sock.recv(100)
+        return told, None
+
+    monkeypatch.setattr(netsrv_services.time, "_clock", lambda: now)
+    names = ("tcp time=127.0.0.1:0", "udp time=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    server = serve(*names)
+    assert await client(ask_both, *server.sockets) == (answer or b"", answer)
 
 
 @pytest_twisted.ensureDeferred

@@ -1,13 +1,19 @@
 """Limits on a running server: who may come in, how many, and how fast."""
 
 import socket
+from contextlib import suppress
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor, task
 
 from netsrv.config import limits_from_command_line
-from tests.loopback.clients import connect, connect_from, exchange, read_all, target
+from netsrv.interfaces import Refusal
+from netsrv.sources import source_of
+from tests.loopback.clients import connect, connect_from, exchange, read_all, reset, target
+
+SOURCE = source_of("127.0.0.1")
+FULL = Refusal.MAX_CONNECTIONS
 
 
 def limited(**options):
@@ -51,6 +57,35 @@ async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
     for each in socks[2:]:
         each.close()
     await until(lambda: inside(server) == 0)
+
+
+@pytest.mark.parametrize("service", ["echo", "chargen", "time"])
+@pytest_twisted.ensureDeferred
+async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service):
+    """F3: RST before it is accepted, or in the middle of a write; then all places are there."""
+
+    def write_and_reset(opened):
+        with connect(opened) as sock:
+            sock.sendall(bytes(500_000) if service == "echo" else b"x")
+            reset(sock)
+
+    listeners = (f"tcp {service}=127.0.0.1:0", "tcp echo=127.0.0.1:0")
+    server = serve(*listeners, limits=limited(max_connections="2", per_source="2"))
+    listener, opened = server.listeners[0], server.sockets[0]
+    for _ in range(20):
+        listener.suspend()
+        early = [await client(connect, opened) for _ in range(2)]
+        for each in early:
+            reset(each)
+        listener.resume()
+        with suppress(ConnectionError):
+            await client(write_and_reset, opened)
+    await until(lambda: inside(server) == 0)
+    admission = listener.gate.admission
+    assert [each.taken for each in admission.places] == [0, 0]
+    assert [admission.admit(SOURCE, 0.0) for _ in range(3)] == [None, None, FULL]
+    for _ in range(2):
+        admission.release(SOURCE)
 
 
 @pytest.mark.parametrize("overload", ["close", "reset"])
@@ -194,10 +229,11 @@ async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service
     await until(lambda: inside(server) == 0)
 
 
+@pytest.mark.parametrize("limit", ["lifetime", "idle_timeout"])
 @pytest_twisted.ensureDeferred
-async def test_f2_a_lifetime_ends_for_a_peer_that_does_not_read(serve, client):
+async def test_f2_a_limit_holds_for_a_peer_that_does_not_read(serve, client, limit):
     """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
-    limits = limited(lifetime="0.1", close_grace="0.1")
+    limits = limited(**{limit: "0.1"}, close_grace="0.1")
     server = serve("tcp chargen=127.0.0.1:0", limits=limits)
     sock = await client(connect, server.sockets[0])
     await until(lambda: inside(server) == 1)

@@ -169,6 +169,26 @@ async def test_f6_f7_chargen_goes_on_until_the_peer_is_gone(serve, client):
 
 
 @pytest_twisted.ensureDeferred
+async def test_f7_what_a_talker_says_to_chargen_is_not_kept(serve, client):
+    """F7: all of 20 MiB is read, and nothing of it waits here."""
+    read = 20 * MIB
+
+    def talk(sock):
+        sock.sendall(bytes(read))  # which only goes on while it is read
+        return sock
+
+    server = serve("tcp chargen=127.0.0.1:0")
+    sock = await client(connect, server.sockets[0])
+    await client(talk, sock)
+    [connection] = server.listeners[0].gate.connections
+    while connection.received < read:
+        await task.deferLater(reactor, 0)
+    assert connection.unsent <= MIB
+    sock.close()
+    await gone(server)
+
+
+@pytest_twisted.ensureDeferred
 async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client):
     """F6: lines wait for room, they are not piled up."""
     server = serve("tcp chargen=127.0.0.1:0")
