@@ -3,6 +3,7 @@
 import re
 import resource
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +163,18 @@ def test_an_error_is_cheap(tmp_path: Path) -> None:
     error = modules_imported([*TWISTD.command, "--tcp", "192.0.2.1:0"], tmp_path)
     shortest = modules_imported(["twistd", "--help"], tmp_path)
     assert 100 < shortest < error <= 1.4 * shortest
+
+
+@each_start
+def test_f91_an_error_takes_less_than_a_second(start: Start, tmp_path: Path) -> None:
+    """The quickest of three starts that fail has ended within a second."""
+    taken = []
+    for _ in range(3):
+        began = time.monotonic()
+        done = finish([*start.command, "--tcp", "192.0.2.1:0"], tmp_path)
+        taken.append(time.monotonic() - began)
+        assert done.returncode == start.unavailable
+    assert min(taken) < 1
 
 
 def test_usage_under_twistd(tmp_path: Path) -> None:

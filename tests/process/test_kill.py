@@ -103,12 +103,30 @@ def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
             assert exchange(client, b"hello") == b"hello"
             server.process.send_signal(number)
             server.wait_for(DRAINING)
-            client.settimeout(4)  # half of the drain's limit
+            client.settimeout(1)
             server.process.send_signal(number)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        assert server.wait() == 3
+            assert server.process.wait(1) == 3
         assert "Traceback" not in server.output
+
+
+def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path: Path) -> None:
+    """A protocol that raises at its end does not keep the others from ending, nor the drain."""
+    body = """
+    class Faulty(DatagramProtocol):
+        def stopProtocol(self):
+            raise RuntimeError("no luck today")
+    faulty = Service("faulty", datagrams=Faulty)
+    """
+    thirdparty.services(tmp_path, body)
+    options = ["--udp", "faulty=0", "--udp", "echo=0", "--unix", "echo=echo.sock"]
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, *options], tmp_path, env) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert server.stop() == 0
+        assert server.output.count("RuntimeError: no luck today") == 1
+    assert not (tmp_path / "echo.sock").exists()
 
 
 def test_sighup_drains(tmp_path: Path) -> None:
