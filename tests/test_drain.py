@@ -16,13 +16,13 @@ LIMITS = Limits(
     max_connections=4,
     per_source=2,
     connection_rate=Rate(2, 5),
-    idle_timeout=5,
-    lifetime=20,
+    idle_timeout=10,
+    lifetime=4,
     write_timeout=3,
     close_grace=2,
 )
 
-LONGEST_STEP = 2.5
+LONGEST_STEP = 1.25
 """Seconds that may go by at once."""
 
 PLACES = 6
@@ -75,9 +75,10 @@ class DrainMachine(RuleBasedStateMachine):
     def comes(self, host, service, gone):
         """A peer comes; it may be gone before it is in, or have a service that serves nobody."""
         gate = self.house.gate
-        if gate.admit((host, 40_000)) is not None:
-            return
-        connection = None if gone else self.house.factory(service).buildProtocol(None)
+        may_come = gate.admit((host, 40_000)) is None
+        connection = None
+        if may_come and not gone:
+            connection = self.house.factory(service).buildProtocol(None)
         if connection is not None:
             connection.makeConnection(Transport())
             self.inside.append(connection)
