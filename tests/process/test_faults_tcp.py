@@ -152,14 +152,16 @@ def test_f16_without_descriptors_the_server_rests(tmp_path: Path) -> None:
             used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
             before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 1, before[1]))
-            with tcp(port) as waiting:
-                server.wait_for("accept: Too many open files$")
-                spent = cpu_seconds(pid)
-                waiting.settimeout(2)
-                with pytest.raises(TimeoutError):
-                    exchange(waiting, b"hello")
-                assert cpu_seconds(pid) - spent < 0.05 * 2
-                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-                waiting.settimeout(PATIENCE)
-                assert waiting.recv(10) == b"hello"
+            clients = [tcp(port) for _ in range(8)]
+            server.wait_for("accept: Too many open files$", 2)
+            spent = cpu_seconds(pid)
+            clients[-1].settimeout(2)
+            with pytest.raises(TimeoutError):
+                exchange(clients[-1], b"hello")
+            assert cpu_seconds(pid) - spent < 0.05 * 2
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            clients[-1].settimeout(PATIENCE)
+            assert clients[-1].recv(10) == b"hello"
+            for each in clients:
+                each.close()
         assert server.stop() == 0
