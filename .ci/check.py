@@ -24,6 +24,7 @@ CLIENTS = {
     "socat": "socat",
     "rdate": "rdate",
     "strace": "strace",
+    "faketime": "faketime",
     "nc": "netcat-openbsd",
     "unshare": "util-linux",
     "ip": "iproute2",

@@ -66,7 +66,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self):
         """Nobody is in beyond a limit, and the places count exactly who is in."""
-        assert self.shared.taken == sum(map(len, self.inside)) <= 5
+        assert 0 <= self.shared.taken == sum(map(len, self.inside)) <= 5
         assert len(self.inside[0]) <= 4
         for inside, share in zip(self.inside, (2, 3), strict=True):
             keys = [each.key for each in inside if each is not None]
@@ -95,3 +95,14 @@ def test_access_comes_first_and_costs_nothing():
     assert admission.admit(None, 0) is Refusal.CONNECTION_RATE
     assert admission.places[0].taken == 0
     assert admission.admit(None, 1) is None
+
+
+def test_f15_a_million_come_and_go():
+    """F15: after a million, none is counted as in, and the table of sources is empty."""
+    shared = Places(10)
+    admission = Admission(Limits(max_connections=5, per_source=3), shared, 0)
+    for number in range(1_000_000):
+        source = SOURCES[number % len(SOURCES)]
+        assert admission.admit(source, number) is None
+        admission.release(source)
+    assert (shared.taken, admission.places[0].taken, len(admission._per_source)) == (0, 0, 0)

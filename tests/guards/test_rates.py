@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netsrv.guards.rates import Bucket, Rate, SourceRates, parse_rate
 from netsrv.sources import source_of
@@ -87,3 +88,54 @@ def test_a_table_stays_bounded_and_fair(visits):
         taken[number] = taken.get(number, 0) + rates.take(source_of(f"192.0.2.{number}"), now)
         assert len(rates) <= 8
     assert all(count <= 3 + now + 1e-6 for count in taken.values())
+
+
+class RatesMachine(RuleBasedStateMachine):
+    """Sources come and time goes by, beside a table that never forgets anybody.
+
+    All times and rates are such that no number is rounded.
+    """
+
+    MOST = 3
+    RATE = Rate(0.5, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.rates = SourceRates(self.RATE, most_sources=self.MOST)
+        self.now = 0.0
+        self.tokens = {}
+        self.given = {}
+
+    @rule(number=st.integers(1, 6), ipv6=st.booleans())
+    def comes(self, number, ipv6):
+        """A source asks: it gets a token if it has one, unless the table has no room for it."""
+        source = source_of(f"2001:db8:0:{number}::1" if ipv6 else f"192.0.2.{number}")
+        before = len(self.rates)
+        given = self.rates.take(source, self.now)
+        tokens = self.tokens.setdefault(source.key, self.RATE.burst)
+        if given:
+            assert tokens >= 1
+            self.tokens[source.key] = tokens - 1
+            self.given[source.key] = self.given.get(source.key, 0) + 1
+        else:
+            no_room = before >= self.MOST and len(self.rates) == before
+            assert tokens < 1 or no_room
+
+    @rule(steps=st.integers(0, 12))
+    def waits(self, steps):
+        """Time goes by."""
+        self.now += steps / 4
+        earned = steps / 4 * self.RATE.per_second
+        for key, tokens in self.tokens.items():
+            self.tokens[key] = min(self.RATE.burst, tokens + earned)
+
+    @invariant()
+    def tables_are_bounded_and_fair(self):
+        """Each family's table keeps its size, and nobody has had more than was earned."""
+        assert len(self.rates) <= 2 * self.MOST
+        most = self.RATE.burst + self.RATE.per_second * self.now
+        assert all(0 < given <= most for given in self.given.values())
+        assert all(0 <= tokens <= self.RATE.burst for tokens in self.tokens.values())
+
+
+TestRates = RatesMachine.TestCase

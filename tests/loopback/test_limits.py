@@ -1,13 +1,19 @@
 """Limits on a running server: who may come in, how many, and how fast."""
 
 import socket
+from contextlib import suppress
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
 from netsrv.config import limits_from_command_line
-from tests.loopback.clients import connect, connect_from, exchange, read_all, target, until
+from netsrv.interfaces import Refusal
+from netsrv.sources import source_of
+from tests.loopback.clients import connect, connect_from, exchange, read_all, reset, target, until
+
+SOURCE = source_of("127.0.0.1")
+FULL = Refusal.MAX_CONNECTIONS
 
 
 def limited(**options):
@@ -31,7 +37,7 @@ def inside(server):
 
 
 @pytest_twisted.ensureDeferred
-async def test_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
+async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
     """F10: exactly so many are served; the next ones wait in the backlog, and get their turn."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="3"))
     socks = [await client(connect, server.sockets[0]) for _ in range(5)]
@@ -47,9 +53,38 @@ async def test_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
     await until(lambda: inside(server) == 0)
 
 
+@pytest.mark.parametrize("service", ["echo", "chargen", "time"])
+@pytest_twisted.ensureDeferred
+async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service):
+    """F3: RST before it is accepted, or in the middle of a write; then all places are there."""
+
+    def write_and_reset(opened):
+        with connect(opened) as sock:
+            sock.sendall(bytes(500_000) if service == "echo" else b"x")
+            reset(sock)
+
+    listeners = (f"tcp {service}=127.0.0.1:0", "tcp echo=127.0.0.1:0")
+    server = serve(*listeners, limits=limited(max_connections="2", per_source="2"))
+    listener, opened = server.posts[0].listener, server.sockets[0]
+    for _ in range(20):
+        listener.suspend()
+        early = [await client(connect, opened) for _ in range(2)]
+        for each in early:
+            reset(each)
+        listener.resume()
+        with suppress(ConnectionError):
+            await client(write_and_reset, opened)
+    await until(lambda: inside(server) == 0)
+    admission = listener.gate.admission
+    assert [each.taken for each in admission.places] == [0, 0]
+    assert [admission.admit(SOURCE, 0.0) for _ in range(3)] == [None, None, FULL]
+    for _ in range(2):
+        admission.release(SOURCE)
+
+
 @pytest.mark.parametrize("overload", ["close", "reset"])
 @pytest_twisted.ensureDeferred
-async def test_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
+async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
     """F10: by policy they are closed or reset at once, and those who are in stay in."""
 
     def come_and_see(opened):
@@ -72,7 +107,7 @@ async def test_beyond_the_limit_newcomers_are_turned_away(serve, client, overloa
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_source_cannot_take_all_places(serve, client):
+async def test_f11_one_source_cannot_take_all_places(serve, client):
     """F11: beyond its share a source is refused, and another one is served."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(per_source="2"))
     [opened] = server.sockets
@@ -108,7 +143,7 @@ async def test_the_rate_makes_newcomers_wait(serve, client):
 )
 @pytest.mark.parametrize("listener", ["tcp echo=127.0.0.1:0", "tcp echo=[::]:0"])
 @pytest_twisted.ensureDeferred
-async def test_access_is_by_network(serve, client, listener, options, served):
+async def test_f13_access_is_by_network(serve, client, listener, options, served):
     """F13: the longest prefix decides, and an IPv4 peer of an IPv6 socket is an IPv4 peer."""
 
     def visit(host):
@@ -127,7 +162,7 @@ async def test_access_is_by_network(serve, client, listener, options, served):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
+async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
     """F19: when the service has no protocol for a peer, its place is free again."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
     service = server.posts[0].prepared.service
@@ -142,7 +177,7 @@ async def test_a_connection_that_is_not_served_gives_its_place_back(serve, clien
     "listener", ["tcp echo=127.0.0.1:0", "tcp discard=127.0.0.1:0", "unix echo={}/s"]
 )
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
+async def test_f8_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
     """F8: the idle limit ends a connection on which nothing moves, with FIN."""
     server = serve(listener.format(tmp_path), limits=limited(idle_timeout="0.1"))
     sock = await client(connect, server.sockets[0])
@@ -152,7 +187,7 @@ async def test_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_p
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_drips_is_closed(serve, client):
+async def test_f9_a_peer_that_drips_is_closed(serve, client):
     """F9: one byte after the other does not outlive the lifetime."""
 
     def drip(sock):
@@ -170,7 +205,7 @@ async def test_a_peer_that_drips_is_closed(serve, client):
 
 @pytest.mark.parametrize("service", ["chargen", "echo"])
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_does_not_read_is_aborted(serve, client, service):
+async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service):
     """F1, F6: output that makes no progress for the write timeout ends in a reset."""
 
     def never_read(opened):
@@ -188,10 +223,11 @@ async def test_a_peer_that_does_not_read_is_aborted(serve, client, service):
     await until(lambda: inside(server) == 0)
 
 
+@pytest.mark.parametrize("limit", ["lifetime", "idle_timeout"])
 @pytest_twisted.ensureDeferred
-async def test_a_lifetime_ends_for_a_peer_that_does_not_read(serve, client):
+async def test_f2_a_limit_holds_for_a_peer_that_does_not_read(serve, client, limit):
     """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
-    limits = limited(lifetime="0.1", close_grace="0.1")
+    limits = limited(**{limit: "0.1"}, close_grace="0.1")
     server = serve("tcp chargen=127.0.0.1:0", limits=limits)
     sock = await client(connect, server.sockets[0])
     await until(lambda: inside(server) == 1)

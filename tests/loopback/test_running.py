@@ -103,7 +103,7 @@ async def test_info_is_ready_for_json(serve, client, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
-async def test_f03_a_reset_is_counted_as_one(serve, client):
+async def test_f3_a_reset_is_counted_as_one(serve, client):
     """Every end has its reason: the peer's, the service's, a reset."""
     server = serve("tcp echo=127.0.0.1:0", "tcp daytime=127.0.0.1:0")
     endings = []

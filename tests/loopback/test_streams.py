@@ -25,7 +25,7 @@ def gone(server):
     "listener", ["tcp echo=127.0.0.1:0", "tcp echo=[::1]:0", "tcp echo=[::]:0", "unix echo={}/s"]
 )
 @pytest_twisted.ensureDeferred
-async def test_a_half_closed_echo_returns_everything(serve, client, listener, tmp_path):
+async def test_f4_a_half_closed_echo_returns_everything(serve, client, listener, tmp_path):
     """F4: after 20 MiB and FIN, all bytes come back, and then FIN."""
     server = serve(listener.format(tmp_path))
     data = random.randbytes(20 * MIB)
@@ -44,7 +44,7 @@ async def test_a_half_closed_echo_returns_everything(serve, client, listener, tm
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_ends_first_gets_its_reply(serve, client, service, reply):
+async def test_f5_a_peer_that_ends_first_gets_its_reply(serve, client, service, reply):
     """F5: a half-close before the reply does not cost the reply."""
 
     def end_and_read(opened):
@@ -60,7 +60,7 @@ async def test_a_peer_that_ends_first_gets_its_reply(serve, client, service, rep
 
 @pytest.mark.parametrize("service", ["daytime", "time", "qotd", "info"])
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_talks_gets_its_reply_and_no_reset(serve, client, service):
+async def test_f5b_a_peer_that_talks_gets_its_reply_and_no_reset(serve, client, service):
     """F5b: unread input does not turn the end of a one-shot service into RST."""
 
     def talk_and_read(opened):
@@ -79,7 +79,7 @@ async def test_a_peer_that_talks_gets_its_reply_and_no_reset(serve, client, serv
 
 
 @pytest_twisted.ensureDeferred
-async def test_accept_ends_without_reset_when_the_peer_has_talked(serve, client):
+async def test_f5b_accept_ends_without_reset_when_the_peer_has_talked(serve, client):
     """F5b: accept finds what the peer has sent before it was accepted, and sends FIN."""
 
     def talk(opened):
@@ -97,7 +97,7 @@ async def test_accept_ends_without_reset_when_the_peer_has_talked(serve, client)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_peer_that_never_ends_is_closed_after_the_linger(serve, client):
+async def test_f5b_a_peer_that_never_ends_is_closed_after_the_linger(serve, client):
     """A one-shot service gives up on a peer that keeps its side open, after 2 seconds."""
 
     all_seen = threading.Event()
@@ -119,7 +119,7 @@ async def test_a_peer_that_never_ends_is_closed_after_the_linger(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_echo_stops_reading_from_a_peer_that_does_not_read(serve, client):
+async def test_f1_echo_stops_reading_from_a_peer_that_does_not_read(serve, client):
     """F1: what a peer leaves unread costs at most 1 MiB here, and then it is not read from."""
 
     def feed(opened):
@@ -150,7 +150,7 @@ async def test_echo_stops_reading_from_a_peer_that_does_not_read(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_chargen_goes_on_until_the_peer_is_gone(serve, client):
+async def test_f6_f7_chargen_goes_on_until_the_peer_is_gone(serve, client):
     """F6, F7: lines come as they are read, whatever the peer says, and a half-close is no end."""
 
     def read_a_while(opened):
@@ -169,7 +169,27 @@ async def test_chargen_goes_on_until_the_peer_is_gone(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client):
+async def test_f7_what_a_talker_says_to_chargen_is_not_kept(serve, client):
+    """F7: all of 20 MiB is read, and nothing of it waits here."""
+    read = 20 * MIB
+
+    def talk(sock):
+        sock.sendall(bytes(read))  # which only goes on while it is read
+        return sock
+
+    server = serve("tcp chargen=127.0.0.1:0")
+    sock = await client(connect, server.sockets[0])
+    await client(talk, sock)
+    [connection] = server.posts[0].gate.connections
+    while connection.received < read:
+        await task.deferLater(reactor, 0)
+    assert connection.unsent <= MIB
+    sock.close()
+    await gone(server)
+
+
+@pytest_twisted.ensureDeferred
+async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client):
     """F6: lines wait for room, they are not piled up."""
     server = serve("tcp chargen=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
@@ -197,7 +217,7 @@ async def test_discard_reads_everything_and_says_nothing(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_reset_frees_the_place(serve, client):
+async def test_f3_a_reset_frees_the_place(serve, client):
     """F3: RST at any time, before accept returns or in the middle of a write, is an end."""
 
     def reset_now(opened):
@@ -216,7 +236,7 @@ async def test_a_reset_frees_the_place(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_urgent_byte_leaves_the_stream_in_order(serve, client):
+async def test_f23_an_urgent_byte_leaves_the_stream_in_order(serve, client):
     """F23: urgent data does not end a connection, and what is around it stays as it was."""
 
     def send_urgent(opened):

@@ -4,6 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,29 @@ def strace(output: Path, call: str, injection: str) -> list[str]:
     follow = [program, "--daemonize", "--follow-forks", "--seccomp-bpf", "-qq"]
     wanted = ["-e", f"trace={call}", "-e", "signal=none", "-e", f"inject={call}:{injection}"]
     return [*follow, "--absolute-timestamps=format:unix,precision:us", "-o", str(output), *wanted]
+
+
+def faketime(offset: Path) -> dict[str, str]:
+    """Give the environment in which a process reads the wall clock plus *offset*, or skip the test.
+
+    *offset* is a file that can change at any time: ``+86400``.  Clocks that never go back
+    are left alone.
+    """
+    tool("faketime")
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    environ = {
+        "LD_PRELOAD": ":".join(map(str, found[:1])),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "DONT_FAKE_MONOTONIC": "1",
+    }
+    try_it = [sys.executable, "-c", "import time; print(time.time())"]
+    offset.write_text("+1000000000")
+    tried = subprocess.run(
+        try_it, env={**os.environ, **environ}, capture_output=True, text=True, check=False
+    )
+    if tried.returncode or float(tried.stdout) < time.time() + 900_000_000:
+        pytest.skip(f"libfaketime cannot be loaded here: {tried.stdout}{tried.stderr}")
+    offset.write_text("+0")
+    return environ

@@ -113,7 +113,7 @@ def port(server: Running, transport: str, service: str) -> int:
 
 
 @pytest.mark.parametrize("service", STREAMS)
-def test_only_its_own_connection_ends(service: str, server: Running) -> None:
+def test_f19_f20_f21_only_its_own_connection_ends(service: str, server: Running) -> None:
     """A stream service that raises loses that connection, in the log, and serves the next ones."""
     number = port(server, "tcp", service)
     with suppress(ConnectionError):
@@ -124,7 +124,7 @@ def test_only_its_own_connection_ends(service: str, server: Running) -> None:
             assert exchange(lucky, b"hello") == b"hello"
 
 
-def test_no_protocol(server: Running) -> None:
+def test_f19_no_protocol(server: Running) -> None:
     """A factory that gives no protocol ends that connection, and serves the next ones."""
     number = port(server, "tcp", "no-protocol")
     with tcp(number) as refused:
@@ -133,7 +133,7 @@ def test_no_protocol(server: Running) -> None:
 
 
 @pytest.mark.parametrize("service", DATAGRAMS)
-def test_the_next_datagram_is_served(service: str, server: Running) -> None:
+def test_f40_the_next_datagram_is_served(service: str, server: Running) -> None:
     """A datagram service that raises leaves a traceback in the log and serves the next datagram."""
     with udp(port(server, "udp", service)) as client:
         client.send(b"raise")

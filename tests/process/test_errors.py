@@ -3,6 +3,7 @@
 import re
 import resource
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,9 @@ each_kind = pytest.mark.parametrize(
 
 @each_start
 @each_kind
-def test_port_in_use(transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path) -> None:
+def test_f91_port_in_use(
+    transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path
+) -> None:
     """A port that another server has is one line with the address and the errno's words."""
     with taken(("127.0.0.1", 0), kind) as port:
         done = finish([*start.command, f"--{transport}", f"echo=127.0.0.1:{port}"], tmp_path)
@@ -32,7 +35,7 @@ def test_port_in_use(transport: str, kind: socket.SocketKind, start: Start, tmp_
 
 
 @each_kind
-def test_ipv6_port_in_use(transport: str, kind: socket.SocketKind, tmp_path: Path) -> None:
+def test_f91_ipv6_port_in_use(transport: str, kind: socket.SocketKind, tmp_path: Path) -> None:
     """An IPv6 port in use is shown in brackets."""
     needs.ipv6()
     with taken(("::1", 0), kind) as port:
@@ -54,7 +57,7 @@ def test_port_in_use_by_a_busy_server(tmp_path: Path) -> None:
 
 @each_start
 @pytest.mark.parametrize(("transport", "host"), [("tcp", "192.0.2.1"), ("udp", "[2001:db8::1]")])
-def test_absent_address(transport: str, host: str, start: Start, tmp_path: Path) -> None:
+def test_f91_absent_address(transport: str, host: str, start: Start, tmp_path: Path) -> None:
     """An address that no interface has is one line."""
     if ":" in host:
         needs.ipv6()
@@ -66,7 +69,7 @@ def test_absent_address(transport: str, host: str, start: Start, tmp_path: Path)
 @pytest.mark.parametrize(
     ("start", "transport"), [(SERVE, "tcp"), (TWISTD, "udp"), (TWIST, "tcp")], ids=str
 )
-def test_low_port(start: Start, transport: str, tmp_path: Path) -> None:
+def test_f91_low_port(start: Start, transport: str, tmp_path: Path) -> None:
     """A port below 1024 without the privilege for it is one line that says what it takes."""
     port = needs.forbidden_port()
     command = [*needs.powerless(), *start.located, f"--{transport}", f"echo=127.0.0.1:{port}"]
@@ -78,7 +81,7 @@ def test_low_port(start: Start, transport: str, tmp_path: Path) -> None:
 
 @each_start
 @each_kind
-def test_port_of_an_outgoing_connection(
+def test_f92_port_of_an_outgoing_connection(
     transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path
 ) -> None:
     """Where an outgoing connection has the port, the line says so, and where it leads."""
@@ -96,7 +99,7 @@ def test_port_of_an_outgoing_connection(
 
 @each_start
 @pytest.mark.parametrize("last", ["192.0.2.1:0", "[::1"])
-def test_nothing_stays_half_started(last: str, start: Start, tmp_path: Path) -> None:
+def test_f91_nothing_stays_half_started(last: str, start: Start, tmp_path: Path) -> None:
     """When the last of several listeners fails, the sockets before it are gone again."""
     options = ["--unix", "echo=echo.sock", "--tcp", "127.0.0.1:0", "--tcp", last]
     done = finish([*start.command, *options], tmp_path)
@@ -124,7 +127,7 @@ def few_descriptors(number: int) -> Callable[[], None]:
 
 
 @each_start
-def test_too_few_descriptors_for_the_sockets(start: Start, tmp_path: Path) -> None:
+def test_f98_too_few_descriptors_for_the_sockets(start: Start, tmp_path: Path) -> None:
     """Where the descriptors do not suffice for the sockets, the listener that has none is named."""
     options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 40]
     done = finish([*start.command, *options], tmp_path, preexec_fn=few_descriptors(24))
@@ -135,7 +138,7 @@ def test_too_few_descriptors_for_the_sockets(start: Start, tmp_path: Path) -> No
 
 @each_start
 @pytest.mark.parametrize("spare", [0, 3])
-def test_no_descriptor_is_left_for_the_rest(spare: int, start: Start, tmp_path: Path) -> None:
+def test_f98_no_descriptor_is_left_for_the_rest(spare: int, start: Start, tmp_path: Path) -> None:
     """Where the sockets leave no descriptors for the reactor and the rest, it is one line."""
     options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 8]
     standard, sockets = 3, 9
@@ -160,6 +163,18 @@ def test_an_error_is_cheap(tmp_path: Path) -> None:
     error = modules_imported([*TWISTD.command, "--tcp", "192.0.2.1:0"], tmp_path)
     shortest = modules_imported(["twistd", "--help"], tmp_path)
     assert 100 < shortest < error <= 1.4 * shortest
+
+
+@each_start
+def test_f91_an_error_takes_less_than_a_second(start: Start, tmp_path: Path) -> None:
+    """The quickest of three starts that fail has ended within a second."""
+    taken = []
+    for _ in range(3):
+        began = time.monotonic()
+        done = finish([*start.command, "--tcp", "192.0.2.1:0"], tmp_path)
+        taken.append(time.monotonic() - began)
+        assert done.returncode == start.unavailable
+    assert min(taken) < 1
 
 
 def test_usage_under_twistd(tmp_path: Path) -> None:

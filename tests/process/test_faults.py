@@ -66,7 +66,9 @@ def words(error: str) -> str:
     "error",
     "ECONNABORTED EPROTO EPERM ENETDOWN EHOSTUNREACH ENOSR EPROTONOSUPPORT".split(),
 )
-def test_connection_lost_before_it_was_accepted(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f18_connection_lost_before_it_was_accepted(
+    error: str, faulty: Faulty, tmp_path: Path
+) -> None:
     """An error of one connection is a line of the log, and the next client is served at once."""
     with faulty("accept4", error, "--tcp", "echo=0") as server:
         with tcp(server.port("tcp")) as client:
@@ -80,7 +82,7 @@ def test_connection_lost_before_it_was_accepted(error: str, faulty: Faulty, tmp_
 
 
 @pytest.mark.parametrize("error", "EMFILE ENFILE ENOBUFS ENOMEM".split())
-def test_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f16_f17_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """Without resources the server pauses instead of spinning; then who waited is served."""
     with faulty("accept4", error, "--tcp", "echo=0") as server:
         with tcp(server.port("tcp")) as client:
@@ -106,7 +108,7 @@ def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
         assert "Traceback" not in server.output
 
 
-def test_clients_wait_while_descriptors_are_out(tmp_path: Path) -> None:
+def test_f16_clients_wait_while_descriptors_are_out(tmp_path: Path) -> None:
     """Without a free descriptor clients wait, none is lost, and all are served when there are."""
     with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
         port, pid = server.port("tcp"), server.process.pid
@@ -155,7 +157,7 @@ def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
 @pytest.mark.parametrize(
     "error", "ECONNREFUSED EHOSTUNREACH ENETDOWN EPROTO EHOSTDOWN ECONNRESET".split()
 )
-def test_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """What the network says of an earlier datagram is a line, and receiving goes on at once."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
@@ -168,7 +170,7 @@ def test_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path
 
 
 @pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
-def test_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """Whatever error receiving has, it is a line, a pause, and the port stays open."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
@@ -225,7 +227,9 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
-def test_sending_fails(error: str, call: str, address: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f39_sending_fails(
+    error: str, call: str, address: str, faulty: Faulty, tmp_path: Path
+) -> None:
     """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
     with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:

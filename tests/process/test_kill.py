@@ -34,7 +34,7 @@ def test_the_next_start_after_sigkill(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 0), (TWISTD, -signal.SIGTERM)])
-def test_drains(start: Start, status: int, tmp_path: Path) -> None:
+def test_f81_drains(start: Start, status: int, tmp_path: Path) -> None:
     """At SIGTERM new clients are refused, who is there is served on, and then the server ends."""
     command = [*start.command, "--tcp", "echo=0", "--unix", "echo=echo.sock"]
     with Running(command, tmp_path) as server:
@@ -52,7 +52,7 @@ def test_drains(start: Start, status: int, tmp_path: Path) -> None:
         server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
 
 
-def test_who_waits_in_the_backlog_is_served(tmp_path: Path) -> None:
+def test_f81_who_waits_in_the_backlog_is_served(tmp_path: Path) -> None:
     """Clients that had connected before SIGTERM are served, although none was accepted yet."""
     with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
         port = server.port("tcp")
@@ -80,7 +80,7 @@ def test_datagrams_that_have_arrived_are_answered(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_the_drain_has_a_limit(tmp_path: Path) -> None:
+def test_f83_the_drain_has_a_limit(tmp_path: Path) -> None:
     """A peer that does not end is aborted at the limit, in the log, and the status is 3."""
     with Running(
         [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "0.5"], tmp_path
@@ -96,19 +96,37 @@ def test_the_drain_has_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
+def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
     """A second signal aborts at once who is left, without a traceback, and the status is 3."""
     with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
         with tcp(server.port("tcp")) as client:
             assert exchange(client, b"hello") == b"hello"
             server.process.send_signal(number)
             server.wait_for(DRAINING)
-            client.settimeout(4)  # half of the drain's limit
+            client.settimeout(1)
             server.process.send_signal(number)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-        assert server.wait() == 3
+            assert server.process.wait(1) == 3
         assert "Traceback" not in server.output
+
+
+def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path: Path) -> None:
+    """A protocol that raises at its end does not keep the others from ending, nor the drain."""
+    body = """
+    class Faulty(DatagramProtocol):
+        def stopProtocol(self):
+            raise RuntimeError("no luck today")
+    faulty = Service("faulty", datagrams=Faulty)
+    """
+    thirdparty.services(tmp_path, body)
+    options = ["--udp", "faulty=0", "--udp", "echo=0", "--unix", "echo=echo.sock"]
+    env = thirdparty.on_path(tmp_path)
+    with Running([*SERVE.command, *options], tmp_path, env) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert server.stop() == 0
+        assert server.output.count("RuntimeError: no luck today") == 1
+    assert not (tmp_path / "echo.sock").exists()
 
 
 def test_sighup_drains(tmp_path: Path) -> None:
@@ -132,7 +150,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         server.wait_for(r"\] Received SIGTERM, shutting down\.$")
 
 
-def test_a_service_that_cannot_stop(tmp_path: Path) -> None:
+def test_f83_a_service_that_cannot_stop(tmp_path: Path) -> None:
     """A factory that raises at its end does not keep the others from ending, nor the drain."""
     body = """
     class Faulty(Service):

@@ -31,7 +31,7 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
 
 
 @pytest.mark.parametrize("listeners", [1, 3])
-def test_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
+def test_f16_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
     """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
     limit = RESERVE + 20
     more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)

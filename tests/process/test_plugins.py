@@ -69,7 +69,7 @@ def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
         ('raise SystemExit("stop here")', "SystemExit: stop here"),
     ],
 )
-def test_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> None:
+def test_f109_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> None:
     """A module that does not import is named with its path and the exception; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
@@ -98,7 +98,7 @@ def test_what_a_plugin_says_is_one_line(tmp_path: Path) -> None:
         server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
 
 
-def test_two_services_of_one_name(tmp_path: Path) -> None:
+def test_f109_two_services_of_one_name(tmp_path: Path) -> None:
     """Two services of one name are both named in the log, and one of them is served."""
     thirdparty.services(tmp_path, GREET, "acme_one")
     thirdparty.services(tmp_path, GREET, "acme_two")
@@ -194,7 +194,7 @@ def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-def test_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: Path) -> None:
+def test_f110_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: Path) -> None:
     """A plugin in the current directory is neither run nor served."""
     marker = tmp_path / "imported"
     body = f"open({str(marker)!r}, 'w').close()\n{GREET}"
@@ -205,7 +205,7 @@ def test_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: P
     assert not marker.exists()
 
 
-def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_f109_cache_that_cannot_be_written(tmp_path: Path) -> None:
     """A plugin directory that nobody may write to is named in the log, and all is served."""
     path = thirdparty.services(tmp_path, GREET)
     path.parent.chmod(0o555)

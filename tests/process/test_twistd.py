@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import needs
+from tests.process import needs, thirdparty
 from tests.process.peers import exchange, name_of, read_to_end, talk, tcp, udp, unix
 from tests.process.running import PATIENCE, Running
 from tests.process.starts import TWIST, TWISTD, Start, finish
@@ -132,7 +132,7 @@ def test_serves_ipv6(tmp_path: Path) -> None:
             server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
 
 
-def test_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
+def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
     """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
     needs.ipv6()
     with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
@@ -231,7 +231,7 @@ def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
+def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
     """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
     needs.root()
     user = pwd.getpwnam("nobody")
@@ -250,7 +250,36 @@ def test_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
         assert server.stop() == -signal.SIGTERM
 
 
-def test_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
+def test_f94_root_cannot_be_had_again(tmp_path: Path) -> None:
+    """Once twistd has given root up, code in the process can become neither root nor its group."""
+    needs.root()
+    body = """
+    import os
+
+    class Regain(Protocol):
+        def connectionMade(self):
+            for attempt in (os.setuid, os.seteuid, os.setgid, os.setegid):
+                try:
+                    attempt(0)
+                except PermissionError:
+                    self.transport.write(b"refused ")
+            try:
+                os.setgroups([0])
+            except PermissionError:
+                self.transport.write(b"refused")
+            self.transport.loseConnection()
+
+    regain = Service("regain", Regain)
+    """
+    thirdparty.services(tmp_path, body)
+    user = pwd.getpwnam("nobody")
+    command = ["twistd", "-n", "--pidfile=", "--uid", str(user.pw_uid), "--gid", str(user.pw_gid)]
+    env = thirdparty.on_path(tmp_path)
+    with Running([*command, "netsrv", "--tcp", "regain=127.0.0.1:0"], tmp_path, env) as server:
+        assert talk(tcp(server.port("tcp")), b"") == b"refused refused refused refused refused"
+
+
+def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
     """A pid file that an earlier server left behind does not keep the next one from starting."""
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -261,6 +290,37 @@ def test_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
         assert (tmp_path / "pid").read_text() == str(server.process.pid)
         assert server.stop() == -signal.SIGTERM
     assert not (tmp_path / "pid").exists()
+
+
+@pytest.mark.parametrize("content", ["precious", str(os.getpid())], ids=["text", "live process"])
+@pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
+def test_f95_a_pid_file_of_somebody_else_stays(linked: bool, content: str, tmp_path: Path) -> None:
+    """A file that is no stale pid file prevents the start, and neither it nor a link is touched."""
+    path, file = tmp_path / "pid", tmp_path / ("precious" if linked else "pid")
+    file.write_text(content)
+    if linked:
+        path.symlink_to(file)
+    options = ["--unix", "echo=echo.sock"]
+    done = finish(["twistd", "-n", "--pidfile=pid", "netsrv", *options], tmp_path)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout + done.stderr
+    assert file.read_text() == content
+    assert path.is_symlink() == linked
+    assert not (tmp_path / "echo.sock").exists()
+
+
+def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path: Path) -> None:
+    """Where the pid file is a link to a stale one, the link makes way, and not the file."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    file = tmp_path / "elsewhere"
+    file.write_text(str(gone.pid))
+    (tmp_path / "pid").symlink_to(file)
+    with Running(["twistd", "-n", "--pidfile=pid", "netsrv", "--tcp", "0"], tmp_path) as server:
+        server.port("tcp")
+        assert file.read_text() == str(gone.pid)
+        assert server.stop() == -signal.SIGTERM
+    assert file.read_text() == str(gone.pid)
 
 
 def test_same_is_a_port_that_is_free_on_both(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def refusal(path: Path, start: Start = SERVE) -> str:
 
 
 @each_start
-def test_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_f95_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
     """A socket file at which nobody listens any more is replaced, and removed at the end."""
     path = tmp_path / "echo.sock"
     leave_stale(path)
@@ -48,7 +48,7 @@ def test_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
 
 
 @each_start
-def test_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
+def test_f95_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
     """A socket at which another server listens stays that server's."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
@@ -71,7 +71,7 @@ def test_busy_socket_is_refused(tmp_path: Path) -> None:
 
 
 @each_start
-def test_regular_file_is_left_alone(start: Start, tmp_path: Path) -> None:
+def test_f95_regular_file_is_left_alone(start: Start, tmp_path: Path) -> None:
     """A file that is no socket is refused and not touched."""
     path = tmp_path / "precious"
     path.write_text("precious")
@@ -79,7 +79,7 @@ def test_regular_file_is_left_alone(start: Start, tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
+def test_f95_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
     """A symbolic link to a file is refused, and neither link nor file is touched."""
     path, precious = tmp_path / "link", tmp_path / "precious"
     precious.write_text("precious")
@@ -89,7 +89,7 @@ def test_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
+def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
     """A symbolic link to a stale socket is refused: what it leads to is not ours to remove."""
     path, stale = tmp_path / "link", tmp_path / "stale.sock"
     leave_stale(stale)
@@ -99,7 +99,7 @@ def test_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
     assert stale.is_socket()
 
 
-def test_dangling_link_is_left_alone(tmp_path: Path) -> None:
+def test_f95_dangling_link_is_left_alone(tmp_path: Path) -> None:
     """A symbolic link that leads nowhere is refused, and nothing is made where it points."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "nowhere")
@@ -135,7 +135,7 @@ def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 @each_start
-def test_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
+def test_f95_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
     """At the end the socket file is removed, but not one that has taken its place meanwhile."""
     path = tmp_path / "echo.sock"
     with serving(start, path) as server, socket.socket(socket.AF_UNIX) as other:

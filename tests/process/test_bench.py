@@ -1,0 +1,34 @@
+"""The measurements in ``bench/`` run, and say what they are there to say."""
+
+import re
+import sys
+
+import pytest
+
+from tests.docs.test_documents import TOP
+from tests.process.starts import finish
+
+MEASUREMENTS = {
+    "bench.gate --rounds 1 --times 64": [
+        r"TCP message echoed: .*",
+        r"TCP connection accepted and closed: .*",
+        r"UDP datagram echoed: .*",
+        r"  all limits / no limits +\d+\.\d\d \(.*\) +\d+\.\d\d +goal: at most 1\.10",
+        r"  all limits / no limits +\d+\.\d\d \(.*\) +\d+\.\d\d +goal: at most 1\.15",
+        r"  no limits / bare Twisted +\d+\.\d\d \(.*\) +\d+\.\d\d",
+    ],
+    "bench.start --rounds 1": [
+        r"  twistd --help +\d+ +\d+ +1\.00",
+        r"  twistd -n netsrv --tcp 192\.0\.2\.1:0 +\d+ +\d+ +\d\.\d\d",
+    ],
+}
+
+
+@pytest.mark.parametrize("measurement", MEASUREMENTS)
+def test_a_measurement_runs(measurement: str) -> None:
+    """It ends by itself, with its results and no complaint."""
+    done = finish([sys.executable, "-m", *measurement.split()], TOP)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    for pattern in MEASUREMENTS[measurement]:
+        assert any(re.fullmatch(pattern, line) for line in lines), done.stdout

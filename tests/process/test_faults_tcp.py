@@ -1,0 +1,167 @@
+"""Faults of connections, as a running server meets them."""
+
+import os
+import resource
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from bench.measure import cpu_seconds
+from tests.process.peers import exchange, read_to_end, tcp
+from tests.process.running import PATIENCE, Running
+from tests.process.starts import SERVE
+
+
+def latency(sock: socket.socket, times: int = 300) -> float:
+    """Give the median time, in seconds, of an exchange with echo."""
+    taken = []
+    for _ in range(times):
+        began = time.monotonic()
+        assert exchange(sock, b"hello") == b"hello"
+        taken.append(time.monotonic() - began)
+    return median(taken)
+
+
+def connect_from(host: str, port: int) -> socket.socket:
+    """Connect from one of the many addresses of loopback."""
+    return socket.create_connection(("127.0.0.1", port), PATIENCE, (host, 0))
+
+
+def test_f10_who_is_in_keeps_their_latency(tmp_path: Path) -> None:
+    """A hundred newcomers who wait in the backlog do not slow down who is in."""
+    command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "2"]
+    with Running(command, tmp_path) as server:
+        port = server.port("tcp")
+        with tcp(port) as first, tcp(port) as second:
+            assert exchange(second, b"hello") == b"hello"
+            alone = latency(first)
+            waiting = [tcp(port) for _ in range(100)]
+            assert latency(first) < 3 * alone
+        for each in waiting:  # and they get their turn
+            with each:
+                assert exchange(each, b"hello") == b"hello"
+        assert server.stop() == 0
+
+
+@contextmanager
+def in_the_background(work: threading.Thread) -> Iterator[None]:
+    """Have a thread at work meanwhile, and wait for its end."""
+    work.start()
+    try:
+        yield
+    finally:
+        work.join(PATIENCE)
+    assert not work.is_alive()
+
+
+def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path: Path) -> None:
+    """A source that connects 10,000 times has as many as it may; another is served meanwhile."""
+    share = 50
+    command = [*SERVE.command, "--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0"]
+    kept: list[socket.socket] = []
+
+    def flood(port: int) -> None:
+        for _ in range(10_000):
+            sock = connect_from("127.0.0.2", port)
+            if len(kept) < share:
+                kept.append(sock)
+            else:
+                with sock:
+                    assert read_to_end(sock) == b""
+
+    with Running(command, tmp_path) as server:
+        port = server.port("tcp")
+        slowest, served = 0.0, 0
+        greedy = threading.Thread(target=flood, args=(port,), daemon=True)
+        with in_the_background(greedy):
+            while greedy.is_alive():
+                began = time.monotonic()
+                with connect_from("127.0.0.3", port) as other:
+                    assert exchange(other, b"hello") == b"hello"
+                slowest, served = max(slowest, time.monotonic() - began), served + 1
+        assert served > 10
+        assert slowest < 1
+        assert [exchange(each, b"still") for each in kept] == [b"still"] * share
+        for each in kept:
+            each.close()
+        assert server.stop() == 0
+        refused = [line for line in server.lines if "refused" in line]
+        assert "(--per-source)" in refused[0]
+
+
+def open_and_close(port: int, cycles: int) -> None:
+    """Come and go so many times, in each way that there is: FIN, RST, with and without a word.
+
+    Who comes before others have gone is refused, which is one way more.
+    """
+    for number in range(cycles):
+        with suppress(ConnectionError), tcp(port) as sock:
+            if number % 3 == 0:
+                assert exchange(sock, b"hello") == b"hello"
+            elif number % 3 == 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+def test_f3_f15_after_many_cycles_every_place_is_free(tmp_path: Path) -> None:
+    """However peers have gone, RST too, exactly as many can come in as at the beginning."""
+    limits = ["--max-connections", "4", "--per-source", "3", "--overload", "reset"]
+    command = [*SERVE.command, "--tcp", "echo=0", "--log-rate", "0", *limits]
+    with Running(command, tmp_path) as server:
+        port = server.port("tcp")
+        open_and_close(port, 10_000)
+        inside = come_in(port, 3)
+        with pytest.raises(ConnectionError):
+            exchange(tcp(port), b"one more")
+        with connect_from("127.0.0.2", port) as fourth:
+            assert exchange(fourth, b"hello") == b"hello"
+            with pytest.raises(ConnectionError):
+                exchange(connect_from("127.0.0.3", port), b"one more")
+        for each in inside:
+            each.close()
+        assert server.stop() == 0
+
+
+def come_in(port: int, number: int) -> list[socket.socket]:
+    """Come in so many times; who is refused tries again, since the last may be about to go."""
+    inside: list[socket.socket] = []
+    deadline = time.monotonic() + PATIENCE
+    while len(inside) < number and time.monotonic() < deadline:
+        sock = tcp(port)
+        try:
+            assert exchange(sock, b"hello") == b"hello"
+        except ConnectionError:
+            sock.close()
+        else:
+            inside.append(sock)
+    assert len(inside) == number
+    return inside
+
+
+def test_f16_without_descriptors_the_server_rests(tmp_path: Path) -> None:
+    """While clients wait for descriptors that are not there, at most 5 % of a processor is used."""
+    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+        port, pid = server.port("tcp"), server.process.pid
+        with tcp(port) as first:
+            assert exchange(first, b"hello") == b"hello"
+            used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
+            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 1, before[1]))
+            clients = [tcp(port) for _ in range(8)]
+            server.wait_for("accept: Too many open files$", 2)
+            spent = cpu_seconds(pid)
+            clients[-1].settimeout(2)
+            with pytest.raises(TimeoutError):
+                exchange(clients[-1], b"hello")
+            assert cpu_seconds(pid) - spent < 0.05 * 2
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            clients[-1].settimeout(PATIENCE)
+            assert clients[-1].recv(10) == b"hello"
+            for each in clients:
+                each.close()
+        assert server.stop() == 0

@@ -1,0 +1,95 @@
+"""Faults of datagrams that take a process: floods, and senders that no client is."""
+
+import socket
+import struct
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.process import needs, thirdparty
+from tests.process.peers import exchange, tcp, udp
+from tests.process.running import Running
+from tests.process.starts import SERVE
+
+SERVERS_PORTS = [1, 7, 9, 13, 17, 19, 37, 53, 123, 1023, 2049]
+
+
+def forge(source_port: int, port: int, data: bytes) -> None:
+    """Send a datagram to loopback from any source port at all, also from 0."""
+    needs.root()
+    header = struct.pack("!HHHH", source_port, port, 8 + len(data), 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as sock:
+        sock.sendto(header + data, ("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize("ports", ["0-1023,2049", "none"])
+def test_f29_source_port_0_is_never_served(ports: str, tmp_path: Path) -> None:
+    """Nobody can be answered there: the datagram is dropped, whatever list is given."""
+    command = [*SERVE.command, "--udp", "0", "--refuse-source-ports", ports]
+    with Running(command, tmp_path) as server:
+        forge(0, server.port("udp"), b"hello")
+        server.wait_for(r"dropped a datagram of 127\.0\.0\.1:0: it seems to come from a server")
+        with udp(server.port("udp")) as client:
+            assert exchange(client, b"next") == b"next"
+        assert server.stop() == 0
+        assert server.output.count("Got data from") == 1
+
+
+def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(tmp_path: Path) -> None:
+    """Well-known ports, NFS, and the ports that this server serves itself get no answer."""
+    command = [*SERVE.command, "--udp", "127.0.0.1:0", "--udp", "discard=127.0.0.1:0"]
+    with Running(command, tmp_path) as server:
+        echo, discard = server.port("udp", 1), server.port("udp", 2)
+        for port in (*SERVERS_PORTS, echo, discard):
+            forge(port, echo, b"hello")
+        with udp(echo) as client:
+            assert exchange(client, b"next") == b"next"
+        assert server.stop() == 0
+        assert server.output.count("Got data from") == 1
+        server.wait_for(rf"{len(SERVERS_PORTS) - 1} datagrams dropped \(source_port\)")
+        server.wait_for(r"1 datagrams dropped \(own_port\)")
+
+
+FLOOD = """
+import socket, sys
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.connect(("127.0.0.1", int(sys.argv[1])))
+while True:
+    sock.send(b"")
+"""
+
+
+def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path: Path) -> None:
+    """While one sends empty datagrams as fast as it can, of 1,000 echoes on TCP 99 % are quick."""
+    options = ["--tcp", "echo=0", "--udp", "discard=0", "--log-rate", "1"]
+    with Running([*SERVE.command, *options], tmp_path) as server, tcp(server.port("tcp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        with Running([sys.executable, "-c", FLOOD, str(server.port("udp"))], tmp_path):
+            server.wait_for(r"without a line each: \d{4,} datagrams")
+            taken = []
+            for _ in range(1000):
+                began = time.monotonic()
+                assert exchange(client, b"hello") == b"hello"
+                taken.append(time.monotonic() - began)
+        assert sorted(taken)[int(0.99 * len(taken))] < 0.1
+
+
+def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path: Path) -> None:
+    """An answer of a third party's service that is too long is dropped, and the first told."""
+    body = """
+    class Amplifier(DatagramProtocol):
+        def datagramReceived(self, datagram, address):
+            self.transport.write(datagram * 4, address)
+            self.transport.write(b"short", address)
+
+    amplifier = Service("amplifier", datagrams=Amplifier)
+    """
+    thirdparty.services(tmp_path, body)
+    command = [*SERVE.command, "--udp", "amplifier=0"]
+    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
+        with udp(server.port("udp")) as client:
+            assert exchange(client, bytes(100)) == b"short"
+        server.wait_for("the answer is more than three times as long")
+        assert server.stop() == 0
