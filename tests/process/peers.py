@@ -63,6 +63,11 @@ def talk(sock: socket.socket, data: bytes) -> bytes:
     return received
 
 
+def visit(port: int, data: bytes = b"") -> bytes:
+    """Connect to a TCP port, send, end, and read all that comes."""
+    return talk(tcp(port), data)
+
+
 def exchange(sock: socket.socket, data: bytes) -> bytes:
     """Send *data*, a datagram or a few bytes, and give what comes back first."""
     sock.sendall(data)

@@ -1,0 +1,164 @@
+"""The access log of a running server, and what may happen to it."""
+
+import json
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process import needs
+from tests.process.peers import tcp, udp, visit
+from tests.process.running import PATIENCE, Running, located
+from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+
+ECHO = ("--tcp", "echo=127.0.0.1:0")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """Read the lines of an access log."""
+    return [json.loads(each) for each in path.read_text().splitlines()]
+
+
+@each_start
+def test_each_connection_and_datagram_is_a_line(start: Start, tmp_path: Path) -> None:
+    """With its peer, its bytes and the reason of its end; at the latest when the server ends."""
+    options = ["--udp", "127.0.0.1:0", "--access-log", "log", "--access-log-datagrams"]
+    with Running([*start.command, *ECHO, *options], tmp_path) as server:
+        port = server.port("tcp")
+        with tcp(port) as client:
+            peer = client.getsockname()
+            client.sendall(b"hello")
+            assert client.recv(5) == b"hello"
+        with udp(server.port("udp")) as client:
+            client.send(b"four")
+            assert client.recv(4) == b"four"
+        server.stop()
+    connection, received, sent = sorted(
+        records(tmp_path / "log"), key=lambda each: ("ended" not in each, each["time"])
+    )
+    assert connection["listener"] == f"tcp 127.0.0.1:{port} (echo)"
+    assert connection["peer"] == f"127.0.0.1:{peer[1]}"
+    assert (connection["received"], connection["sent"]) == (5, 5)
+    assert connection["ended"] == "peer"
+    assert 0 < connection["seconds"] < 30
+    assert (received["received"], sent["sent"]) == (4, 4)
+
+
+def test_standard_output(tmp_path: Path) -> None:
+    """``-`` is where the log goes too."""
+    with Running([*SERVE.command, *ECHO, "--access-log", "-"], tmp_path) as server:
+        visit(server.port("tcp"), b"x")
+        found = server.wait_for(r'^\{"time":.*\}$')
+        assert json.loads(found[0])["received"] == 1
+        server.stop()
+
+
+@pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
+@pytest.mark.parametrize("with_signal", [True, False])
+def test_f101_rotation_loses_and_doubles_no_line(
+    with_signal: bool, start: Start, tmp_path: Path
+) -> None:
+    """The file is moved away again and again, while connections come and go."""
+    rounds, each_round = 5, 20
+    log = tmp_path / "log"
+    with Running([*start.command, *ECHO, "--access-log", "log"], tmp_path) as server:
+        port = server.port("tcp")
+        for number in range(rounds):
+            for _ in range(each_round):
+                visit(port, b"x")
+            log.rename(tmp_path / f"log.{number}")
+            if with_signal:
+                server.process.send_signal(signal.SIGUSR1)
+                while not log.exists():
+                    assert visit(port) == b""
+        server.stop()
+    lines = [each for path in tmp_path.glob("log*") for each in records(path)]
+    assert sum(each["received"] for each in lines) == rounds * each_round
+    peers = [each["peer"] for each in lines if each["received"]]
+    assert len(peers) == rounds * each_round
+
+
+def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path: Path) -> None:
+    """The log says once that lines are lost; clients notice nothing."""
+    with Running([*SERVE.command, *ECHO, "--access-log", "/dev/full"], tmp_path) as server:
+        port = server.port("tcp")
+        for _ in range(50):
+            assert visit(port, b"x") == b"x"
+        server.wait_for("access log /dev/full: No space left on device; lines that it does not")
+        assert visit(port, b"x") == b"x"
+        assert server.stop() == 0
+        assert server.output.count("No space left") == 1
+
+
+def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> None:
+    """On a disk of its own, which is full for a while; no line in the file is torn."""
+    needs.root()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=64k none {disk} && head -c 61000 /dev/zero > {disk}/ballast && "
+        f"echo ready && exec {' '.join(SERVE.located)} {' '.join(ECHO)} --access-log {disk}/log"
+    )
+    command = [needs.tool("unshare"), "--mount", "sh", "-c", script]
+    with Running(command, tmp_path) as server:
+        server.wait_for("ready")
+        port = server.port("tcp")
+        root = Path(f"/proc/{server.process.pid}/root")
+        rounds = 0
+        while "No space left" not in server.output:
+            assert visit(port, b"x") == b"x"
+            rounds += 1
+        (root / str(disk).lstrip("/") / "ballast").unlink()
+        while "is written again" not in server.output:
+            assert visit(port, b"x") == b"x"
+            rounds += 1
+        found = server.wait_for(r"is written again; (\d+) lines were dropped")
+        log = root / str(disk).lstrip("/") / "log"
+        server.process.send_signal(signal.SIGUSR1)
+        written = len(records(log))
+        assert int(found[1]) > 0
+        assert written + int(found[1]) <= rounds
+        assert server.stop() == 0
+
+
+def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path) -> None:
+    """Lines are lost, until the folder is there again."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    with Running([*SERVE.command, *ECHO, "--access-log", "logs/log"], tmp_path) as server:
+        port = server.port("tcp")
+        shutil.rmtree(folder)
+        assert visit(port, b"x") == b"x"
+        server.wait_for(r"access log .*/logs/log: No such file or directory; lines")
+        folder.mkdir()
+        assert visit(port, b"x") == b"x"
+        server.wait_for(r"access log .*/logs/log: is written again; 1 lines were dropped")
+        assert server.stop() == 0
+    assert [each["received"] for each in records(folder / "log")] == [1]
+
+
+def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> None:
+    """Nobody reads standard output any more: serving goes on."""
+    log = tmp_path / "access"
+    command = located([*SERVE.command, *ECHO, "--access-log", "access"])
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(" (")[0].rpartition(":")[2])
+        process.stdout.close()
+        for _ in range(20):
+            assert visit(port, b"x") == b"x"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+    assert len(records(log)) == 20
+
+
+@each_start
+def test_a_file_that_cannot_be_opened_is_one_line(start: Start, tmp_path: Path) -> None:
+    """At the start, with nothing half started."""
+    done = finish([*start.command, *ECHO, "--access-log", "no/such"], tmp_path)
+    assert done.returncode == start.misconfigured
+    assert only_line(done) == "netsrv: --access-log no/such: No such file or directory"
