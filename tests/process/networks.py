@@ -1,7 +1,9 @@
-"""Networks of a test's own: what is started and opened in them sees nothing else."""
+"""Hosts with a network between them, in namespaces of this machine (network_namespaces(7))."""
 
 import ctypes
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,50 +12,121 @@ from pathlib import Path
 import pytest
 
 from tests.process import needs
-from tests.process.running import PATIENCE
 
 CLONE_NEWNET = 0x40000000
-"""Of setns(2)."""
+PACKET_OUTGOING = 4
+ETH_P_ALL = 3
+LARGEST = 65535
 
 
-@contextmanager
-def network(*commands: str) -> Iterator[None]:
-    """Move this thread into a new network with a loopback interface, made ready by *commands*.
+class Host:
+    """A host of its own, as far as the network goes; it exists until it is closed."""
 
-    Sockets that are opened and processes that are started meanwhile belong to it; it is
-    gone with the last of them.  A machine that has no networks to give skips the test.
-    """
-    needs.root()
-    ready = " && ".join(["ip link set lo up", *commands, "echo ready", "exec cat"])
-    holder = [needs.tool("unshare"), "--net", "sh", "-c", ready]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(holder, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        if process.stdout.readline() != "ready\n":
-            pytest.skip(f"no network can be made here: {process.stderr.read().strip()}")
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY)
+    def __init__(self) -> None:
+        needs.root()
+        needs.tool("ip")
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            _enter(there)
+            if _libc.unshare(CLONE_NEWNET):
+                pytest.skip(f"no network of its own: {os.strerror(ctypes.get_errno())}")
+            self._namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            _enter(here)
+        finally:
+            os.close(here)
+        self.path = f"/proc/{os.getpid()}/fd/{self._namespace}"
+        self.ip("link set lo up")
+
+    def close(self) -> None:
+        """Let the host go, once nobody uses it any more."""
+        os.close(self._namespace)
+
+    def command(self, *command: str) -> list[str]:
+        """Give the command that runs another one on this host."""
+        return [needs.tool("nsenter"), f"--net={self.path}", *command]
+
+    def ip(self, words: str) -> None:
+        """Run ip(8)."""
+        subprocess.run(self.command("ip", *words.split()), check=True)
+
+    def set(self, name: str, value: int) -> None:
+        """Set what sysctl(8) sets below ``net``: ``ipv4/conf/all/rp_filter``."""
+        with self.inside():
+            Path("/proc/sys/net", name).write_text(str(value))
+
+    def open(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        """Give a socket of this host, which gives up in the end."""
+        with self.inside():
+            sock = socket.socket(family, kind, protocol)
+        sock.settimeout(20)
+        return sock
+
+    def forge(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> None:
+        """Send a datagram that seems to come from *source*."""
+        ipv6 = ":" in source[0]
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        packet = (ipv6_packet if ipv6 else ipv4_packet)(source, target, data)
+        with self.open(family, socket.SOCK_RAW, socket.IPPROTO_RAW) as sock:
+            sock.sendto(packet, (target[0], 0))
+
+    def sniffer(self, interface: str) -> socket.socket:
+        """Give a socket that gets all packets of an interface from now on, see `udp_packets`."""
+        sock = self.open(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
+        sock.bind((interface, ETH_P_ALL))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        return sock
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be on this host, as far as this thread goes; a socket stays where it was made."""
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        _enter(self._namespace)
+        try:
             yield
         finally:
-            _enter(before)
-            os.close(there)
-            os.close(before)
-            process.communicate(timeout=PATIENCE)  # the end of its input is its end
+            _enter(here)
+            os.close(here)
 
 
-def run(command: str) -> None:
-    """Run a command of ip(8) or the like, in the network of this thread."""
-    subprocess.run(command.split(), check=True, timeout=PATIENCE)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def write(setting: str, value: str) -> None:
-    """Change a setting of the network: ``net/ipv6/conf/all/disable_ipv6``."""
-    Path("/proc/sys", setting).write_text(value)
-
-
-def _enter(network: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).setns(network, CLONE_NEWNET):
+def _enter(namespace: int) -> None:
+    if _libc.setns(namespace, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "setns")
+
+
+def ipv4_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
+    """Make an IPv4 packet with a datagram; the kernel adds the header's checksum (raw(7))."""
+    total = 20 + 8 + len(data)
+    ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    header = struct.pack("!BBHHHBBH", 0x45, 0, total, 0, 0, 64, socket.IPPROTO_UDP, 0) + ends
+    return header + struct.pack("!HHHH", source[1], target[1], 8 + len(data), 0) + data
+
+
+def ipv6_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
+    """Make an IPv6 packet with a datagram; there the datagram's checksum is required."""
+    ends = b"".join(socket.inet_pton(socket.AF_INET6, each[0]) for each in (source, target))
+    length = 8 + len(data)
+    header = struct.pack("!IHBB", 6 << 28, length, socket.IPPROTO_UDP, 64) + ends
+    summed = ends + struct.pack("!II", length, socket.IPPROTO_UDP)
+    summed += struct.pack("!HHHH", source[1], target[1], length, 0) + data
+    total = sum(summed[0::2]) * 256 + sum(summed[1::2])
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    checksum = ~total & 0xFFFF
+    return header + struct.pack("!HHHH", source[1], target[1], length, checksum) + data
+
+
+def udp_packets(sniffer: socket.socket) -> list[tuple[str, int, str, int]]:
+    """Give source and target of the IPv4 datagrams that have come in so far, each once."""
+    found = []
+    sniffer.setblocking(False)
+    while True:
+        try:
+            packet, about = sniffer.recvfrom(LARGEST)
+        except BlockingIOError:
+            return found
+        if about[2] != PACKET_OUTGOING and packet[0] == 0x45 and packet[9] == socket.IPPROTO_UDP:
+            source, target = (socket.inet_ntoa(packet[at : at + 4]) for at in (12, 16))
+            ports = struct.unpack("!HH", packet[20:24])
+            found.append((source, ports[0], target, ports[1]))

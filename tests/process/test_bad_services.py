@@ -1,7 +1,9 @@
 """Services that raise while they serve: each fault is its own peer's, and nobody else's."""
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -77,6 +79,8 @@ build_exit = RaisingService("build-exit", "buildProtocol", SystemExit)
 made_exit = RaisingService("made-exit", "connectionMade", SystemExit)
 data_exit = RaisingService("data-exit", "dataReceived", SystemExit)
 made_oserror = RaisingService("made-oserror", "connectionMade", OSError)
+answers = RaisingService("answers", None, RuntimeError)
+answers_exit = RaisingService("answers-exit", None, SystemExit)
 """
 
 STREAMS = {
@@ -91,7 +95,7 @@ STREAMS = {
 }
 """Each stream service and what its first connection leaves in the log; later ones are well."""
 
-DATAGRAMS = {"build": "RuntimeError", "build-exit": "SystemExit"}
+DATAGRAMS = {"answers": "RuntimeError", "answers-exit": "SystemExit"}
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +143,24 @@ def test_f40_the_next_datagram_is_served(service: str, server: Running) -> None:
         client.send(b"raise")
         server.wait_for(rf"\b{DATAGRAMS[service]}: datagramReceived has no luck$")
         assert exchange(client, b"hello") == b"hello"
+
+
+def test_f21_one_traceback_a_minute(tmp_path: Path) -> None:
+    """A service that raises on each connection leaves one traceback; the others are counted."""
+    body = """
+    class Always(Protocol):
+        def dataReceived(self, data):
+            raise RuntimeError("no luck today")
+
+    always = Service("always", Always)
+    """
+    thirdparty.services(tmp_path, body)
+    command = [*SERVE.command, "--tcp", "always=127.0.0.1:0"]
+    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
+        for _ in range(20):
+            with suppress(ConnectionError):
+                talk(tcp(server.port("tcp")), b"hello")
+        assert server.stop() == 0
+        assert server.output.count("Traceback") == 1
+        counted = re.findall(r"(\d+) exceptions in dataReceived", server.output)
+        assert sum(map(int, counted)) == 19

@@ -3,23 +3,38 @@
 import json
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.process.networks import network, run, write
+from tests.process.networks import Host
 from tests.process.peers import exchange, talk, tcp, udp
 from tests.process.running import PATIENCE, Running
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
 
-MANY_IPV4 = "ip route add local 10.0.0.0/8 dev lo"
-MANY_IPV6 = "ip -6 route add local 2001:db8::/32 dev lo"
+MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
+MANY_IPV6 = "-6 route add local 2001:db8::/32 dev lo"
 IP_PKTINFO = 8
 """Of linux/in.h: where a datagram is to come from."""
 
 IPV6_FREEBIND = 78
 """Of linux/in6.h: an address that is ours by a route alone may be bound."""
+
+
+@contextmanager
+def network(*commands: str) -> Iterator[Host]:
+    """Be on a host of its own, made ready by commands of ip(8): this thread, and what it starts."""
+    host = Host()
+    try:
+        for each in commands:
+            host.ip(each)
+        with host.inside():
+            yield host
+    finally:
+        host.close()
 
 
 def connect_from(source: str, port: int) -> socket.socket:
@@ -80,12 +95,12 @@ def test_f24_a_peer_that_vanishes_is_found_out(options: list[str], tmp_path: Pat
     chosen = [word for each in options for word in ("--socket-option", each)]
     command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "1", *chosen]
     address = "10.0.0.1/32 dev lo"
-    with network(f"ip addr add {address}"), Running(command, tmp_path) as server:
+    with network(f"addr add {address}") as host, Running(command, tmp_path) as server:
         port = server.port("tcp")
         vanished = connect_from("10.0.0.1", port)
         assert is_served(vanished)
-        run(f"ip addr del {address}")
-        run("ip route add blackhole 10.0.0.1/32")
+        host.ip(f"addr del {address}")
+        host.ip("route add blackhole 10.0.0.1/32")
         with tcp(port) as waiting:  # the only place is taken until the peer is found out
             assert is_served(waiting)
         assert server.stop() == 0
@@ -199,7 +214,7 @@ def test_f36_answers_to_one_source_have_a_rate(tmp_path: Path) -> None:
 def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None:
     """An answer to an fe80:: address finds the interface that the request came by."""
     command = [*SERVE.command, "--udp", f"{service}=[::]:0"]
-    with network("ip addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
+    with network("addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
         port = server.port("udp")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.settimeout(PATIENCE)
@@ -215,8 +230,8 @@ def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None
 @each_start
 def test_f91_without_ipv6(start: Start, tmp_path: Path) -> None:
     """Where IPv6 is switched off, an IPv6 address is one line, and IPv4 is served."""
-    with network():
-        write("net/ipv6/conf/all/disable_ipv6", "1")
+    with network() as host:
+        host.set("ipv6/conf/all/disable_ipv6", 1)
         done = finish([*start.command, "--tcp", "echo=[::1]:0"], tmp_path)
         assert done.returncode == start.unavailable
         assert only_line(done) == "netsrv: tcp [::1]:0: Cannot assign requested address"

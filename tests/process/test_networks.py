@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process import needs
-from tests.process.hosts import Host, udp_packets
+from tests.process.networks import Host, udp_packets
 from tests.process.running import Running, located
 from tests.process.starts import SERVE
 
