@@ -4,10 +4,13 @@ No pid file; the log goes to standard output; the exit status says what happened
 after sysexits(3).
 """
 
+import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
 from twisted.python import usage
 
@@ -66,6 +69,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return Status.SOFTWARE
 
 
+class Output(io.TextIOBase):
+    """Standard output for the log.
+
+    Lines that it does not take, since the disk is full or nobody reads it any more, are
+    counted, and the next one that it takes says how many those were.
+    """
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._torn = ""
+
+    def write(self, text: str) -> int:
+        news = f"{self._torn}{self.lost} lines of the log were lost before this one\n"
+        data = f"{news if self.lost else ''}{text}".encode(errors="backslashreplace")
+        try:
+            written = os.write(sys.stdout.fileno(), data)
+        except OSError:
+            written = 0
+        if written == len(data):
+            self.lost, self._torn = 0, ""
+        else:
+            self.lost += 1
+            self._torn = "\n" if written else self._torn
+        return len(text)
+
+
 def serve(options: ServerOptions) -> int:
     """Serve until a signal ends it.  Raises `ConfigurationError` or `SocketError`."""
     configuration, prepared = options.prepare()
@@ -74,7 +103,8 @@ def serve(options: ServerOptions) -> int:
 
     from netsrv.server import Server
 
-    globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
+    output: Any = Output()
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(output)], redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
     options.take_signals(reactor, server)
     server.startService()

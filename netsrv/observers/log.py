@@ -6,7 +6,9 @@ peers have a rate; beyond it a peer costs an addition, and one line tells the su
 """
 
 import errno
+import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from twisted.logger import Logger
@@ -53,13 +55,14 @@ RULES = {
 class LogObserver(Observer):
     """Writes what happens to peers into the log, at most *rate* lines a second.
 
-    *clock* provides IReactorTime.
+    *clock* provides IReactorTime; *now* gives seconds that never go back.
     """
 
     log = Logger()
 
-    def __init__(self, clock: Any, rate: int) -> None:
+    def __init__(self, clock: Any, rate: int, now: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self._now = now
         self.rate = rate
         self._lines = 0
         self._surplus: Counter[str] = Counter()
@@ -117,12 +120,15 @@ class LogObserver(Observer):
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "?")
-        if self._within_rate(f"accept errors ({name})"):
-            self.log.warn("{listener}: accept: {error}", listener=listener, error=error.strerror)
+        if self._first(listener, "accept", name):
+            line = "{listener}: accept: {error}; from now on such errors are counted"
+            self.log.warn(line, listener=listener, error=error.strerror)
+        else:
+            self._surplus[f"accept errors ({name})"] += 1
 
     def service_failed(self, listener: str, what: str) -> None:
         service = listener.rpartition(" ")[2]
-        now = self._clock.seconds()
+        now = self._now()
         if now - self._traceback_at.get(service, -TRACEBACK_EVERY) >= TRACEBACK_EVERY:
             self._traceback_at[service] = now
             self.log.failure("{listener}: {what} raised", listener=listener, what=what)

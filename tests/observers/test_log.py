@@ -56,7 +56,7 @@ def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
         "Got connection from 192.0.2.1:40000",
         "Got data from 192.0.2.1:40000 (0 bytes)",
         "tcp 0.0.0.0:7 (echo): dropped a datagram: send EPERM",
-        "tcp 0.0.0.0:7 (echo): accept: Too many open files",
+        "tcp 0.0.0.0:7 (echo): accept: Too many open files; from now on such errors are counted",
         "tcp 0.0.0.0:7 (echo): the listening socket failed: Bad file descriptor; "
         "nobody is accepted there any more",
     ]

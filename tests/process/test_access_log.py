@@ -72,8 +72,8 @@ def test_f101_rotation_loses_and_doubles_no_line(
             log.rename(tmp_path / f"log.{number}")
             if with_signal:
                 server.process.send_signal(signal.SIGUSR1)
-                while not log.exists():
-                    assert visit(port) == b""
+            while not log.exists():
+                assert visit(port) == b""
         server.stop()
     lines = [each for path in tmp_path.glob("log*") for each in records(path)]
     assert sum(each["received"] for each in lines) == rounds * each_round
@@ -99,7 +99,7 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> Non
     disk = tmp_path / "disk"
     disk.mkdir()
     script = (
-        f"mount -t tmpfs -o size=64k none {disk} && head -c 61000 /dev/zero > {disk}/ballast && "
+        f"mount -t tmpfs -o size=1m none {disk} && head -c 1040000 /dev/zero > {disk}/ballast && "
         f"echo ready && exec {' '.join(SERVE.located)} {' '.join(ECHO)} --access-log {disk}/log"
     )
     command = [needs.tool("unshare"), "--mount", "sh", "-c", script]

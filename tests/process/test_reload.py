@@ -6,7 +6,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from tests.process import thirdparty
-from tests.process.peers import read_to_end, tcp, udp, visit
+from tests.process.peers import exchange, read_to_end, tcp, udp, visit
 from tests.process.running import Running
 from tests.process.starts import SERVE, Start, each_start
 
@@ -39,12 +39,13 @@ def test_listeners_come_and_go_and_connections_stay(start: Start, tmp_path: Path
     with Running([*start.command, "-c", "netsrv.toml"], tmp_path) as server:
         server.wait_for("Waiting for connections", 2)
         with tcp(port_of[stays]) as one, tcp(port_of[goes]) as other:
+            for sock in (one, other):  # it is not only in the backlog
+                assert exchange(sock, b"here") == b"here"
             write(tmp_path, f'service = "daytime"\n{stays}', f'service = "echo"\n{comes}')
             reload(server)
             server.wait_for(r"Reloaded: 0 listeners as before, 1 changed, 1 added, 1 closed")
             for sock in (one, other):
-                sock.sendall(b"still here")
-                assert sock.recv(100) == b"still here"
+                assert exchange(sock, b"still here") == b"still here"
         assert visit(port_of[comes], b"new") == b"new"
         with tcp(port_of[stays]) as sock:
             assert read_to_end(sock).endswith(b"\r\n")
@@ -61,6 +62,7 @@ def test_f90_a_bad_file_changes_nothing_and_is_named(start: Start, tmp_path: Pat
     with Running([*start.command, "-c", "netsrv.toml"], tmp_path) as server:
         port = server.port("tcp")
         with tcp(port) as sock:
+            assert exchange(sock, b"here") == b"here"
             write(tmp_path, 'tcp = "127.0.0.1:99999"\nservce = "echo"', 'udp = "192.0.2.1:7"')
             server.process.send_signal(signal.SIGHUP)
             server.wait_for("Nothing is changed")
