@@ -132,7 +132,8 @@ class Connection(Protocol):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.connected = 0
-        self._ends_for(Ending.PEER if reason.check(ConnectionDone) else Ending.RESET)
+        if self.ending is None or self.ending in PLAIN:
+            self._ends_for(Ending.PEER if reason.check(ConnectionDone) else Ending.RESET)
         self.sent -= self.unsent
         self._state = State.LOST
         self._tell("connectionLost", self.protocol.connectionLost, reason)

@@ -59,10 +59,10 @@ class Audience(Observer):
             setattr(self, event, self._telling(event, interested))
 
     def _telling(self, event: str, observers: list[IObserver]) -> Callable[..., None]:
-        calls = [getattr(each, event) for each in observers]
+        calls = tuple((getattr(each, event), each) for each in observers)
 
         def tell(*details: Any) -> None:
-            for call, observer in zip(calls, observers, strict=True):
+            for call, observer in calls:
                 try:
                     call(*details)
                 except Exception:
