@@ -66,15 +66,32 @@ class Change:
             roster.remove(post)
         for post, prepared in self.changed:
             problems += _retune(post.prepared.settings, prepared)
-            serving.append(roster.change(post, prepared))
+            try:
+                serving.append(roster.change(post, prepared))
+            except Exception as error:
+                problems.append(_not_started(prepared.settings, error))
         for each in self.added:
             try:
-                opened = each.socket or open_socket(each.settings)
+                serving.append(_added(each, roster))
             except SocketError as error:  # somebody was faster
                 problems.append(str(error))
-            else:
-                serving.append(roster.add(PreparedListener(each.settings, each.service, opened)))
+            except Exception as error:
+                problems.append(_not_started(each.settings, error))
         return serving, problems
+
+
+def _added(addition: Addition, roster: Roster) -> Post:
+    opened = addition.socket or open_socket(addition.settings)
+    try:
+        return roster.add(PreparedListener(addition.settings, addition.service, opened))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _not_started(settings: ListenerSettings, error: Exception) -> str:
+    words = f"{type(error).__name__}: {error}"
+    return f"{settings.place}: the service {settings.service!r} cannot be started: {words}"
 
 
 def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry) -> Change:

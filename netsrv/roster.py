@@ -47,12 +47,12 @@ class Roster:
         self._places = places
         self._leaving: list[Gate] = []
         self._own_ports: set[int] = set()
+        self._suspended = False
 
     @property
     def gates(self) -> list[Gate]:
         """The gates of all listeners, and of those that are gone while connections go on."""
-        self._leaving = [each for each in self._leaving if each.connections]
-        return [*(each.gate for each in self.posts), *self._leaving]
+        return [*(each.gate for each in self.posts), *self._with_connections()]
 
     @property
     def connections(self) -> int:
@@ -66,24 +66,33 @@ class Roster:
         self.posts.append(post)
         self._count_own_ports()
         try:
-            post.listener.start()
+            self._start(post)
         except BaseException:
             self.posts.remove(post)
+            self._count_own_ports()
             raise
         return post
 
     def change(self, post: Post, prepared: PreparedListener) -> Post:
         """Have a listener serve something else, or by other limits, on the same socket.
 
-        Who waits is served by the new one; live connections keep what they have.
+        Who waits is served by the new one; live connections keep what they have.  Raises
+        what the service raises when it is started, and then the old one goes on.
         """
         admission = post.gate.admission
         new = Post(prepared, self._listener(prepared, admission))
         post.listener.release()
         admission.change(prepared.settings.limits, time.monotonic())
-        new.listener.start()
+        try:
+            self._start(new)
+        except BaseException:
+            admission.change(post.prepared.settings.limits, time.monotonic())
+            self._start(post)
+            raise
         self.posts[self.posts.index(post)] = new
-        self._leaving.append(post.gate)
+        self._leaving = [*self._with_connections(), post.gate]
+        if not self._suspended:
+            self._observer.resumed(new.gate.listener)  # the old one may have been at a limit
         return new
 
     def remove(self, post: Post) -> Deferred[None]:
@@ -94,9 +103,32 @@ class Roster:
         post.listener.finish()
         post.prepared.socket.close()
         self.posts.remove(post)
-        self._leaving.append(post.gate)
+        self._leaving = [*self._with_connections(), post.gate]
         self._count_own_ports()
         return post.gate.when_empty()
+
+    def suspend(self) -> None:
+        """Have nobody taken in: newcomers wait in the kernel."""
+        self._suspended = True
+        for post in self.posts:
+            post.listener.suspend()
+            self._observer.suspended(post.gate.listener, None)
+
+    def resume(self) -> None:
+        """Take in again, those who have waited first."""
+        self._suspended = False
+        for post in self.posts:
+            post.listener.resume()
+            self._observer.resumed(post.gate.listener)
+
+    def _start(self, post: Post) -> None:
+        post.listener.start()
+        if self._suspended:
+            post.listener.suspend()
+            self._observer.suspended(post.gate.listener, None)
+
+    def _with_connections(self) -> list[Gate]:
+        return [each for each in self._leaving if each.connections]
 
     def _listener(self, prepared: PreparedListener, admission: Admission) -> Listener:
         reactor, sock = self._reactor, prepared.socket.sock

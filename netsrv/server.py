@@ -18,7 +18,6 @@ from netsrv import __version__
 from netsrv.addresses import InternetAddress
 from netsrv.change import plan
 from netsrv.config import Configuration
-from netsrv.gate import Gate
 from netsrv.guards.capacity import Places
 from netsrv.interfaces import IConnection, IObserver
 from netsrv.observers.accesslog import AccessLog
@@ -88,7 +87,7 @@ class Server(Service):
         self._log_observer: LogObserver | None = None
         self._access_log: AccessLog | None = None
         self._news: list[tuple[str, dict[str, str]]] = []
-        self._draining: list[Gate] = []
+        self._draining = False
         self._hurry = False
 
     @property
@@ -113,7 +112,7 @@ class Server(Service):
         prepared = self._prepared or prepare(self.configuration)
         self._prepared = None
         self.aborted = 0
-        self._hurry = False
+        self._hurry = self._draining = False
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
         self._watch(prepared.access_log)
@@ -171,6 +170,7 @@ class Server(Service):
         anybody is waited for.
         """
         self._news = []
+        self._draining = True
         self._pulse.stop()
         if self._prepared is not None:
             self._prepared.close()
@@ -217,15 +217,11 @@ class Server(Service):
 
     def suspend(self) -> None:
         """Take nobody in.  The sockets stay open: newcomers wait in the kernel."""
-        for post in self.posts:
-            post.listener.suspend()
-            self.audience.suspended(post.gate.listener, None)
+        self._roster.suspend()
 
     def resume(self) -> None:
         """Take in again, those who have waited first."""
-        for post in self.posts:
-            post.listener.resume()
-            self.audience.resumed(post.gate.listener)
+        self._roster.resume()
 
     def wait_for_connections(self, wanted: Callable[[int], bool]) -> Deferred[int]:
         """Fire with the number of live connections, as soon as *wanted* is true of it."""
@@ -239,8 +235,11 @@ class Server(Service):
 
         A listener is the same if its transport and address are: its socket stays open.
         Live connections keep what they have.  Raises `ConfigurationError` or
-        `netsrv.sockets.SocketError`, and then nothing has changed.
+        `netsrv.sockets.SocketError`, and then nothing has changed; and RuntimeError if the
+        server does not serve.
         """
+        if not self.running or self._draining:
+            raise RuntimeError("the server is not running")
         change = plan(configuration, self.posts, registry or find_services())
         try:
             new_log = configuration.access_log != self.configuration.access_log

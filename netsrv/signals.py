@@ -34,7 +34,8 @@ def _take_over(reactor: Any, server: Server, reload: Callable[[], None] | None) 
             enders[number](number, frame)
 
     def read_again(number: int, frame: FrameType | None) -> None:
-        reactor.callFromThread(reload)
+        if not told:
+            reactor.callFromThread(reload)
 
     def reopen(number: int, frame: FrameType | None) -> None:
         if callable(rotate):

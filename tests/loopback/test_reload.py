@@ -6,11 +6,13 @@ import socket
 import pytest
 import pytest_twisted
 from attrs import evolve
+from twisted.internet import reactor
 
 from netsrv.config import ConfigurationError, from_command_line
 from netsrv.limits import Limits, Overload
 from netsrv.sockets import AddressUnavailable
 from tests.loopback.clients import ask, connect, exchange, until
+from tests.loopback.test_server import sockets_open
 
 
 def configuration_of(*listeners, **options):
@@ -69,6 +71,8 @@ async def test_a_listener_gets_another_service_on_its_socket(serve, client):
     waiting = await client(connect, server.sockets[0])
     server.reload(configuration_of("tcp daytime=127.0.0.1:0", "udp discard=127.0.0.1:0"))
     assert identities(server) == before
+    assert all(each["counts"]["suspended"] for each in server.info()["listeners"])
+    server.resume()
     assert (await client(waiting.recv, 100)).endswith(b"\r\n")
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.sendto(b"x", ("127.0.0.1", server.sockets[1].port))
@@ -220,3 +224,59 @@ async def test_own_ports_follow(serve):
         return server.info()["listeners"][0]["counts"]["datagrams_dropped"]
 
     await until(lambda: dropped() == {"own_port": 1})
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_cannot_be_started_leaves_the_rest(serve, client, monkeypatch):
+    """The listener that has it goes on as before, the others change."""
+    from netsrv.services.daytime import DaytimeService
+
+    server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
+    before, open_before = identities(server), sockets_open()
+    really = DaytimeService.stream
+
+    def stream(self, settings):
+        factory = really(self, settings)
+        factory.startFactory = lambda: 1 / 0
+        return factory
+
+    monkeypatch.setattr(DaytimeService, "stream", stream)
+    server.reload(
+        configuration_of(
+            "tcp daytime=127.0.0.1:0", "tcp time=127.0.0.1:0", "tcp daytime=127.0.0.1:0"
+        )
+    )
+    assert identities(server) == before
+    assert sockets_open() == open_before
+    assert await client(exchange, server.sockets[0], b"as before") == b"as before"
+    assert len(await client(exchange, server.sockets[1])) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_reloads_leave_nothing_behind(serve, client):
+    """No gate, timer, observer or descriptor of listeners that are gone."""
+    first, second = (configuration_of(f"tcp {name}=127.0.0.1:0") for name in ("echo", "daytime"))
+    server = serve("tcp echo=127.0.0.1:0")
+    live = await connected(server, client)
+    open_before, timers = sockets_open(), len(reactor.getDelayedCalls())
+    for _ in range(50):
+        server.reload(second)
+        server.reload(first)
+    assert sockets_open() == open_before
+    assert len(reactor.getDelayedCalls()) <= timers + 1
+    assert server.connections == 1
+    live.close()
+    await server.wait_for_connections(lambda count: count == 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_ends_is_not_reloaded(serve, client):
+    """No listener comes back during a drain."""
+    server = serve("tcp echo=127.0.0.1:0")
+    sock = await connected(server, client)
+    draining = server.drain(60)
+    with pytest.raises(RuntimeError):
+        server.reload(server.configuration)
+    assert server.posts == []
+    sock.close()
+    await draining
