@@ -109,6 +109,23 @@ def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry
     return change
 
 
+def addition(
+    settings: ListenerSettings, posts: Sequence[Post], registry: Registry
+) -> PreparedListener:
+    """Make one more listener, beside those that are running, and open its socket.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
+    """
+    service = build_service(settings, registry)
+    there = [each.prepared for each in posts]
+    check_protocols(
+        (*(each.settings for each in there), settings), [*(each.service for each in there), service]
+    )
+    check_options_fit((settings,), [(settings, try_options(settings))])
+    ports = [each.port for each in posts if each.prepared.settings.transport == "tcp"]
+    return PreparedListener(settings, service, open_socket(settings, *ports[:1]))
+
+
 def _port(change: Change, there: Post | None, wanted: ListenerSettings | None) -> int | None:
     """The port in effect of a listener that stays or has been added by now."""
     if there is not None:
