@@ -1,4 +1,4 @@
-"""Tests of a service, in memory and on loopback: trial test_with_trial.py
+"""Tests of a service, in memory and on loopback: trial ./test_with_trial.py
 
 `Shout` stands for a protocol of your own; in a test of yours it is imported.
 """
