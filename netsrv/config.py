@@ -5,6 +5,8 @@ value may be, whether an option or a file (`netsrv.configfile`) gives it.  No so
 opened and no service looked for: that is the server's work.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress

@@ -6,6 +6,8 @@ by hand, so a time limit of an hour is tested at once.  `LoopbackServer` is a se
 port of loopback, in the reactor that a test runs in.  Both work under trial and under pytest.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from typing import Any, TypeVar, Unpack
 
@@ -337,7 +339,7 @@ class LoopbackServer(_Served):
         self._reactor = reactor
         self._clients: list[Protocol] = []
 
-    def start(self) -> "LoopbackServer":
+    def start(self) -> LoopbackServer:
         """Serve from now on.  Raises `ConfigurationError`, or `netsrv.sockets.SocketError`."""
         self.server.startService()
         [post] = self.server.posts
@@ -356,7 +358,7 @@ class LoopbackServer(_Served):
         while not all(each.disconnected for each in transports):
             await deferLater(self._reactor, 0)
 
-    async def __aenter__(self) -> "LoopbackServer":
+    async def __aenter__(self) -> LoopbackServer:
         return self.start()
 
     async def __aexit__(self, *_exc_info: object) -> None:

@@ -4,10 +4,12 @@ The rules for limits are in `netsrv.config`; here are those for the rest of a li
 A file (`netsrv.configfile`) and a program (`listener`) have the same ones.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory
@@ -114,7 +116,7 @@ ADDRESS_READERS: dict[str, Reader] = {
 
 Transport = Literal["tcp", "udp", "unix"]
 
-OwnService = IProtocolFactory | Factory | DatagramProtocol
+OwnService: TypeAlias = "IProtocolFactory | Factory | DatagramProtocol"
 """What a program may have served beside the services that are installed."""
 
 

@@ -346,7 +346,7 @@ def test_a_listener_that_cannot_be_changes_nothing(embed):
     """Its mistake is raised, its socket closed, and the others are as they were."""
     first = listener("tcp", f"{HOST}:0", "echo")
     server = embed(first)
-    before = sockets_open()
+    before, raised = sockets_open(), []
     taken = listener("tcp", f"{HOST}:{server.post(first).port}", "echo")
     for settings, error in (
         (taken, AddressUnavailable),
@@ -357,8 +357,9 @@ def test_a_listener_that_cannot_be_changes_nothing(embed):
             ConfigurationError,
         ),
     ):
-        with pytest.raises(error):
+        with pytest.raises(error) as caught:
             server.add_listener(settings)
+        raised.append(caught)  # so that no socket is closed by being collected
     assert sockets_open() == before
     assert server.configuration.listeners == (first,)
 
@@ -485,7 +486,8 @@ async def test_a_server_for_tests_takes_its_clients_along(client):
     """A protocol that is connected is aborted at the end; a UDP server works as well."""
     server = LoopbackServer(reactor, "echo").start()
     protocol = await server.connect(Lines())
-    await server.stop()
+    protocol.transport.pauseProducing()  # it will not see the server's end by itself
+    await server.stop().addTimeout(PATIENCE, reactor)
     assert protocol.transport.disconnected
     async with LoopbackServer(reactor, Free()) as server:
         assert await client(ask, server.server.sockets[0], b"x") == [b"x" * 1000]
