@@ -28,6 +28,7 @@ CLIENTS = {
     "nc": "netcat-openbsd",
     "unshare": "util-linux",
     "ip": "iproute2",
+    "wrk": "wrk",
 }
 """Programs that some tests use, and their Debian packages."""
 

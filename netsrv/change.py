@@ -91,7 +91,7 @@ def _added(addition: Addition, roster: Roster) -> Post:
 
 def _not_started(settings: ListenerSettings, error: Exception) -> str:
     words = f"{type(error).__name__}: {error}"
-    return f"{settings.place}: the service {settings.service!r} cannot be started: {words}"
+    return f"{settings.place}: the service {settings.service_name!r} cannot be started: {words}"
 
 
 def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry) -> Change:
@@ -124,6 +124,23 @@ def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry
         change.undo()
         raise
     return change
+
+
+def addition(
+    settings: ListenerSettings, posts: Sequence[Post], registry: Registry
+) -> PreparedListener:
+    """Make one more listener, beside those that are running, and open its socket.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
+    """
+    service = build_service(settings, registry)
+    there = [each.prepared for each in posts]
+    check_protocols(
+        (*(each.settings for each in there), settings), [*(each.service for each in there), service]
+    )
+    check_options_fit((settings,), [(settings, try_options(settings))])
+    ports = [each.port for each in posts if each.prepared.settings.transport == "tcp"]
+    return PreparedListener(settings, service, open_socket(settings, *ports[:1]))
 
 
 def _port(change: Change, there: Post | None, wanted: ListenerSettings | None) -> int | None:

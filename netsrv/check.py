@@ -40,13 +40,13 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
             except AddressUnavailable as error:
                 if not error.in_use:
                     raise
-                yield f"{settings.place} ({settings.service})"
+                yield f"{settings.place} ({settings.service_name})"
                 yield f"  note: {error}"
                 options = try_options(settings)
             else:
                 opened.callback(made.close)
                 port = made.port
-                yield f"{settings.transport} {made.address} ({settings.service})"
+                yield f"{settings.transport} {made.address} ({settings.service_name})"
                 options = made.options
             if settings.transport == "tcp" and same is None:
                 same = port

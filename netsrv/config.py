@@ -5,6 +5,8 @@ value may be, whether an option or a file (`netsrv.configfile`) gives it.  No so
 opened and no service looked for: that is the server's work.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +14,8 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol, Factory, ServerFactory
 
 from netsrv.addresses import (
     SAME,
@@ -55,7 +59,9 @@ class ListenerSettings:
 
     transport: str
     """``tcp``, ``udp`` or ``unix``."""
-    service: str
+    service: Any
+    """The name of a service that is installed, or a program's own: an IProtocolFactory, or a
+    DatagramProtocol for ``udp``."""
     address: Address
     backlog: int = 1024
     """Connections that may wait to be accepted; UDP has no such thing."""
@@ -72,6 +78,25 @@ class ListenerSettings:
     """Permissions of a unix socket's file; None leaves them to the umask."""
     origin: str = field(default="", eq=False)
     """Where it stands in a file: ``netsrv.toml: listener[0]``; empty for the command line."""
+    name: str = ""
+    """How the log names a service of a program's own; empty for its class."""
+    safe_replies: bool = False
+    """Whether a DatagramProtocol of a program's own is held to the rules for datagrams."""
+
+    @property
+    def own(self) -> bool:
+        """Whether the service is a program's own, and not one that is installed."""
+        return not isinstance(self.service, str)
+
+    @property
+    def service_name(self) -> str:
+        """How the log names the service.  A plain factory goes by its protocol's class."""
+        if not self.own:
+            return str(self.service)
+        kind = type(self.service)
+        if kind in (Factory, ServerFactory) and isinstance(self.service.protocol, type):
+            kind = self.service.protocol
+        return self.name or kind.__name__
 
     @property
     def place(self) -> str:
@@ -105,6 +130,16 @@ class ListenerSettings:
         if isinstance(self.address, InternetAddress) and self.address.host == "::":
             options.append(named_option("IPV6_V6ONLY", 0))
         return options
+
+
+def check_own_service(transport: str, service: Any) -> IProtocolFactory | DatagramProtocol:
+    """Give a program's own service.  Raises ValueError if *transport* does not take it."""
+    if transport == "udp":
+        if not isinstance(service, DatagramProtocol):
+            raise ValueError(f"{service!r} is no DatagramProtocol")
+    elif isinstance(service, type) or not callable(getattr(service, "buildProtocol", None)):
+        raise ValueError(f"{service!r} is no Factory")
+    return service  # type: ignore[no-any-return]
 
 
 @frozen

@@ -5,7 +5,6 @@ values are those of the command line, in `netsrv.config`.  What is a listener's 
 is looked up here, because its settings are of its own class.
 """
 
-import re
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ import attrs
 from attrs import frozen
 from cattrs import ClassValidationError, Converter
 
-from netsrv.addresses import Address, parse_internet, parse_unix, printable, split_service
+from netsrv.addresses import Address, printable
 from netsrv.config import (
     LIMIT_READERS,
     SERVER_READERS,
@@ -23,7 +22,6 @@ from netsrv.config import (
     ConfigurationError,
     ListenerSettings,
     Reader,
-    read_backlog,
     shown,
     twice,
     usual_service,
@@ -32,7 +30,7 @@ from netsrv.guards.access import Network, parse_network
 from netsrv.limits import NO_LIMITS, Limits
 from netsrv.registry import Registry
 from netsrv.smallfiles import read_small_file
-from netsrv.socketoptions import SocketOption, named_option
+from netsrv.socketoptions import SocketOption
 from netsrv.tables import (
     Mistakes,
     at_key,
@@ -40,18 +38,13 @@ from netsrv.tables import (
     hook,
     make_converter,
     mistake_line,
-    read_integer,
-    read_table,
-    read_text,
-    read_yes_or_no,
 )
+from netsrv.values import ADDRESS_READERS, SOCKET_READERS, read_option, read_table, read_text
 
 LONGEST_FILE = 2**20
 """Bytes."""
 
-TRANSPORTS = ("tcp", "udp", "unix")
-
-_MODE = re.compile("(0o)?[0-7]{3,4}")
+TRANSPORTS = tuple(ADDRESS_READERS)
 
 
 @frozen
@@ -149,28 +142,11 @@ def _tables(value: Any) -> list[dict[str, Any]]:
     return value
 
 
-def _internet(value: Any) -> Address:
-    if type(value) not in (int, str):
-        raise ValueError(f"{shown(value)}: an address, as in '127.0.0.1:7'")
-    service, address = split_service(str(value), "")
-    if service:
-        raise ValueError(f"{shown(value)}: write service = {service!r} and the address alone")
-    return parse_internet(address)
-
-
-def _mode(value: Any) -> int:
-    if isinstance(value, str) and _MODE.fullmatch(value):
-        value = int(value, 8)
-    if type(value) is not int or not 0 <= value <= 0o777:
-        raise ValueError(f"{shown(value)}: permissions in octal, as in '0660' or 0o660")
-    return value
-
-
 def _options(value: Any) -> tuple[SocketOption, ...]:
     options, problems = [], []
     for name, each in read_table(value).items():
         try:
-            options.append(_option(name, each))
+            options.append(read_option(name, each))
         except ValueError as error:
             problems.append(at_key(error, name))
     if problems:
@@ -178,26 +154,10 @@ def _options(value: Any) -> tuple[SocketOption, ...]:
     return tuple(options)
 
 
-def _option(name: str, value: Any) -> SocketOption:
-    if type(value) not in (int, str):
-        raise ValueError(f"{shown(value)}: a whole number, or a text where the option takes one")
-    option = named_option(name, value)
-    if isinstance(option.value, int):
-        read_integer(value)
-    else:
-        read_text(value)
-    return option
-
-
 LISTENER_READERS: dict[str, Reader] = {
     "service": read_text,
-    "tcp": _internet,
-    "udp": _internet,
-    "unix": lambda value: parse_unix(read_text(value)),
-    "mode": _mode,
-    "backlog": read_backlog,
-    "reuse_address": read_yes_or_no,
-    "reuse_port": read_yes_or_no,
+    **ADDRESS_READERS,
+    **SOCKET_READERS,
     "socket_options": _options,
     "settings": read_table,
 }

@@ -2,6 +2,7 @@
 
 What may not be served is dropped before the service sees it; and what the service
 answers is held to the rule that an answer is at most three times as long as its request.
+Where the guard does without the rules, a service has the port itself, and sends what it wants.
 """
 
 from collections.abc import Iterable
@@ -31,8 +32,9 @@ class GatedDatagrams(DatagramProtocol):
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
-        self._replies = Replies(self._gate, transport)
-        self._service.makeConnection(self._replies)
+        if self._guard.safe:
+            self._replies = Replies(self._gate, transport)
+        self._service.makeConnection(self._replies or transport)
 
     def doStop(self) -> None:
         self._service.doStop()
@@ -47,6 +49,9 @@ class GatedDatagrams(DatagramProtocol):
             gate.observer.datagram_refused(gate.listener, addr, drop)
             return
         gate.observer.datagram_received(gate.listener, addr, len(datagram))
+        if self._replies is None:
+            self._service.datagramReceived(datagram, addr)
+            return
         self._replies.begin(addr, len(datagram))
         try:
             self._service.datagramReceived(datagram, addr)

@@ -16,7 +16,12 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.addresses import SAME, InternetAddress, UnixPath
-from netsrv.config import Configuration, ConfigurationError, ListenerSettings
+from netsrv.config import (
+    Configuration,
+    ConfigurationError,
+    ListenerSettings,
+    check_own_service,
+)
 from netsrv.observers.linefile import LineFile
 from netsrv.registry import Registry, find_services
 from netsrv.sockets import (
@@ -50,7 +55,7 @@ class PreparedListener:
     @property
     def name(self) -> str:
         """The listener in the log, with the address in effect: ``tcp 0.0.0.0:7 (echo)``."""
-        return f"{self.settings.transport} {self.socket.address} ({self.settings.service})"
+        return f"{self.settings.transport} {self.socket.address} ({self.settings.service_name})"
 
 
 @frozen
@@ -112,7 +117,12 @@ def close_all(sockets: list[OpenSocket]) -> None:
 def build_service(
     settings: ListenerSettings, registry: Registry
 ) -> IProtocolFactory | DatagramProtocol:
-    """Have a listener's service make its factory or protocol.  Raises `ConfigurationError`."""
+    """Have a listener's service make its factory or protocol; a program's own is one already.
+
+    Raises `ConfigurationError`.
+    """
+    if settings.own:
+        return _own_service(settings)
     try:
         if settings.transport == "udp":
             found = registry.datagram(settings.service)
@@ -140,6 +150,13 @@ def build_service(
     return service  # type: ignore[no-any-return]
 
 
+def _own_service(settings: ListenerSettings) -> IProtocolFactory | DatagramProtocol:
+    try:
+        return check_own_service(settings.transport, settings.service)
+    except ValueError as error:
+        raise ConfigurationError(f"{settings.place}: service: {error}") from error
+
+
 def _service_settings(listener: ListenerSettings, service: Any) -> Any:
     """Give the service's own settings; those of a service that has any are never None."""
     kind = getattr(service, "settings", None)
@@ -147,9 +164,10 @@ def _service_settings(listener: ListenerSettings, service: Any) -> Any:
         return listener.settings
     required = [each.name for each in fields(kind) if each.default is NOTHING] if has(kind) else []
     if required:
+        how = "give them as settings=" if listener.origin else "they stand in a file, see --config"
         raise ConfigurationError(
             f"{listener.place}: the service {listener.service!r} needs the settings "
-            f"{', '.join(required)}: they stand in a file, see --config"
+            f"{', '.join(required)}: {how}"
         )
     return kind()
 
@@ -161,8 +179,8 @@ def check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]
         if settings.transport == "udp":
             if id(service) in seen:
                 raise ConfigurationError(
-                    f"{settings.place}: the service {settings.service!r} gave a DatagramProtocol "
-                    "that it has given to another listener"
+                    f"{settings.place}: the service {settings.service_name!r} gave a "
+                    "DatagramProtocol that it has given to another listener"
                 )
             seen.add(id(service))
 

@@ -22,7 +22,7 @@ def report(post: Post, counters: Counters) -> dict[str, Any]:
         "name": post.prepared.name,
         "transport": post.prepared.settings.transport,
         "address": opened.address,
-        "service": post.prepared.settings.service,
+        "service": post.prepared.settings.service_name,
         "options": {
             each.name: {"asked": each.asked, "in_effect": each.in_effect} for each in opened.options
         },

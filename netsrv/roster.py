@@ -6,6 +6,7 @@ within which limits, can change while its socket stays open.
 
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from attrs import frozen
@@ -33,15 +34,43 @@ class Post:
         """Where its peers come in."""
         return self.listener.gate
 
+    @property
+    def name(self) -> str:
+        """The listener in the log, with the address in effect: ``tcp 127.0.0.1:7 (echo)``."""
+        return self.prepared.name
+
+    @property
+    def host(self) -> str:
+        """The address in effect, as a number; empty for a unix socket."""
+        return self.prepared.socket.host
+
+    @property
+    def port(self) -> int:
+        """The port in effect; 0 for a unix socket."""
+        return self.prepared.socket.port
+
+    @property
+    def connections(self) -> int:
+        """How many connections are being served."""
+        return len(self.gate.connections)
+
 
 class Roster:
     """Starts, changes and ends listeners.
 
-    *places* are those of the whole process: its descriptors.
+    *places* are those of the whole process: its descriptors.  *now* gives seconds that
+    never go back.
     """
 
-    def __init__(self, reactor: Any, observer: IObserver, places: Places) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        observer: IObserver,
+        places: Places,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.posts: list[Post] = []
+        self._now = now
         self._reactor = reactor
         self._observer = observer
         self._places = places
@@ -61,7 +90,7 @@ class Roster:
 
     def add(self, prepared: PreparedListener) -> Post:
         """Serve on one more socket.  Raises what the service raises when it is started."""
-        admission = Admission(prepared.settings.limits, self._places, time.monotonic())
+        admission = Admission(prepared.settings.limits, self._places, self._now())
         post = Post(prepared, self._listener(prepared, admission))
         self.posts.append(post)
         self._count_own_ports()
@@ -82,11 +111,11 @@ class Roster:
         admission = post.gate.admission
         new = Post(prepared, self._listener(prepared, admission))
         post.listener.release()
-        admission.change(prepared.settings.limits, time.monotonic())
+        admission.change(prepared.settings.limits, self._now())
         try:
             self._start(new)
         except BaseException:
-            admission.change(post.prepared.settings.limits, time.monotonic())
+            admission.change(post.prepared.settings.limits, self._now())
             self._start(post)
             raise
         self.posts[self.posts.index(post)] = new
@@ -133,7 +162,7 @@ class Roster:
     def _listener(self, prepared: PreparedListener, admission: Admission) -> Listener:
         reactor, sock = self._reactor, prepared.socket.sock
         limits = prepared.settings.limits
-        gate = Gate(reactor, prepared.name, self._observer, admission, limits)
+        gate = Gate(reactor, prepared.name, self._observer, admission, limits, self._now)
         service: Any = prepared.service
         if prepared.settings.transport == "udp":
             guard = DatagramGuard(
@@ -141,6 +170,7 @@ class Roster:
                 limits.refuse_source_ports,
                 self._own_ports,
                 limits.datagram_rate,
+                safe=prepared.settings.safe_replies or not prepared.settings.own,
             )
             return DatagramListener(reactor, sock, gate, service, guard, reopener(prepared))
         return StreamListener(reactor, sock, gate, service, limits.overload)

@@ -6,18 +6,18 @@ the `Server` here serves on them.
 
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from netsrv import __version__
 from netsrv.addresses import InternetAddress
-from netsrv.change import plan
-from netsrv.config import Configuration
+from netsrv.change import addition, plan
+from netsrv.config import Configuration, ListenerSettings
 from netsrv.guards.capacity import Places
 from netsrv.interfaces import IConnection, IObserver
 from netsrv.observers.accesslog import AccessLog
@@ -31,6 +31,9 @@ from netsrv.registry import Registry, find_services
 from netsrv.report import report
 from netsrv.roster import Post, Roster
 from netsrv.sockets import OpenSocket
+from netsrv.values import listener
+
+__all__ = ["Drained", "Server", "listener", "most_connections"]
 
 RESERVE = 64
 """Descriptors that connections leave to everything else."""
@@ -60,9 +63,11 @@ class Drained:
 class Server(Service):
     """Serves a configuration.  An `IService`, on its own or with a parent.
 
-    *reactor* provides IReactorTime, IReactorFDSet and IReactorSocket.  *prepared*
-    is what `prepare` gave; without it, sockets are opened by `startService`, which
-    then raises what `prepare` does.  *observers* are told of everything, beside ours.
+    *reactor* provides IReactorTime, IReactorFDSet and IReactorSocket.  *configuration* may
+    as well be the listeners alone, each made by `listener`.  *prepared* is what `prepare`
+    gave; without it, sockets are opened by `startService`, which then raises what
+    `prepare` does.  *observers* are told of everything, beside ours.  *now* gives seconds
+    that never go back.
     """
 
     log = Logger()
@@ -70,10 +75,13 @@ class Server(Service):
     def __init__(
         self,
         reactor: Any,
-        configuration: Configuration,
+        configuration: Configuration | Iterable[ListenerSettings],
         prepared: Prepared | None = None,
-        observers: tuple[IObserver, ...] = (),
+        observers: Iterable[IObserver] = (),
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
+        if not isinstance(configuration, Configuration):
+            configuration = Configuration(tuple(configuration))
         self.configuration = configuration
         self.aborted = 0
         """Connections that had to be aborted at the end."""
@@ -82,8 +90,8 @@ class Server(Service):
         """All who observe; more may be added, and removed, at any time."""
         self._reactor = reactor
         self._prepared = prepared
-        self._roster = Roster(reactor, self.audience, Places(most_connections(reactor)))
-        self._pulse = Pulse(reactor, time.monotonic, self._stalled)
+        self._roster = Roster(reactor, self.audience, Places(most_connections(reactor)), now)
+        self._pulse = Pulse(reactor, now, self._stalled)
         self._log_observer: LogObserver | None = None
         self._access_log: AccessLog | None = None
         self._news: list[tuple[str, dict[str, str]]] = []
@@ -215,6 +223,52 @@ class Server(Service):
 
     # While it runs
 
+    def post(self, settings: ListenerSettings) -> Post:
+        """The running listener that was made of *settings*: its address in effect, its peers.
+
+        Raises LookupError if there is none.
+        """
+        alike = [each for each in self.posts if each.prepared.settings == settings]
+        same = [each for each in alike if each.prepared.settings is settings]
+        for found in same or alike:
+            return found
+        raise LookupError(f"{settings.place} is not among the listeners that are running")
+
+    def add_listener(self, settings: ListenerSettings) -> Post:
+        """Serve one more listener from now on; the others are not touched.
+
+        Raises `ConfigurationError`, `netsrv.sockets.SocketError` or what its factory's start
+        does, and then nothing has changed; RuntimeError unless the server is running.
+        """
+        if not self.running or self._draining:
+            raise RuntimeError("the server is not running; give it its listeners when it is made")
+        registry = Registry() if settings.own else find_services()
+        prepared = addition(settings, self.posts, registry)
+        try:
+            post = self._roster.add(prepared)
+        except BaseException:
+            prepared.socket.close()
+            raise
+        self._listeners_are_those_that_run()
+        self._announce([post])
+        return post
+
+    def remove_listener(self, settings: ListenerSettings) -> Deferred[None]:
+        """Close a listener; fire when the last of its connections has ended.
+
+        Who waits by now is taken in; the other listeners are not touched.  Raises
+        LookupError if there is no such listener.
+        """
+        post = self.post(settings)
+        ended = self._roster.remove(post)
+        self._listeners_are_those_that_run()
+        self._tell_closed(post)
+        return ended
+
+    def _listeners_are_those_that_run(self) -> None:
+        running = tuple(each.prepared.settings for each in self.posts)
+        self.configuration = evolve(self.configuration, listeners=running)
+
     def suspend(self) -> None:
         """Take nobody in.  The sockets stay open: newcomers wait in the kernel."""
         self._roster.suspend()
@@ -256,8 +310,7 @@ class Server(Service):
         elif self._access_log is not None:
             self._access_log.datagrams = configuration.access_log_datagrams
         for post in change.removed:
-            left = _connections(len(post.gate.connections))
-            self.log.info("Closed {name}; {left} may go on", name=post.gate.listener, left=left)
+            self._tell_closed(post)
         for problem in problems:
             self.log.warn("{problem}", problem=problem)
         self.log.info(
@@ -268,6 +321,10 @@ class Server(Service):
             gone=len(change.removed),
         )
         self._announce(serving)
+
+    def _tell_closed(self, post: Post) -> None:
+        left = _connections(post.connections)
+        self.log.info("Closed {name}; {left} may go on", name=post.name, left=left)
 
     def reopen_files(self) -> None:
         """Open the access log again under its name: it was moved away."""
@@ -291,7 +348,7 @@ class Server(Service):
 
     def _announce(self, posts: list[Post]) -> None:
         """Say who is waited for, once signals are handled: who has read it may send one."""
-        self._news = [news for each in posts for news in _announcement(each.prepared)]
+        self._news += [news for each in posts for news in _announcement(each.prepared)]
         self._reactor.callWhenRunning(self._tell_news)
 
     def _tell_news(self) -> None:

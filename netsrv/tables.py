@@ -25,6 +25,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from netsrv.addresses import printable
 from netsrv.config import Reader, shown
+from netsrv.values import read_integer, read_table, read_text, read_yes_or_no
 
 LONGEST_LINE = 500
 """Characters of a message about a mistake."""
@@ -116,34 +117,6 @@ def at_key(error: Exception, key: str) -> Exception:
 
 
 # Values as TOML has them
-
-
-def read_table(value: Any) -> dict[str, Any]:
-    """Read a table."""
-    if not isinstance(value, dict):
-        raise ValueError(f"{shown(value)}: a table, as in {{ key = value }}")
-    return value
-
-
-def read_text(value: Any) -> str:
-    """Read a text."""
-    if not isinstance(value, str):
-        raise ValueError(f"{shown(value)}: a text, in quotes")
-    return value
-
-
-def read_yes_or_no(value: Any) -> bool:
-    """Read a boolean."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{shown(value)}: true or false, without quotes")
-    return value
-
-
-def read_integer(value: Any) -> int:
-    """Read a whole number; true is none."""
-    if type(value) is not int:
-        raise ValueError(f"{shown(value)}: a whole number, without quotes")
-    return value
 
 
 def _number(value: Any) -> float:

@@ -34,7 +34,8 @@ class DatagramGuard:
     """Asked for each datagram of one listener.
 
     *refused_ports* and *own_ports* are source ports; *rate* is for each source but those
-    on this machine.
+    on this machine.  *safe* are the rules against loops and reflection; without them only
+    access and the rate are asked.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class DatagramGuard:
         refused_ports: frozenset[int],
         own_ports: Container[int],
         rate: Rate | None,
+        safe: bool = True,
     ) -> None:
+        self.safe = safe
         self._access = access
         self._refused_ports = refused_ports
         self._own_ports = own_ports
@@ -51,7 +54,8 @@ class DatagramGuard:
 
     def drop(self, source: Source, port: int, arrival: Arrival, now: float) -> Drop | None:
         """Why a datagram is not served, or None if it is."""
-        return self._by_port(port) or _by_addresses(source, arrival) or self._by_limits(source, now)
+        drop = self._by_port(port) or _by_addresses(source, arrival) if self.safe else None
+        return drop or self._by_limits(source, now)
 
     def _by_port(self, port: int) -> Drop | None:
         if port in self._own_ports:

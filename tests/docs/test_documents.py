@@ -17,7 +17,13 @@ from tests.process.needs import tool
 
 TOP = Path(__file__).parents[2]
 DOCUMENTS = [TOP / "README.rst", *sorted((TOP / "docs").glob("*.rst"))]
-PLAYED = {"README.rst": ["nc", "socat"], "reference.rst": ["nc"], "tutorial.rst": ["nc"]}
+PLAYED = {
+    "README.rst": ["nc", "socat"],
+    "embedding.rst": ["nc"],
+    "reference.rst": ["nc"],
+    "testing.rst": [],
+    "tutorial.rst": ["nc"],
+}
 """The documents with something to run, and the programs that they need."""
 
 

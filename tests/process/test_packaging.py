@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.running import BIN, Running
+from tests.process.test_examples import CHECKS
 
 TOP = Path(__file__).parents[2]
 
@@ -55,15 +56,18 @@ def test_the_wheel_leaves_twisteds_own_files_alone(wheel):
 
 
 def test_the_wheel_has_every_module(wheel, checkout):
-    """Nothing of netsrv/ is left out."""
+    """Nothing of netsrv/ is left out, nor what tells a type checker that it is typed."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(each.relative_to(checkout)) for each in (checkout / "netsrv").rglob("*.py")}
     assert modules
-    assert modules <= names
+    assert modules | {"netsrv/py.typed"} <= names
 
 
 def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
-    """Installed alone, twistd lists netsrv and finds its services; uninstalled, twistd works."""
+    """Installed alone, twistd lists netsrv and finds its services, and the examples work.
+
+    Uninstalled, twistd works as before.
+    """
     run(sys.executable, "-m", "venv", "env", cwd=tmp_path)
     env = tmp_path / "env" / "bin"
     run(str(env / "pip"), "install", "--quiet", str(wheel), cwd=tmp_path)
@@ -73,6 +77,9 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=tmp_path)
     assert len(services.splitlines()) == 8
     assert "netsrv 0." in run(str(env / "netsrv"), "--version", cwd=tmp_path)
+    for name, check in CHECKS.items():
+        shutil.copy(TOP / "examples" / name, tmp_path)
+        check(env / "python", tmp_path)
     run(str(env / "pip"), "uninstall", "--quiet", "--yes", "netsrv", cwd=tmp_path)
     assert "netsrv" not in run(str(env / "twistd"), "--help", cwd=tmp_path)
 

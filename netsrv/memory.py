@@ -1,0 +1,390 @@
+"""A network in memory: sockets without a kernel, and a reactor that turns when it is told.
+
+The sockets behave as those of the kernel, as far as Twisted's own transports and ours ask
+it of them: a buffer that fills while nobody reads, a half-close, a reset.  Twisted's
+transport for TCP stands on them unchanged, so what it does to a protocol is what it
+does elsewhere.  Nothing here is watched by an operating system, and no time goes by.
+"""
+
+import errno
+import itertools
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+from weakref import WeakValueDictionary
+
+from attrs import define, field
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorFDSet,
+    IReactorTime,
+)
+from twisted.internet.task import Clock
+from twisted.internet.tcp import Server as TCPTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+BUFFER = 65_536
+"""Bytes that wait in each direction of a connection while nobody reads, as in the kernel."""
+
+LARGEST_DATAGRAM = 65_507
+"""Bytes (IPv4)."""
+
+MOST_TURNS = 10_000
+"""Turns of the reactor after which those who talk are taken to never stop."""
+
+Peer = tuple[str, int]
+"""A numeric address and a port."""
+
+_numbers = itertools.count(1 << 24)
+"""Numbers in the place of descriptors, which no open file of the process has."""
+
+_sockets: WeakValueDictionary[int, "_Socket"] = WeakValueDictionary()
+"""The open sockets by their numbers, as the kernel would know them."""
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def sockaddr_of(peer: Peer) -> Any:
+    """Give an address as the kernel does: IPv6 has flow and scope too."""
+    return (*peer, 0, 0) if ":" in peer[0] else peer
+
+
+class _Socket:
+    """What all sockets have: a number, a name, and options; of these only SO_LINGER matters."""
+
+    type = socket.SOCK_STREAM
+    readable = False
+    writable = False
+
+    def __init__(self, own: Peer) -> None:
+        self.family = socket.AF_INET6 if ":" in own[0] else socket.AF_INET
+        self.own = own
+        self._number = next(_numbers)
+        _sockets[self._number] = self
+        self._options: dict[tuple[int, int], Any] = {}
+
+    def fileno(self) -> int:
+        return self._number
+
+    def setblocking(self, flag: bool) -> None: ...
+
+    def getsockname(self) -> Any:
+        return sockaddr_of(self.own)
+
+    def setsockopt(self, level: int, option: int, value: Any) -> None:
+        self._options[level, option] = value
+
+    def getsockopt(self, level: int, option: int, size: int = 0) -> Any:
+        return self._options.get((level, option), bytes(size) if size else 0)
+
+    def close(self) -> None:
+        _sockets.pop(self._number, None)
+        self._number = -1
+
+
+# Connections
+
+
+@define
+class _Way:
+    """One direction of a connection."""
+
+    data: bytearray = field(factory=bytearray)
+    ended: bool = False
+    """Whether the sender has sent FIN."""
+    reset: bool = False
+    """Whether the sender has sent RST."""
+    deaf: bool = False
+    """Whether the receiver has closed: to more data it answers with RST."""
+
+
+class StreamSocket(_Socket):
+    """One end of a connection.  `dup` gives another descriptor of the same end."""
+
+    def __init__(self, own: Peer, peer: Peer, to_peer: _Way, from_peer: _Way) -> None:
+        super().__init__(own)
+        self.peer = peer
+        self._out = to_peer
+        self._in = from_peer
+        self._descriptors = [self]
+
+    def dup(self) -> "StreamSocket":
+        """Another descriptor: the connection lasts until all of them are closed."""
+        other = StreamSocket(self.own, self.peer, self._out, self._in)
+        self._descriptors.append(other)
+        other._descriptors = self._descriptors
+        return other
+
+    def getpeername(self) -> Any:
+        return sockaddr_of(self.peer)
+
+    @property
+    def readable(self) -> bool:  # type: ignore[override]
+        return bool(self._in.data) or self._in.ended or self._in.reset
+
+    @property
+    def writable(self) -> bool:  # type: ignore[override]
+        return len(self._out.data) < BUFFER or self._out.deaf or self._in.reset
+
+    def recv(self, size: int) -> bytes:
+        if self._in.reset:
+            raise _error(errno.ECONNRESET)
+        if not self._in.data and not self._in.ended:
+            raise _error(errno.EAGAIN)
+        data = bytes(self._in.data[:size])
+        del self._in.data[:size]
+        return data
+
+    def send(self, data: Any) -> int:
+        if self._in.reset:
+            raise _error(errno.ECONNRESET)
+        if self._out.deaf:
+            self._in.reset = True
+            return len(data)
+        room = BUFFER - len(self._out.data)
+        if room <= 0:
+            raise _error(errno.EAGAIN)
+        self._out.data += data[:room]
+        return min(room, len(data))
+
+    def shutdown(self, how: int) -> None:
+        if how in (socket.SHUT_WR, socket.SHUT_RDWR):
+            self._out.ended = True
+
+    def close(self) -> None:
+        super().close()
+        if self in self._descriptors:
+            self._descriptors.remove(self)
+        if self._descriptors:
+            return
+        self._in.deaf = True
+        self._in.data.clear()
+        linger = self._options.get((socket.SOL_SOCKET, socket.SO_LINGER))
+        if linger == struct.pack("ii", 1, 0):
+            self._out.reset = True
+            self._out.data.clear()
+        else:
+            self._out.ended = True
+
+
+class ListeningSocket(_Socket):
+    """Where those wait who have connected and are not yet accepted."""
+
+    def __init__(self, own: Peer) -> None:
+        super().__init__(own)
+        self._waiting: deque[tuple[StreamSocket, Any]] = deque()
+
+    @property
+    def readable(self) -> bool:  # type: ignore[override]
+        return bool(self._waiting)
+
+    def connect(self, peer: Peer, server: Peer) -> StreamSocket:
+        """Connect from *peer* to *server*, an address of ours.  Raises ConnectionRefusedError."""
+        if self.fileno() == -1:
+            raise _error(errno.ECONNREFUSED)
+        there, back = _Way(), _Way()
+        self._waiting.append((StreamSocket(server, peer, back, there), sockaddr_of(peer)))
+        return StreamSocket(peer, server, there, back)
+
+    def listen(self, backlog: int) -> None:
+        """All who come find room."""
+
+    def accept(self) -> tuple[StreamSocket, Any]:
+        if not self._waiting:
+            raise _error(errno.EAGAIN)
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        super().close()
+        for waiting, _ in self._waiting:
+            waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            waiting.close()
+        self._waiting.clear()
+
+
+# Datagrams
+
+
+class DatagramSocket(_Socket):
+    """A UDP socket; what was sent with it is in `sent`."""
+
+    type = socket.SOCK_DGRAM
+
+    def __init__(self, own: Peer) -> None:
+        super().__init__(own)
+        self.sent: list[tuple[bytes, Peer]] = []
+        self._arrived: deque[tuple[bytes, Peer]] = deque()
+        self._connected: Peer | None = None
+
+    @property
+    def readable(self) -> bool:  # type: ignore[override]
+        return bool(self._arrived)
+
+    def arrive(self, data: bytes, peer: Peer) -> None:
+        """Have a datagram arrive from *peer*."""
+        if self.fileno() != -1 and self._connected in (None, peer):
+            self._arrived.append((data, peer))
+
+    def connect(self, peer: Peer) -> None:
+        self._connected = peer
+
+    def recvmsg(self, size: int, _space: int) -> tuple[bytes, list[Any], int, Any]:
+        if not self._arrived:
+            raise _error(errno.EAGAIN)
+        data, peer = self._arrived.popleft()
+        cut = socket.MSG_TRUNC if len(data) > size else 0
+        return data[:size], [], cut, sockaddr_of(peer)
+
+    def sendto(self, data: bytes, peer: Any) -> None:
+        if len(data) > LARGEST_DATAGRAM:
+            raise _error(errno.EMSGSIZE)
+        self.sent.append((bytes(data), (peer[0], peer[1])))
+
+    def send(self, data: bytes) -> None:
+        self.sendto(data, self._connected)
+
+    def sendmsg(self, data: Iterable[bytes], _messages: Any, _flags: int, peer: Any) -> None:
+        self.sendto(b"".join(data), peer)
+
+
+# The reactor
+
+
+@implementer(IReactorTime, IReactorFDSet)
+class MemoryReactor:
+    """Turns only when it is told, and its time is that of *clock*."""
+
+    running = True
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.seconds = clock.seconds
+        self.callLater = clock.callLater
+        self.getDelayedCalls = clock.getDelayedCalls
+        self._watched: dict[str, list[Any]] = {"doRead": [], "doWrite": []}
+        self._turning = False
+
+    def settle(self) -> None:
+        """Turn until nothing is left to do at this time.  Raises RuntimeError if it never ends."""
+        if self._turning:
+            return
+        self._turning = True
+        try:
+            for _ in range(MOST_TURNS):
+                if not self._turn():
+                    return
+        finally:
+            self._turning = False
+        raise RuntimeError("the server and its peers talk without end; have the peer not read")
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, from one timer to the next: each is called at its own time."""
+        end = self.seconds() + seconds
+        self.settle()
+        while (due := min(self._due_times(), default=end + 1)) <= end:
+            self.clock.advance(max(0.0, due - self.seconds()))
+            self.settle()
+        self.clock.advance(max(0.0, end - self.seconds()))
+        self.settle()
+
+    def _due_times(self) -> Iterable[float]:
+        return (each.getTime() for each in self.getDelayedCalls())
+
+    def _turn(self) -> bool:
+        """Serve once what is ready; tell whether there was anything."""
+        due = any(each <= self.seconds() for each in self._due_times())
+        self.clock.advance(0)
+        readers = [(each, "doRead") for each in self.getReaders() if _found(each).readable]
+        writers = [(each, "doWrite") for each in self.getWriters() if _found(each).writable]
+        ready = [*readers, *writers]
+        for each, way in ready:
+            if each in self._watched[way]:
+                why = getattr(each, way)()
+                if why:
+                    self._disconnect(each, why, way)
+        return due or bool(ready)
+
+    def _disconnect(self, transport: Any, why: Exception, way: str) -> None:
+        """As `twisted.internet.posixbase` does."""
+        self.removeReader(transport)
+        if way == "doRead" and isinstance(why, ConnectionDone):
+            transport.readConnectionLost(Failure(why))
+        else:
+            self.removeWriter(transport)
+            transport.connectionLost(Failure(why))
+
+    # What a server asks of a reactor
+
+    def callWhenRunning(self, call: Any, *arguments: Any, **keywords: Any) -> None:
+        call(*arguments, **keywords)
+
+    def addReader(self, reader: Any) -> None:
+        self._add("doRead", reader)
+
+    def addWriter(self, writer: Any) -> None:
+        self._add("doWrite", writer)
+
+    def removeReader(self, reader: Any) -> None:
+        self._remove("doRead", reader)
+
+    def removeWriter(self, writer: Any) -> None:
+        self._remove("doWrite", writer)
+
+    def removeAll(self) -> list[Any]:
+        found = [*self.getReaders(), *self.getWriters()]
+        self._watched = {"doRead": [], "doWrite": []}
+        return found
+
+    def getReaders(self) -> list[Any]:
+        return list(self._watched["doRead"])
+
+    def getWriters(self) -> list[Any]:
+        return list(self._watched["doWrite"])
+
+    def _add(self, way: str, watched: Any) -> None:
+        if watched not in self._watched[way]:
+            self._watched[way].append(watched)
+
+    def _remove(self, way: str, watched: Any) -> None:
+        if watched in self._watched[way]:
+            self._watched[way].remove(watched)
+
+    def adoptStreamConnection(self, descriptor: int, _family: int, factory: Any) -> None:
+        self.adopt(_sockets[descriptor].dup(), factory)  # type: ignore[attr-defined]
+
+    def adopt(self, sock: StreamSocket, factory: IProtocolFactory) -> IProtocol | None:
+        """Have a factory's protocol speak on a connection, by way of Twisted's transport."""
+        kind = IPv6Address if sock.family == socket.AF_INET6 else IPv4Address
+        protocol: Any = factory.buildProtocol(kind("TCP", *sock.getpeername()))
+        if protocol is None:
+            sock.close()
+            return None
+        reactor: Any = self
+        transport: Any = TCPTransport(
+            sock,  # type: ignore[arg-type]
+            protocol,
+            sock.getpeername(),
+            None,  # type: ignore[arg-type]
+            sock.peer[1],
+            reactor,
+        )
+        transport.repstr = f"<{type(protocol).__name__} on {sock.own[1]}>"
+        protocol.makeConnection(transport)
+        return protocol  # type: ignore[no-any-return]
+
+
+_NOT_OURS = _Socket(("0.0.0.0", 0))
+"""Stands for what is watched and is no socket of this module, and so is never ready."""
+
+
+def _found(watched: Any) -> _Socket:
+    return _sockets.get(watched.fileno(), _NOT_OURS)

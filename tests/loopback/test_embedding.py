@@ -1,0 +1,493 @@
+"""A server inside another program: factories of its own, and listeners that come and go."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+import pytest
+import pytest_twisted
+from twisted.application.service import MultiService
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.threads import deferToThread
+from twisted.protocols.amp import AMP, Command, Integer
+from twisted.protocols.basic import Int16StringReceiver, LineReceiver, NetstringReceiver
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from netsrv.config import ConfigurationError
+from netsrv.server import Server, listener
+from netsrv.sockets import AddressUnavailable
+from netsrv.testing import LoopbackServer
+from tests.conftest import watched
+from tests.loopback.clients import PATIENCE, ask, connect, exchange, read_all, until
+from tests.loopback.test_server import sockets_open
+from tests.process.needs import tool
+
+HOST = "127.0.0.1"
+
+
+class Page(Resource):
+    """Says back what it is given, or how it was asked."""
+
+    isLeaf = True
+
+    def render_GET(self, request):
+        return request.uri
+
+    def render_POST(self, request):
+        return request.content.read()
+
+
+class Quiet(Site):
+    """A site without lines about requests."""
+
+    noisy = False
+
+    def log(self, request): ...
+
+
+def site() -> Site:
+    """A site whose own timer is not started: it is of the factory, and stays for a minute."""
+    return Quiet(Page(), reactor=reactor)
+
+
+@pytest_twisted.async_yield_fixture
+async def embed():
+    """Start servers: ``embed(listener(...), ...)``."""
+    servers = []
+
+    def start(*listeners, **arguments):
+        server = Server(reactor, listeners, **arguments)
+        server.startService()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        await server.stopService().addTimeout(PATIENCE, reactor)
+
+
+def receive(sock, end: bytes) -> bytes:
+    """Read up to an end."""
+    got = b""
+    while not got.endswith(end):
+        piece = sock.recv(65536)
+        assert piece, got
+        got += piece
+    return got
+
+
+# Factories that there are already
+
+
+def talk_http(port):
+    """Three requests on one connection, then one in chunks, as Python's client sends them."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    answers = []
+    for number in range(3):
+        connection.request("GET", f"/{number}")
+        answers.append(connection.getresponse().read())
+    connection.request("POST", "/", body=iter([b"in ", b"chunks"]), encode_chunked=True)
+    answers.append(connection.getresponse().read())
+    connection.close()
+    return answers
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_site_keeps_connections_alive(embed, client):
+    """Requests after each other on one connection, and one in chunks."""
+    server = embed(listener("tcp", f"{HOST}:0", site()))
+    answers = await client(talk_http, server.posts[0].port)
+    assert answers == [b"/0", b"/1", b"/2", b"in chunks"]
+    assert server.info()["listeners"][0]["counts"]["accepted"] == 1
+    assert server.info()["listeners"][0]["service"] == "Quiet"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_site_answers_requests_in_one_piece(embed, client):
+    """Pipelined requests are answered in their order, and then it closes as it was asked."""
+    server = embed(listener("tcp", f"{HOST}:0", site(), name="pages"))
+    assert server.posts[0].name.endswith(" (pages)")
+    requests = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20)]
+    requests.append(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    with await client(connect, server.sockets[0]) as sock:
+        sock.sendall(b"".join(requests))
+        answers = await client(read_all, sock)
+    bodies = re.findall(rb"\r\n\r\n/(\d+|last)", answers)
+    assert bodies == [*(b"%d" % number for number in range(20)), b"last"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_site_under_load_stays_at_its_limit(embed):
+    """Many clients at once, of which no more than the limit are ever inside."""
+    most = 0
+
+    class Watch(Resource):
+        isLeaf = True
+
+        def render_GET(self, request):
+            nonlocal most
+            most = max(most, server.connections)
+            return b"x" * 100
+
+    server = embed(listener("tcp", f"{HOST}:0", Quiet(Watch(), reactor=reactor), max_connections=8))
+    url = f"http://{HOST}:{server.posts[0].port}/"
+    wrk = [tool("wrk"), "-t1", "-c40", "-d2s", "--timeout", "1s", url]
+    done = await deferToThread(subprocess.run, wrk, capture_output=True, text=True, check=True)
+    await server.wait_for_connections(lambda live: live == 0).addTimeout(PATIENCE, reactor)
+    assert most == 8
+    assert int(re.search(r"(\d+) requests in", done.stdout)[1]) > 100
+    assert "Non-2xx" not in done.stdout
+    counts = server.info()["listeners"][0]["counts"]
+    assert (counts["active"], counts["service_failures"]) == (0, 0)
+
+
+class Sum(Command):
+    """Add two numbers."""
+
+    arguments = [(b"a", Integer()), (b"b", Integer())]
+    response = [(b"total", Integer())]
+
+
+class Adder(AMP):
+    """Adds."""
+
+    @Sum.responder
+    def add(self, a, b):
+        return {"total": a + b}
+
+
+@pytest_twisted.ensureDeferred
+async def test_amp():
+    """Both ends of AMP, many questions at once."""
+    async with LoopbackServer(reactor, Factory.forProtocol(Adder)) as server:
+        caller = await server.connect(AMP())
+        answers = [caller.callRemote(Sum, a=number, b=1) for number in range(50)]
+        assert [(await each)["total"] for each in answers] == list(range(1, 51))
+
+
+class Lines(LineReceiver):
+    """Says lines back."""
+
+    def lineReceived(self, line):
+        self.sendLine(line)
+
+
+class Netstrings(NetstringReceiver):
+    """Says strings back."""
+
+    def stringReceived(self, string):
+        self.sendString(string)
+
+
+class Prefixed(Int16StringReceiver):
+    """Says strings back."""
+
+    def stringReceived(self, string):
+        self.sendString(string)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [
+        (Lines, b"one\r\ntwo\r\n"),
+        (Netstrings, b"3:one,0:,3:two,"),
+        (Prefixed, b"\x00\x03one\x00\x00\x00\x03two"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_twisteds_basic_protocols(embed, client, protocol, said):
+    """What comes in one piece or byte by byte is answered, also after a half-close."""
+    server = embed(listener("tcp", f"{HOST}:0", Factory.forProtocol(protocol)))
+    assert await client(exchange, server.sockets[0], said) == said
+    with await client(connect, server.sockets[0]) as sock:
+        for number in range(len(said)):
+            sock.sendall(said[number : number + 1])
+        assert await client(receive, sock, said) == said
+
+
+# Datagrams
+
+
+class Free(DatagramProtocol):
+    """Speaks first, and answers with more than it was asked."""
+
+    noisy = False
+
+    def __init__(self, to=None):
+        self.got = []
+        self.to = to
+
+    def startProtocol(self):
+        self.transport.setBroadcastAllowed(True)
+        if self.to:
+            self.transport.write(b"hello", self.to)
+
+    def datagramReceived(self, datagram, addr):
+        self.got.append(datagram)
+        self.transport.write(datagram * 1000, addr)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_own_datagram_protocol_is_free(embed, client):
+    """It speaks unasked, to a server of ours too, and answers as long as it likes."""
+    other = Free()
+    second = listener("udp", f"{HOST}:0", other)
+    server = embed(second)
+    server.add_listener(listener("udp", f"{HOST}:0", Free(to=(HOST, server.posts[0].port))))
+    assert await client(ask, server.sockets[1], b"abc") == [b"abc" * 1000]
+    await until(lambda: other.got[:1] == [b"hello"])
+    assert server.info()["listeners"][0]["counts"]["datagrams_dropped"] == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_own_datagram_protocol_can_join_a_group(embed):
+    """What is sent to many reaches it, which no service with a name would answer."""
+    group = "224.0.0.251"
+
+    class Member(Free):
+        def startProtocol(self):
+            option = socket.inet_aton(group) + socket.inet_aton(HOST)
+            sock = self.transport.getHandle()
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, option)
+
+    member = Member()
+    server = embed(listener("udp", "0.0.0.0:0", member))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(HOST))
+        sender.sendto(b"all of you", (group, server.posts[0].port))
+        await until(lambda: member.got)
+    assert member.got == [b"all of you"]
+
+
+def test_one_datagram_protocol_cannot_be_on_two_ports(embed):
+    """It has one transport; nothing stays open."""
+    before = sockets_open()
+    protocol = Free()
+    with pytest.raises(ConfigurationError, match="to another listener"):
+        embed(listener("udp", f"{HOST}:0", protocol), listener("udp", f"{HOST}:0", protocol))
+    assert sockets_open() == before
+    server = embed(listener("udp", f"{HOST}:0", protocol))
+    with pytest.raises(ConfigurationError, match="to another listener"):
+        server.add_listener(listener("udp", f"{HOST}:0", protocol))
+    assert len(server.posts) == 1
+
+
+# Listeners come and go
+
+
+@pytest_twisted.ensureDeferred
+async def test_listeners_come_and_go_one_by_one(embed, client):
+    """One that goes is waited for, and those beside it go on on their sockets."""
+    first = listener("tcp", f"{HOST}:0", "echo")
+    second = listener("tcp", f"{HOST}:0", Factory.forProtocol(Lines))
+    server = embed(first)
+    post = server.add_listener(second)
+    assert server.post(second) is post
+    assert (post.host, post.connections) == (HOST, 0)
+    assert server.configuration.listeners == (first, second)
+    with await client(connect, server.post(first).prepared.socket) as beside:
+        sock = await client(connect, post.prepared.socket)
+        sock.sendall(b"one\r\n")
+        assert await client(receive, sock, b"\r\n") == b"one\r\n"
+        ended = server.remove_listener(second)
+        with pytest.raises(LookupError, match=r"tcp 127\.0\.0\.1:0 is not among"):
+            server.post(second)
+        assert await client(socket.socket().connect_ex, (HOST, post.port)) != 0
+        sock.sendall(b"two\r\n")
+        assert await client(receive, sock, b"\r\n") == b"two\r\n"
+        assert not ended.called
+        sock.close()
+        await ended
+        beside.sendall(b"still")
+        assert await client(receive, beside, b"still") == b"still"
+    assert server.configuration.listeners == (first,)
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_two_that_look_alike_the_right_one_goes(embed, client):
+    """Settings with port 0 are told apart as the objects that they are."""
+    alike = [listener("tcp", f"{HOST}:0", "echo") for _ in range(3)]
+    server = embed(*alike)
+    ports = [server.post(each).port for each in alike]
+    assert len(set(ports)) == 3
+    await server.remove_listener(alike[1])
+    assert [each.port for each in server.posts] == [ports[0], ports[2]]
+    server.remove_listener(alike[0])
+    assert await client(exchange, server.post(alike[2]).prepared.socket, b"x") == b"x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_listener_may_have_the_port_of_the_first(embed, client):
+    """``same`` is what it is at the start; own ports are not answered, also of one added."""
+    first = listener("tcp", f"{HOST}:0", "echo")
+    server = embed(first)
+    post = server.add_listener(listener("udp", f"{HOST}:same", "echo"))
+    assert post.port == server.post(first).port
+    assert await client(ask, post.prepared.socket, b"x") == [b"x"]
+
+
+class Unwilling(Factory):
+    """A factory that cannot start."""
+
+    noisy = False
+
+    def startFactory(self):
+        raise RuntimeError("not today")
+
+
+def test_a_listener_that_cannot_be_changes_nothing(embed):
+    """Its mistake is raised, its socket closed, and the others are as they were."""
+    first = listener("tcp", f"{HOST}:0", "echo")
+    server = embed(first)
+    before, raised = sockets_open(), []
+    taken = listener("tcp", f"{HOST}:{server.post(first).port}", "echo")
+    for settings, error in (
+        (taken, AddressUnavailable),
+        (listener("tcp", f"{HOST}:0", "nosuch"), ConfigurationError),
+        (listener("tcp", f"{HOST}:0", Unwilling()), RuntimeError),
+        (
+            listener("udp", f"{HOST}:0", "echo", socket_options={"TCP_NODELAY": 1}),
+            ConfigurationError,
+        ),
+    ):
+        with pytest.raises(error) as caught:
+            server.add_listener(settings)
+        raised.append(caught)  # so that no socket is closed by being collected
+    assert sockets_open() == before
+    assert server.configuration.listeners == (first,)
+
+
+def test_an_option_that_fits_no_socket_names_its_listener():
+    """In a program there is no option of a command line."""
+    settings = listener("udp", f"{HOST}:0", "echo", socket_options={"TCP_NODELAY": 1})
+    with pytest.raises(ConfigurationError) as caught:
+        Server(reactor, [settings]).startService()
+    assert str(caught.value) == (
+        "listener('udp', '127.0.0.1:0').socket_options.TCP_NODELAY: "
+        "fits none of the sockets that are asked for"
+    )
+
+
+def test_a_server_that_does_not_run_takes_no_listener():
+    """It has them when it is made."""
+    with pytest.raises(RuntimeError, match="is not running"):
+        Server(reactor, []).add_listener(listener("tcp", 0, "echo"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_starts_again_serves_what_it_served_last(client):
+    """A listener that was added is there, one that was removed is not."""
+    first, second = (listener("tcp", f"{HOST}:0", "echo") for _ in range(2))
+    server = Server(reactor, [first])
+    server.startService()
+    server.add_listener(second)
+    server.remove_listener(first)
+    await server.stopService()
+    server.startService()
+    assert await client(exchange, server.post(second).prepared.socket, b"x") == b"x"
+    assert len(server.posts) == 1
+    await server.stopService()
+
+
+# What is left in the program
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_left_behind(client, tmp_path):
+    """No delayed call, descriptor, watched socket, thread or signal handler is left or changed."""
+    signals = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD]
+    await client(int)  # the thread of the clients is there
+    handlers = [signal.getsignal(each) for each in signals]
+    threads, calls = threading.active_count(), set(reactor.getDelayedCalls())
+    readers, files = watched(), len(os.listdir("/proc/self/fd"))
+    parent = MultiService()
+    limits = {"idle_timeout": 60, "connection_rate": "100:100", "max_connections": 1}
+    settings = [
+        listener("tcp", f"{HOST}:0", site(), **limits),
+        listener("udp", f"{HOST}:0", Free()),
+        listener("unix", f"{tmp_path}/s", "echo"),
+    ]
+    server = Server(reactor, settings)
+    server.setServiceParent(parent)
+    parent.startService()
+    added = server.add_listener(listener("tcp", f"{HOST}:0", "echo", **limits))
+    assert await client(ask, server.sockets[1], b"x") == [b"x" * 1000]
+    socks = [await client(connect, added.prepared.socket) for _ in range(3)]
+    await server.wait_for_connections(lambda live: live == 1)
+    assert [signal.getsignal(each) for each in signals] == handlers
+    assert set(reactor.getDelayedCalls()) != calls
+    drained = await server.drain(0.01)
+    assert drained.aborted == 1
+    await parent.stopService()
+    for each in socks:
+        each.close()
+    assert [signal.getsignal(each) for each in signals] == handlers
+    assert (threading.active_count(), set(reactor.getDelayedCalls())) == (threads, calls)
+    assert (watched(), len(os.listdir("/proc/self/fd"))) == (readers, files)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_program_drains_before_its_database_goes(embed, client):
+    """A request that is under way is answered from it; then the drain is over."""
+    asked, database = [], Deferred()
+
+    class Slow(LineReceiver):
+        def lineReceived(self, line):
+            asked.append(line)
+            database.addCallback(self.answer)
+
+        def answer(self, found):
+            self.sendLine(found)
+            self.transport.loseConnection()
+
+    server = embed(listener("tcp", f"{HOST}:0", Factory.forProtocol(Slow)))
+    sock = await client(connect, server.sockets[0])
+    sock.sendall(b"what?\r\n")
+    await until(lambda: asked)
+    draining = server.drain(PATIENCE)
+    assert not draining.called
+    database.callback(b"that")
+    assert await client(read_all, sock) == b"that\r\n"
+    sock.close()
+    drained = await draining
+    assert (drained.ended, drained.aborted) == (1, 0)
+
+
+# On loopback, for tests
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_for_tests_tells_of_its_connections(client):
+    """Under pytest-twisted: so many came, live or not; and at the end nobody is left."""
+    async with LoopbackServer(reactor, "echo", idle_timeout=60) as server:
+        third = server.wait_for_connections(3)
+        for _ in range(2):
+            assert await client(exchange, server.server.sockets[0], b"x") == b"x"
+        assert not third.called
+        sock = await client(connect, server.server.sockets[0])
+        await third
+        await server.wait_for_connections(1)
+        assert server.counts.accepted == 3
+        assert server.info()["connections"] == server.connections == 1
+    with pytest.raises(ConnectionResetError):
+        sock.recv(1)
+    sock.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_for_tests_takes_its_clients_along(client):
+    """A protocol that is connected is aborted at the end; a UDP server works as well."""
+    server = LoopbackServer(reactor, "echo").start()
+    protocol = await server.connect(Lines())
+    protocol.transport.pauseProducing()  # it will not see the server's end by itself
+    await server.stop().addTimeout(PATIENCE, reactor)
+    assert protocol.transport.disconnected
+    async with LoopbackServer(reactor, Free()) as server:
+        assert await client(ask, server.server.sockets[0], b"x") == [b"x" * 1000]
