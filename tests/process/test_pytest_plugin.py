@@ -240,6 +240,5 @@ def test_a_run_that_is_killed_during_a_start(project):
         "threading.Event().wait()\n"
     )
     write(project, "def test_some(netsrv_server):\n    netsrv_server('slow:service')\n")
-    with Running(PYTEST, project) as running:
-        with ending((project / "fifo").read_text()):
-            assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+    with Running(PYTEST, project) as running, ending((project / "fifo").read_text()):
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
