@@ -28,7 +28,7 @@ autodoc_typehints_format = "short"
 html_theme = "alabaster"
 html_theme_options = {"description": "TCP and UDP servers, from four steps to a real network"}
 
-PAGE = re.compile(r"`([^`<]+) <(?:docs/)?(\w+)\.rst>`_")
+PAGE = re.compile(r"`([^`<]+) <(?:docs/)?([\w-]+)\.rst>`_")
 MODULE = re.compile(r"`([^`<]+) <(netsrv/[\w/]+)\.py>`_")
 
 

@@ -91,9 +91,22 @@ def read_configuration(path: str, registry: Registry, name: str | None = None) -
     """
     name = path if name is None else name
     try:
-        document = _parsed(read_small_file(path, LONGEST_FILE))
+        text = read_small_file(path, LONGEST_FILE)
     except ValueError as error:
         raise ConfigurationError(mistake_line(name, "", str(error))) from error
+    return make_configuration(parse_document(text, name), registry, name)
+
+
+def parse_document(text: str, name: str) -> dict[str, Any]:
+    """Parse TOML, which messages call *name*.  Raises `ConfigurationError`."""
+    try:
+        return _parsed(text)
+    except ValueError as error:
+        raise ConfigurationError(mistake_line(name, "", str(error))) from error
+
+
+def make_configuration(document: dict[str, Any], registry: Registry, name: str) -> Configuration:
+    """Make the configuration of what TOML says; otherwise as `read_configuration`."""
     mistakes = Mistakes()
     top: dict[str, Any] = {}
     with mistakes.of():

@@ -56,6 +56,11 @@ class Elsewhere:
 
 ELSEWHERE = (
     Elsewhere(
+        "writing-a-service.rst",
+        "pip install ./greeter",
+        "it needs a package index; tests/process/test_packaging.py installs it",
+    ),
+    Elsewhere(
         "README.rst",
         "python3 -m venv .venv && .venv/bin/pip install . && "
         ".venv/bin/twistd -n netsrv --tcp 51423 --udp 51423",

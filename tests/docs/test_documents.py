@@ -21,8 +21,10 @@ PLAYED = {
     "README.rst": ["nc", "socat"],
     "embedding.rst": ["nc"],
     "reference.rst": ["nc"],
+    "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
+    "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""
 
@@ -80,6 +82,32 @@ def test_the_readme_names_the_check_that_ci_runs():
 def test_what_is_played_instead_is_a_part_of_the_command(each):
     """A command that is tested elsewhere is replaced by nothing but its own end."""
     assert each.command.endswith(each.instead or "")
+
+
+def test_what_is_named_like_an_example_is_the_example():
+    """A file that a document has its reader save is word for word the one in ``examples/``."""
+    examples = {path: path.read_text() for path in (TOP / "examples").rglob("*") if path.is_file()}
+    shown = {}
+    for document in DOCUMENTS:
+        for block in read_blocks(document.read_text()):
+            path = TOP / "examples" / (block.file or "none")
+            if path in examples:
+                assert block.text == examples[path], f"{document.name}: {block.file}"
+                shown[path] = document.name
+    assert {path.name for path in shown} >= {"test_socket_client.py", "service.py"}
+
+
+def test_the_shortest_service_is_the_tutorials():
+    """The how-to begins with the service that the tutorial ends with."""
+    first, second = (
+        next(
+            each.text
+            for each in read_blocks(path_of(name).read_text())
+            if "hello" in str(each.file)
+        )
+        for name in ("tutorial.rst", "writing-a-service.rst")
+    )
+    assert first == second
 
 
 def test_the_tutorials_service_has_sixteen_lines():

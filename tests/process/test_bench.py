@@ -17,6 +17,11 @@ MEASUREMENTS = {
         r"  all limits / no limits +\d+\.\d\d \(.*\) +\d+\.\d\d +goal: at most 1\.15",
         r"  no limits / bare Twisted +\d+\.\d\d \(.*\) +\d+\.\d\d",
     ],
+    "bench.fixture --rounds 1 --servers 2": [
+        r"  twistd --help +\d+ +\d+ +1\.00",
+        r"  netsrv_server\(\"echo\"\) +\d+ +\d+ +\d\.\d\d  goal: at most 1\.5",
+        r"2 servers started and stopped .*: 0 processes and 0 descriptors are left",
+    ],
     "bench.start --rounds 1": [
         r"  twistd --help +\d+ +\d+ +1\.00",
         r"  twistd -n netsrv --tcp 192\.0\.2\.1:0 +\d+ +\d+ +\d\.\d\d",

@@ -84,6 +84,45 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     assert "netsrv" not in run(str(env / "twistd"), "--help", cwd=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def stranger(wheel, checkout, tmp_path_factory) -> Path:
+    """Give somebody else's folder: the examples copied, and an environment with pytest alone."""
+    folder = tmp_path_factory.mktemp("stranger")
+    shutil.copytree(checkout / "examples", folder, dirs_exist_ok=True)
+    run(sys.executable, "-m", "venv", "env", cwd=folder)
+    pip = [str(folder / "env" / "bin" / "pip"), "install", "--quiet"]
+    run(*pip, str(wheel), "pytest", cwd=folder)
+    run(*pip, "./greeter", cwd=folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("tests", "passed"),
+    [
+        (["test_socket_client.py", "test_asyncio_client.py", "test_udp_retry.py"], 7),
+        (["greeter/tests"], 5),
+    ],
+    ids=["clients", "greeter"],
+)
+def test_the_examples_run_as_a_stranger_runs_them(tests, passed, stranger):
+    """Outside the checkout, with the wheel and pytest installed, every test of theirs passes."""
+    shown = run(str(stranger / "env" / "bin" / "pytest"), "-q", *tests, cwd=stranger)
+    assert re.search(rf"^{passed} passed in ", shown, re.M), shown
+
+
+def test_a_package_with_a_service_comes_and_goes(stranger):
+    """The greeter is listed when installed; uninstalled, it is gone and Twisted is whole."""
+    env = stranger / "env" / "bin"
+    assert re.search(
+        "^greeter +tcp udp ",
+        run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger),
+        re.M,
+    )
+    run(str(env / "pip"), "uninstall", "--quiet", "--yes", "netsrv-greeter", cwd=stranger)
+    services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger)
+    assert len(services.splitlines()) == 8
+
+
 def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
     """It makes its own environment and serves; only the port is another one here."""
     readme = (checkout / "README.rst").read_text()

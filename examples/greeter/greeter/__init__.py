@@ -1,0 +1,1 @@
+"""A service that greets everyone who gives a name."""

@@ -1,0 +1,52 @@
+"""The greeter, as its clients see it: ``pytest`` beside its pyproject.toml."""
+
+import socket
+
+import pytest
+from greeter.service import GreeterSettings, GuestBook
+
+from netsrv.pytest_plugin import ServerError
+
+
+def test_a_guest_book_forgets_who_was_not_heard_for_longest():
+    """What needs no network is tested without one."""
+    book = GuestBook(GreeterSettings(most_names=2))
+    lines = [book.greet(name) for name in (b"Ada", b"Grace", b"Ada", b"Mary", b"Ada", b"Grace")]
+    assert lines[2] == b"Hello, Ada! (2)"
+    assert lines[4:] == [b"Hello, Ada! (3)", b"Hello, Grace!"]
+
+
+def test_two_connections_share_a_book(netsrv_server):
+    """Who comes again is known, on whichever connection."""
+    server = netsrv_server("greeter")
+    answers = []
+    for _ in range(2):
+        with socket.create_connection(server.address, timeout=5) as sock:
+            sock.sendall(b"Ada\n")
+            answers.append(sock.recv(100))
+    assert answers == [b"Hello, Ada!\n", b"Hello, Ada! (2)\n"]
+
+
+def test_the_greeting_is_a_setting(netsrv_server):
+    """A listener's settings reach the service, on UDP too."""
+    server = netsrv_server("greeter", transport="udp", settings={"greeting": "Moin"})
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect(server.address)
+        sock.send(b"Ada")
+        assert sock.recv(100) == b"Moin, Ada!\n"
+
+
+def test_a_bad_setting_is_refused(netsrv_server):
+    """The settings class says what may be, and netsrv where it stands."""
+    with pytest.raises(ServerError, match=r"settings\.most_names: .*>= 1"):
+        netsrv_server("greeter", settings={"most_names": 0})
+
+
+def test_a_line_without_end(netsrv_server):
+    """Who sends more than a name is not greeted, and the server lives."""
+    server = netsrv_server("greeter")
+    with socket.create_connection(server.address, timeout=5) as sock:
+        sock.sendall(b"x" * 100)
+        assert sock.recv(100) == b""
+    assert server.connections[0].ending == "service"

@@ -1,0 +1,38 @@
+"""An asyncio client and its tests: no plugin for asyncio is needed, nor in the way."""
+
+import asyncio
+
+
+async def shout(host: str, port: int, line: str) -> str:
+    """Send a line, and give the one that comes back.  Here is where your client goes."""
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(f"{line}\n".encode())
+    answer = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    return answer.decode().removesuffix("\n")
+
+
+def test_many_at_once(netsrv_server):
+    """Twenty clients at once get each its own line."""
+    server = netsrv_server("echo")
+    lines = [f"line {number}" for number in range(20)]
+
+    async def all_of_them() -> list[str]:
+        return await asyncio.gather(*(shout(server.host, server.port, line) for line in lines))
+
+    assert asyncio.run(all_of_them()) == lines
+    assert sorted(server.received) == sorted(f"{line}\n".encode() for line in lines)
+
+
+def test_waiting_without_blocking_the_loop(netsrv_server):
+    """What waits for the server runs in a thread, and the loop goes on."""
+    server = netsrv_server("echo")
+
+    async def client_and_watcher() -> str:
+        watcher = asyncio.create_task(asyncio.to_thread(server.wait_for_connections, 1))
+        answer = await shout(server.host, server.port, "hello")
+        await watcher
+        return answer
+
+    assert asyncio.run(client_and_watcher()) == "hello"

@@ -1,0 +1,244 @@
+"""The pytest plugin in runs of its own: reports, and the end of servers however a run ends."""
+
+import os
+import re
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process.running import PATIENCE, Running
+from tests.process.starts import finish
+
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"]
+
+HEAD = """
+import os
+import signal
+import socket
+import threading
+
+import pytest
+
+from netsrv.pytest_plugin import start_server
+
+
+def talk(server):
+    with socket.create_connection(server.address) as sock:
+        sock.sendall(b"hello")
+        assert sock.recv(5) == b"hello"
+
+
+def note(server):
+    print("server", server.process.pid, flush=True)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Give a folder for tests of somebody else."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    return tmp_path
+
+
+def write(project: Path, source: str) -> None:
+    """Write the module of tests."""
+    (project / "test_client.py").write_text(HEAD + source)
+
+
+def run(project: Path, *options: str) -> tuple[int, str]:
+    """Run the tests, and give the exit status and what was shown."""
+    done = finish([*PYTEST, *options], project)
+    return done.returncode, done.stdout + done.stderr
+
+
+@contextmanager
+def ending(shown: str) -> Iterator[None]:
+    """See that the servers noted so far end, by the time limit of all tests."""
+    pids = [int(each) for each in re.findall(r"server (\d+)", shown)]
+    assert pids
+    handles = [os.pidfd_open(pid) for pid in pids]
+    try:
+        yield
+        for handle in handles:
+            assert select.select([handle], [], [], PATIENCE)[0], "a server is still there"
+    finally:
+        for handle in handles:
+            os.close(handle)
+
+
+# Reports
+
+
+def test_a_failing_test_shows_the_servers_log(project):
+    """The report has the log of each server of the test, and no other one's."""
+    write(
+        project,
+        """
+def test_good(netsrv_server):
+    talk(netsrv_server("echo"))
+
+def test_bad(netsrv_server):
+    server = netsrv_server("echo")
+    talk(server)
+    server.stop()
+    netsrv_server("daytime")
+    assert 1 == 2
+""",
+    )
+    status, shown = run(project)
+    assert status == 1
+    assert "1 failed, 1 passed" in shown
+    assert "Log of netsrv server echo" in shown
+    assert "Log of netsrv server daytime" in shown
+    assert shown.count("Got connection from 127.0.0.1:") == 1
+    assert shown.count("Waiting for connections on tcp 127.0.0.1:") == 2
+
+
+def test_a_run_without_failures_shows_no_log(project):
+    """Nobody is bothered with logs as long as all is well."""
+    write(project, "def test_good(netsrv_server):\n    talk(netsrv_server('echo'))\n")
+    status, shown = run(project)
+    assert status == 0
+    assert "Got connection" not in shown
+
+
+def test_a_mistake_is_shown_in_one_line_at_the_place_of_the_call(project):
+    """The report has the test's own line and the message, and nothing of ours between."""
+    write(project, "def test_bad(netsrv_server):\n    netsrv_server('nix')\n")
+    status, shown = run(project)
+    assert status == 1
+    errors = [line for line in shown.splitlines() if line.startswith("E ")]
+    assert len(errors) == 1
+    assert "ServerError: netsrv_server: listener[0].service: there is no service 'nix'" in errors[0]
+    assert ">       netsrv_server('nix')" in shown or ">   netsrv_server('nix')" in shown
+    assert "serverprocess.py" not in shown
+
+
+def test_a_server_for_a_whole_session(project):
+    """One server serves many tests; a failing one shows the log of its own time."""
+    write(
+        project,
+        """
+@pytest.fixture(scope="session")
+def echo():
+    with start_server("echo") as server:
+        yield server
+
+def test_first(echo):
+    talk(echo)
+
+def test_second(echo):
+    talk(echo)
+    assert len(echo.connections) == 2
+    assert 1 == 2
+""",
+    )
+    status, shown = run(project)
+    assert status == 1
+    assert "1 failed, 1 passed" in shown
+    assert shown.count("Got connection from") == 1
+    assert "Waiting for connections" not in shown
+
+
+def test_with_xdist(project):
+    """Four processes of tests have a server each, at the same time."""
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    write(
+        project,
+        """
+@pytest.mark.parametrize("number", range(8))
+def test_many(number, netsrv_server):
+    server = netsrv_server("echo")
+    talk(server)
+    assert server.received == [b"hello"]
+    assert number != 5
+""",
+    )
+    status, shown = run(project, "-n", "4")
+    assert status == 1
+    assert "1 failed, 7 passed" in shown
+    assert shown.count("Got connection from") == 1
+
+
+def test_it_can_be_left_out(project):
+    """The plugin has a name, by which pytest can do without it."""
+    write(project, "def test_none(netsrv_server):\n    pass\n")
+    status, shown = run(project, "-p", "no:netsrv")
+    assert status == 1
+    assert "fixture 'netsrv_server' not found" in shown
+
+
+# The end of a server
+
+BODY = """
+def test_some(netsrv_server):
+    server = netsrv_server("echo")
+    note(server)
+    talk(server)
+    {}
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether a process is no more."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("last", "status"), [("", 0), ("assert 1 == 2", 1), ("pytest.exit('enough')", 2)]
+)
+def test_a_server_is_gone_when_the_run_is_over(last, status, project):
+    """A test that passes, fails or ends the run leaves no server behind."""
+    write(project, BODY.format(last))
+    ended, shown = run(project, "-s")
+    assert ended == status
+    [pid] = re.findall(r"server (\d+)", shown)
+    assert gone(int(pid))
+
+
+WAITS = "print('here', flush=True); threading.Event().wait()"
+
+
+def test_an_interrupted_run_ends_its_servers(project):
+    """After a Control-C, which the terminal sends to the server too, the server is gone."""
+    write(project, BODY.format(WAITS))
+    with Running([*PYTEST, "-s"], project, start_new_session=True) as running:
+        running.wait_for("^here")
+        with ending(running.output):
+            os.killpg(running.process.pid, signal.SIGINT)
+            assert running.wait() == 2
+    assert "KeyboardInterrupt" in running.output
+    assert "Traceback" not in running.output
+
+
+@pytest.mark.parametrize("kind", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+def test_a_run_that_is_killed_ends_its_servers(kind, project):
+    """The servers see that pytest is gone, whatever has ended it."""
+    write(project, BODY.format(WAITS))
+    with Running([*PYTEST, "-s", "-p", "no:faulthandler"], project) as running:
+        running.wait_for("^here")
+        with ending(running.output):
+            assert running.stop(signal.Signals[kind]) == -signal.Signals[kind]
+
+
+def test_a_run_that_is_killed_during_a_start(project):
+    """A server that is not ready yet ends as well."""
+    os.mkfifo(project / "fifo")
+    (project / "slow.py").write_text(
+        "import os, threading\n"
+        "with open('fifo', 'w') as fifo:\n"
+        "    print('server', os.getpid(), file=fifo)\n"
+        "threading.Event().wait()\n"
+    )
+    write(project, "def test_some(netsrv_server):\n    netsrv_server('slow:service')\n")
+    with Running(PYTEST, project) as running, ending((project / "fifo").read_text()):
+        assert running.stop(signal.SIGKILL) == -signal.SIGKILL
