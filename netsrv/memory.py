@@ -20,7 +20,6 @@ from attrs import define, field
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IProtocol,
     IProtocolFactory,
     IReactorFDSet,
     IReactorTime,
@@ -361,13 +360,13 @@ class MemoryReactor:
     def adoptStreamConnection(self, descriptor: int, _family: int, factory: Any) -> None:
         self.adopt(_sockets[descriptor].dup(), factory)  # type: ignore[attr-defined]
 
-    def adopt(self, sock: StreamSocket, factory: IProtocolFactory) -> IProtocol | None:
+    def adopt(self, sock: StreamSocket, factory: IProtocolFactory) -> None:
         """Have a factory's protocol speak on a connection, by way of Twisted's transport."""
         kind = IPv6Address if sock.family == socket.AF_INET6 else IPv4Address
         protocol: Any = factory.buildProtocol(kind("TCP", *sock.getpeername()))
         if protocol is None:
             sock.close()
-            return None
+            return
         reactor: Any = self
         transport: Any = TCPTransport(
             sock,  # type: ignore[arg-type]
@@ -379,7 +378,6 @@ class MemoryReactor:
         )
         transport.repstr = f"<{type(protocol).__name__} on {sock.own[1]}>"
         protocol.makeConnection(transport)
-        return protocol  # type: ignore[no-any-return]
 
 
 _NOT_OURS = _Socket(("0.0.0.0", 0))

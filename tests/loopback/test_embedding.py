@@ -15,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.protocols.amp import AMP, Command, Integer
 from twisted.protocols.basic import Int16StringReceiver, LineReceiver, NetstringReceiver
 from twisted.web.resource import Resource
@@ -393,6 +394,27 @@ async def test_a_server_that_starts_again_serves_what_it_served_last(client):
     server.startService()
     assert await client(exchange, server.post(second).prepared.socket, b"x") == b"x"
     assert len(server.posts) == 1
+    await server.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_listeners_are_announced_once_the_reactor_runs(monkeypatch):
+    """Those of the start, and one that was added before it ran; each once."""
+    later = []
+    monkeypatch.setattr(reactor, "callWhenRunning", later.append)
+    server = Server(reactor, [listener("tcp", f"{HOST}:0", "echo")])
+    server.startService()
+    server.add_listener(listener("udp", f"{HOST}:0", Free(), name="free"))
+    assert len(later) == 2
+    with capturedLogs() as events:
+        for each in later:
+            each()
+        lines = [formatEvent(each) for each in events]
+    ports = [each.port for each in server.posts]
+    assert lines == [
+        f"Waiting for connections on tcp {HOST}:{ports[0]} (echo)",
+        f"Waiting for datagrams on udp {HOST}:{ports[1]} (free)",
+    ]
     await server.stopService()
 
 

@@ -8,6 +8,7 @@ from twisted.trial.unittest import TestCase
 
 from netsrv.config import from_command_line
 from netsrv.server import Server
+from netsrv.testing import LoopbackServer
 
 
 class Client(Protocol):
@@ -41,3 +42,10 @@ class EchoTests(TestCase):
         endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.sockets[0].port)
         client = await connectProtocol(endpoint, Client())
         self.assertEqual(await client.ended, b"hello")
+
+    async def test_the_server_for_tests(self) -> None:
+        """`LoopbackServer` does the same in fewer words, and takes its client along."""
+        async with LoopbackServer(reactor, "echo") as server:
+            client = await server.connect(Client())
+            self.assertEqual(await client.ended, b"hello")
+            await server.connect(Client())
