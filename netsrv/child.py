@@ -43,7 +43,7 @@ LOOPBACK = "127.0.0.1:0"
 PLACE = "netsrv_server"
 """How messages name what the test has asked for."""
 
-GRACE = 3.0
+GRACE = 5.0
 """Seconds that an end in good order may take: a service may have blocked the reactor."""
 
 QUIET_TURNS = 4
