@@ -92,7 +92,7 @@ def service_at(path: str) -> Any:
         if isinstance(found, type) and service.implementedBy(found):
             found = found()
     except (Exception, SystemExit) as error:
-        sys.excepthook(type(error), error, error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)  # the log has it all
         raise ConfigurationError(
             f"{PLACE}: {path!r} cannot be used: {type(error).__name__}: {error}"
         ) from error
