@@ -43,7 +43,7 @@ LOOPBACK = "127.0.0.1:0"
 PLACE = "netsrv_server"
 """How messages name what the test has asked for."""
 
-GRACE = 3.0
+GRACE = 5.0
 """Seconds that an end in good order may take: a service may have blocked the reactor."""
 
 QUIET_TURNS = 4
@@ -92,7 +92,7 @@ def service_at(path: str) -> Any:
         if isinstance(found, type) and service.implementedBy(found):
             found = found()
     except (Exception, SystemExit) as error:
-        sys.excepthook(type(error), error, error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)  # the log has it all
         raise ConfigurationError(
             f"{PLACE}: {path!r} cannot be used: {type(error).__name__}: {error}"
         ) from error

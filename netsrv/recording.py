@@ -24,7 +24,7 @@ MOST_DATAGRAMS = 10_000
 """Datagrams of a listener that are remembered: the first."""
 
 MOST_BYTES = 2**20
-"""Bytes that are remembered of each connection, and of all datagrams 16 times as many."""
+"""Bytes that are remembered of each connection: the first."""
 
 MOST_DATAGRAM_BYTES = 16 * MOST_BYTES
 """Bytes that are remembered of all datagrams of a listener together."""

@@ -21,8 +21,11 @@ from typing import Any
 PATIENCE = 30.0
 """Seconds in which a server must be ready, and must answer."""
 
-GRACE = 5.0
+GRACE = 10.0
 """Seconds that a server may take to end, before it is killed."""
+
+LOG_PATIENCE = 1.0
+"""Seconds that a server has to finish the lines it is at, when it is asked for its log."""
 
 LONGEST_LOG = 2**20
 """Bytes of the log that are shown: the last ones."""
@@ -205,6 +208,13 @@ class ServerProcess:
     @property
     def log(self) -> str:
         """The server's log so far, with all that it has printed; at most the last MiB."""
+        if self.listeners and not self._ended:
+            with suppress(TimeoutError, ServerError):  # a service that blocks has a log too
+                self.ask(LOG_PATIENCE, listener=0)
+        return self._read_log()
+
+    def _read_log(self) -> str:
+        """Give what is written by now."""
         if self._log is not None:
             return self._log
         size = os.fstat(self._log_file.fileno()).st_size
@@ -218,7 +228,7 @@ class ServerProcess:
 
     def log_end(self) -> str:
         """Give the last lines of the log."""
-        return "\n".join(self.log.splitlines()[-20:])
+        return "\n".join(self._read_log().splitlines()[-20:])
 
     def stop(self) -> None:
         """End the server, and wait until it is gone; what it has seen can still be read."""
@@ -228,15 +238,16 @@ class ServerProcess:
             self._control.shutdown(socket.SHUT_WR)
         try:
             self._reader.join(GRACE)  # until the child has closed its end
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.0 if self._reader.is_alive() else GRACE)
         finally:
-            if self._reader.is_alive():
-                self.process.kill()
+            self.process.kill()  # which is nothing for one that has ended
             self.process.wait()
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RD)  # a child of the child may have it
             self._reader.join()
             self._control.close()
-            self._log = self.log
+            self._log = self._read_log()
             self._log_file.close()
             self._remove_folders()
 

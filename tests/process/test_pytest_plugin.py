@@ -22,6 +22,7 @@ import signal
 import socket
 import threading
 
+import netsrv.serverprocess
 import pytest
 
 from netsrv.pytest_plugin import start_server
@@ -100,8 +101,17 @@ def test_bad(netsrv_server):
 
 
 def test_a_run_without_failures_shows_no_log(project):
-    """Nobody is bothered with logs as long as all is well."""
-    write(project, "def test_good(netsrv_server):\n    talk(netsrv_server('echo'))\n")
+    """Nobody is bothered with logs as long as all is well, and they are not kept either."""
+    write(
+        project,
+        """
+def test_good(netsrv_server):
+    talk(netsrv_server("echo"))
+
+def test_forgotten():
+    assert netsrv.serverprocess.servers == []
+""",
+    )
     status, shown = run(project)
     assert status == 0
     assert "Got connection" not in shown
@@ -209,15 +219,31 @@ WAITS = "print('here', flush=True); threading.Event().wait()"
 
 
 def test_an_interrupted_run_ends_its_servers(project):
-    """After a Control-C, which the terminal sends to the server too, the server is gone."""
-    write(project, BODY.format(WAITS))
+    """A Control-C, which the terminal sends to the server too, leaves it to the fixture's end."""
+    write(
+        project,
+        """
+@pytest.fixture
+def echo(netsrv_server):
+    server = netsrv_server("echo")
+    yield server
+    talk(server)
+    print("talked\\n" + server.log, flush=True)
+
+def test_some(echo):
+    note(echo)
+    print("here", flush=True)
+    threading.Event().wait()
+""",
+    )
     with Running([*PYTEST, "-s"], project, start_new_session=True) as running:
         running.wait_for("^here")
         with ending(running.output):
             os.killpg(running.process.pid, signal.SIGINT)
             assert running.wait() == 2
-    assert "KeyboardInterrupt" in running.output
-    assert "Traceback" not in running.output
+    running.wait_for("^talked")
+    assert running.output.count("Got connection from") == 1
+    assert "Unexpected error" not in running.output
 
 
 @pytest.mark.parametrize("kind", ["SIGKILL", "SIGSEGV", "SIGTERM"])

@@ -202,6 +202,19 @@ def test_connections_in_the_order_of_acceptance(netsrv_server):
     assert server.received == [b"one", b"three"]
 
 
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_what_was_sent_is_there_when_it_is_asked_for(transport, netsrv_server):
+    """Nobody has to wait: the answer comes when the server has taken in what was there."""
+    server = netsrv_server("discard", transport=transport)
+    for number in range(1, 21):
+        with client(server) as sock:
+            sock.send(b"%d" % number)
+            assert server.received[-1:] == [b"%d" % number]
+        if transport == "tcp":
+            assert server.connections[-1].ending == "peer"
+    assert len(server.received) == 20
+
+
 def test_what_is_too_long_is_cut_and_said_so(netsrv_server):
     """Beyond a MiB bytes are counted; a service that half-closes and pauses works as ever."""
     server = netsrv_server("echo")
