@@ -21,6 +21,8 @@ class Admission:
     def __init__(self, limits: Limits, shared: Places, now: float) -> None:
         self.places = (Places(), shared)
         self._per_source = PerSource()
+        self._limits: Limits | None = None
+        self._rate: Bucket | None = None
         self.change(limits, now)
 
     def change(self, limits: Limits, now: float) -> None:
@@ -28,7 +30,10 @@ class Admission:
         self.places[0].most = limits.max_connections
         self._per_source.most = limits.per_source
         self._access = Access(limits.only_from, limits.no_access)
-        self._rate = None if limits.connection_rate is None else Bucket(limits.connection_rate, now)
+        rate = limits.connection_rate
+        if self._limits is None or rate != self._limits.connection_rate:
+            self._rate = None if rate is None else Bucket(rate, now)
+        self._limits = limits
 
     def admit(self, source: Source | None, now: float) -> Refusal | None:
         """Count one in, or say why not.  A *source* of None is a peer of this machine."""

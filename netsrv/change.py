@@ -8,11 +8,12 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field, frozen
 
-from netsrv.addresses import SAME
+from netsrv.addresses import SAME, UnixPath
 from netsrv.config import Configuration, ListenerSettings
 from netsrv.preparation import (
     PreparedListener,
@@ -29,6 +30,7 @@ from netsrv.roster import Post, Roster
 from netsrv.sockets import (
     AddressUnavailable,
     OpenSocket,
+    OptionInEffect,
     OptionRefused,
     SocketError,
     listen,
@@ -43,7 +45,10 @@ class Addition:
     settings: ListenerSettings
     service: Any
     socket: OpenSocket | None
-    """None where the address is free only once another listener is gone."""
+    """None where the address is free only once one of *before* is gone."""
+    before: tuple[Post, ...] = ()
+    same: int | None = None
+    """The port that `SAME` stands for."""
 
 
 @define
@@ -65,23 +70,23 @@ class Change:
         for post in self.removed:
             roster.remove(post)
         for post, prepared in self.changed:
-            problems += _retune(post.prepared.settings, prepared)
             try:
+                problems += _retune(post.prepared.settings, prepared)
                 serving.append(roster.change(post, prepared))
             except Exception as error:
                 problems.append(_not_started(prepared.settings, error))
         for each in self.added:
             try:
                 serving.append(_added(each, roster))
-            except SocketError as error:  # somebody was faster
-                problems.append(str(error))
             except Exception as error:
                 problems.append(_not_started(each.settings, error))
+                serving += _restored(each.before, roster)
         return serving, problems
 
 
 def _added(addition: Addition, roster: Roster) -> Post:
-    opened = addition.socket or open_socket(addition.settings)
+    """Add a listener.  Raises what opening its socket or starting its service does."""
+    opened = addition.socket or open_socket(addition.settings, addition.same)
     try:
         return roster.add(PreparedListener(addition.settings, addition.service, opened))
     except BaseException:
@@ -89,7 +94,19 @@ def _added(addition: Addition, roster: Roster) -> Post:
         raise
 
 
+def _restored(posts: Iterable[Post], roster: Roster) -> list[Post]:
+    """Open the listeners again that have made way for one that is not to be had."""
+    restored = []
+    for post in posts:
+        with suppress(Exception):  # then both addresses have somebody else
+            old = post.prepared
+            restored.append(_added(Addition(old.settings, old.service, None), roster))
+    return restored
+
+
 def _not_started(settings: ListenerSettings, error: Exception) -> str:
+    if isinstance(error, SocketError):
+        return str(error)
     words = f"{type(error).__name__}: {error}"
     return f"{settings.place}: the service {settings.service_name!r} cannot be started: {words}"
 
@@ -100,12 +117,15 @@ def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
     """
     listeners = configuration.listeners
-    there = dict(zip(_keys([each.prepared.settings for each in posts]), posts, strict=True))
+    alive = [each for each in posts if not each.listener.gone]
+    there = dict(zip(_keys([each.prepared.settings for each in alive]), alive, strict=True))
     wanted = dict(zip(_keys(listeners), listeners, strict=True))
     services = {key: _service(each, there.get(key), registry) for key, each in wanted.items()}
     check_protocols(listeners, list(services.values()))
-    check_options_fit(listeners, [(each, try_options(each)) for each in listeners])
-    change = Change([post for key, post in there.items() if key not in wanted])
+    taken = [(each, _options(each, there.get(key))) for key, each in wanted.items()]
+    check_options_fit(listeners, taken)
+    staying = [post for key, post in there.items() if key in wanted]
+    change = Change([post for post in posts if post not in staying])
     for key, settings in wanted.items():
         post = there.get(key)
         if post is not None and settings == post.prepared.settings:
@@ -143,29 +163,45 @@ def addition(
     return PreparedListener(settings, service, open_socket(settings, *ports[:1]))
 
 
+def _options(settings: ListenerSettings, post: Post | None) -> Sequence[OptionInEffect]:
+    """The options that a listener's socket takes: tried only where they are new."""
+    if post is not None and settings.all_options() == post.prepared.settings.all_options():
+        return post.prepared.socket.options
+    return try_options(settings)
+
+
 def _port(change: Change, there: Post | None, wanted: ListenerSettings | None) -> int | None:
-    """The port in effect of a listener that stays or has been added by now."""
+    """The port of a listener that stays or is added: the one in effect, if that is known."""
     if there is not None:
         return there.prepared.socket.port
     added = [each.socket for each in change.added if each.settings is wanted]
-    return added[0].port if added and added[0] is not None else None
+    if added and added[0] is not None:
+        return added[0].port
+    return getattr(wanted and wanted.address, "port", None)
 
 
 def _add(change: Change, settings: ListenerSettings, service: Any, same: int | None) -> None:
     """Open a socket that is wanted, unless a listener that goes has to go first."""
-    opened = None
+    opened, before = None, [each for each in change.removed if _in_the_way(each, settings, same)]
     try:
         opened = open_socket(settings, same)
     except AddressUnavailable as error:
-        if not (error.in_use and any(_in_the_way(each, settings) for each in change.removed)):
+        if not (error.in_use and before):
             raise
-    change.added.append(Addition(settings, service, opened))
+    change.added.append(Addition(settings, service, opened, () if opened else tuple(before), same))
 
 
-def _in_the_way(post: Post, settings: ListenerSettings) -> bool:
-    port = getattr(settings.address, "port", None)
-    transport = post.prepared.settings.transport
-    return transport == settings.transport and post.prepared.socket.port == port
+def _in_the_way(post: Post, settings: ListenerSettings, same: int | None) -> bool:
+    """Whether a listener may have the address that another one is to have."""
+    there = post.prepared
+    if there.settings.transport != settings.transport:
+        return False
+    if isinstance(settings.address, UnixPath):
+        return there.socket.unix_file is not None and (
+            there.socket.unix_file[0] == os.path.abspath(settings.address.path)
+        )
+    port = settings.address.port
+    return there.socket.port == (same if port == SAME else port)
 
 
 def _retune(before: ListenerSettings, prepared: PreparedListener) -> list[str]:
@@ -181,15 +217,12 @@ def _retune(before: ListenerSettings, prepared: PreparedListener) -> list[str]:
                 in_effect.update((each.name, each) for each in set_options(opened.sock, [option]))
             except OptionRefused:
                 waiting.append(option.name)
-    if opened.sock.type == socket.SOCK_STREAM:
+    if settings.backlog != before.backlog and opened.sock.type == socket.SOCK_STREAM:
         backlog = listen(opened.sock, settings.backlog)
         in_effect[backlog.name] = backlog
     opened.options = tuple(in_effect.values())
-    if settings.mode != before.mode and opened.unix_file is not None:
-        if settings.mode is None:
-            waiting.append("mode")
-        else:
-            os.chmod(opened.unix_file[0], settings.mode)
+    if settings.mode != before.mode and not opened.permit(settings.mode):
+        waiting.append("mode")
     return [f"{opened.place}: {name} changes with a restart" for name in waiting]
 
 

@@ -68,6 +68,12 @@ class Gate:
         """Put the gate, and the rules for datagrams, before a service's datagram protocol."""
         return GatedDatagrams(self, protocol, guard)
 
+    def limit(self, limits: Limits) -> None:
+        """Let newcomers in by other limits; who is in keeps those under which it came."""
+        self.admission.change(limits, self.now())
+        self.limits = limits
+        self._period = min(self._period, limits.shortest / 4)
+
     def when_empty(self) -> Deferred[None]:
         """Fire once the last of the live connections has gone."""
         waiter: Deferred[None] = Deferred(self._empty.remove)

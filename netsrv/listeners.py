@@ -7,6 +7,7 @@ from.  The way of a peer is put together in each class's `__init__`.
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -15,9 +16,10 @@ from twisted.logger import Logger
 
 from netsrv.addresses import show_credentials
 from netsrv.gate import Gate
+from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Refusal
-from netsrv.limits import Overload
+from netsrv.limits import Limits, Overload
 from netsrv.sockets import SocketError, kernel_drops
 from netsrv.transports.accept import AcceptLoop
 from netsrv.transports.datagrams import DatagramPort
@@ -49,6 +51,13 @@ class Listener(Protocol):
 
     def release(self) -> None:
         """Leave the socket, and who waits there, to another listener."""
+
+    def limit(self, limits: Limits) -> None:
+        """Take in by other limits from now on."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the socket has failed for good."""
 
 
 class StreamListener:
@@ -88,17 +97,31 @@ class StreamListener:
 
     def resume(self) -> None:
         """Accept again."""
-        self._open = True
-        self._loop.start()
+        if not self.gone:
+            self._open = True
+            self._loop.start()
 
     def finish(self) -> None:
         """Accept those in the backlog for whom there is a place, and stop the factory."""
         self._loop.finish()
         self.release()
 
+    def limit(self, limits: Limits) -> None:
+        """Accept by other limits, first those who have waited because of the old ones."""
+        self.gate.limit(limits)
+        self._overload = limits.overload
+        if self._open and not self._loop.accepting:
+            self._place_left()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody can be accepted here any more."""
+        return self._sock.fileno() == -1
+
     def release(self) -> None:
         """Accept nobody, and stop the factory."""
         self.suspend()
+        self._loop.let_go()
         try:
             self._factory.doStop()
         except BaseException:
@@ -161,7 +184,9 @@ class StreamListener:
         self.gate.observer.accept_failed(self.gate.listener, error)
 
     def _gone(self, error: OSError) -> None:
-        self._sock.close()  # nobody shall wait there in vain
+        self._open = False
+        with suppress(OSError):
+            self._sock.close()  # nobody shall wait there in vain
         self.gate.observer.listener_gone(self.gate.listener, error)
 
 
@@ -173,6 +198,8 @@ class DatagramListener:
     """
 
     log = Logger()
+
+    gone = False
 
     def __init__(
         self,
@@ -194,6 +221,7 @@ class DatagramListener:
             died=self._died,
             sent=self._sent,
         )
+        self._guard = guard
         self._reopen = reopen
         self._not_before = 0.0
         self._next_try: Any = None
@@ -227,6 +255,12 @@ class DatagramListener:
         self._try_no_more()
         self._port.release()
 
+    def limit(self, limits: Limits) -> None:
+        """Serve by other rules."""
+        self.gate.limit(limits)
+        access = Access(limits.only_from, limits.no_access)
+        self._guard.change(access, limits.refuse_source_ports, limits.datagram_rate)
+
     def _try_no_more(self) -> None:
         if self._next_try is not None:
             self._next_try.cancel()
@@ -247,8 +281,8 @@ class DatagramListener:
         self._next_try = None
         self._not_before = self.gate.now() + AGAIN
         try:
-            sock = self._reopen()
-        except SocketError as error:
+            self._port.replace(self._reopen())
+        except (SocketError, OSError) as error:
             if str(error) != self._why:
                 self._why = str(error)
                 self.log.error(
@@ -258,7 +292,6 @@ class DatagramListener:
                 )
             self._next_try = self._reactor.callLater(AGAIN, self._try_to_reopen)
             return
-        self._port.replace(sock)
         self.log.info("{listener}: the socket is open again", listener=self.gate.listener)
 
     def _dropped(self, reason: str) -> None:

@@ -28,6 +28,7 @@ from netsrv.sockets import (
     AddressUnavailable,
     OpenSocket,
     OptionInEffect,
+    OptionRefused,
     create,
     open_datagram,
     open_datagram_at,
@@ -105,7 +106,7 @@ def open_access_log(configuration: Configuration) -> LineFile | None:
         return LineFile(path)
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"--access-log {path}: {words}") from error
+        raise ConfigurationError(f"access log {path}: {words}") from error
 
 
 def close_all(sockets: list[OpenSocket]) -> None:
@@ -245,7 +246,10 @@ def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
     if isinstance(address, InternetAddress):
         family, _ = resolve(settings.place, evolve(address, port=0), kind)
     with create(family, kind) as sock:
-        return tuple(set_options(sock, settings.all_options()))
+        try:
+            return tuple(set_options(sock, settings.all_options()))
+        except OptionRefused as error:
+            raise OptionRefused(f"{settings.place}: {error}") from error
 
 
 def reopener(prepared: PreparedListener) -> Callable[[], socket.socket]:

@@ -41,7 +41,8 @@ class Pulse:
             self._due = None
 
     def _beat(self) -> None:
+        self._due = None
         elapsed = min(self._now() - self._at[0], self._clock.seconds() - self._at[1])
+        self.start()
         if elapsed - PERIOD >= LATE:
             self._stalled(elapsed - PERIOD)
-        self.start()

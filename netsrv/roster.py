@@ -105,9 +105,17 @@ class Roster:
     def change(self, post: Post, prepared: PreparedListener) -> Post:
         """Have a listener serve something else, or by other limits, on the same socket.
 
-        Who waits is served by the new one; live connections keep what they have.  Raises
+        Who waits is served as it is then; live connections keep what they have.  Raises
         what the service raises when it is started, and then the old one goes on.
         """
+        if prepared.service is post.prepared.service and prepared.name == post.name:
+            post.listener.limit(prepared.settings.limits)
+            new = Post(prepared, post.listener)
+            self.posts[self.posts.index(post)] = new
+            return new
+        return self._replace(post, prepared)
+
+    def _replace(self, post: Post, prepared: PreparedListener) -> Post:
         admission = post.gate.admission
         new = Post(prepared, self._listener(prepared, admission))
         post.listener.release()
@@ -165,13 +173,10 @@ class Roster:
         gate = Gate(reactor, prepared.name, self._observer, admission, limits, self._now)
         service: Any = prepared.service
         if prepared.settings.transport == "udp":
-            guard = DatagramGuard(
-                Access(limits.only_from, limits.no_access),
-                limits.refuse_source_ports,
-                self._own_ports,
-                limits.datagram_rate,
-                safe=prepared.settings.safe_replies or not prepared.settings.own,
-            )
+            safe = prepared.settings.safe_replies or not prepared.settings.own
+            access = Access(limits.only_from, limits.no_access)
+            rate, refused = limits.datagram_rate, limits.refuse_source_ports
+            guard = DatagramGuard(access, refused, self._own_ports, rate, safe)
             return DatagramListener(reactor, sock, gate, service, guard, reopener(prepared))
         return StreamListener(reactor, sock, gate, service, limits.overload)
 

@@ -95,7 +95,8 @@ class Server(Service):
         self._log_observer: LogObserver | None = None
         self._access_log: AccessLog | None = None
         self._news: list[tuple[str, dict[str, str]]] = []
-        self._draining = False
+        self._serving = False
+        self._draining = 0
         self._hurry = False
 
     @property
@@ -117,10 +118,12 @@ class Server(Service):
 
     def startService(self) -> None:
         """Start all listeners, or none: what one of them raises is raised here."""
+        if self._serving or self._draining:
+            raise RuntimeError("the server is running; wait for what stopService has given")
         prepared = self._prepared or prepare(self.configuration)
         self._prepared = None
         self.aborted = 0
-        self._hurry = self._draining = False
+        self._hurry = False
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
         self._watch(prepared.access_log)
@@ -135,6 +138,7 @@ class Server(Service):
             self._unwatch()
             raise
         super().startService()
+        self._serving = True
         self._pulse.start()
         self._announce(self.posts)
 
@@ -178,7 +182,8 @@ class Server(Service):
         anybody is waited for.
         """
         self._news = []
-        self._draining = True
+        self._serving = False
+        self._draining += 1
         self._pulse.stop()
         if self._prepared is not None:
             self._prepared.close()
@@ -205,7 +210,9 @@ class Server(Service):
                     ended=_connections(left - aborted),
                     aborted=aborted,
                 )
-            self._unwatch()
+            self._draining -= 1
+            if not self._draining:
+                self._unwatch()
             return Drained(left - aborted, aborted)
 
         return DeferredList([gate.when_empty() for gate in self._roster.gates]).addCallback(ended)
@@ -240,7 +247,7 @@ class Server(Service):
         Raises `ConfigurationError`, `netsrv.sockets.SocketError` or what its factory's start
         does, and then nothing has changed; RuntimeError unless the server is running.
         """
-        if not self.running or self._draining:
+        if not self._serving:
             raise RuntimeError("the server is not running; give it its listeners when it is made")
         registry = Registry() if settings.own else find_services()
         prepared = addition(settings, self.posts, registry)
@@ -279,10 +286,7 @@ class Server(Service):
 
     def wait_for_connections(self, wanted: Callable[[int], bool]) -> Deferred[int]:
         """Fire with the number of live connections, as soon as *wanted* is true of it."""
-        census = _Census(self, wanted)
-        self.audience.add(census)
-        census.count()
-        return census.result
+        return _Census(self, wanted).result
 
     def reload(self, configuration: Configuration, registry: Registry | None = None) -> None:
         """Serve another configuration from now on, as a whole or not at all.
@@ -292,9 +296,10 @@ class Server(Service):
         `netsrv.sockets.SocketError`, and then nothing has changed; and RuntimeError if the
         server does not serve.
         """
-        if not self.running or self._draining:
+        if not self._serving:
             raise RuntimeError("the server is not running")
-        change = plan(configuration, self.posts, registry or find_services())
+        registry = registry or find_services()
+        change = plan(configuration, self.posts, registry)
         try:
             new_log = configuration.access_log != self.configuration.access_log
             access_log = open_access_log(configuration) if new_log else None
@@ -311,7 +316,7 @@ class Server(Service):
             self._access_log.datagrams = configuration.access_log_datagrams
         for post in change.removed:
             self._tell_closed(post)
-        for problem in problems:
+        for problem in (*registry.problems, *problems):
             self.log.warn("{problem}", problem=problem)
         self.log.info(
             "Reloaded: {kept} listeners as before, {changed} changed, {added} added, {gone} closed",
@@ -364,6 +369,8 @@ class _Census(Observer):
         self.result: Deferred[int] = Deferred(lambda _result: server.audience.remove(self))
         self._server = server
         self._wanted = wanted
+        server.audience.add(self)
+        self.count()
 
     def connection_made(self, listener: str, connection: IConnection) -> None:
         self.count()
@@ -373,10 +380,16 @@ class _Census(Observer):
 
     def count(self) -> None:
         """Count, and fire if that is the number."""
+        if self.result.called:
+            return
         count = self._server.connections
-        if self._wanted(count):
+        try:
+            if self._wanted(count):
+                self._server.audience.remove(self)
+                self.result.callback(count)
+        except Exception:  # of whoever asked
             self._server.audience.remove(self)
-            self.result.callback(count)
+            self.result.errback()
 
 
 def _announcement(prepared: PreparedListener) -> Iterator[tuple[str, dict[str, str]]]:

@@ -19,41 +19,61 @@ def handle_signals(reactor: Any, server: Server, reload: Callable[[], None] | No
 
     *reload* is called for SIGHUP, in the reactor's turn.
     """
-    reactor.callWhenRunning(_take_over, reactor, server, reload)
+    if reload is not None and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)  # the file has just been read
+    reactor.callWhenRunning(_Signals(reactor, server, reload).take_over)
 
 
-def _take_over(reactor: Any, server: Server, reload: Callable[[], None] | None) -> None:
-    told = False
+class _Signals:
+    """What the signals do; a handler only asks the reactor for it."""
 
-    def end(number: int, frame: FrameType | None) -> None:
-        nonlocal told
-        if told:
-            reactor.callFromThread(server.abort)
+    def __init__(self, reactor: Any, server: Server, reload: Callable[[], None] | None) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._reload = reload
+        self._reload_waits = False
+        self._ending = False
+        self._enders: dict[int, Any] = {}
+        self._rotate: Any = None
+
+    def take_over(self) -> None:
+        """Put our handlers in the place of those there are."""
+        self._rotate = signal.getsignal(signal.SIGUSR1)  # twistd's, for its own log
+        ends = [signal.SIGTERM, signal.SIGINT]
+        self._enders = {number: signal.getsignal(number) for number in ends}
+        self._enders[signal.SIGHUP] = lambda number, frame: self._ask(self._reactor.stop)
+        handlers = dict.fromkeys((*ends, signal.SIGHUP), self._end)
+        handlers[signal.SIGUSR1] = self._reopen
+        if self._reload is not None:
+            handlers[signal.SIGHUP] = self._read_again
+        for number, handler in handlers.items():
+            by_us = callable(self._enders.get(number, handler))
+            ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
+            if by_us and not ignored:
+                signal.signal(number, handler)
+
+    def _ask(self, call: Callable[[], Any]) -> None:
+        self._reactor.callFromThread(call)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        if self._ending:
+            self._ask(self._server.abort)
         else:
-            told = True
-            enders[number](number, frame)
+            self._ending = True
+            self._enders[number](number, frame)
 
-    def read_again(number: int, frame: FrameType | None) -> None:
-        if not told:
-            reactor.callFromThread(reload)
+    def _reopen(self, number: int, frame: FrameType | None) -> None:
+        if callable(self._rotate):
+            self._rotate(number, frame)
+        self._ask(self._server.reopen_files)
 
-    def reopen(number: int, frame: FrameType | None) -> None:
-        if callable(rotate):
-            rotate(number, frame)
-        reactor.callFromThread(server.reopen_files)
+    def _read_again(self, number: int, frame: FrameType | None) -> None:
+        """Have the file read once, however many signals come until then."""
+        if not self._reload_waits:
+            self._reload_waits = True
+            self._ask(self._reload_now)
 
-    rotate = signal.getsignal(signal.SIGUSR1)  # twistd's, for its own log
-    enders: dict[int, Any] = {
-        signal.SIGTERM: signal.getsignal(signal.SIGTERM),
-        signal.SIGINT: signal.getsignal(signal.SIGINT),
-    }
-    handlers: dict[int, Any] = {signal.SIGUSR1: reopen}
-    if reload is None:
-        enders[signal.SIGHUP] = lambda number, frame: reactor.callFromThread(reactor.stop)
-    else:
-        handlers[signal.SIGHUP] = read_again
-    handlers.update((number, end) for number, handler in enders.items() if callable(handler))
-    for number, handler in handlers.items():
-        ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
-        if not ignored:
-            signal.signal(number, handler)
+    def _reload_now(self) -> None:
+        self._reload_waits = False
+        if self._reload is not None and not self._ending:
+            self._reload()

@@ -93,6 +93,29 @@ class OpenSocket:
         name = self.sockaddr
         return int(name[1]) if isinstance(name, tuple) else 0
 
+    def permit(self, mode: int | None) -> bool:
+        """Give our socket file other permissions; tell whether that could be done.
+
+        What stands at its path by now, if it is something else, is left alone.
+        """
+        if self.unix_file is None or mode is None:
+            return False
+        path, device, inode = self.unix_file
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            found = os.fstat(descriptor)
+            if (found.st_dev, found.st_ino) != (device, inode):
+                return False
+            os.chmod(f"/proc/self/fd/{descriptor}", mode)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
     def close(self) -> None:
         """Close the socket and remove its file, if it is still the one we made.
 

@@ -47,10 +47,18 @@ class DatagramGuard:
         safe: bool = True,
     ) -> None:
         self.safe = safe
+        self._own_ports = own_ports
+        self._rate: Rate | None = None
+        self._rates: SourceRates | None = None
+        self.change(access, refused_ports, rate)
+
+    def change(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
+        """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
         self._access = access
         self._refused_ports = refused_ports
-        self._own_ports = own_ports
-        self._rates = None if rate is None else SourceRates(rate)
+        if rate != self._rate:
+            self._rate = rate
+            self._rates = None if rate is None else SourceRates(rate)
 
     def drop(self, source: Source, port: int, arrival: Arrival, now: float) -> Drop | None:
         """Why a datagram is not served, or None if it is."""

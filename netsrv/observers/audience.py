@@ -44,19 +44,20 @@ class Audience(Observer):
 
     def add(self, observer: IObserver) -> None:
         """Tell one more."""
-        self._observers.append(observer)
-        self._arrange()
+        self._arrange([*self._observers, observer])
 
     def remove(self, observer: IObserver) -> None:
-        """Tell one no more."""
-        self._observers.remove(observer)
-        self._arrange()
+        """Tell one no more, if it still was."""
+        self._arrange([each for each in self._observers if each is not observer])
 
-    def _arrange(self) -> None:
+    def _arrange(self, observers: list[IObserver]) -> None:
         """Have each event call exactly those who want to know of it."""
-        for event in IObserver.names():
-            interested = [each for each in self._observers if _overrides(each, event)]
-            setattr(self, event, self._telling(event, interested))
+        calls = {
+            event: self._telling(event, [each for each in observers if _overrides(each, event)])
+            for event in IObserver.names()
+        }
+        self._observers = observers
+        vars(self).update(calls)
 
     def _telling(self, event: str, observers: list[IObserver]) -> Callable[..., None]:
         calls = tuple((getattr(each, event), each) for each in observers)
@@ -65,7 +66,7 @@ class Audience(Observer):
             for call, observer in calls:
                 try:
                     call(*details)
-                except Exception:
+                except BaseException:  # as Twisted: not even SystemExit ends the server
                     self._dismiss(observer, event)
 
         return tell
@@ -74,8 +75,7 @@ class Audience(Observer):
         self.log.failure(
             "{observer} raised in {event}, and is told nothing more", observer=observer, event=event
         )
-        if observer in self._observers:
-            self.remove(observer)
+        self.remove(observer)
 
 
 def _overrides(observer: IObserver, event: str) -> bool:

@@ -59,7 +59,8 @@ class AcceptLoop:
         self._failed = failed
         self._gone = gone
         self._may_accept = may_accept
-        self._accepting = False
+        self.accepting = False
+        """Whether the loop runs, be it in a pause."""
         self._pause: Any = None
         self._held: tuple[socket.socket, Any] | None = None
 
@@ -73,14 +74,14 @@ class AcceptLoop:
 
     def start(self) -> None:
         """Accept from now on, first who was held when the loop was stopped."""
-        self._accepting = True
+        self.accepting = True
         self._reactor.addReader(self)
         if self._held is not None:
             self._accept_some()
 
     def stop(self) -> None:
         """Accept no more.  The socket stays open: clients connect, and wait."""
-        self._accepting = False
+        self.accepting = False
         self._reactor.removeReader(self)
         self._cancel_pause()
 
@@ -88,9 +89,13 @@ class AcceptLoop:
         """Accept all who wait by now, and then nobody any more."""
         self._cancel_pause()
         for _ in range(MOST_WAITING // AT_ONCE):
-            if not (self._accepting and self._accept_some()):
+            if not (self.accepting and self._accept_some()):
                 break
         self.stop()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close the connection that was held, if there is one."""
         if self._held is not None:
             self._held[0].close()
             self._held = None
@@ -114,7 +119,7 @@ class AcceptLoop:
                     return False
                 continue
             served = self._serve_or_hold(connection, sockaddr)
-            if not (served and self._accepting):
+            if not (served and self.accepting):
                 return False
         return served or self._start_pause()
 
@@ -161,6 +166,6 @@ class AcceptLoop:
 
         In the second case ``accept`` tells what.
         """
-        if self._accepting and self._reactor.running:
+        if self.accepting and self._reactor.running:
             self._reactor.addReader(self)
             self.doRead()

@@ -101,6 +101,7 @@ class DatagramPort(MulticastMixin):
 
     def startListening(self) -> None:
         """Tell the protocol its transport, and receive from now on."""
+        self._stopped = False
         self._protocol.makeConnection(self)
         self.resume()
 

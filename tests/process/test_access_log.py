@@ -161,4 +161,4 @@ def test_a_file_that_cannot_be_opened_is_one_line(start: Start, tmp_path: Path) 
     """At the start, with nothing half started."""
     done = finish([*start.command, *ECHO, "--access-log", "no/such"], tmp_path)
     assert done.returncode == start.misconfigured
-    assert only_line(done) == "netsrv: --access-log no/such: No such file or directory"
+    assert only_line(done) == "netsrv: access log no/such: No such file or directory"
