@@ -280,3 +280,101 @@ async def test_a_server_that_ends_is_not_reloaded(serve, client):
     assert server.posts == []
     sock.close()
     await draining
+
+
+@pytest_twisted.ensureDeferred
+async def test_same_is_right_also_where_the_first_has_to_wait(serve, client):
+    """The first TCP listener becomes narrower, and another one is at its port."""
+    port = free_port()
+    server = serve(f"tcp echo=0.0.0.0:{port}")
+    server.reload(configuration_of(f"tcp echo=127.0.0.1:{port}", "udp echo=127.0.0.1:same"))
+    assert sorted(each.address for each in server.sockets) == [f"127.0.0.1:{port}"] * 2
+    assert await client(ask, server.sockets[1], b"x") == [b"x"]
+
+
+def free_port():
+    """Give a port that was free a moment ago, on TCP."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_has_made_way_in_vain_comes_back(serve, client):
+    """The wider address is somebody else's in part: the narrower one is served again."""
+    port = free_port()
+    server = serve(f"tcp echo=127.0.0.1:{port}")
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", port))
+        other.listen()
+        server.reload(configuration_of(f"tcp echo=0.0.0.0:{port}"))
+        assert [each.address for each in server.sockets] == [f"127.0.0.1:{port}"]
+        assert await client(exchange, server.sockets[0], b"x") == b"x"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_was_gone_is_there_again(serve, client):
+    """Its socket has failed for good; a reload opens another, a resumption disturbs nobody."""
+    server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
+    first = server.sockets[0]
+    first.sock.shutdown(socket.SHUT_RDWR)
+    await until(lambda: server.posts[0].listener.gone)
+    server.suspend()
+    server.resume()
+    assert await client(exchange, server.sockets[1], b"x") == b"x"
+    server.reload(server.configuration)
+    assert [await client(exchange, each, b"x") for each in server.sockets] == [b"x", b"x"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+@pytest_twisted.ensureDeferred
+async def test_permissions_of_a_socket_file_change(serve, client, tmp_path, mode):
+    """Of our file: what somebody else has put in its place is left alone."""
+    path, victim = tmp_path / "s", tmp_path / "victim"
+    first = configuration_of(f"unix echo={path}")
+    changed = evolve(first, listeners=(evolve(first.listeners[0], mode=mode),))
+    server = serve(f"unix echo={path}")
+    server.reload(changed)
+    assert path.stat().st_mode & 0o777 == mode
+    victim.touch(0o640)
+    path.unlink()
+    path.symlink_to(victim)
+    server.reload(evolve(first, listeners=(evolve(first.listeners[0], mode=0o604),)))
+    assert victim.stat().st_mode & 0o777 == 0o640
+    path.unlink()
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_limits_are_no_reason_to_start_a_service_again(serve, client, monkeypatch):
+    """Neither is its factory stopped under those whom it serves."""
+    from twisted.internet.protocol import Factory
+
+    first = configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
+    told = []
+    monkeypatch.setattr(Factory, "doStart", lambda self: told.append("start"))
+    monkeypatch.setattr(Factory, "doStop", lambda self: told.append("stop"))
+    live = await connected(server, client)
+    server.reload(limited(first, per_source=1, refuse_source_ports=frozenset(range(65536))))
+    assert told == []
+    assert await client(exchange, server.sockets[0], b"") == b""
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.sendto(b"x", ("127.0.0.1", server.sockets[1].port))
+        counts = server.counters.listeners[server.posts[1].gate.listener]
+        await until(lambda: counts.datagrams_dropped == {"source_port": 1})
+    live.close()
+    monkeypatch.undo()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_still_drains_is_not_started(serve, client):
+    """Its end would end the new run too."""
+    server = serve("tcp echo=127.0.0.1:0")
+    sock = await connected(server, client)
+    stopping = server.stopService()
+    with pytest.raises(RuntimeError):
+        server.startService()
+    sock.close()
+    await stopping
+    server.startService()
+    assert await client(exchange, server.sockets[0], b"again") == b"again"

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import pytest_twisted
 
 from netsrv.observers.audience import Observer
@@ -127,3 +128,18 @@ def echo_and_reset(opened):
     sock.sendall(b"x")
     sock.recv(1)
     reset(sock)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_waits_may_ask_what_cannot_be_answered(serve, client):
+    """The one who asked is told, and nobody else is disturbed; nobody is left behind."""
+    server = serve("tcp echo=127.0.0.1:0")
+    with pytest.raises(ZeroDivisionError):
+        await server.wait_for_connections(lambda count: 1 / 0)
+    later = server.wait_for_connections(lambda count: 1 / (1 - count) > 1)
+    good = server.wait_for_connections(lambda count: count == 1)
+    sock = await client(connect, server.sockets[0])
+    assert await good == 1
+    with pytest.raises(ZeroDivisionError):
+        await later
+    sock.close()

@@ -182,3 +182,32 @@ def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path: Path) -> Non
         assert 1.0 <= float(found[1]) <= 2.6
         assert visit(echo, b"x") == b"x"
         server.stop()
+
+
+def test_many_signals_at_once_are_one_reload(tmp_path: Path) -> None:
+    """Who sends SIGHUP again and again does not keep others from being served."""
+    write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
+    with Running([*SERVE.command, "-c", "netsrv.toml", "--log-rate", "0"], tmp_path) as server:
+        port = server.port("tcp")
+        for _ in range(300):
+            server.process.send_signal(signal.SIGHUP)
+        assert visit(port, b"x") == b"x"
+        assert server.stop() == 0
+        assert server.output.count("Reloaded") < 100
+
+
+def test_a_server_that_drains_reads_nothing_again(tmp_path: Path) -> None:
+    """No listener comes back, and the exit status is right."""
+    write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
+    with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path) as server:
+        port = server.port("tcp")
+        with tcp(port) as sock:
+            assert exchange(sock, b"x") == b"x"
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for("Draining: 1 connection")
+            server.process.send_signal(signal.SIGHUP)
+            assert exchange(sock, b"still") == b"still"
+            with socket.socket() as late:
+                assert late.connect_ex(("127.0.0.1", port)) != 0
+        assert server.wait() == 0
+        assert "Reloaded" not in server.output
