@@ -12,5 +12,5 @@ def test_trial_runs_a_test_case_with_a_server(tmp_path):
     command = ["trial", f"--temp-directory={tmp_path}/trial", "tests.loopback.test_trial"]
     with Running(command, TOP) as running:
         assert running.wait() == 0, running.output
-        running.wait_for(r"Ran 1 tests in")
-        running.wait_for(r"PASSED \(successes=1\)")
+        running.wait_for(r"Ran 2 tests in")
+        running.wait_for(r"PASSED \(successes=2\)")
