@@ -46,7 +46,11 @@ ONCE = [
     "tests/docs",
     *(f"tests/process/test_{each}*.py" for each in "bad_input bench clients examples".split()),
     *(f"tests/process/test_{each}*.py" for each in "faults kill load networks".split()),
-    *(f"tests/process/test_{each}*.py" for each in "packaging places unix_files".split()),
+    *(f"tests/process/test_{each}*.py" for each in "packaging places unix_files plugins".split()),
+    *(
+        f"tests/process/test_{each}*.py"
+        for each in "errors access_log reload server_process".split()
+    ),
 ]
 """What is not repeated with the oldest versions: it is about the documents and the kernel."""
 

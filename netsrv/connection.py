@@ -133,7 +133,7 @@ class Connection(Protocol):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self.connected = 0
         if self.ending is None or self.ending in PLAIN:
-            self._ends_for(Ending.PEER if reason.check(ConnectionDone) else Ending.RESET)
+            self._ends_for(Ending.PEER if reason.type is ConnectionDone else Ending.RESET)
         self.sent -= self.unsent
         self._state = State.LOST
         self._tell("connectionLost", self.protocol.connectionLost, reason)

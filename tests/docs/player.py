@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.blocks import DRAWING, Block, Refused, read_blocks
-from tests.process.running import BIN, PATIENCE
+from tests.process.running import BIN, PATIENCE, interruptible
 
 LONGEST = 3 * int(PATIENCE)
 """Seconds for a whole document."""
@@ -90,6 +90,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=interruptible,  # noqa: PLW1509 - it only sets signals
         )
 
     def __enter__(self) -> "Terminal":

@@ -42,7 +42,7 @@ class Running:
             stdout=subprocess.PIPE,
             text=True,
             errors="backslashreplace",
-            **{"stderr": subprocess.STDOUT, "preexec_fn": _interruptible, **popen},
+            **{"stderr": subprocess.STDOUT, "preexec_fn": interruptible, **popen},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -102,7 +102,7 @@ class Running:
             self._news.notify_all()
 
 
-def _interruptible() -> None:
+def interruptible() -> None:
     """Undo what a shell does to what it runs in the background, or nohup: a server shall hear."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
