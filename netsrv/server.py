@@ -19,9 +19,10 @@ from netsrv.addresses import InternetAddress
 from netsrv.change import addition, plan
 from netsrv.config import Configuration, ListenerSettings
 from netsrv.guards.capacity import Places
-from netsrv.interfaces import IConnection, IObserver
+from netsrv.interfaces import IObserver
 from netsrv.observers.accesslog import AccessLog
-from netsrv.observers.audience import Audience, Observer
+from netsrv.observers.audience import Audience
+from netsrv.observers.census import Census
 from netsrv.observers.counters import Counters
 from netsrv.observers.linefile import LineFile
 from netsrv.observers.log import LogObserver
@@ -286,7 +287,7 @@ class Server(Service):
 
     def wait_for_connections(self, wanted: Callable[[int], bool]) -> Deferred[int]:
         """Fire with the number of live connections, as soon as *wanted* is true of it."""
-        return _Census(self, wanted).result
+        return Census(self.audience, lambda: self.connections, wanted).result
 
     def reload(self, configuration: Configuration, registry: Registry | None = None) -> None:
         """Serve another configuration from now on, as a whole or not at all.
@@ -360,36 +361,6 @@ class Server(Service):
         news, self._news = self._news, []
         for line, values in news:
             self.log.info(line, **values)
-
-
-class _Census(Observer):
-    """Waits for a number of connections."""
-
-    def __init__(self, server: Server, wanted: Callable[[int], bool]) -> None:
-        self.result: Deferred[int] = Deferred(lambda _result: server.audience.remove(self))
-        self._server = server
-        self._wanted = wanted
-        server.audience.add(self)
-        self.count()
-
-    def connection_made(self, listener: str, connection: IConnection) -> None:
-        self.count()
-
-    def connection_closed(self, listener: str, connection: IConnection) -> None:
-        self.count()
-
-    def count(self) -> None:
-        """Count, and fire if that is the number."""
-        if self.result.called:
-            return
-        count = self._server.connections
-        try:
-            if self._wanted(count):
-                self._server.audience.remove(self)
-                self.result.callback(count)
-        except Exception:  # of whoever asked
-            self._server.audience.remove(self)
-            self.result.errback()
 
 
 def _announcement(prepared: PreparedListener) -> Iterator[tuple[str, dict[str, str]]]:

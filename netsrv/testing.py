@@ -21,9 +21,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.config import Configuration, ConfigurationError, ListenerSettings
-from netsrv.interfaces import IConnection, IObserver
+from netsrv.interfaces import IObserver
 from netsrv.memory import DatagramSocket, ListeningSocket, MemoryReactor, Peer
-from netsrv.observers.audience import Observer
+from netsrv.observers.census import Census
 from netsrv.observers.counters import Counts
 from netsrv.preparation import Prepared, PreparedListener, build_service
 from netsrv.registry import Registry, find_services
@@ -372,30 +372,10 @@ class LoopbackServer(_Served):
         connected: Deferred[ProtocolT] = connectProtocol(endpoint, protocol)
         return connected
 
-    def wait_for_connections(self, count: int) -> Deferred[None]:
-        """Fire when so many connections have been served since the start, live ones included.
+    def wait_for_connections(self, count: int) -> Deferred[int]:
+        """Fire when so many connections have been served since the start, with their number.
 
-        For a number of live ones see `netsrv.server.Server.wait_for_connections`.
+        Live ones are among them.  For a number of live ones see `netsrv.server.Server.wait_for_connections`.
         """
-        waiter = _Accepted(self, count)
-        self.server.audience.add(waiter)
-        waiter.look()
-        return waiter.reached
-
-
-class _Accepted(Observer):
-    """Waits for so many connections since the start."""
-
-    def __init__(self, server: LoopbackServer, wanted: int) -> None:
-        self.reached: Deferred[None] = Deferred(lambda _: server.server.audience.remove(self))
-        self._server = server
-        self._wanted = wanted
-
-    def connection_made(self, listener: str, connection: IConnection) -> None:
-        self.look()
-
-    def look(self) -> None:
-        """Fire if that is the number."""
-        if self._server.counts.accepted >= self._wanted:
-            self._server.server.audience.remove(self)
-            self.reached.callback(None)
+        accepted = Census(self.server.audience, lambda: self.counts.accepted, count.__le__)
+        return accepted.result

@@ -103,11 +103,11 @@ def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
             assert exchange(client, b"hello") == b"hello"
             server.process.send_signal(number)
             server.wait_for(DRAINING)
-            client.settimeout(5)
+            client.settimeout(1)
             server.process.send_signal(number)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-            assert server.process.wait(5) == 3
+            assert server.process.wait(1) == 3
         assert "Traceback" not in server.output
 
 
