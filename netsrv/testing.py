@@ -375,7 +375,8 @@ class LoopbackServer(_Served):
     def wait_for_connections(self, count: int) -> Deferred[int]:
         """Fire when so many connections have been served since the start, with their number.
 
-        Live ones are among them.  For a number of live ones see `netsrv.server.Server.wait_for_connections`.
+        Live ones are among them.  For a number of live ones alone see
+        `netsrv.server.Server.wait_for_connections`.
         """
         accepted = Census(self.server.audience, lambda: self.counts.accepted, count.__le__)
         return accepted.result
