@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
 
 from netsrv.interfaces import Drop, Ending, Refusal
 from netsrv.observers.accesslog import PERIOD, AccessLog
@@ -13,25 +11,6 @@ from tests.observers.test_counters import Connection
 
 LISTENER = 'unix /run/a"b\\\n (echo)'
 PEER = ("::ffff:192.0.2.1", 40000)
-
-
-@pytest.fixture
-def said():
-    """Collect what is logged, as text."""
-    found = []
-
-    def see(event):
-        found.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(see)
-    yield found
-    globalLogPublisher.removeObserver(see)
-
-
-@pytest.fixture
-def clock():
-    """A clock that a test steps."""
-    return Clock()
 
 
 def lines_of(path):
@@ -95,7 +74,9 @@ def test_the_clock_may_be_set_back(tmp_path, clock):
     assert [each["time"][:10] for each in lines_of(path)] == ["1970-01-02", "1970-01-01"]
 
 
-def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(tmp_path, clock, said):
+def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
+    tmp_path, clock, lines
+):
     """Two lines, however long it takes and however many are lost."""
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -106,12 +87,12 @@ def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(tmp
     for _ in range(5):
         log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
         clock.advance(PERIOD)
-    assert said == [
+    assert lines == [
         f"access log {path}: No such file or directory; lines that it does not take are counted"
     ]
     folder.mkdir()
     log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
     clock.advance(PERIOD)
-    assert said[1:] == [f"access log {path}: is written again; 5 lines were dropped"]
+    assert lines[1:] == [f"access log {path}: is written again; 5 lines were dropped"]
     assert len(lines_of(path)) == 1
     log.close()

@@ -4,8 +4,6 @@ import errno
 import os
 
 import pytest
-from twisted.internet.task import Clock
-from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from netsrv.interfaces import IObserver
@@ -18,25 +16,6 @@ class PEER:
     """A connection as observers see it."""
 
     peer = "192.0.2.1:40000"
-
-
-@pytest.fixture
-def lines():
-    """Collect what is logged, as text."""
-    found = []
-
-    def see(event):
-        found.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(see)
-    yield found
-    globalLogPublisher.removeObserver(see)
-
-
-@pytest.fixture
-def clock():
-    """A clock that a test steps."""
-    return Clock()
 
 
 def test_it_observes(clock):
