@@ -108,7 +108,7 @@ class Roster:
         Who waits is served as it is then; live connections keep what they have.  Raises
         what the service raises when it is started, and then the old one goes on.
         """
-        if prepared.service is post.prepared.service and prepared.name == post.name:
+        if _served_alike(prepared, post.prepared):
             post.listener.limit(prepared.settings.limits)
             new = Post(prepared, post.listener)
             self.posts[self.posts.index(post)] = new
@@ -184,3 +184,9 @@ class Roster:
         sockets = [each.prepared.socket for each in self.posts]
         self._own_ports.clear()
         self._own_ports.update(each.port for each in sockets if each.sock.type == socket.SOCK_DGRAM)
+
+
+def _served_alike(one: PreparedListener, other: PreparedListener) -> bool:
+    """Whether only limits, and options of the socket, are different."""
+    rules = one.settings.safe_replies is other.settings.safe_replies
+    return one.service is other.service and one.name == other.name and rules
