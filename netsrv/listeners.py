@@ -122,6 +122,7 @@ class StreamListener:
         """Accept nobody, and stop the factory."""
         self.suspend()
         self._loop.let_go()
+        self.gate.close()
         try:
             self._factory.doStop()
         except BaseException:
