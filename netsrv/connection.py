@@ -191,10 +191,13 @@ class Connection:
     def unsent(self) -> int:
         """Bytes that wait here because the peer does not read.
 
-        Twisted offers no such count; these are the buffers of
-        `twisted.internet.abstract.FileDescriptor`.  Another transport's count is 0.
+        The uvloop reactor's connections count them.  Twisted's offer no such count; these are
+        the buffers of `twisted.internet.abstract.FileDescriptor`.  Another's count is 0.
         """
         transport = self.transport
+        counted: int | None = getattr(transport, "unsent", None)
+        if counted is not None:
+            return counted
         buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
