@@ -52,6 +52,11 @@ class Bucket:
         self._tokens -= 1
         return True
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a token for certain, without a look at the clock."""
+        return self._tokens >= 1
+
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
         if self._tokens >= 1:
