@@ -45,12 +45,12 @@ class Admission:
         if own.taken >= own.most or shared.taken >= shared.most:
             return Refusal.MAX_CONNECTIONS
         rate = self._rate
-        if rate is not None and rate.wait(now):
+        if rate is not None and not rate.take(now):
             return Refusal.CONNECTION_RATE
         if source is not None and not self._per_source.take(source):
+            if rate is not None:
+                rate.give_back()
             return Refusal.PER_SOURCE
-        if rate is not None:
-            rate.take(now)
         own.taken += 1
         shared.taken += 1
         return None
