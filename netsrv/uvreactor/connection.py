@@ -46,6 +46,14 @@ NOTHING = _Nothing()
 class Handle(socket.socket):
     """The socket of a connection, which does not close it when it is forgotten."""
 
+    connection: Any = None
+
+    def close(self) -> None:
+        """Close the connection, of which its protocol is not told, as with Twisted's own."""
+        if self.fileno() != -1:
+            self.detach()
+            self.connection.forget()
+
     def __del__(self) -> None:
         self.detach()
 
@@ -237,6 +245,7 @@ class Connection:
         if self._handle is None:
             inner = self._transport.get_extra_info("socket")
             self._handle = Handle(inner.family, inner.type, inner.proto, inner.fileno())
+            self._handle.connection = self
             self._settle()
         return self._handle
 
@@ -263,6 +272,13 @@ class Connection:
         if self.connected:
             self._transport.abort()
             self._lost(reason)
+
+    def forget(self) -> None:
+        """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
+        self.connected = False
+        self._joined = NOTHING
+        self.reactor.live.discard(self)
+        self._transport.abort()
 
     # IPushProducer: the application reads from us
 

@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.uvreactor.accept import AcceptLoop, Watchdog
+from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.timers import TimedCalls
@@ -76,6 +77,18 @@ class UvloopReactor(AsyncioSelectorReactor):
         """Give an accept loop; see `IStreamAcceptor`."""
         return AcceptLoop(self, sock, serve, failed, gone, may_accept)
 
+    def addReader(self, reader: Any) -> None:
+        if isinstance(reader, Connection):
+            reader.resumeProducing()
+        else:
+            super().addReader(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if isinstance(reader, Connection):
+            reader.pauseProducing()
+        else:
+            super().removeReader(reader)
+
     def removeAll(self) -> list[Any]:
         native = [*self.ports, *self.live]
         for port in list(self.ports):
@@ -91,12 +104,12 @@ class UvloopReactor(AsyncioSelectorReactor):
     def callLater(
         self,
         delay: float,
-        function: Callable[..., Any],
+        callable: Callable[..., Any],  # noqa: A002
         *args: Any,
         **kw: Any,
     ) -> DelayedCall:
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
-        return self._timed_calls.add(delay, function, args, kw)
+        return self._timed_calls.add(delay, callable, args, kw)
 
     def getDelayedCalls(self) -> Sequence[Any]:
         return self._timed_calls.pending()
