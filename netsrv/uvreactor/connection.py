@@ -25,12 +25,20 @@ from twisted.internet.interfaces import (
     ITLSTransport,
 )
 from twisted.logger import Logger
+from twisted.python.context import defaultContextDict, theContextTracker
 from twisted.python.failure import Failure
+from twisted.python.log import ILogContext
 from zope.interface import implementer
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
 """The usual reasons, made once, as Twisted's reactors do."""
+
+
+log_context: list[Any] = theContextTracker.currentContext().contexts
+"""The contexts of the log, a stack: the last that knows a key says its value."""
+
+NOT_BYTES = "Data must be bytes"
 
 
 class _Nothing(list[bytes]):
@@ -110,10 +118,12 @@ class Connection:
         """Hand on what the peer has sent, and send what is answered at once."""
         if self._joined is None and self.producer is None:
             self._joined = []
+        log_context.append(self)
         try:
             self.protocol.dataReceived(data)
         except BaseException:
             self._failed()
+        log_context.pop()
         joined = self._joined
         if joined:
             self._joined = None
@@ -177,7 +187,12 @@ class Connection:
             self._write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+        """Send all these.  Raises TypeError if they are not bytes."""
+        try:
+            data = b"".join(iovec)
+        except TypeError:
+            raise TypeError(NOT_BYTES) from None
+        self.write(data)
 
     def loseConnection(self) -> None:
         """Close when all that was written has gone out, and the producer has ended."""
@@ -197,7 +212,7 @@ class Connection:
     def abortConnection(self) -> None:
         """Reset the connection; what is unsent is lost."""
         if self.connected and self._reason is None:
-            reset_on_close(self.getHandle())
+            reset_on_close(self.socket)
             self._drop(Failure(error.ConnectionAborted()))
 
     def getPeer(self) -> Any:
@@ -207,16 +222,16 @@ class Connection:
         return to_address(self._transport.get_extra_info("sockname"))
 
     def getTcpNoDelay(self) -> bool:
-        return bool(self.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        self.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
 
     def getTcpKeepAlive(self) -> bool:
-        return bool(self.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
     # Beyond the interfaces: what programs know of Twisted's own transports
 
@@ -224,6 +239,16 @@ class Connection:
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
         return sum(map(len, self._joined or ())) + int(self._transport.get_write_buffer_size())
+
+    @property
+    def sessionno(self) -> int:
+        """The number of the connection: the peer's port."""
+        return int(self.getPeer().port)
+
+    @property
+    def reading(self) -> bool:
+        """Whether what the peer sends is read."""
+        return self.connected and not (self._paused or self.disconnecting or self._peer_ended)
 
     @property
     def disconnected(self) -> bool:
@@ -237,11 +262,7 @@ class Connection:
 
     @property
     def socket(self) -> Any:
-        """The same as `getHandle`."""
-        return self.getHandle()
-
-    def getHandle(self) -> Any:
-        """Give the socket: for its options, not to be read, written or closed."""
+        """The socket: for its options, not to be read or written."""
         if self._handle is None:
             inner = self._transport.get_extra_info("socket")
             self._handle = Handle(inner.family, inner.type, inner.proto, inner.fileno())
@@ -249,9 +270,18 @@ class Connection:
             self._settle()
         return self._handle
 
+    def getHandle(self) -> Any:
+        """Give the socket."""
+        return self.socket
+
+    @property
+    def logstr(self) -> str:
+        """The same as `logPrefix`."""
+        return self.logPrefix()
+
     def fileno(self) -> int:
         """The descriptor; -1 once the connection is gone."""
-        return int(self.getHandle().fileno()) if self.connected else -1
+        return int(self.socket.fileno()) if self.connected else -1
 
     def logPrefix(self) -> str:
         """How this connection is named in the log."""
@@ -262,6 +292,12 @@ class Connection:
             name = protocol.__class__.__name__
         peer = self.getPeer()
         return f"{name},{peer.port},{peer.host}"
+
+    def __getitem__(self, key: Any) -> Any:
+        """Give the log its prefix: while the protocol is called, this is the log's context."""
+        if key is ILogContext:
+            return {**defaultContextDict[ILogContext], "system": self.logPrefix()}
+        raise KeyError(key)
 
     def __repr__(self) -> str:
         name = self.protocol.__class__.__name__
@@ -385,10 +421,12 @@ class Connection:
         """Call the application, and send what it writes; what it raises ends the connection."""
         if self._joined is None and self.producer is None:
             self._joined = []
+        log_context.append(self)
         try:
             call(*arguments)
         except BaseException:
             self._failed()
+        log_context.pop()
         self._flush()
 
     def _failed(self) -> None:
@@ -400,7 +438,7 @@ class Connection:
     def _write(self, data: Any) -> None:
         """Write while nothing is joined, or what is not plain bytes."""
         if isinstance(data, str):
-            raise TypeError("Data must be bytes, not str")
+            raise TypeError(NOT_BYTES)
         if self._joined is not None:
             self._joined.append(bytes(data))
         elif self.producer is None:
@@ -480,15 +518,9 @@ class Connection:
         self.reactor.live.discard(self)
         producer, self.producer = self.producer, None
         protocol = self.protocol
-        try:
-            if producer is not None:
-                producer.stopProducing()
-        except BaseException:
-            self._failed()
-        try:
-            protocol.connectionLost(reason)
-        except BaseException:
-            self._failed()
+        if producer is not None:
+            self._tell(producer.stopProducing)
+        self._tell(protocol.connectionLost, reason)
         self.protocol = None
         if self._handle is not None:
             self._handle.detach()

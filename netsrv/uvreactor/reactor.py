@@ -97,7 +97,8 @@ class UvloopReactor(AsyncioSelectorReactor):
         return [*native, *super().removeAll()]
 
     def getReaders(self) -> list[Any]:
-        return [*self.ports, *self.live, *super().getReaders()]
+        reading = [each for each in self.live if each.reading]
+        return [*self.ports, *reading, *super().getReaders()]
 
     # Time
 
