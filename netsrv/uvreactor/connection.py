@@ -39,17 +39,28 @@ CONNECTION_LOST = Failure(error.ConnectionLost())
 log_context: list[Any] = theContextTracker.currentContext().contexts
 """The contexts of the log, a stack: the last that knows a key says its value."""
 
+
+def log_in_this_thread() -> None:
+    """Have the log's context be that of this thread, in which the reactor runs."""
+    global log_context  # noqa: PLW0603
+    log_context = theContextTracker.currentContext().contexts
+
+
 NOTHING_YET = b""
 """What was written, before anything was; one object, as all empty bytes are in CPython."""
 
 NOT_BYTES = "Data must be bytes"
 
 
-class Way(Enum):
-    """How a write goes while nothing is being joined, if not to begin that."""
+class _Way(Enum):
+    """How a write goes, if it is not joined with others."""
 
     AT_ONCE = "at once"
     NOWHERE = "nowhere"
+
+
+AT_ONCE = _Way.AT_ONCE
+NOWHERE = _Way.NOWHERE
 
 
 class Handle(socket.socket):
@@ -137,7 +148,7 @@ class Connection:
         self._peer_ended = True
         protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
-            self._joined = Way.NOWHERE
+            self._joined = NOWHERE
             self._transport.abort()
         else:
             self._tell(protocol.readConnectionLost)
@@ -316,7 +327,7 @@ class Connection:
     def forget(self) -> None:
         """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
         self.connected = False
-        self._joined = Way.NOWHERE
+        self._joined = NOWHERE
         self.reactor.live.discard(self)
         self._transport.abort()
 
@@ -357,7 +368,7 @@ class Connection:
             return
         self._flush()
         if self._joined is None:
-            self._joined = Way.AT_ONCE
+            self._joined = AT_ONCE
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
@@ -369,7 +380,7 @@ class Connection:
         """Have it told no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
-        if self._joined is Way.AT_ONCE:
+        if self._joined is AT_ONCE:
             self._joined = None
         if not self.connected:
             return
@@ -408,7 +419,7 @@ class Connection:
         """Serve the connection with *protocol*."""
         self.protocol = protocol
         self.connected = True
-        self.reactor.live.add(self)
+        self._origin.reactor.live.add(self)
         self._tell(protocol.makeConnection, self)
         if not self.disconnecting and self._reason is None:
             self._settle()
@@ -435,7 +446,10 @@ class Connection:
         except BaseException:
             self._failed()
         log_context.pop()
-        self._flush()
+        if self._joined is NOTHING_YET:
+            self._joined = None
+        elif self._joined is not NOWHERE:
+            self._flush()
 
     def _failed(self) -> None:
         failure = Failure()
@@ -455,7 +469,7 @@ class Connection:
             joined.append(bytes(data))
         elif joined.__class__ is bytes:
             self._joined = [joined, bytes(data)]
-        elif joined is Way.AT_ONCE:
+        elif joined is AT_ONCE:
             self._write_at_once(data)
 
     def _write_at_once(self, data: Any) -> None:
@@ -490,14 +504,15 @@ class Connection:
             self._tell(self.producer.resumeProducing)
 
     def _close(self) -> None:
-        self._flush()
-        self._joined = Way.NOWHERE
+        if self._joined:
+            self._flush()
+        self._joined = NOWHERE
         self._transport.close()
 
     def _drop(self, reason: Failure) -> None:
         """Close at once; what is unsent is lost."""
         self._reason = reason
-        self._joined = Way.NOWHERE
+        self._joined = NOWHERE
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -511,7 +526,7 @@ class Connection:
             self._transport.set_write_buffer_limits(0, 0)
         else:
             self._write_ended = True
-            self._joined = Way.NOWHERE
+            self._joined = NOWHERE
             self._transport.write_eof()
             self.reactor.loop.call_soon(self._writing_ended)
 
@@ -529,13 +544,12 @@ class Connection:
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
-        self._joined = Way.NOWHERE
-        self.reactor.live.discard(self)
-        producer, self.producer = self.producer, None
-        protocol = self.protocol
-        if producer is not None:
+        self._joined = NOWHERE
+        self._origin.reactor.live.discard(self)
+        if self.producer is not None:
+            producer, self.producer = self.producer, None
             self._tell(producer.stopProducing)
-        self._tell(protocol.connectionLost, reason)
+        self._tell(self.protocol.connectionLost, reason)
         self.protocol = None
         if self._handle is not None:
             self._handle.detach()
@@ -640,11 +654,13 @@ class Newcomer(Connection):
     @property
     def sockaddr(self) -> Any:
         """Its peer's address, as ``accept`` gives it; None if the peer has left."""
-        return self._transport.get_extra_info("peername")
+        if self.protocol is None:  # which is not needed for anything else yet
+            self.protocol = self._transport.get_extra_info("peername")
+        return self.protocol
 
     def serve(self, factory: Any) -> None:
         """Have it served by what *factory* builds; if that is None, close it."""
-        protocol = factory.buildProtocol(self.getPeer())
+        protocol = factory.buildProtocol(to_address(self.sockaddr))
         if protocol is None:
             self.close()
             return

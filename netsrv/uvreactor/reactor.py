@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from netsrv.uvreactor.accept import AcceptLoop, Watchdog
 from netsrv.uvreactor.children import ChildSignals
-from netsrv.uvreactor.connection import Connection
+from netsrv.uvreactor.connection import Connection, log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.timers import TimedCalls
@@ -152,11 +152,13 @@ class UvloopReactor(AsyncioSelectorReactor):
     # The loop
 
     def run(self, installSignalHandlers: bool = True) -> None:
+        log_in_this_thread()
         self.startRunning(installSignalHandlers=installSignalHandlers)
         self.loop.run_forever()
         self._justStopped = False
 
     def iterate(self, delay: float = 0.0) -> None:
+        log_in_this_thread()
         self.runUntilCurrent()
         self._timed_calls.arm()
         end = self.loop.call_later(delay or 0.0, self.loop.stop)
