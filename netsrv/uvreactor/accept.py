@@ -184,7 +184,10 @@ class AcceptLoop:
             try:
                 self._open_server()
             except OSError as error:
-                if self._goes_on(error):
+                if error.errno in LISTENER_GONE:
+                    self._goes_on(error)
+                else:  # there is no descriptor for the duplicate
+                    self._failed(error)
                     self._use_plain_code()
 
     def _open_server(self) -> None:
