@@ -10,6 +10,7 @@ at once.
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
 from twisted.internet import error
@@ -38,17 +39,17 @@ CONNECTION_LOST = Failure(error.ConnectionLost())
 log_context: list[Any] = theContextTracker.currentContext().contexts
 """The contexts of the log, a stack: the last that knows a key says its value."""
 
+NOTHING_YET = b""
+"""What was written, before anything was; one object, as all empty bytes are in CPython."""
+
 NOT_BYTES = "Data must be bytes"
 
 
-class _Nothing(list[bytes]):
-    """What is written here is lost."""
+class Way(Enum):
+    """How a write goes while nothing is being joined, if not to begin that."""
 
-    def append(self, data: bytes) -> None:
-        """Forget it."""
-
-
-NOTHING = _Nothing()
+    AT_ONCE = "at once"
+    NOWHERE = "nowhere"
 
 
 class Handle(socket.socket):
@@ -105,7 +106,7 @@ class Connection:
 
     def __init__(self, origin: Any) -> None:
         self._origin = origin
-        self._joined: list[bytes] | None = None
+        self._joined: Any = None
         self._transport: Any = None
         self.connected = False
         self.disconnecting = False
@@ -116,8 +117,8 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the peer has sent, and send what is answered at once."""
-        if self._joined is None and self.producer is None:
-            self._joined = []
+        if self._joined is None:
+            self._joined = NOTHING_YET
         log_context.append(self)
         try:
             self.protocol.dataReceived(data)
@@ -125,18 +126,18 @@ class Connection:
             self._failed()
         log_context.pop()
         joined = self._joined
-        if joined:
+        if joined.__class__ is bytes:
             self._joined = None
-            self._transport.write(joined[0] if len(joined) == 1 else b"".join(joined))
-        elif joined is not NOTHING:
-            self._joined = None  # what is written later is no answer
+            self._transport.write(joined)
+        elif joined.__class__ is list:
+            self._flush()
 
     def eof_received(self) -> bool:
         """The peer has said its last; who does not know half-closed connections loses it."""
         self._peer_ended = True
         protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
-            self._joined = NOTHING
+            self._joined = Way.NOWHERE
             self._transport.abort()
         else:
             self._tell(protocol.readConnectionLost)
@@ -180,9 +181,8 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Send *data*, now or when there is room.  Raises TypeError if it is not bytes."""
-        joined = self._joined
-        if joined is not None and data.__class__ is bytes:
-            joined.append(data)
+        if self._joined is NOTHING_YET and data.__class__ is bytes:
+            self._joined = data
         else:
             self._write(data)
 
@@ -238,7 +238,11 @@ class Connection:
     @property
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
-        return sum(map(len, self._joined or ())) + int(self._transport.get_write_buffer_size())
+        joined = self._joined
+        if joined.__class__ is list:
+            joined = b"".join(joined)
+        here = len(joined) if joined.__class__ is bytes else 0
+        return here + int(self._transport.get_write_buffer_size())
 
     @property
     def sessionno(self) -> int:
@@ -312,7 +316,7 @@ class Connection:
     def forget(self) -> None:
         """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
         self.connected = False
-        self._joined = NOTHING
+        self._joined = Way.NOWHERE
         self.reactor.live.discard(self)
         self._transport.abort()
 
@@ -352,6 +356,8 @@ class Connection:
             producer.stopProducing()
             return
         self._flush()
+        if self._joined is None:
+            self._joined = Way.AT_ONCE
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
@@ -363,6 +369,8 @@ class Connection:
         """Have it told no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
+        if self._joined is Way.AT_ONCE:
+            self._joined = None
         if not self.connected:
             return
         if pulled and self._reason is None:
@@ -419,8 +427,8 @@ class Connection:
 
     def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call the application, and send what it writes; what it raises ends the connection."""
-        if self._joined is None and self.producer is None:
-            self._joined = []
+        if self._joined is None:
+            self._joined = NOTHING_YET
         log_context.append(self)
         try:
             call(*arguments)
@@ -439,25 +447,32 @@ class Connection:
         """Write while nothing is joined, or what is not plain bytes."""
         if isinstance(data, str):
             raise TypeError(NOT_BYTES)
-        if self._joined is not None:
-            self._joined.append(bytes(data))
-        elif self.producer is None:
-            self._joined = [bytes(data)]
+        joined = self._joined
+        if joined is None:
+            self._joined = bytes(data)
             self.reactor.loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-            if not self.streamingProducer:
-                self._pull_soon()
-            elif self._full:
-                self._pause_producer()
+        elif joined.__class__ is list:
+            joined.append(bytes(data))
+        elif joined.__class__ is bytes:
+            self._joined = [joined, bytes(data)]
+        elif joined is Way.AT_ONCE:
+            self._write_at_once(data)
+
+    def _write_at_once(self, data: Any) -> None:
+        self._transport.write(data)
+        if not self.streamingProducer:
+            self._pull_soon()
+        elif self._full:
+            self._pause_producer()
 
     def _flush(self) -> None:
+        """Send what was joined."""
         joined = self._joined
-        if joined:
+        if joined.__class__ is list:
+            joined = b"".join(joined)
+        if joined.__class__ is bytes:
             self._joined = None
-            self._transport.write(joined[0] if len(joined) == 1 else b"".join(joined))
-        elif joined is not NOTHING:
-            self._joined = None
+            self._transport.write(joined)
 
     def _pause_producer(self) -> None:
         if self.producer is not None and not self.producerPaused:
@@ -476,13 +491,13 @@ class Connection:
 
     def _close(self) -> None:
         self._flush()
-        self._joined = NOTHING
+        self._joined = Way.NOWHERE
         self._transport.close()
 
     def _drop(self, reason: Failure) -> None:
         """Close at once; what is unsent is lost."""
         self._reason = reason
-        self._joined = NOTHING
+        self._joined = Way.NOWHERE
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -496,7 +511,7 @@ class Connection:
             self._transport.set_write_buffer_limits(0, 0)
         else:
             self._write_ended = True
-            self._joined = NOTHING
+            self._joined = Way.NOWHERE
             self._transport.write_eof()
             self.reactor.loop.call_soon(self._writing_ended)
 
@@ -514,7 +529,7 @@ class Connection:
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
-        self._joined = NOTHING
+        self._joined = Way.NOWHERE
         self.reactor.live.discard(self)
         producer, self.producer = self.producer, None
         protocol = self.protocol

@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
+from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import UnsupportedAddressFamily
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.uvreactor.accept import AcceptLoop, Watchdog
+from netsrv.uvreactor.children import ChildSignals
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
@@ -139,6 +142,12 @@ class UvloopReactor(AsyncioSelectorReactor):
     ) -> None:
         self.threadCallQueue.append((function, args, kwargs))
         self.wakeUp()
+
+    # Signals
+
+    def _signalsFactory(self) -> Any:
+        ordinary = super(PosixReactorBase, self)._signalsFactory()
+        return _MultiSignalHandling((ordinary, ChildSignals(self.callFromThread)))
 
     # The loop
 
