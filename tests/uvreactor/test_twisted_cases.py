@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.uvreactor.judge import Outcome, Unjudged, judge
+from tests.uvreactor.known import KNOWN
 
 MODULES = [
     f"twisted.internet.test.test_{name}"
@@ -17,9 +18,6 @@ MODULES = [
 
 LIMIT = 150.0
 """Seconds for a module; the longest takes 13."""
-
-KNOWN: dict[str, str] = {}
-"""Cases that fail on our reactor, and why: each fails on Twisted's asyncio reactor too."""
 
 
 class Judgement:
@@ -32,8 +30,8 @@ class Judgement:
         if doubtful:
             self.baseline = judge("baseline", doubtful, directory / "baseline", LIMIT)
 
-    def named(self, kind: str) -> dict[str, str]:
-        """Give the cases of a kind that it has on our reactor alone, each with its reason."""
+    def only_ours(self, kind: str) -> dict[str, str]:
+        """Give the cases that are of a kind on our reactor alone, each with its reason."""
         return {
             case: outcome.reason
             for case, outcome in self.ours.items()
@@ -65,11 +63,12 @@ def test_our_reactor_does_what_twisted_demands(module, judgements):
     """
     judgement = judgements[module].result()
     failed = {case for case, outcome in judgement.ours.items() if outcome.kind == "failed"}
-    known = {case for case in KNOWN if case.startswith(f"{module}.")}
-    assert not failed - known, "\n".join(judgement.ours[case].reason for case in failed - known)
-    assert known <= failed, "a known failure is none any longer: take it out of the list"
-    assert judgement.named("failed") == {}, "Twisted's reactor passes this"
-    assert judgement.named("skipped") == {}, "Twisted's reactor is asked this"
+    known = {each.case for each in KNOWN if each.case.startswith(f"{module}.") and each.applies()}
+    news = failed - known
+    assert not news, "\n".join(f"{case}:\n{judgement.ours[case].reason}" for case in news)
+    assert known <= failed, "this fails no more: take it out of the list"
+    assert judgement.only_ours("failed") == {}, "the baseline passes this"
+    assert judgement.only_ours("skipped") == {}, "the baseline runs this"
 
 
 def sample(kind: str) -> str:
