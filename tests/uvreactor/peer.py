@@ -35,8 +35,13 @@ class Peer:
     def send(self, data: bytes) -> None:
         """Send everything, and read nothing meanwhile."""
         left = memoryview(data)
-        while left:
-            left = left[self._runner.until(lambda: self._sent(left)) :]
+
+        def gone() -> bool:
+            nonlocal left
+            left = left[self._sent(left) :]
+            return not left
+
+        self._runner.until(gone)
 
     def exchange(self, data: bytes) -> bytes:
         """Send everything and FIN, reading meanwhile what comes; give all that has come."""
