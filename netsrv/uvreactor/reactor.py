@@ -1,6 +1,7 @@
 """The reactor: Twisted's reactor for asyncio, on uvloop, with native ports and timers."""
 
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,9 +22,14 @@ from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.timers import TimedCalls
 
+if sys.platform == "linux":
+    from netsrv.uvreactor.descriptors import WatchingReactor
+else:
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor as WatchingReactor
+
 
 @implementer(IStreamAcceptor)
-class UvloopReactor(AsyncioSelectorReactor):
+class UvloopReactor(WatchingReactor):
     """Runs on a uvloop event loop of its own.
 
     What is not written here is Twisted's reactor for asyncio: clients, UDP, processes.
