@@ -127,11 +127,8 @@ class AcceptLoop:
     def arrived(self, newcomer: Newcomer) -> None:
         """uvloop has accepted somebody."""
         self._arrived += 1
-        if not self.accepting:
-            self._late(newcomer)
-            return
-        if self._server is None and not self._may_accept():
-            self._hold(newcomer)
+        if self._server is None:
+            self._arrived_late(newcomer)
             return
         self._unchecked -= 1
         if self._unchecked < 0:
@@ -139,6 +136,15 @@ class AcceptLoop:
         self._serve_one(newcomer)
         if self.accepting and not self._may_accept():
             self._shut()
+
+    def _arrived_late(self, newcomer: Newcomer) -> None:
+        """uvloop had accepted somebody before its server was closed."""
+        if not self.accepting:
+            self._late(newcomer)
+        elif self._may_accept():
+            self._serve_one(newcomer)
+        else:
+            self._hold(newcomer)
 
     def left(self, newcomer: Newcomer) -> None:
         """Somebody has gone before being served."""
@@ -177,9 +183,20 @@ class AcceptLoop:
         if self._plain:
             self.reactor.addReader(self)
         elif self._server is None:
-            self.no_delay = bool(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-            self._server = serve_natively(self.reactor.loop, self._newcomer, self._sock)
-            self.reactor.watchdog.watch(self)
+            try:
+                self._open_server()
+            except OSError as error:
+                if error.errno in LISTENER_GONE:
+                    self._goes_on(error)
+                else:  # there is no descriptor for the duplicate
+                    self._failed(error)
+                    self._use_plain_code()
+
+    def _open_server(self) -> None:
+        """Have uvloop accept; raises OSError if the socket or the process is out of order."""
+        self.no_delay = bool(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        self._server = serve_natively(self.reactor.loop, self._newcomer, self._sock)
+        self.reactor.watchdog.watch(self)
 
     def _shut(self) -> None:
         self._cancel_pause()
