@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not issubclass(getattr(item, "cls", None) or object, TestCase))
 
 
+def pytest_collection_finish() -> None:
+    """Spare what stays to the end anyway from the look for garbage after each test."""
+    gc.collect()
+    gc.freeze()
+
+
 def watched() -> set[object]:
     """Give what the reactor watches, but for what it watches for itself."""
     everything = {*reactor.getReaders(), *reactor.getWriters()}
