@@ -41,30 +41,31 @@ class Admission:
             return Refusal.ACCESS
         if self.full:
             return Refusal.MAX_CONNECTIONS
-        if self._rate is not None and self._rate.wait(now):
+        rate = self._rate
+        if rate is not None and rate.wait(now):
             return Refusal.CONNECTION_RATE
-        if not self._take_share(source):
+        if source is not None and not self._per_source.take(source):
             return Refusal.PER_SOURCE
-        if self._rate is not None:
-            self._rate.take(now)
-        for each in self.places:
-            each.take()
+        if rate is not None:
+            rate.take(now)
+        own, shared = self.places
+        own.take()
+        shared.take()
         return None
 
     def release(self, source: Source | None) -> None:
         """Count one out that `admit` has counted in."""
         if source is not None:
             self._per_source.leave(source)
-        for each in self.places:
-            each.leave()
-
-    def _take_share(self, source: Source | None) -> bool:
-        return source is None or self._per_source.take(source)
+        own, shared = self.places
+        own.leave()
+        shared.leave()
 
     @property
     def full(self) -> bool:
         """Whether there is no place for anybody."""
-        return any(each.full for each in self.places)
+        own, shared = self.places
+        return own.full or shared.full
 
     def wait(self, now: float) -> float:
         """Seconds until the rate lets the next one in; 0 if it does now."""

@@ -30,7 +30,6 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITLSTransport,
 )
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
@@ -46,22 +45,42 @@ class State(Enum):
     LOST = "lost"
 
 
+OPEN, CLOSING, LINGERING, LOST = State
+
 PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
 """Endings of which nothing more is to be said."""
 
 
-class Connection(Protocol):
+class Connection:
     """A protocol to the reactor, a transport to the service's protocol.
 
     What is not written here is the transport's own.  *gate* is told of the connection's
     beginning, its linger and its end, and of what the service raises.
     """
 
-    transport: Any
+    __slots__ = (
+        "__dict__",
+        "_fin_sent",
+        "_gate",
+        "_peer_ended",
+        "_producer",
+        "_state",
+        "aborted",
+        "connected",
+        "ending",
+        "protocol",
+        "received",
+        "seconds",
+        "sent",
+        "transport",
+        "visit",
+    )
 
     def __init__(self, gate: Any, protocol: IProtocol) -> None:
         self._gate = gate
         self.protocol = protocol
+        self.transport: Any = None
+        self.connected = 0
         self.received = 0
         """Bytes that the peer has sent."""
         self.sent = 0
@@ -73,7 +92,7 @@ class Connection(Protocol):
         self.ending: Ending | None = None
         """Why it ends, once that is known."""
         self.aborted = False
-        self._state = State.OPEN
+        self._state = OPEN
         self._peer_ended = False
         self._fin_sent = False
         self._producer: Any = None
@@ -91,7 +110,7 @@ class Connection(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             try:
                 self.protocol.dataReceived(data)
             except BaseException:  # as Twisted: not even SystemExit ends the server
@@ -112,12 +131,12 @@ class Connection(Protocol):
         that it has written has gone out; nothing more is asked of it.
         """
         self._peer_ended = True
-        if self._state is not State.OPEN:
+        if self._state is not OPEN:
             self.transport.loseConnection()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._tell("readConnectionLost", self.protocol.readConnectionLost)
         else:
-            self._state = State.CLOSING
+            self._state = CLOSING
             self._ends_for(Ending.PEER)
             self._end_producer()
             self.transport.loseConnection()
@@ -125,17 +144,18 @@ class Connection(Protocol):
     def writeConnectionLost(self) -> None:
         """Our last has gone out: FIN is sent."""
         self._fin_sent = True
-        if self._state is State.CLOSING:
+        if self._state is CLOSING:
             self._linger()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._tell("writeConnectionLost", self.protocol.writeConnectionLost)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:
         self.connected = 0
-        if self.ending is None or self.ending in PLAIN:
+        if self.ending is None or reason.type is not ConnectionDone:
             self._ends_for(Ending.PEER if reason.type is ConnectionDone else Ending.RESET)
-        self.sent -= self.unsent
-        self._state = State.LOST
+        if self.sent:
+            self.sent -= self.unsent
+        self._state = LOST
         self._tell("connectionLost", self.protocol.connectionLost, reason)
         self._gate.left(self)
 
@@ -150,9 +170,9 @@ class Connection(Protocol):
 
     def loseConnection(self) -> None:
         """Close once everything written has gone out, in such a way that the peer gets it."""
-        if self._state is not State.OPEN:
+        if self._state is not OPEN:
             return
-        self._state = State.CLOSING
+        self._state = CLOSING
         self._ends_for(Ending.PEER if self._peer_ended else Ending.SERVICE)
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
@@ -171,10 +191,13 @@ class Connection(Protocol):
     def unsent(self) -> int:
         """Bytes that wait here because the peer does not read.
 
-        Twisted offers no such count; these are the buffers of
-        `twisted.internet.abstract.FileDescriptor`.  Another transport's count is 0.
+        The uvloop reactor's connections count them.  Twisted's offer no such count; these are
+        the buffers of `twisted.internet.abstract.FileDescriptor`.  Another's count is 0.
         """
         transport = self.transport
+        counted: int | None = getattr(transport, "unsent", None)
+        if counted is not None:
+            return counted
         buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
@@ -185,11 +208,11 @@ class Connection(Protocol):
     def unregisterProducer(self) -> None:
         self._producer = None
         self.transport.unregisterProducer()
-        if self._state is State.CLOSING and self._can_linger():
+        if self._state is CLOSING and self._can_linger():
             self.transport.loseWriteConnection()  # which has waited for the producer
 
     def pauseProducing(self) -> None:
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -202,7 +225,7 @@ class Connection(Protocol):
     @property
     def disconnecting(self) -> bool:
         """Whether the connection is being closed by us."""
-        return self._state is not State.OPEN
+        return self._state is not OPEN
 
     # The gate's side
 
@@ -214,9 +237,9 @@ class Connection(Protocol):
 
     def abort(self, why: Ending) -> None:
         """Reset the connection at once; what was not sent is lost."""
-        if self._state is not State.LOST:
+        if self._state is not LOST:
             self._ends_for(why)
-            self._state = State.CLOSING
+            self._state = CLOSING
             self.aborted = True
             self.transport.abortConnection()
 
@@ -233,7 +256,7 @@ class Connection(Protocol):
             self.ending = why
 
     def _linger(self) -> None:
-        self._state = State.LINGERING
+        self._state = LINGERING
         self._gate.linger(self)
 
     def _can_linger(self) -> bool:
@@ -270,6 +293,7 @@ class Connection(Protocol):
 classImplements(
     Connection,
     IConnection,
+    IProtocol,
     IHalfCloseableProtocol,
     IFileDescriptorReceiver,
     ITCPTransport,

@@ -26,9 +26,10 @@ class Places:
     def leave(self) -> None:
         """Give a place back, and call all who wait: they look themselves whether it is theirs."""
         self.taken -= 1
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each()
 
     def when_left(self, call: Callable[[], None]) -> None:
         """Call once, the next time that somebody leaves."""

@@ -37,11 +37,11 @@ class Bucket:
     *now* is in seconds of a clock that never goes back.
     """
 
-    __slots__ = ("_rate", "_since", "_tokens")
+    __slots__ = ("_burst", "_per_second", "_since", "_tokens")
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._tokens = rate.burst
+        self._per_second = rate.per_second
+        self._burst = self._tokens = rate.burst
         self._since = now
 
     def take(self, now: float) -> bool:
@@ -54,18 +54,22 @@ class Bucket:
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
+        if self._tokens >= 1:
+            return 0.0
         self._fill(now)
-        return max(0.0, (1 - self._tokens) / self._rate.per_second)
+        return max(0.0, (1 - self._tokens) / self._per_second)
 
     def full(self, now: float) -> bool:
         """Whether it holds the whole burst, as it would if nobody had ever come."""
         self._fill(now)
-        return self._tokens >= self._rate.burst
+        return self._tokens >= self._burst
 
     def _fill(self, now: float) -> None:
-        earned = max(0.0, now - self._since) * self._rate.per_second
-        self._tokens = min(self._rate.burst, self._tokens + earned)
-        self._since = max(now, self._since)
+        elapsed = now - self._since
+        if elapsed > 0:
+            tokens = self._tokens + elapsed * self._per_second
+            self._tokens = tokens if tokens < self._burst else self._burst
+            self._since = now
 
 
 class SourceRates:

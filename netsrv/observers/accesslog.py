@@ -49,11 +49,11 @@ class AccessLog(Observer):
             listener,
             connection.peer,
             f'"seconds":{connection.seconds:.6f},"received":{connection.received},'
-            f'"sent":{connection.sent},"ended":"{connection.ending.value}"',
+            f'"sent":{connection.sent},"ended":"{connection.ending}"',
         )
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
-        self._add(listener, peer, f'"refused":"{reason.value}"')
+        self._add(listener, peer, f'"refused":"{reason}"')
 
     def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
         if self.datagrams:
@@ -65,7 +65,7 @@ class AccessLog(Observer):
 
     def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
         if self.datagrams:
-            self._add(listener, show_sockaddr(peer), f'"dropped":"{reason.value}"')
+            self._add(listener, show_sockaddr(peer), f'"dropped":"{reason}"')
 
     def reopen(self) -> None:
         """Open the file again under its name, after it was moved away."""
@@ -86,9 +86,9 @@ class AccessLog(Observer):
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        moment = f"{self._second_text}.{int((now - second) * 1e6):06d}Z"
         self.file.add(
-            f'{{"time":"{moment}","listener":{quoted(listener)},"peer":{quoted(peer)},{what}}}\n'
+            f'{{"time":"{self._second_text}.{int((now - second) * 1e6):06d}Z",'
+            f'"listener":{quoted(listener)},"peer":{quoted(peer)},{what}}}\n'
         )
         if self._timer is None:
             self._timer = self._clock.callLater(PERIOD, self._flush)
