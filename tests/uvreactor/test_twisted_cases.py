@@ -1,7 +1,5 @@
 """Twisted's own reactor tests are the judge of ours."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,29 +39,13 @@ class Judgement:
         }
 
 
-@pytest.fixture(scope="module")
-def judgements(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, "Future[Judgement]"]]:
-    """Run the modules that are asked for, two at a time; give what will come of each."""
-    asked = [
-        item.callspec.params["module"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        if item.function is test_our_reactor_does_what_twisted_demands
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        places = {each: tmp_path_factory.mktemp(each.rpartition(".")[2]) for each in asked}
-        yield {each: pool.submit(Judgement, each, places[each]) for each in asked}
-
-
 @pytest.mark.parametrize("module", MODULES)
-def test_our_reactor_does_what_twisted_demands(module, judgements):
+def test_our_reactor_does_what_twisted_demands(module, tmp_path):
     """Every case of the module passes on our reactor, but for those that are known.
 
     A case that is skipped here is skipped on the baseline too; one that is known fails on both.
     """
-    judgement = judgements[module].result()
+    judgement = Judgement(module, tmp_path)
     failed = {case for case, outcome in judgement.ours.items() if outcome.kind == "failed"}
     known = {case for case in KNOWN if case.startswith(f"{module}.")}
     assert not failed - known, "\n".join(judgement.ours[case].reason for case in failed - known)
