@@ -51,10 +51,23 @@ PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
 """Endings of which nothing more is to be said."""
 
 
+class _Own:
+    """An attribute that is the transport's.
+
+    A ``__getattr__`` would do the same, and make each look at any attribute slow.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, connection: Any, owner: type) -> Any:
+        return self if connection is None else getattr(connection.transport, self._name)
+
+
 class Connection:
     """A protocol to the reactor, a transport to the service's protocol.
 
-    What is not written here is the transport's own.  *gate* is told of the connection's
+    What is not its own work is the transport's.  *gate* is told of the connection's
     beginning, its linger and its end, and of what the service raises.
     """
 
@@ -97,23 +110,23 @@ class Connection:
         self._fin_sent = False
         self._producer: Any = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
-
     # The protocol's side: the reactor calls
 
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self.connected = 1
         self._gate.entered(self)
-        self._tell("connectionMade", self.protocol.makeConnection, self)
+        try:
+            self.protocol.makeConnection(self)
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self._failed("connectionMade")
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
         if self._state is OPEN:
             try:
                 self.protocol.dataReceived(data)
-            except BaseException:  # as Twisted: not even SystemExit ends the server
+            except BaseException:
                 self._failed("dataReceived")
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -151,12 +164,17 @@ class Connection:
 
     def connectionLost(self, reason: Failure) -> None:
         self.connected = 0
-        if self.ending is None or reason.type is not ConnectionDone:
-            self._ends_for(Ending.PEER if reason.type is ConnectionDone else Ending.RESET)
+        if reason.type is not ConnectionDone:
+            self._ends_for(Ending.RESET)
+        elif self.ending is None:
+            self.ending = Ending.PEER
         if self.sent:
             self.sent -= self.unsent
         self._state = LOST
-        self._tell("connectionLost", self.protocol.connectionLost, reason)
+        try:
+            self.protocol.connectionLost(reason)
+        except BaseException:
+            self._failed("connectionLost")
         self._gate.left(self)
 
     # The transport's side: the service calls
@@ -227,6 +245,32 @@ class Connection:
         """Whether the connection is being closed by us."""
         return self._state is not OPEN
 
+    # The transport's own: of Twisted's interfaces, and what its transports have beyond them
+
+    getHandle: Any = _Own()
+    getHost: Any = _Own()
+    getPeer: Any = _Own()
+    getPeerCertificate: Any = _Own()
+    getTcpKeepAlive: Any = _Own()
+    getTcpNoDelay: Any = _Own()
+    loseWriteConnection: Any = _Own()
+    negotiatedProtocol: Any = _Own()
+    sendFileDescriptor: Any = _Own()
+    setTcpKeepAlive: Any = _Own()
+    setTcpNoDelay: Any = _Own()
+    startTLS: Any = _Own()
+
+    TLS: Any = _Own()
+    client: Any = _Own()
+    disconnected: Any = _Own()
+    fileno: Any = _Own()
+    hostname: Any = _Own()
+    logPrefix: Any = _Own()
+    reactor: Any = _Own()
+    server: Any = _Own()
+    sessionno: Any = _Own()
+    socket: Any = _Own()
+
     # The gate's side
 
     def end(self, why: Ending) -> None:
@@ -267,7 +311,7 @@ class Connection:
     def _unread(self) -> bool:
         """Whether the peer has sent what nobody has read (FIONREAD, tty_ioctl(4))."""
         try:
-            waiting = fcntl.ioctl(self.transport.getHandle(), termios.FIONREAD, b"\0\0\0\0")
+            waiting = fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, b"\0\0\0\0")
         except (AttributeError, OSError, TypeError, ValueError):
             return False  # not a socket of this machine
         return waiting != b"\0\0\0\0"
@@ -293,7 +337,6 @@ class Connection:
 classImplements(
     Connection,
     IConnection,
-    IProtocol,
     IHalfCloseableProtocol,
     IFileDescriptorReceiver,
     ITCPTransport,

@@ -198,7 +198,7 @@ class _GatedFactory(Factory):
     def doStop(self) -> None:
         self._service.doStop()
 
-    def buildProtocol(self, addr: Any) -> Connection | None:
+    def buildProtocol(self, addr: Any) -> Connection | None:  # type: ignore[override]
         try:
             protocol = self._service.buildProtocol(addr)
         except BaseException:  # as Twisted: not even SystemExit ends the server

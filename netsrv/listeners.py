@@ -172,9 +172,9 @@ class StreamListener:
 
     def _may_accept(self) -> bool:
         """Whether there is a place for whoever comes; if not, and we pause, wait for one."""
-        if self._overload is not Overload.PAUSE:
-            return True
         admission = self.gate.admission
+        if admission.open or self._overload is not Overload.PAUSE:
+            return True
         if admission.full:
             for each in admission.places:
                 if each.full:

@@ -47,7 +47,7 @@ class Transport:
         self.calls = []
 
     def __getattr__(self, name):
-        if name in ("getHandle",) or name.startswith("_"):
+        if name in ("getHandle", "fileno", "unsent") or name.startswith("_"):
             raise AttributeError(name)
         return lambda *arguments: self.calls.append((name, *arguments))
 

@@ -46,11 +46,21 @@ class Bucket:
 
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
-        self._fill(now)
+        if now > self._since:
+            self._fill(now)
         if self._tokens < 1:
             return False
         self._tokens -= 1
         return True
+
+    def give_back(self) -> None:
+        """Put back the token that `take` has just taken."""
+        self._tokens += 1
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a token for certain, without a look at the clock."""
+        return self._tokens >= 1
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""

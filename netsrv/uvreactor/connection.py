@@ -100,13 +100,15 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the peer has sent, and send what is answered at once."""
-        if self._joined is None and self.producer is None:
+        if self.producer is None and self._joined is None:
             self._joined = []
         try:
             self.protocol.dataReceived(data)
         except BaseException:
             self._failed()
         joined = self._joined
+        if joined is None:
+            return
         if joined:
             self._joined = None
             self._transport.write(joined[0] if len(joined) == 1 else b"".join(joined))
@@ -163,8 +165,14 @@ class Connection:
     def write(self, data: bytes) -> None:
         """Send *data*, now or when there is room.  Raises TypeError if it is not bytes."""
         joined = self._joined
-        if joined is not None and data.__class__ is bytes:
+        if data.__class__ is not bytes:
+            self._write(data)
+        elif joined is not None:
             joined.append(data)
+        elif self.streamingProducer:
+            self._transport.write(data)
+            if self._full:
+                self._pause_producer()
         else:
             self._write(data)
 
@@ -242,7 +250,7 @@ class Connection:
 
     def fileno(self) -> int:
         """The descriptor; -1 once the connection is gone."""
-        return int(self.getHandle().fileno()) if self.connected else -1
+        return int(self._transport.get_extra_info("socket").fileno()) if self.connected else -1
 
     def logPrefix(self) -> str:
         """How this connection is named in the log."""
@@ -311,6 +319,7 @@ class Connection:
         """Have it told no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
+        self.streamingProducer = False
         if not self.connected:
             return
         if pulled and self._reason is None:
@@ -572,7 +581,7 @@ class Newcomer(Connection):
     @property
     def family(self) -> int:
         """The address family of its socket."""
-        return int(self._transport.get_extra_info("socket").family)
+        return int(self._origin.family)
 
     @property
     def sockaddr(self) -> Any:
