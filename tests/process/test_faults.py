@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import resource
 import signal
 from collections.abc import Callable
 from itertools import pairwise
@@ -106,23 +105,6 @@ def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
             assert server.wait() == 0
         server.wait_for(r"\] Draining: 1 connection, ")
         assert "Traceback" not in server.output
-
-
-def test_f16_clients_wait_while_descriptors_are_out(tmp_path: Path) -> None:
-    """Without a free descriptor clients wait, none is lost, and all are served when there are."""
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
-        port, pid = server.port("tcp"), server.process.pid
-        with tcp(port) as first:
-            assert exchange(first, b"hello") == b"hello"
-            used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
-            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
-            clients = [tcp(port) for _ in range(8)]
-            server.wait_for(r"second, without a line each: .*accept errors \(EMFILE\)")
-            assert exchange(first, b"still") == b"still"
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
-        assert server.stop() == 0
 
 
 @pytest.mark.parametrize("error", ["EBADF", "EINVAL"])

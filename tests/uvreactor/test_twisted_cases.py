@@ -1,7 +1,5 @@
 """Twisted's own reactor tests are the judge of ours."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,29 +34,13 @@ def cases(outcomes: dict[str, Outcome], kind: str) -> set[str]:
     return {case for case, outcome in outcomes.items() if outcome.kind == kind}
 
 
-@pytest.fixture(scope="module")
-def judgements(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, "Future[Judgement]"]]:
-    """Run the modules that are asked for, two at a time; give what will come of each."""
-    asked = [
-        item.callspec.params["module"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        if item.function is test_our_reactor_does_what_twisted_demands
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        places = {each: tmp_path_factory.mktemp(each.rpartition(".")[2]) for each in asked}
-        yield {each: pool.submit(Judgement, each, places[each]) for each in asked}
-
-
 @pytest.mark.parametrize("module", MODULES)
-def test_our_reactor_does_what_twisted_demands(module, judgements):
+def test_our_reactor_does_what_twisted_demands(module, tmp_path):
     """Every case of the module passes on our reactor, but for those that are known.
 
     On the baseline, one that is skipped is skipped too, and one that is known does not pass.
     """
-    judgement = judgements[module].result()
+    judgement = Judgement(module, tmp_path)
     failed = cases(judgement.ours, "failed")
     known = {each.case for each in KNOWN if each.case.startswith(f"{module}.") and each.applies()}
     news = failed - known
