@@ -301,7 +301,9 @@ class Connection:
 
     def fileno(self) -> int:
         """The descriptor; -1 once the connection is gone."""
-        return int(self.socket.fileno()) if self.connected else -1
+        if not self.connected:
+            return -1
+        return int(self._transport.get_extra_info("socket").fileno())
 
     def logPrefix(self) -> str:
         """How this connection is named in the log."""
