@@ -31,7 +31,7 @@ QUICK = {"rounds": 3, "seconds": 0.1}
 USUAL = {"rounds": 15, "seconds": 0.4}
 
 ROUNDS_OF = {"memory": 5}
-"""Rounds at most, where figures hardly differ and turns are long."""
+"""Rounds at most of what hardly differs and takes long; it needs no warming up either."""
 
 SPARE = 200
 """Descriptors beside those of the peers."""
@@ -76,7 +76,7 @@ class Measurement:
         with ExitStack() as stack:
             there = self._start(stack, progress)
             names = list(there)
-            for number in range(rounds + 1):
+            for number in range(int(self.row.kind in ROUNDS_OF), rounds + 1):
                 turn = number % max(1, len(names))
                 for name in names[turn:] + names[:turn]:
                     if name in self.missing:
@@ -190,7 +190,7 @@ def main() -> None:
     result = compare(rows, rounds, options.seconds or usual["seconds"], options.host)
     print(text(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        options.json.write_text(json.dumps(result) + "\n")
     if options.svg:
         draw(result, options.svg)
 

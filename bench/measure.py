@@ -1,4 +1,4 @@
-"""What the measurements share: the processor time of a process, and how numbers are shown."""
+"""What the measurements share: processor time, memory, where it was, and how sure numbers are."""
 
 import ctypes
 import math
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median, quantiles
 
 import twisted
 
@@ -67,12 +66,6 @@ def versions(compiler: str) -> dict[str, str]:
         done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
         found[compiler] = done.stdout.partition("\n")[0]
     return found
-
-
-def spread(numbers: Sequence[float], digits: int = 2) -> str:
-    """Give the median of some numbers and, in brackets, their quartiles."""
-    low, _, high = quantiles(numbers, method="inclusive") if len(numbers) > 1 else [*numbers] * 3
-    return f"{median(numbers):.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:

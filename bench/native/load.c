@@ -29,6 +29,7 @@
 #define PIECE (1 << 20)          /* bytes read or written at once */
 #define STEPS 64                 /* of the histogram: it tells 32 apart between powers of two */
 #define WINDOW 64                /* datagrams on their way per socket, at most */
+#define WAITING 256              /* connections that may wait for the server to take them in */
 #define SOURCES 8                /* addresses of 127.0.0.0/8 that connections come from */
 
 struct peer {
@@ -104,18 +105,6 @@ static int connect_socket(int kind, int number)
     if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
         fail("connect");
     return fd;
-}
-
-static void connect_peers(int kind)
-{
-    for (int i = 0; i < count; i++) {
-        peers[i].fd = connect_socket(kind, i);
-        check(fcntl(peers[i].fd, F_SETFL, O_NONBLOCK), "fcntl");
-        if (kind == SOCK_DGRAM)
-            set_option(peers[i].fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
-        else
-            set_option(peers[i].fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    }
 }
 
 /* Messages on connections. */
@@ -294,12 +283,6 @@ static void write_ready(struct peer *peer)
 
 /* The modes. */
 
-static void watch_peers(uint32_t events)
-{
-    for (int i = 0; i < count; i++)
-        watch(epoll, peers[i].fd, events, &peers[i]);
-}
-
 static const struct mode {
     const char *name;
     int kind;                          /* of the sockets that stay; 0 without any */
@@ -313,6 +296,34 @@ static const struct mode {
     {"read", SOCK_STREAM, EPOLLIN, NULL, read_ready},
     {"write", SOCK_STREAM, EPOLLOUT, NULL, write_ready},
 };
+
+/* One message on a socket that still blocks: the server has taken in all who came before. */
+static void ask(int fd)
+{
+    for (size_t sent = 0; sent < size;)
+        sent += check(send(fd, request + sent, size - sent, MSG_NOSIGNAL), "send");
+    for (size_t got = 0; got < reply;) {
+        int more = check(recv(fd, answer, reply - got, 0), "recv");
+        if (more == 0)
+            die("the server has closed a connection");
+        got += more;
+    }
+}
+
+static void connect_peers(const struct mode *mode)
+{
+    for (int i = 0; i < count; i++) {
+        int fd = peers[i].fd = connect_socket(mode->kind, i);
+        if (mode->kind == SOCK_DGRAM)
+            set_option(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
+        else
+            set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+        if (mode->begin == begin_message && i % WAITING == WAITING - 1)
+            ask(fd); /* so that nobody finds the backlog full, and has to try again */
+        check(fcntl(fd, F_SETFL, O_NONBLOCK), "fcntl");
+        watch(epoll, fd, mode->events, &peers[i]);
+    }
+}
 
 /* Work until the time is over, and what is on its way has come back. */
 static void work(const struct mode *mode, uint64_t until)
@@ -391,10 +402,8 @@ int main(int length, char **words)
     raise_descriptors();
     alarm(PATIENCE);
     epoll = check(epoll_create1(0), "epoll_create1");
-    if (mode->kind) {
-        connect_peers(mode->kind);
-        watch_peers(mode->events);
-    }
+    if (mode->kind)
+        connect_peers(mode);
     alarm(0);
     puts("ready");
     fflush(stdout);
