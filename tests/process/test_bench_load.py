@@ -1,6 +1,7 @@
 """The load generator of ``bench/`` counts right, and notices what is wrong."""
 
 import os
+import re
 import signal
 import socket
 import socketserver
@@ -18,6 +19,7 @@ from bench.turns import KINDS, Loaded
 from tests.docs.test_documents import TOP
 from tests.process.needs import tool
 from tests.process.running import PATIENCE, Running
+from tests.process.starts import finish
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +142,16 @@ def test_who_is_killed_leaves_no_process(programs):
         ended, _, _ = select([each], [], [], PATIENCE)
         os.close(each)
         assert ended
+
+
+def test_a_profile_counts_calls_and_shares():
+    """The loop in C receives once and sends once for each message, and most of it is the kernel."""
+    tool("perf")
+    tool("cc")
+    command = "bench.profile echo --of C --seconds 0.05 --top 3"
+    done = finish([sys.executable, "-m", *command.split()], TOP)
+    assert done.returncode == 0, done.stderr
+    if "C: perf: " in done.stdout:
+        pytest.skip(f"perf may not watch here: {done.stdout.splitlines()[-1]}")
+    assert re.search(r"system calls each: .*\brecvfrom 1\.0", done.stdout)
+    assert re.search(r"µs +\d+\.\d % \[kernel", done.stdout)
