@@ -10,6 +10,7 @@ warm up is not counted.  docs/benchmark.rst says what the figures mean.
 import argparse
 import datetime
 import json
+import math
 import sys
 import tempfile
 import time
@@ -30,8 +31,8 @@ QUICK = {"rounds": 3, "seconds": 0.1}
 
 USUAL = {"rounds": 15, "seconds": 0.4}
 
-ROUNDS_OF = {"memory": 5}
-"""Rounds at most of what hardly differs and takes long; it needs no warming up either."""
+SELDOM = {"memory": 3}
+"""How many times fewer rounds there are of what hardly differs, and needs no warming up either."""
 
 SPARE = 200
 """Descriptors beside those of the peers."""
@@ -76,7 +77,7 @@ class Measurement:
         with ExitStack() as stack:
             there = self._start(stack, progress)
             names = list(there)
-            for number in range(int(self.row.kind in ROUNDS_OF), rounds + 1):
+            for number in range(int(self.row.kind in SELDOM), rounds + 1):
                 turn = number % max(1, len(names))
                 for name in names[turn:] + names[:turn]:
                     if name in self.missing:
@@ -143,8 +144,8 @@ def compare(rows: list[Row], rounds: int, seconds: float, host: str) -> dict[str
             if reason := unable(row, descriptors, compiled):
                 measurement.missing = dict.fromkeys(row.contenders, reason)
             else:
-                least = min(rounds, ROUNDS_OF.get(row.kind, rounds))
-                measurement.run(least, seconds, progress)
+                fewer = math.ceil(rounds / SELDOM.get(row.kind, 1))
+                measurement.run(fewer, seconds, progress)
             results.append(measurement.result())
     progress.end()
     return {

@@ -12,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 from bench.compare import chosen
@@ -95,14 +96,14 @@ def show(row: Row, name: str, folder: Path, seconds: float, top: int) -> None:
         counted, counting = calls(one, seconds, folder)
         sampled, figures = samples(one, seconds, folder)
     cost = figures["cpu_seconds"] / figures["amount"] * 1e6
-    libraries: Counter[str] = Counter()
+    libraries: dict[str, float] = defaultdict(float)
     for share, library, _ in sampled:
         libraries[library] += share
     print(f"\n{name}: {cost:.2f} µs of CPU each, while it is watched")
     shown = [f"{each} {number / counting['amount']:.3f}" for each, number in counted.most_common(8)]
     print(f"  system calls each: {', '.join(each for each in shown if not each.endswith('0.000'))}")
-    for library, share in libraries.most_common(6):
-        print(f"  {share / 100 * cost:8.2f} µs {share:5.1f} % {library}")
+    for library, total in sorted(libraries.items(), key=itemgetter(1), reverse=True)[:6]:
+        print(f"  {total / 100 * cost:8.2f} µs {total:5.1f} % {library}")
     for share, library, function in sampled[:top]:
         print(f"    {share / 100 * cost:8.2f} µs {share:5.1f} % {function} ({library})")
 

@@ -130,7 +130,7 @@ def text(result: Mapping[str, Any]) -> str:
         lines += [f"  {name}: not measured: {why}" for name, why in row["missing"].items()]
         for goal in row["goals"]:
             judgement = f"{wanted(goal):20}  {verdict(goal)}"
-            lines.append(f"  {compared(goal):42} {ratio(goal):20} {judgement}")
+            lines.append(f"  {compared(goal):46} {ratio(goal):20} {judgement}")
     lines += ["", "* the load generator was busy all the time, and the server was not"]
     lines.append(f"{result['took']} s in all")
     return "\n".join(lines)

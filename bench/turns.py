@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.measure import cpu_seconds, memory_bytes, wanted_seconds
 from bench.processes import PLUGINS, TOP, Load, LoadError, bound_to, cores, serving
-from bench.rows import START_EMPTY, START_OURS, WEB_OURS, Row, command
+from bench.rows import OURS, START_EMPTY, START_OURS, UNLIMITED, WEB_OURS, Row, command
 from tests.process.running import PATIENCE, Running, located
 
 PAGE = bytes(1024)
@@ -56,6 +56,8 @@ class Loaded:
         shares = [
             min(1.0, (b - a) / done["seconds"]) for a, b in zip(busy, self._busy(), strict=True)
         ]
+        if self.name in (OURS, UNLIMITED):
+            time.sleep(self.row.afterwards)
         spent = settled(pid) - before
         amount = done["bytes"] / 1e6 if self.row.mode in ("read", "write") else done["operations"]
         if not amount:
