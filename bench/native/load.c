@@ -16,18 +16,16 @@
  */
 
 #include "common.h" /* first: it asks for what is Linux's own */
+#include "counted.h"
 
 #include <fcntl.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #define PATIENCE 30              /* seconds of silence after which it gives up */
 #define LOST 200000000           /* ns without an answer after which datagrams are lost */
 #define PIECE (1 << 20)          /* bytes read or written at once */
-#define STEPS 64                 /* of the histogram: it tells 32 apart between powers of two */
 #define WINDOW 64                /* datagrams on their way per socket, at most */
 #define WAITING 256              /* connections that may wait for the server to take them in */
 #define SOURCES 8                /* addresses of 127.0.0.0/8 that connections come from */
@@ -39,10 +37,6 @@ struct peer {
     uint32_t next, expected;     /* numbers of the datagrams */
 };
 
-static struct {
-    uint64_t operations, bytes, lost, histogram[64 * STEPS];
-} counted;
-
 static struct sockaddr_in server;
 static struct peer *peers;
 static int count, in_flight, epoll;
@@ -52,59 +46,26 @@ static bool pattern, stopping;
 static long busy;                /* messages on their way, of all peers */
 static int file;                 /* what is written from, without a copy */
 
-static uint64_t clock_now(clockid_t id)
-{
-    struct timespec now;
-    clock_gettime(id, &now);
-    return now.tv_sec * 1000000000ull + now.tv_nsec;
-}
-
-static uint64_t now(void)
-{
-    return clock_now(CLOCK_MONOTONIC);
-}
-
-/* Remember how long something took, to one part in 32. */
-static void record(uint64_t took)
-{
-    int power = took < STEPS ? 0 : 63 - __builtin_clzll(took) - 5;
-    counted.histogram[power * STEPS + (took >> power)]++;
-    counted.operations++;
-}
-
-/* Microseconds that *share* of all took at most. */
-static double percentile(double share)
-{
-    uint64_t seen = 0, wanted = counted.operations * share;
-    for (int i = 0; i < 64 * STEPS; i++) {
-        seen += counted.histogram[i];
-        if (seen > wanted) {
-            int power = i / STEPS;
-            return ((uint64_t)(i % STEPS) << power) / 1e3;
-        }
-    }
-    return 0;
-}
-
 static void die(const char *what)
 {
     fprintf(stderr, "load: %s\n", what);
     exit(1);
 }
 
-/* A socket on its way to the server. */
-static int connect_socket(int kind, int number)
+static void connect_socket(int fd)
 {
-    int fd = check(socket(AF_INET, kind, 0), "socket");
-    if ((ntohl(server.sin_addr.s_addr) >> 24) == 127 && kind & SOCK_NONBLOCK) {
-        struct sockaddr_in source = {.sin_family = AF_INET};
-        source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + number % SOURCES);
-        set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
-        check(bind(fd, (struct sockaddr *)&source, sizeof source), "bind");
-    }
-    if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
-        fail("connect");
-    return fd;
+    check(connect(fd, (struct sockaddr *)&server, sizeof server), "connect");
+}
+
+/* On loopback, come from one of several addresses: the server may remember each port for long. */
+static void choose_source(int fd, int number)
+{
+    struct sockaddr_in source = {.sin_family = AF_INET};
+    if (ntohl(server.sin_addr.s_addr) >> 24 != 127)
+        return;
+    source.sin_addr.s_addr = htonl(INADDR_LOOPBACK + number % SOURCES);
+    set_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
+    check(bind(fd, (struct sockaddr *)&source, sizeof source), "bind");
 }
 
 /* Messages on connections. */
@@ -149,30 +110,40 @@ static void message_ready(struct peer *peer)
         begin_message(peer);
 }
 
-/* Connections. */
+/* Connections: the oldest is waited for, in a call that blocks, since that costs the least. */
 
 static void begin_connection(struct peer *peer)
 {
     static int number;
     peer->began = now();
-    peer->fd = connect_socket(SOCK_STREAM | SOCK_NONBLOCK, number++);
-    watch(epoll, peer->fd, EPOLLIN, peer);
-    busy++;
+    peer->fd = check(socket(AF_INET, SOCK_STREAM, 0), "socket");
+    choose_source(peer->fd, number++);
+    connect_socket(peer->fd);
 }
 
-static void connection_ready(struct peer *peer)
+static void end_connection(struct peer *peer)
 {
-    ssize_t got = recv(peer->fd, answer, PIECE, 0);
-    if (got > 0 || (got < 0 && later()))
-        return;
+    ssize_t got;
+    while ((got = recv(peer->fd, answer, PIECE, 0)) > 0)
+        continue;
     if (got == 0)
         record(now() - peer->began);
     else
         counted.lost++;
     close(peer->fd);
-    busy--;
-    if (!stopping)
-        begin_connection(peer);
+}
+
+static void visit(uint64_t until)
+{
+    for (int i = 0; i < count; i++)
+        begin_connection(&peers[i]);
+    for (int left = count, oldest = 0; left > 0; oldest = (oldest + 1) % count) {
+        end_connection(&peers[oldest]);
+        if (now() < until)
+            begin_connection(&peers[oldest]);
+        else
+            left--;
+    }
 }
 
 /* Datagrams: each begins with the time, and with its number among those of its socket. */
@@ -285,13 +256,13 @@ static void write_ready(struct peer *peer)
 
 static const struct mode {
     const char *name;
-    int kind;                          /* of the sockets that stay; 0 without any */
+    int kind;                          /* of the sockets that stay; 0 if none does */
     uint32_t events;
     void (*begin)(struct peer *);      /* none for what flows by itself */
     void (*ready)(struct peer *);
 } modes[] = {
     {"exchange", SOCK_STREAM, EPOLLIN | EPOLLOUT | EPOLLET, begin_message, message_ready},
-    {"accept", 0, 0, begin_connection, connection_ready},
+    {"accept", 0, 0, NULL, NULL},
     {"datagrams", SOCK_DGRAM, EPOLLIN, begin_datagrams, datagrams_ready},
     {"read", SOCK_STREAM, EPOLLIN, NULL, read_ready},
     {"write", SOCK_STREAM, EPOLLOUT, NULL, write_ready},
@@ -313,7 +284,8 @@ static void ask(int fd)
 static void connect_peers(const struct mode *mode)
 {
     for (int i = 0; i < count; i++) {
-        int fd = peers[i].fd = connect_socket(mode->kind, i);
+        int fd = peers[i].fd = check(socket(AF_INET, mode->kind, 0), "socket");
+        connect_socket(fd);
         if (mode->kind == SOCK_DGRAM)
             set_option(fd, SOL_SOCKET, SO_RCVBUF, 1 << 20);
         else
@@ -351,7 +323,10 @@ static void turn(const struct mode *mode, double seconds)
     alarm(seconds + PATIENCE);
     memset(&counted, 0, sizeof counted);
     uint64_t began = now(), cpu = clock_now(CLOCK_PROCESS_CPUTIME_ID);
-    work(mode, began + seconds * 1e9);
+    if (mode->kind)
+        work(mode, began + seconds * 1e9);
+    else
+        visit(began + seconds * 1e9);
     printf("{\"operations\": %llu, \"bytes\": %llu, \"lost\": %llu, \"seconds\": %.6f, "
            "\"cpu\": %.6f, \"p50\": %.3f, \"p99\": %.3f, \"p999\": %.3f}\n",
            (unsigned long long)counted.operations, (unsigned long long)counted.bytes,

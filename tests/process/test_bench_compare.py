@@ -3,10 +3,14 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
+from bench.compare import Measurement, Progress, chosen
+from bench.processes import compile_programs
+from bench.rows import OURS, C
 from tests.docs.test_documents import TOP
 from tests.process.needs import tool
 from tests.process.starts import finish
@@ -123,3 +127,16 @@ def test_without_a_compiler_it_says_so(tmp_path):
         "twistd netsrv",
         "twistd, an empty service",
     }
+
+
+def test_who_does_not_start_is_left_out(tmp_path):
+    """The others are measured, and the last line that it printed is the reason."""
+    tool("cc")
+    assert compile_programs(tmp_path) is None
+    row = replace(chosen("udp-one")[0], contenders=(OURS, C), options=("--no-such-option",))
+    measurement = Measurement(row, "127.0.0.1", tmp_path)
+    measurement.run(1, 0.01, Progress())
+    result = measurement.result()
+    assert result["contenders"].keys() == {C}
+    assert "--no-such-option" in result["missing"][OURS]
+    assert all(goal["reached"] is None for goal in result["goals"])
