@@ -24,7 +24,7 @@
 #include <sys/sendfile.h>
 
 #define PATIENCE 30              /* seconds of silence after which it gives up */
-#define LOST 200000000           /* ns without an answer after which datagrams are lost */
+#define LOST 1000000000          /* ns without an answer after which datagrams are lost */
 #define PIECE (1 << 20)          /* bytes read or written at once */
 #define WINDOW 64                /* datagrams on their way per socket, at most */
 #define WAITING 256              /* connections that may wait for the server to take them in */
