@@ -39,6 +39,12 @@ def wanted_seconds(pid: int) -> float:
     return sum(sum(map(int, each.read_text().split()[:2])) for each in threads) / 1e9
 
 
+def runnable(pid: int) -> bool:
+    """Tell whether a thread of a process runs, or would if it had a core."""
+    states = (each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return any(each.rpartition(")")[2].split()[0] == "R" for each in states)
+
+
 def memory_bytes(pid: int) -> dict[str, int]:
     """Give the memory of a process: ``rss``, and ``pss`` with its share of what others use too."""
     fields = Path(f"/proc/{pid}/smaps_rollup").read_text().split("\n")[1:]

@@ -1,6 +1,6 @@
 """The page of a run: tables and plots in docs/benchmark.rst, from what ``--json`` has written.
 
-Usage: python -m bench.page FILE
+Usage: python -m bench.page FILE [--profiles FILE]
 
 Nothing is copied by hand: what stands between two comments of the page is replaced.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.plot import draw
 from bench.processes import TOP
+from bench.profile import calls_each
 from bench.report import HEADS, cells, compared, ratio, verdict, wanted
 
 PAGE = TOP / "docs" / "benchmark.rst"
@@ -21,9 +22,9 @@ BEGIN = ".. The figures begin here; python -m bench.page writes them."
 END = ".. The figures end here."
 
 
-def tables(result: Mapping[str, Any]) -> str:
-    """Give all tables of a run as reStructuredText."""
-    return "\n".join([*_run(result), *_goals(result), *_rows(result)])
+def tables(result: Mapping[str, Any], profiles: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Give all tables of a run as reStructuredText, and those of `bench.profile`."""
+    return "\n".join([*_run(result), *_goals(result), *_rows(result), *_profiles(profiles)])
 
 
 def _run(result: Mapping[str, Any]) -> list[str]:
@@ -66,6 +67,21 @@ def _rows(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _profiles(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = _headed("Where the time goes") if profiles else []
+    for row in profiles:
+        body = []
+        for name, one in row["contenders"].items():
+            parts = {"kernel": 0.0, "Python": 0.0, **one["libraries"]}
+            kernel, python = parts.pop("kernel"), parts.pop("Python")
+            rest = ", ".join(f"{each} {cost:.2f}" for each, cost in parts.items() if cost >= 0.05)
+            times = [f"{each:.2f}" for each in (one["cost"], kernel, python)]
+            body.append([name, *times, rest, calls_each(one)])
+        heads = ["", "µs of CPU", "kernel", "Python", "the rest", "system calls each"]
+        lines += [f"**{row['title']}**", "", *_table(heads, [18, 9, 8, 8, 20, 37], body)]
+    return lines
+
+
 def _headed(title: str) -> list[str]:
     return [title, "~" * len(title), ""]
 
@@ -93,8 +109,11 @@ def main() -> None:
     """Write the page and the plots."""
     parser = argparse.ArgumentParser(prog="bench.page", description=__doc__.partition("\n")[0])
     parser.add_argument("file", type=Path, help="what bench.compare --json has written")
-    result = json.loads(parser.parse_args().file.read_text())
-    PAGE.write_text(replaced(PAGE.read_text(), tables(result)))
+    parser.add_argument("--profiles", type=Path, metavar="FILE", help="that of bench.profile")
+    options = parser.parse_args()
+    result = json.loads(options.file.read_text())
+    profiles = json.loads(options.profiles.read_text()) if options.profiles else []
+    PAGE.write_text(replaced(PAGE.read_text(), tables(result, profiles)))
     draw(result, PAGE.parent / PLOTS)
 
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.measure import cpu_seconds, memory_bytes, wanted_seconds
+from bench.measure import cpu_seconds, memory_bytes, runnable, wanted_seconds
 from bench.processes import PLUGINS, TOP, Load, LoadError, bound_to, cores, serving
 from bench.rows import OURS, START_EMPTY, START_OURS, UNLIMITED, WEB_OURS, Row, command
 from tests.process.running import PATIENCE, Running, located
@@ -51,16 +51,15 @@ class Loaded:
     def turn(self, seconds: float) -> Figures:
         """Put the load on it for so long."""
         pid = self.server.process.pid
-        before, busy = cpu_seconds(pid), self._busy()
+        before, wanted = cpu_seconds(pid), self._wanted()
         done = self.load.run(seconds)
-        shares = [
-            min(1.0, (b - a) / done["seconds"]) for a, b in zip(busy, self._busy(), strict=True)
-        ]
+        server, load = (b - a for a, b in zip(wanted, self._wanted(), strict=True))
+        server = max(server, cpu_seconds(pid) - before)  # threads that have ended are in this one
         if self.name in (OURS, UNLIMITED):
             time.sleep(self.row.afterwards)
         spent = settled(pid) - before
         amount = done["bytes"] / 1e6 if self.row.mode in ("read", "write") else done["operations"]
-        if not amount:
+        if not amount or not spent:
             raise LoadError("nothing was served")
         return {
             "value": amount / spent if self.row.more else spent / amount * 1e6,
@@ -68,12 +67,12 @@ class Loaded:
             "rate": amount / done["seconds"],
             "cpu_seconds": spent,
             "load_cpu_seconds": done["cpu"],
-            "server_busy": shares[0],
-            "load_busy": shares[1],
+            "server_busy": min(1.0, server / done["seconds"]),
+            "load_busy": min(1.0, load / done["seconds"]),
             **{name: done[name] for name in ("lost", "p50", "p99", "p999")},
         }
 
-    def _busy(self) -> list[float]:
+    def _wanted(self) -> list[float]:
         return [wanted_seconds(pid) for pid in (self.server.process.pid, self.load.pid)]
 
     def close(self) -> None:
@@ -204,7 +203,7 @@ def settled(pid: int) -> float:
     for _ in range(500):
         time.sleep(0.002)
         this = cpu_seconds(pid)
-        if this - last < QUIET:
+        if this - last < QUIET and not runnable(pid):
             break
         last = this
     return this

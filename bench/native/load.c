@@ -7,7 +7,8 @@
  *              a pattern that has to come back.
  *   accept     PEERS connections at a time, each made, read to its end, and closed.
  *   datagrams  PEERS sockets, each with IN_FLIGHT datagrams of SIZE bytes on their way.
- *   read       PEERS connections that are read as fast as they give.
+ *   read       PEERS connections that are read as fast as they give.  They are new ones for
+ *              each turn: what a reader that pauses leaves behind is lost to TCP's own timers.
  *   write      PEERS connections that are written to as fast as they take.
  *
  * It says "ready" when all are connected.  Each line on standard input, a number of seconds,
@@ -256,16 +257,17 @@ static void write_ready(struct peer *peer)
 
 static const struct mode {
     const char *name;
-    int kind;                          /* of the sockets that stay; 0 if none does */
+    int kind;                          /* of the sockets */
+    bool stays;                        /* whether they stay from turn to turn */
     uint32_t events;
     void (*begin)(struct peer *);      /* none for what flows by itself */
     void (*ready)(struct peer *);
 } modes[] = {
-    {"exchange", SOCK_STREAM, EPOLLIN | EPOLLOUT | EPOLLET, begin_message, message_ready},
-    {"accept", 0, 0, NULL, NULL},
-    {"datagrams", SOCK_DGRAM, EPOLLIN, begin_datagrams, datagrams_ready},
-    {"read", SOCK_STREAM, EPOLLIN, NULL, read_ready},
-    {"write", SOCK_STREAM, EPOLLOUT, NULL, write_ready},
+    {"exchange", SOCK_STREAM, true, EPOLLIN | EPOLLOUT | EPOLLET, begin_message, message_ready},
+    {"accept", SOCK_STREAM, false, 0, NULL, NULL},
+    {"datagrams", SOCK_DGRAM, true, EPOLLIN, begin_datagrams, datagrams_ready},
+    {"read", SOCK_STREAM, false, EPOLLIN, NULL, read_ready},
+    {"write", SOCK_STREAM, true, EPOLLOUT, NULL, write_ready},
 };
 
 /* One message on a socket that still blocks: the server has taken in all who came before. */
@@ -302,6 +304,8 @@ static void work(const struct mode *mode, uint64_t until)
 {
     struct epoll_event ready[EVENTS];
     uint64_t looked = now();
+    if (!mode->stays)
+        connect_peers(mode);
     stopping = until <= looked; /* no time: one message each */
     for (int i = 0; mode->begin && i < count; i++)
         mode->begin(&peers[i]);
@@ -316,6 +320,8 @@ static void work(const struct mode *mode, uint64_t until)
             give_up_the_silent();
         }
     } while (!stopping || busy > 0);
+    for (int i = 0; !mode->stays && i < count; i++)
+        close(peers[i].fd);
 }
 
 static void turn(const struct mode *mode, double seconds)
@@ -323,10 +329,10 @@ static void turn(const struct mode *mode, double seconds)
     alarm(seconds + PATIENCE);
     memset(&counted, 0, sizeof counted);
     uint64_t began = now(), cpu = clock_now(CLOCK_PROCESS_CPUTIME_ID);
-    if (mode->kind)
-        work(mode, began + seconds * 1e9);
-    else
+    if (!mode->ready)
         visit(began + seconds * 1e9);
+    else
+        work(mode, began + seconds * 1e9);
     printf("{\"operations\": %llu, \"bytes\": %llu, \"lost\": %llu, \"seconds\": %.6f, "
            "\"cpu\": %.6f, \"p50\": %.3f, \"p99\": %.3f, \"p999\": %.3f}\n",
            (unsigned long long)counted.operations, (unsigned long long)counted.bytes,
@@ -377,7 +383,7 @@ int main(int length, char **words)
     raise_descriptors();
     alarm(PATIENCE);
     epoll = check(epoll_create1(0), "epoll_create1");
-    if (mode->kind)
+    if (mode->stays)
         connect_peers(mode);
     alarm(0);
     puts("ready");

@@ -63,13 +63,17 @@ static int echo(int fd)
 
 static int discard(int fd)
 {
-    ssize_t got = recv(fd, buffer, sizeof buffer, 0);
+    ssize_t got;
+    while ((got = recv(fd, buffer, sizeof buffer, 0)) == sizeof buffer)
+        continue;
     return got > 0 || (got < 0 && later()) ? 0 : -1;
 }
 
 static int chargen(int fd)
 {
-    return send(fd, buffer, chunk, MSG_NOSIGNAL) < 0 && !later() ? -1 : 0;
+    while (send(fd, buffer, chunk, MSG_NOSIGNAL) > 0)
+        continue;
+    return later() ? 0 : -1;
 }
 
 /* Take in who waits: all are closed at once, or watched for *events*. */

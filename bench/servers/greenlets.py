@@ -2,6 +2,7 @@
 
 import socket
 import sys
+from contextlib import suppress
 
 from gevent.server import DatagramServer, StreamServer
 
@@ -20,9 +21,10 @@ def echo(sock: socket.socket, _address: object) -> None:
 
 
 def chargen(sock: socket.socket, _address: object) -> None:
-    """Write as fast as the peer reads."""
-    while True:
-        sock.sendall(CHUNK)
+    """Write as fast as the peer reads, until it is gone."""
+    with suppress(OSError):
+        while True:
+            sock.sendall(CHUNK)
 
 
 def discard(sock: socket.socket, _address: object) -> None:
