@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,14 +35,19 @@ def wanted_seconds(pid: int) -> float:
 
     From ``/proc/PID/task/*/schedstat`` (see sched-stats in the kernel's documents).
     """
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(sum(map(int, each.read_text().split()[:2])) for each in threads) / 1e9
+    return sum(sum(map(int, each.split()[:2])) for each in _of_threads(pid, "schedstat")) / 1e9
 
 
 def runnable(pid: int) -> bool:
     """Tell whether a thread of a process runs, or would if it had a core."""
-    states = (each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat"))
-    return any(each.rpartition(")")[2].split()[0] == "R" for each in states)
+    return any(each.rpartition(")")[2].split()[0] == "R" for each in _of_threads(pid, "stat"))
+
+
+def _of_threads(pid: int, name: str) -> Iterator[str]:
+    """Read a file of each thread of a process; those that end meanwhile have none."""
+    for path in Path(f"/proc/{pid}/task").glob(f"*/{name}"):
+        with suppress(OSError):
+            yield path.read_text()
 
 
 def memory_bytes(pid: int) -> dict[str, int]:
