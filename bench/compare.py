@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -171,11 +172,23 @@ def chosen(names: str | None) -> list[Row]:
     return [known[name] for name in wanted]
 
 
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """Give what reads a number above 0; it raises ValueError for others."""
+
+    def number(text: str) -> float:
+        if not 0 < (value := kind(text)) < math.inf:
+            raise ValueError(text)
+        return value
+
+    number.__name__ = f"number above 0: {kind.__name__}"  # argparse shows it
+    return number
+
+
 def main() -> None:
     """Measure, print, and write what was asked for."""
     parser = argparse.ArgumentParser(prog="bench.compare", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, help="turns of each contender (15)")
-    parser.add_argument("--seconds", type=float, help="the length of a turn (0.4)")
+    parser.add_argument("--rounds", type=positive(int), help="turns of each contender (15)")
+    parser.add_argument("--seconds", type=positive(float), help="the length of a turn (0.4)")
     parser.add_argument("--quick", action="store_true", help="a look: 3 rounds of 0.1 seconds")
     parser.add_argument("--only", metavar="ROW,...", help="these rows and no others")
     parser.add_argument("--host", default="127.0.0.1", help="an IPv4 address of this machine")
@@ -185,9 +198,13 @@ def main() -> None:
     usual = QUICK if options.quick else USUAL
     try:
         rows = chosen(options.only)
-    except ValueError as error:
+        if options.json:
+            options.json.touch()  # now, and not when all is measured
+        if options.svg:
+            options.svg.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
         parser.error(str(error))
-    rounds = options.rounds or int(usual["rounds"])
+    rounds = int(options.rounds or usual["rounds"])
     result = compare(rows, rounds, options.seconds or usual["seconds"], options.host)
     print(text(result))
     if options.json:

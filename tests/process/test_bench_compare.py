@@ -106,11 +106,20 @@ def test_progress_is_shown_apart_from_the_results(run):
     assert announced == list(ROWS)
 
 
-def test_an_unknown_row_is_one_line():
-    """It names the row, and those that there are."""
-    done = finish([sys.executable, "-m", "bench.compare", "--only", "ecko"], TOP)
-    assert done.returncode == 2
-    assert "--only ecko: there is no such row; there are echo, " in done.stderr
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--only ecko", "--only ecko: there is no such row; there are echo, "),
+        ("--rounds 0", "invalid number above 0: int value: '0'"),
+        ("--seconds soon", "invalid number above 0: float value: 'soon'"),
+        ("--json /nowhere/run.json", "No such file or directory: '/nowhere/run.json'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(option, complaint):
+    """The last line names the option and what is wrong with it."""
+    done = finish([sys.executable, "-m", "bench.compare", *option.split()], TOP)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr.splitlines()[-1]
 
 
 def test_without_a_compiler_it_says_so(tmp_path):
