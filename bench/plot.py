@@ -40,7 +40,7 @@ def picture(row: Mapping[str, Any]) -> str:
 
 def _bar(top: int, name: str, one: Mapping[str, Any], scale: float, digits: int) -> list[str]:
     """Draw one bar, its name, its median, and the interval as a line across its end."""
-    middle, (low, high) = one["median"]["value"], one["interval"]
+    middle, low, high = (max(0.0, each) for each in (one["median"]["value"], *one["interval"]))
     colour = OURS if name.startswith("netsrv") or "uvloop web" in name else OTHERS
     colour = LIMIT if name.startswith("C") else colour
     y, base = top + BAR / 2, top + BAR - 4
