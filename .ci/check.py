@@ -31,6 +31,7 @@ CLIENTS = {
     "unshare": "util-linux",
     "ip": "iproute2",
     "wrk": "wrk",
+    "cc": "build-essential",
 }
 """Programs that some tests use, and their Debian packages."""
 
