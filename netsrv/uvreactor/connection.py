@@ -32,6 +32,8 @@ from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
 from zope.interface import implementer
 
+from netsrv.uvreactor.interfaces import INewcomer
+
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
 """The usual reasons, made once, as Twisted's reactors do."""
@@ -637,10 +639,14 @@ class Hold:
             self._transport.resume_reading()
 
 
+@implementer(INewcomer)
 class Newcomer(Connection):
     """A connection that was accepted and is not served yet: `INewcomer`."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<a newcomer from {self.sockaddr}>"
 
     def connection_made(self, transport: Any) -> None:
         """It is there."""
