@@ -7,6 +7,7 @@ up by the peer's delayed acknowledgement of the first.  With a producer, each wr
 at once.
 """
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
@@ -67,6 +68,13 @@ class Handle(socket.socket):
     """The socket of a connection, which does not close it when it is forgotten."""
 
     connection: Any = None
+
+    def dup(self) -> Any:
+        """Give a duplicate, which is an ordinary socket."""
+        descriptor = os.dup(self.fileno())
+        duplicate = socket.socket(self.family, self.type, self.proto, descriptor)
+        duplicate.setblocking(False)
+        return duplicate
 
     def close(self) -> None:
         """Close the connection, of which its protocol is not told, as with Twisted's own."""
@@ -199,11 +207,7 @@ class Connection:
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send all these.  Raises TypeError if they are not bytes."""
-        try:
-            data = b"".join(iovec)
-        except TypeError:
-            raise TypeError(NOT_BYTES) from None
-        self.write(data)
+        self.write(b"".join(map(to_bytes, iovec)))
 
     def loseConnection(self) -> None:
         """Close when all that was written has gone out, and the producer has ended."""
@@ -281,6 +285,7 @@ class Connection:
         if self._handle is None:
             inner = self._transport.get_extra_info("socket")
             self._handle = Handle(inner.family, inner.type, inner.proto, inner.fileno())
+            self._handle.setblocking(False)
             self._handle.connection = self
             self._settle()
         return self._handle
@@ -458,17 +463,17 @@ class Connection:
             self._drop(failure)
 
     def _write(self, data: Any) -> None:
-        """Write while nothing is joined, or what is not plain bytes."""
-        if isinstance(data, str):
-            raise TypeError(NOT_BYTES)
+        """Write what is not the first of what is joined, or not plain bytes."""
+        if data.__class__ is not bytes:
+            data = to_bytes(data)
         joined = self._joined
         if joined is None:
-            self._joined = bytes(data)
+            self._joined = data
             self.reactor.loop.call_soon(self._flush)
         elif joined.__class__ is list:
-            joined.append(bytes(data))
+            joined.append(data)
         elif joined.__class__ is bytes:
-            self._joined = [joined, bytes(data)]
+            self._joined = [joined, data]
         elif joined is AT_ONCE:
             self._write_at_once(data)
 
@@ -683,6 +688,14 @@ class Newcomer(Connection):
         """Reset it."""
         reset_on_close(self._transport.get_extra_info("socket"))
         self._transport.abort()
+
+
+def to_bytes(data: Any) -> bytes:
+    """Give a copy of what is like bytes.  Raises TypeError if it is not."""
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(NOT_BYTES) from None
 
 
 def reset_on_close(sock: Any) -> None:
