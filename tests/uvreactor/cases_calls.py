@@ -216,6 +216,9 @@ class EndCases(Case):
         self.runReactor(reactor)
 
     def ends(self, number):
+        self.addCleanup(signal.signal, number, signal.getsignal(number))
+        # Twisted leaves a SIGINT alone that somebody handles, like a reactor before this one.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         reactor = self.buildReactor()
         reactor.callWhenRunning(reactor.callLater, 0.01, os.kill, os.getpid(), number)
         self.runReactor(reactor)
