@@ -14,7 +14,6 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -146,7 +145,7 @@ class AcceptLoop:
 
     def left(self, newcomer: Newcomer) -> None:
         """Somebody has gone before being served."""
-        with suppress(ValueError):
+        if newcomer in self._held:  # its text, in an error, would need the address of the peer
             self._held.remove(newcomer)
 
     def look(self) -> None:
