@@ -150,7 +150,7 @@ class AcceptLoop:
 
     def left(self, newcomer: Newcomer) -> None:
         """Somebody has gone before being served."""
-        if newcomer in self._held:
+        if newcomer in self._held:  # its text, in an error, would need the address of the peer
             self._held.remove(newcomer)
 
     def look(self) -> None:
@@ -354,7 +354,7 @@ def descriptor_limit() -> int:
 
 def free_descriptors(descriptor: int, most: int) -> int:
     """How many more descriptors this process can have: tried with duplicates of one."""
-    duplicates = []
+    duplicates: list[int] = []
     with suppress(OSError):
         while len(duplicates) < most:
             duplicates.append(os.dup(descriptor))

@@ -212,10 +212,13 @@ class Connection:
         self.write(b"".join(map(to_bytes, iovec)))
 
     def loseConnection(self) -> None:
-        """Close when all that was written has gone out, and the producer has ended."""
+        """Close when all that was written has gone out.
+
+        A producer that waits to be told to write is waited for until it is unregistered.
+        """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            if self.producer is None:
+            if self.producer is None or (self.streamingProducer and not self.producerPaused):
                 self._close()
             else:
                 self._transport.pause_reading()

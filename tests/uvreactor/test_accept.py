@@ -394,8 +394,9 @@ def test_a_unix_port_serves_with_twisteds_own_connections(runner, tmp_path):
 def test_few_descriptors_are_left_for_uvloop(accepting, monkeypatch):
     """Near the limit of descriptors plain code accepts, for uvloop closes clients there."""
     monkeypatch.setattr(accept, "descriptor_limit", lambda: 64)
-    monkeypatch.setattr(accept, "free_descriptors", lambda descriptor, most: min(most, free))
-    for free, kind in [
+    free = [0]
+    monkeypatch.setattr(accept, "free_descriptors", lambda descriptor, most: min(most, free[0]))
+    for free[0], kind in [
         (SPARE, "Newcomer"),
         (SPARE, "PlainNewcomer"),
         (99, "PlainNewcomer"),
