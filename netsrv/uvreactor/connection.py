@@ -32,6 +32,8 @@ from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
 from zope.interface import implementer
 
+from netsrv.uvreactor.interfaces import INewcomer
+
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
 """The usual reasons, made once, as Twisted's reactors do."""
@@ -210,10 +212,13 @@ class Connection:
         self.write(b"".join(map(to_bytes, iovec)))
 
     def loseConnection(self) -> None:
-        """Close when all that was written has gone out, and the producer has ended."""
+        """Close when all that was written has gone out.
+
+        A producer that waits to be told to write is waited for until it is unregistered.
+        """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            if self.producer is None:
+            if self.producer is None or (self.streamingProducer and not self.producerPaused):
                 self._close()
             else:
                 self._transport.pause_reading()
@@ -639,10 +644,14 @@ class Hold:
             self._transport.resume_reading()
 
 
+@implementer(INewcomer)
 class Newcomer(Connection):
     """A connection that was accepted and is not served yet: `INewcomer`."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<a newcomer from {self.sockaddr}>"
 
     def connection_made(self, transport: Any) -> None:
         """It is there."""

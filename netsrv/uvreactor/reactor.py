@@ -48,6 +48,11 @@ class UvloopReactor(WatchingReactor):
         self._timed_calls = TimedCalls(self.loop, self._turn)
         super().__init__(self.loop)
 
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the reactor watches."""
+        return len(self.live) + len(super().getReaders())
+
     # Ports
 
     def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:

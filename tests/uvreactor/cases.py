@@ -27,9 +27,13 @@ class Events:
 
     def wait_for(self, event: Any, times: int = 1) -> None:
         """Wait until it has happened so many times."""
+        self.wait_until(lambda: self.seen.count(event) >= times, f"no {times} times {event!r}")
+
+    def wait_until(self, come: Callable[[], bool], complaint: str) -> None:
+        """Wait until something is true of what has happened."""
         with self._news:
-            if not self._news.wait_for(lambda: self.seen.count(event) >= times, PATIENCE):
-                raise AssertionError(f"no {times} times {event!r} in {self.seen!r}")
+            if not self._news.wait_for(come, PATIENCE):
+                raise AssertionError(f"{complaint} in {self.seen!r}")
 
 
 class Recorder(Protocol):

@@ -285,9 +285,9 @@ def test_a_producer_writes_as_fast_as_the_peer_reads(served, runner, streaming):
     producer = Producer(protocol.transport, 500)
     producer.streaming = streaming
     protocol.transport.registerProducer(producer, streaming)
-    protocol.transport.loseConnection()
     if streaming:
         producer.resumeProducing()
+    protocol.transport.loseConnection()
     runner.turns()
     assert producer.left > 0
     assert protocol.transport.unsent < 200_000

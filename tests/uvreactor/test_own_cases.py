@@ -7,7 +7,7 @@ from tests.uvreactor.judge import judge
 LIMIT = 100.0
 """Seconds for a module."""
 
-MODULES = "descriptors programs streams".split()
+MODULES = "calls descriptors programs streams".split()
 
 
 @pytest.mark.parametrize("reactor", ["ours", "stock"])
