@@ -10,28 +10,31 @@ from typing import Any
 
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import classImplements
+from zope.interface import classImplements, implementer
 
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams, takes_whole
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import Drop
+from netsrv.interfaces import Drop, IDatagramBatchProtocol
 from netsrv.replies import longest_reply, wire_size
-from netsrv.sources import source_of
 
 
+@implementer(IDatagramBatchProtocol)
 class GatedDatagrams(DatagramProtocol):
-    """Asks the guard, tells the observer, and hands the datagram on."""
+    """Asks the guard, tells the observer, and hands the datagrams on."""
 
     noisy = False
 
     def __init__(self, gate: Any, service: DatagramProtocol, guard: DatagramGuard) -> None:
         self._gate = gate
-        self._service = service
+        self._service: Any = service
         self._guard = guard
-        self._port: Any = None
         self._replies: Any = None
+        self._whole = IDatagramBatchProtocol.providedBy(service) and takes_whole(
+            service, "datagramsReceived", "datagramReceived"
+        )
 
     def makeConnection(self, transport: Any) -> None:
-        self._port = transport
         if self._guard.safe:
             self._replies = Replies(self._gate, transport)
         self._service.makeConnection(self._replies or transport)
@@ -42,16 +45,31 @@ class GatedDatagrams(DatagramProtocol):
     def connectionRefused(self) -> None:
         self._service.connectionRefused()
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+    def datagramsReceived(self, batch: Any) -> None:
         gate = self._gate
-        drop = self._guard.drop(source_of(addr[0]), addr[1], self._port.arrival, gate.now())
-        if drop is not None:
-            gate.observer.datagram_refused(gate.listener, addr, drop)
-            return
-        gate.observer.datagram_received(gate.listener, addr, len(datagram))
-        if self._replies is None:
-            self._service.datagramReceived(datagram, addr)
-            return
+        drops = self._guard.drops(batch.origins, gate.now())
+        if drops:
+            self._refuse(batch, drops)
+            batch = batch.only([each for each in range(len(batch.sizes)) if each not in drops])
+            if not batch.sizes:
+                return
+        gate.observer.datagrams_received(gate.listener, batch.seen())
+        if self._whole:
+            self._service.datagramsReceived(batch)
+        elif self._replies is None:
+            batch.each(self._service.datagramReceived)
+        else:
+            batch.each(self._serve)
+
+    def _refuse(self, batch: Any, drops: dict[int, Drop]) -> None:
+        """Tell the observer of what is not served, reason by reason."""
+        for reason in dict.fromkeys(drops.values()):
+            places = [place for place, drop in drops.items() if drop is reason]
+            self._gate.observer.datagrams_refused(
+                self._gate.listener, batch.only(places).seen(), reason
+            )
+
+    def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
         self._replies.begin(addr, len(datagram))
         try:
             self._service.datagramReceived(datagram, addr)
@@ -93,7 +111,8 @@ class Replies:
         size = wire_size(len(packet), addr[0])
         answers = addr == self._peer
         if size > (self._left if answers else wire_size(longest_reply(0, addr[0]), addr[0])):
-            self._gate.observer.datagram_refused(self._gate.listener, addr, Drop.REPLY_TOO_LONG)
+            refused = Datagrams((Origin(addr),), (len(packet),))
+            self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
             return
         if answers:
             self._left -= size

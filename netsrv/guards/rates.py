@@ -44,13 +44,12 @@ class Bucket:
         self._tokens = rate.burst
         self._since = now
 
-    def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
+    def take(self, now: float, wanted: int = 1) -> int:
+        """Take so many tokens, or those that there are; give how many that was."""
         self._fill(now)
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
@@ -80,17 +79,17 @@ class SourceRates:
         self._most = most_sources
         self._tables: dict[int, OrderedDict[bytes, Bucket]] = {4: OrderedDict(), 8: OrderedDict()}
 
-    def take(self, source: Source, now: float) -> bool:
-        """Take a token from the source's bucket, if there is one."""
+    def take(self, source: Source, now: float, wanted: int = 1) -> int:
+        """Take so many tokens from the source's bucket, or those that there are."""
         key = source.key
         table = self._tables[len(key)]
         bucket = table.get(key)
         if bucket is None:
             if len(table) >= self._most and not self._make_room(table, now):
-                return False
+                return 0
             bucket = table[key] = Bucket(self._rate, now)
         table.move_to_end(key)
-        return bucket.take(now)
+        return bucket.take(now, wanted)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from netsrv.addresses import show_sockaddr
-from netsrv.interfaces import Drop, IConnection, Refusal
+from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
 from netsrv.observers.audience import Observer
 from netsrv.observers.linefile import LineFile
 
@@ -55,17 +55,21 @@ class AccessLog(Observer):
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
         self._add(listener, peer, f'"refused":"{reason.value}"')
 
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
-        if self.datagrams:
-            self._add(listener, show_sockaddr(peer), f'"received":{size}')
+    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+        self._add_each(listener, datagrams, "received")
 
-    def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None:
-        if self.datagrams:
-            self._add(listener, show_sockaddr(peer), f'"sent":{size}')
+    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
+        self._add_each(listener, datagrams, "sent")
 
-    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
         if self.datagrams:
-            self._add(listener, show_sockaddr(peer), f'"dropped":"{reason.value}"')
+            for peer, _size in datagrams:
+                self._add(listener, show_sockaddr(peer), f'"dropped":"{reason.value}"')
+
+    def _add_each(self, listener: str, datagrams: IDatagrams, way: str) -> None:
+        if self.datagrams:
+            for peer, size in datagrams:
+                self._add(listener, show_sockaddr(peer), f'"{way}":{size}')
 
     def reopen(self) -> None:
         """Open the file again under its name, after it was moved away."""

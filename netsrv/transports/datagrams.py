@@ -5,15 +5,16 @@
         sock.sendto(answer(data), address)
 
 That is the loop of every UDP server.  Here the reactor runs it: it waits until
-something has arrived and calls `doRead`, which hands each datagram to a
-`DatagramProtocol`.  The port lives through whatever a network does to it: an error
-in receiving or sending concerns one datagram and is counted.
+something has arrived and calls `doRead`, which receives a batch of datagrams, in one call
+where the system has one, and hands it to a `DatagramProtocol`.  What that sends meanwhile
+goes out together at the end of the batch.  The port lives through whatever a network does
+to it: an error in receiving or sending concerns one datagram and is counted.
 """
 
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -29,7 +30,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
-from netsrv.arrivals import Arrival, arrival_of, ask_kernel
+from netsrv.arrivals import Arrival, Origin, ask_kernel, host_and_port
+from netsrv.batches import Datagrams, takes_whole
+from netsrv.interfaces import IDatagramBatch, IDatagramBatchProtocol
+from netsrv.transports import mmsg, plain
+
+Socket = socket.socket
 
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
@@ -46,8 +52,54 @@ EARLIER_SEND = frozenset(
 )
 """The network's late answer to something sent before; receiving goes on at once."""
 
+MOST_TARGETS = 1024
+"""Addresses of those sent to unasked that are remembered as the kernel has them."""
+
 DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
 """The descriptor is closed, or has become something else than a UDP socket."""
+
+
+Serve = Callable[[bytes, tuple[str, int]], None]
+"""Serves a datagram, with its sender's address."""
+
+
+@implementer(IDatagramBatch)
+class Batch:
+    """Datagrams that were received together, until they have been served."""
+
+    def __init__(self, port: "DatagramPort", received: plain.Received) -> None:
+        self._port = port
+        self._received: plain.Received | None = received
+        self.origins = received.origins
+        """Whom each came from, and how."""
+        self.sizes = received.sizes
+
+    def only(self, places: Sequence[int]) -> "Batch":
+        """Those that stand at *places*; nothing is copied."""
+        return Batch(self._port, self._valid().only(places))
+
+    def seen(self) -> Datagrams:
+        """What observers are told of them."""
+        return Datagrams(self.origins, self.sizes)
+
+    def send_back(self) -> None:
+        """Send each back to where it came from, as it is."""
+        received, self._received = self._valid(), None
+        self._port.send_back(received)
+
+    def each(self, serve: Callable[[bytes, tuple[str, int]], None]) -> None:
+        """Have *serve* called for each, with its bytes and sender, as the answered one."""
+        received, self._received = self._valid(), None
+        self._port.serve_each(received, serve)
+
+    def end(self) -> None:
+        """It is over: another batch may stand where this one stood."""
+        self._received = None
+
+    def _valid(self) -> plain.Received:
+        if self._received is None:
+            raise RuntimeError("the batch is over, or was sent back before")
+        return self._received
 
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
@@ -58,7 +110,7 @@ class DatagramPort(MulticastMixin):
     here.  *raised* is told of an exception of the protocol, while it is being handled.
     *died* is told that the socket is dead: the port has parted with it, and goes on when
     it is given another by `replace`.  Without it a dead socket is like any other error.
-    *sent* is told to whom a datagram went, and its size.
+    *sent* is told of datagrams that went out.
     """
 
     arrival: Arrival
@@ -67,13 +119,13 @@ class DatagramPort(MulticastMixin):
     def __init__(
         self,
         reactor: Any,
-        sock: socket.socket,
+        sock: Socket,
         protocol: DatagramProtocol,
         dropped: Callable[[str], None],
         raised: Callable[[], None],
         largest: int = LARGEST,
         died: Callable[[OSError], None] | None = None,
-        sent: Callable[[tuple[str, int], int], None] = lambda peer, size: None,
+        sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
         self.reactor = reactor
         self.addressFamily = sock.family
@@ -85,17 +137,25 @@ class DatagramPort(MulticastMixin):
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
-        self._from: tuple[str, int] | None = None
-        self._connected: tuple[str, int] | None = None
+        self._serving = False
+        self._from: Origin | None = None
+        self._queue: list[plain.Packet] = []
+        self._held: tuple[plain.Received, Serve] | None = None
+        self._targets: dict[Any, Origin] = {}
+        self._whole = IDatagramBatchProtocol.providedBy(protocol) and takes_whole(
+            protocol, "datagramsReceived", "datagramReceived"
+        )
+        self._connected: Origin | None = None
         self._stopped = False
         self._take(sock)
 
-    def _take(self, sock: socket.socket) -> None:
-        self.socket = sock
+    def _take(self, sock: Socket) -> None:
+        self._socket = sock
         self._descriptor = sock.fileno()
         self._identity = _identity(self._descriptor)
-        self._messages: list[tuple[int, int, bytes]] = []
-        self._space, self.arrival = ask_kernel(sock)
+        space, self.arrival = ask_kernel(sock)
+        kind: Any = mmsg.Calls if mmsg.usable(sock) else plain.Calls
+        self._calls: plain.Calls | mmsg.Calls = kind(sock, space, self.arrival)
 
     # Receiving
 
@@ -108,7 +168,9 @@ class DatagramPort(MulticastMixin):
     def resume(self) -> None:
         """Receive, after `suspend`."""
         self._receiving = True
-        if self.fileno() != -1:
+        if self._held is not None:
+            self._pause = self.reactor.callLater(0, self._end_pause)
+        elif self.fileno() != -1:
             self.reactor.addReader(self)
 
     def suspend(self) -> None:
@@ -123,7 +185,7 @@ class DatagramPort(MulticastMixin):
         """Stop for good: tell the protocol, and close the socket."""
         if not self._stopped:
             self.release()
-            self.socket.close()
+            self._socket.close()
         return succeed(None)
 
     def release(self) -> None:
@@ -134,31 +196,90 @@ class DatagramPort(MulticastMixin):
             self._protocol.doStop()
         except BaseException:
             self._raised()
+        self._flush()
+        self._serving = False
+        if self._held is not None:
+            (rest, serve), self._held = self._held, None
+            self._hold(rest, serve)
 
     def doRead(self) -> None:
-        """Receive what has arrived, up to `AT_ONCE` datagrams."""
-        for _ in range(AT_ONCE if self._receiving and self.fileno() != -1 else 0):
+        """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
+        self._serve_held()
+        left = AT_ONCE
+        while left > 0 and self._receiving and self.fileno() != -1:
             try:
-                data, messages, flags, sockaddr = self.socket.recvmsg(self._largest, self._space)
+                received = self._calls.receive(left, self._largest)
             except BlockingIOError:
                 return
             except OSError as error:
                 if not self._receive_failed(error):
                     return
+                left -= 1
                 continue
-            if flags & socket.MSG_TRUNC:
-                self._dropped("too long")
-                continue
-            if messages != self._messages:  # most come as the one before
-                self._messages, self.arrival = messages, arrival_of(messages)
-            self._from = address = _host_and_port(sockaddr)
+            left -= len(received.sizes)
             try:
-                self._protocol.datagramReceived(data, address)
+                self._serve(received)
+            finally:
+                received.free()
+
+    def _serve(self, received: plain.Received) -> None:
+        if max(received.sizes) > self._largest:
+            for size in received.sizes:
+                if size > self._largest:
+                    self._dropped("too long")
+            places = [each for each, size in enumerate(received.sizes) if size <= self._largest]
+            if not places:
+                return
+            received = received.only(places)
+        before, self._serving = self._serving, not self._stopped
+        if self._whole:
+            batch = Batch(self, received)
+            try:
+                self._protocol.datagramsReceived(batch)  # type: ignore[attr-defined]
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
-            self._from = None
+            batch.end()
+        else:
+            self.serve_each(received, self._protocol.datagramReceived)
+        self._flush()
+        self._serving = before and not self._stopped
+
+    def serve_each(self, received: plain.Received, serve: Serve) -> None:
+        """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
+        before = self._from
+        for place, origin in enumerate(received.origins):
             if not self._receiving:
-                return
+                self._hold(received.kept(range(place, len(received.sizes))), serve)
+                break
+            self._from = origin
+            self.arrival = origin.arrival
+            try:
+                serve(received.datagram(place), origin.peer)
+            except BaseException:  # as Twisted: not even SystemExit ends the server
+                self._raised()
+        self._from = before
+
+    def _hold(self, rest: plain.Received, serve: Serve) -> None:
+        """Keep what was received and cannot be served now."""
+        if self._stopped:
+            for _ in rest.sizes:
+                self._dropped("stopped")
+        elif self._held is None:
+            self._held = rest, serve
+
+    def _serve_held(self) -> None:
+        if self._held is None or not self._receiving or self._serving:
+            return
+        (received, serve), self._held = self._held, None
+        self._serving = True
+        self.serve_each(received, serve)
+        self._flush()
+        self._serving = False
+
+    def send_back(self, received: plain.Received) -> None:
+        """Send datagrams back to where they came from, after what was sent before."""
+        self._flush()
+        self._told(received.origins, received.sizes, received.send_back())
 
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
@@ -176,11 +297,13 @@ class DatagramPort(MulticastMixin):
 
     def _end_pause(self) -> None:
         self._pause = None
-        self.reactor.addReader(self)
+        self._serve_held()
+        if self._receiving:
+            self.resume()
 
     def _part(self) -> None:
         """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
-        self.socket.detach()
+        self._socket.detach()
         try:
             self.reactor.removeReader(self)
         except OSError:  # epoll forgets a closed descriptor by itself, and Twisted then does not
@@ -188,7 +311,7 @@ class DatagramPort(MulticastMixin):
         if self._identity is not None and _identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
 
-    def replace(self, sock: socket.socket) -> None:
+    def replace(self, sock: Socket) -> None:
         """Go on with *sock*, bound and ready, in place of one that has died."""
         if self._stopped:
             sock.close()
@@ -208,32 +331,84 @@ class DatagramPort(MulticastMixin):
     # Sending
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send a datagram, or drop it and count why: nothing is queued, nothing raised.
+        """Send a datagram, or drop it and count why: nothing of the network is raised.
 
         *addr* is a numeric address and a port, and may be None once connected.
         To the peer that is being served it goes from the address that was asked.
+        While a batch is served it is kept, and goes out with others at the end.
         Raises InvalidAddressError for a name, TypeError for what is not bytes.
         """
-        answers = addr == self._from
-        if addr is not None and not answers:
+        if self._connected is not None:
+            self._write_connected(packet, addr)
+            return
+        if type(packet) is not bytes:
+            packet = memoryview(packet).tobytes()
+        target = self._from
+        if target is None or addr != target.peer:
+            target = self._targets.get(addr) or self._target(addr)
+        self._queue.append((packet, target))
+        if not self._serving or len(self._queue) >= AT_ONCE:
+            self._flush()
+
+    def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
+        assert self._connected is not None
+        if addr is not None and addr != self._connected.peer:
             _check_numeric(addr[0])
         try:
-            if self._connected is not None:
-                addr = self._connected
-                self.socket.send(packet)
-            elif addr is None:
-                raise InvalidAddressError(None, "an unconnected port needs an address")
-            elif answers and self.arrival.answer:
-                self.socket.sendmsg((packet,), self.arrival.answer, 0, addr)
-            else:
-                self.socket.sendto(packet, addr)
-            self._sent(addr, len(packet))
+            self._socket.send(packet)
+        except OSError as error:
+            self._send_failed(error)
+        else:
+            self._sent(Datagrams((self._connected,), (len(packet),)))
+
+    def _target(self, addr: tuple[str, int] | None) -> Origin:
+        """Where to send what is no answer."""
+        if addr is None:
+            raise InvalidAddressError(None, "an unconnected port needs an address")
+        if not isinstance(addr, tuple):
+            raise TypeError(f"{addr!r}: an address is a tuple of a numeric address and a port")
+        host, port = addr[0], addr[1]
+        _check_numeric(host)
+        host = "255.255.255.255" if host == "<broadcast>" else host
+        if not isinstance(port, int):
+            raise TypeError(f"{port!r}: a port is a number")
+        if not 0 <= port <= 65535:
+            raise OverflowError(f"{port}: a port is a number from 0 to 65535")
+        try:
+            found = socket.getaddrinfo(
+                host, port, self.addressFamily, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST
+            )
         except socket.gaierror as error:
             raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        except OSError as error:
-            self._dropped(f"send {_name(error)}")
-            if error.errno == errno.ECONNREFUSED:
-                self._refused()
+        if len(self._targets) >= MOST_TARGETS:
+            self._targets.clear()
+        target = self._targets[addr] = self._calls.target((host, port), found[0][4])
+        return target
+
+    def _flush(self) -> None:
+        """Send what was kept, in order."""
+        queue, self._queue = self._queue, []
+        if queue:
+            targets, sizes = [each for _, each in queue], [len(each) for each, _ in queue]
+            self._told(targets, sizes, self._calls.send(queue))
+
+    def _told(
+        self, targets: Sequence[Origin], sizes: Sequence[int], failures: list[plain.Failure]
+    ) -> None:
+        """Tell what has gone out, and what has not."""
+        if failures:
+            failed = {place for place, _ in failures}
+            well = [place for place in range(len(sizes)) if place not in failed]
+            targets, sizes = [targets[each] for each in well], [sizes[each] for each in well]
+        if sizes:
+            self._sent(Datagrams(targets, sizes))
+        for _, error in failures:
+            self._send_failed(error)
+
+    def _send_failed(self, error: OSError) -> None:
+        self._dropped(f"send {_name(error)}")
+        if error.errno == errno.ECONNREFUSED:
+            self._refused()
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         """Send the pieces as one datagram."""
@@ -244,17 +419,17 @@ class DatagramPort(MulticastMixin):
         if self._connected:
             raise RuntimeError("already connected, reconnecting is not currently supported")
         _check_numeric(host)
-        self._connected = (host, port)
-        self.socket.connect((host, port))
+        self.socket.connect((host, port))  # after what was sent to others
+        self._connected = Origin((host, port))
 
     # What else Twisted's interfaces ask for
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """The address that the port is bound to."""
         kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
-        return kind("UDP", *_host_and_port(self.socket.getsockname()))
+        return kind("UDP", *host_and_port(self._socket.getsockname()))
 
-    def getHandle(self) -> socket.socket:
+    def getHandle(self) -> Socket:
         """The socket."""
         return self.socket
 
@@ -268,7 +443,7 @@ class DatagramPort(MulticastMixin):
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches."""
-        return self.socket.fileno()
+        return self._socket.fileno()
 
     def logPrefix(self) -> str:
         """How the reactor names this port when it logs."""
@@ -284,12 +459,11 @@ class DatagramPort(MulticastMixin):
             self.reactor.addReader(self)
             self.doRead()
 
-
-def _host_and_port(sockaddr: Any) -> tuple[str, int]:
-    """Drop flow and scope, but keep a link-local peer reachable: ``fe80::1%2``."""
-    if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
-        return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
-    return sockaddr[0], sockaddr[1]
+    @property
+    def socket(self) -> Socket:  # type: ignore[override]
+        """The socket, for whatever it is used: what was sent before has gone out."""
+        self._flush()
+        return self._socket
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:

@@ -1,0 +1,147 @@
+"""Datagrams by the plain system calls: one call receives or sends one.
+
+Every system has them, and so has a socket in memory.  `netsrv.transports.mmsg` does the same
+with one call for many, and has the same face.
+"""
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from netsrv.arrivals import Arrival, Origin, arrival_of, host_and_port
+
+Packet = tuple[bytes, Origin]
+"""What is to be sent, and where to."""
+
+Failure = tuple[int, OSError]
+"""Which of many could not be sent, by its place, and why."""
+
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOBUFS})
+"""Errors of sending that the next datagram would have too."""
+
+MOST_ORIGINS = 4096
+"""Origins that are remembered; beyond them all are forgotten, and learned anew."""
+
+
+class Received:
+    """Datagrams that were received together, and the sizes; valid until `free` is called.
+
+    A size above the largest that was asked for is one of a datagram that was cut.
+    """
+
+    def __init__(
+        self, sock: Any, origins: Sequence[Origin], sizes: list[int], data: Sequence[bytes]
+    ) -> None:
+        self.origins = origins
+        self.sizes = sizes
+        self._sock = sock
+        self._data = data
+
+    def datagram(self, place: int) -> bytes:
+        """The bytes of one."""
+        return self._data[place]
+
+    def kept(self, places: Sequence[int]) -> "Received":
+        """Only some of them, as bytes of their own."""
+        origins, sizes = self.origins, self.sizes
+        return Received(
+            self._sock,
+            [origins[each] for each in places],
+            [sizes[each] for each in places],
+            [self.datagram(each) for each in places],
+        )
+
+    def only(self, places: Sequence[int]) -> "Received":
+        """Only some of them, while all are valid."""
+        return self.kept(places)
+
+    def send_back(self) -> list[Failure]:
+        """Send each back to where it came from."""
+        return send_each(self._sock, list(zip(self._data, self.origins, strict=True)))
+
+    def free(self) -> None:
+        """They are not needed any more."""
+
+
+class Calls:
+    """The calls of one port: *space* and *arrival* are what `ask_kernel` gives."""
+
+    def __init__(self, sock: Any, space: int, arrival: Arrival) -> None:
+        self._sock = sock
+        self._space = space
+        self._arrival = arrival
+        self._origins: dict[Any, Origin] = {}
+        self._error: OSError | None = None
+
+    def receive(self, most: int, largest: int) -> Received:
+        """Receive what has arrived, up to *most* datagrams.
+
+        Raises BlockingIOError if nothing has, and OSError for other reasons.
+        """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error  # which has ended the last batch
+        found: list[tuple[bytes, Origin, int]] = []
+        for _ in range(most):
+            try:
+                found.append(self._receive_one(largest))
+            except OSError as error:
+                if not found:
+                    raise
+                if not isinstance(error, BlockingIOError):
+                    self._error = error
+                break
+        data, origins, sizes = map(list, zip(*found, strict=True))
+        return Received(self._sock, origins, sizes, data)
+
+    def _receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+        data, messages, flags, sockaddr = self._sock.recvmsg(largest, self._space)
+        size = largest + 1 if flags & socket.MSG_TRUNC else len(data)
+        key = (sockaddr, *messages)
+        origin = self._origins.get(key)
+        if origin is None:
+            if len(self._origins) >= MOST_ORIGINS:
+                self._origins.clear()
+            arrival = arrival_of(messages) if messages else self._arrival
+            origin = self._origins[key] = Origin(host_and_port(sockaddr), arrival)
+        return data, origin, size
+
+    def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
+        """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
+        return Origin(peer)
+
+    def send(self, packets: list[Packet]) -> list[Failure]:
+        """Send, and give what could not be sent."""
+        return send_each(self._sock, packets)
+
+
+def send_one(sock: Any, packet: bytes, target: Origin) -> None:
+    """Send a datagram; an answer leaves from the address that was asked."""
+    if target.arrival.answer:
+        sock.sendmsg((packet,), target.arrival.answer, 0, target.peer)
+    else:
+        sock.sendto(packet, target.peer)
+
+
+def send_each(sock: Any, packets: Sequence[Packet]) -> list[Failure]:
+    """Send one by one, and give what could not be sent."""
+    failures: list[Failure] = []
+    done, count = 0, len(packets)
+    while done < count:
+        try:
+            send_one(sock, *packets[done])
+            done += 1
+        except OSError as error:
+            done = skip(failures, done, count, error)
+    return failures
+
+
+def skip(failures: list[Failure], done: int, count: int, error: OSError) -> int:
+    """Add the failure of the datagram after *done* of *count*; give where to go on.
+
+    Where the system has no room for it, it has none for the rest.
+    """
+    end = count if error.errno in NO_ROOM else done + 1
+    failures.extend((place, error) for place in range(done, end))
+    return end
