@@ -16,7 +16,7 @@ from netsrv.arrivals import Origin
 from netsrv.batches import Datagrams, takes_whole
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Drop, IDatagramBatchProtocol
-from netsrv.replies import longest_reply, wire_size
+from netsrv.replies import allowance, longest_reply, wire_size
 
 
 @implementer(IDatagramBatchProtocol)
@@ -29,12 +29,14 @@ class GatedDatagrams(DatagramProtocol):
         self._gate = gate
         self._service: Any = service
         self._guard = guard
+        self._port: Any = None
         self._replies: Any = None
         self._whole = IDatagramBatchProtocol.providedBy(service) and takes_whole(
             service, "datagramsReceived", "datagramReceived"
         )
 
     def makeConnection(self, transport: Any) -> None:
+        self._port = transport
         if self._guard.safe:
             self._replies = Replies(self._gate, transport)
         self._service.makeConnection(self._replies or transport)
@@ -44,6 +46,19 @@ class GatedDatagrams(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         self._service.connectionRefused()
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        gate, origin = self._gate, self._port.origin
+        drop = self._guard.drop(origin, gate.now())
+        seen = Datagrams((origin,), (len(datagram),))
+        if drop is not None:
+            gate.observer.datagrams_refused(gate.listener, seen, drop)
+            return
+        gate.observer.datagrams_received(gate.listener, seen)
+        if self._replies is None:
+            self._service.datagramReceived(datagram, addr)
+        else:
+            self._serve(datagram, addr)
 
     def datagramsReceived(self, batch: Any) -> None:
         gate = self._gate
@@ -70,11 +85,12 @@ class GatedDatagrams(DatagramProtocol):
             )
 
     def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        self._replies.begin(addr, len(datagram))
+        replies = self._replies
+        replies.begin(addr, len(datagram))
         try:
             self._service.datagramReceived(datagram, addr)
         finally:
-            self._replies.end()
+            replies.peer = None
 
 
 class Replies:
@@ -88,7 +104,9 @@ class Replies:
     def __init__(self, gate: Any, port: Any) -> None:
         self._gate = gate
         self._port = port
-        self._peer: tuple[str, int] | None = None
+        self.peer: tuple[str, int] | None = None
+        """Whose datagram is being served, if one is."""
+        self._headers = 0
         self._left = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -96,27 +114,29 @@ class Replies:
 
     def begin(self, peer: tuple[str, int], size: int) -> None:
         """A datagram of *size* bytes is being served."""
-        self._peer = peer
-        self._left = wire_size(longest_reply(size, peer[0]), peer[0])
-
-    def end(self) -> None:
-        """It has been served."""
-        self._peer = None
+        self.peer = peer
+        self._headers = wire_size(0, peer[0])
+        self._left = allowance(size, self._headers)
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send an answer, or drop it and tell the observer, if it is too long."""
         if addr is None:
             self._port.write(packet)  # to the one peer that the service has connected to
-            return
-        size = wire_size(len(packet), addr[0])
-        answers = addr == self._peer
-        if size > (self._left if answers else wire_size(longest_reply(0, addr[0]), addr[0])):
-            refused = Datagrams((Origin(addr),), (len(packet),))
-            self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
-            return
-        if answers:
-            self._left -= size
-        self._port.write(packet, addr)
+        elif addr == self.peer:
+            size = self._headers + len(packet)
+            if size > self._left:
+                self._refuse(packet, addr)
+            else:
+                self._left -= size
+                self._port.write(packet, addr)
+        elif len(packet) > longest_reply(0, addr[0]):
+            self._refuse(packet, addr)
+        else:
+            self._port.write(packet, addr)
+
+    def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
+        refused = Datagrams((Origin(addr),), (len(packet),))
+        self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         self.write(b"".join(seq), addr)

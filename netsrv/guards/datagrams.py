@@ -65,11 +65,13 @@ class DatagramGuard:
             self._rate = rate
             self._rates = None if rate is None else SourceRates(rate)
 
+    def drop(self, origin: Origin, now: float) -> Drop | None:
+        """Why a datagram that came from *origin* is not served, or None if it is."""
+        served, drop = self._judge(origin, 1, now)
+        return None if served else drop
+
     def drops(self, origins: Sequence[Origin], now: float) -> dict[int, Drop]:
         """Which of the datagrams that came from *origins* are not served, by place, and why."""
-        if len(origins) == 1:
-            served, drop = self._judge(origins[0], 1, now)
-            return {} if served or drop is None else {0: drop}
         few: dict[Origin, tuple[int, Drop]] = {}
         for origin, count in Counter(origins).items():
             served, drop = self._judge(origin, count, now)

@@ -138,7 +138,8 @@ class DatagramPort(MulticastMixin):
         self._receiving = False
         self._pause: Any = None
         self._serving = False
-        self._from: Origin | None = None
+        self.origin: Origin | None = None
+        """Where the datagram came from that is being served, if one is."""
         self._queue: list[plain.Packet] = []
         self._held: tuple[plain.Received, Serve] | None = None
         self._targets: dict[Any, Origin] = {}
@@ -206,9 +207,13 @@ class DatagramPort(MulticastMixin):
         """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
         self._serve_held()
         left = AT_ONCE
-        while left > 0 and self._receiving and self.fileno() != -1:
+        while left > 0 and self._receiving and self._socket.fileno() != -1:
             try:
-                received = self._calls.receive(left, self._largest)
+                if self._calls.alone:
+                    one = self._calls.receive_one(self._largest)
+                    received = None
+                else:
+                    received = self._calls.receive(left, self._largest)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -216,11 +221,28 @@ class DatagramPort(MulticastMixin):
                     return
                 left -= 1
                 continue
+            if received is None:
+                left -= 1
+                self._serve_one(*one)
+                continue
             left -= len(received.sizes)
             try:
                 self._serve(received)
             finally:
                 received.free()
+
+    def _serve_one(self, datagram: bytes, origin: Origin, size: int) -> None:
+        if size > self._largest:
+            self._dropped("too long")
+            return
+        before = self._serving, self.origin
+        self._serving, self.origin, self.arrival = True, origin, origin.arrival
+        try:
+            self._protocol.datagramReceived(datagram, origin.peer)
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self._raised()
+        self._flush()
+        self._serving, self.origin = before[0] and not self._stopped, before[1]
 
     def _serve(self, received: plain.Received) -> None:
         if max(received.sizes) > self._largest:
@@ -246,18 +268,18 @@ class DatagramPort(MulticastMixin):
 
     def serve_each(self, received: plain.Received, serve: Serve) -> None:
         """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
-        before = self._from
+        before = self.origin
         for place, origin in enumerate(received.origins):
             if not self._receiving:
                 self._hold(received.kept(range(place, len(received.sizes))), serve)
                 break
-            self._from = origin
+            self.origin = origin
             self.arrival = origin.arrival
             try:
                 serve(received.datagram(place), origin.peer)
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
-        self._from = before
+        self.origin = before
 
     def _hold(self, rest: plain.Received, serve: Serve) -> None:
         """Keep what was received and cannot be served now."""
@@ -343,7 +365,7 @@ class DatagramPort(MulticastMixin):
             return
         if type(packet) is not bytes:
             packet = memoryview(packet).tobytes()
-        target = self._from
+        target = self.origin
         if target is None or addr != target.peer:
             target = self._targets.get(addr) or self._target(addr)
         self._queue.append((packet, target))
@@ -387,8 +409,9 @@ class DatagramPort(MulticastMixin):
 
     def _flush(self) -> None:
         """Send what was kept, in order."""
-        queue, self._queue = self._queue, []
+        queue = self._queue
         if queue:
+            self._queue = []
             targets, sizes = [each for _, each in queue], [len(each) for each, _ in queue]
             self._told(targets, sizes, self._calls.send(queue))
 

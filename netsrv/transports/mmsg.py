@@ -24,6 +24,7 @@ from typing import Any
 from attrs import define
 
 from netsrv.arrivals import SPACE, Arrival, Message, Origin, arrival_of, host_and_port
+from netsrv.transports import plain
 from netsrv.transports.plain import (
     MOST_ORIGINS,
     Failure,
@@ -38,11 +39,16 @@ _SOCKET = socket.socket
 MOST = 64
 """Datagrams of one call."""
 
+ALONE = 8
+"""Datagrams that are received by themselves after one that came alone."""
+
 _ROOM = 65_536
 """Bytes for a datagram; none is longer."""
 
 _STRIDE = _ROOM + 64
 """From one datagram to the next: not a power of two, or all would share few lines of a cache."""
+
+_NOW = int(socket.MSG_DONTWAIT)
 
 _NAME = 32
 """Bytes for an address, which takes 16 or 28."""
@@ -122,7 +128,7 @@ class Inbox:
     def receive(self, descriptor: int, most: int, space: int) -> int:
         """Receive up to *most* datagrams, and tell how many.  Raises OSError."""
         self._clean(space)
-        count: int = _receive(descriptor, self._headers.address, most, socket.MSG_DONTWAIT, None)
+        count: int = _receive(descriptor, self._headers.address, most, _NOW, None)
         if count < 0:
             raise _error()
         self._used = count
@@ -237,7 +243,7 @@ class _Headers:
         done = 0
         while done < count:
             start = self.address + done * _HEADER.size
-            sent: int = _send(descriptor, start, count - done, socket.MSG_DONTWAIT)
+            sent: int = _send(descriptor, start, count - done, _NOW)
             done = done + sent if sent > 0 else skip(failures, done, count, _error())
         return failures
 
@@ -306,14 +312,18 @@ class ReceivedInPlace(Received):
         _free.append(self._inbox)
 
 
-class Calls:
-    """The calls of one port, as `netsrv.transports.plain.Calls`."""
+class Calls(plain.Calls):
+    """The calls of one port.
+
+    Where datagrams come one by one, the plain call is the cheaper one.  So after a batch of
+    one, the next few had better be received by themselves.
+    """
 
     def __init__(self, sock: socket.socket, space: int, arrival: Arrival) -> None:
-        self._sock = sock
+        super().__init__(sock, space, arrival)
         self._family: int = sock.family
-        self._space = space
-        self._origins = _Origins(arrival)
+        self._addresses = _Addresses(arrival)
+        self.alone = ALONE
 
     def receive(self, most: int, largest: int) -> Received:
         """Receive what has arrived, up to *most* datagrams or `MOST`."""
@@ -323,9 +333,16 @@ class Calls:
         except OSError:
             _free.append(inbox)
             raise
+        if count == 1:
+            self.alone = ALONE
         keys = inbox.keys(count, self._family, self._space)
-        origins = [*map(self._origins.__getitem__, keys)]
+        origins = [*map(self._addresses.__getitem__, keys)]
         return ReceivedInPlace(self._sock, inbox, origins, inbox.sizes(count))
+
+    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+        received = super().receive_one(largest)
+        self.alone -= 1
+        return received
 
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
@@ -343,7 +360,7 @@ class Calls:
         return failures
 
 
-class _Origins(dict[bytes, Address]):
+class _Addresses(dict[bytes, Address]):
     """What the kernel's bytes stand for, remembered."""
 
     def __init__(self, arrival: Arrival) -> None:

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from netsrv.arrivals import Arrival, Origin, arrival_of, host_and_port
+from netsrv.arrivals import Arrival, Message, Origin, arrival_of, host_and_port
 
 Packet = tuple[bytes, Origin]
 """What is to be sent, and where to."""
@@ -19,6 +19,8 @@ Failure = tuple[int, OSError]
 
 NO_ROOM = frozenset({errno.EAGAIN, errno.ENOBUFS})
 """Errors of sending that the next datagram would have too."""
+
+_CUT = int(socket.MSG_TRUNC)
 
 MOST_ORIGINS = 4096
 """Origins that are remembered; beyond them all are forgotten, and learned anew."""
@@ -67,6 +69,9 @@ class Received:
 class Calls:
     """The calls of one port: *space* and *arrival* are what `ask_kernel` gives."""
 
+    alone = 0
+    """How many datagrams had better be received by themselves before the next batch."""
+
     def __init__(self, sock: Any, space: int, arrival: Arrival) -> None:
         self._sock = sock
         self._space = space
@@ -85,27 +90,36 @@ class Calls:
         found: list[tuple[bytes, Origin, int]] = []
         for _ in range(most):
             try:
-                found.append(self._receive_one(largest))
+                found.append(self.receive_one(largest))
             except OSError as error:
                 if not found:
                     raise
                 if not isinstance(error, BlockingIOError):
                     self._error = error
                 break
-        data, origins, sizes = map(list, zip(*found, strict=True))
-        return Received(self._sock, origins, sizes, data)
+        return Received(
+            self._sock,
+            [origin for _, origin, _ in found],
+            [size for _, _, size in found],
+            [data for data, _, _ in found],
+        )
 
-    def _receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+        """Receive a datagram; gives its bytes, its origin and its size.  Raises as `receive`."""
         data, messages, flags, sockaddr = self._sock.recvmsg(largest, self._space)
-        size = largest + 1 if flags & socket.MSG_TRUNC else len(data)
-        key = (sockaddr, *messages)
-        origin = self._origins.get(key)
-        if origin is None:
-            if len(self._origins) >= MOST_ORIGINS:
-                self._origins.clear()
-            arrival = arrival_of(messages) if messages else self._arrival
-            origin = self._origins[key] = Origin(host_and_port(sockaddr), arrival)
-        return data, origin, size
+        key = (sockaddr, *messages) if messages else sockaddr
+        try:
+            origin = self._origins[key]
+        except KeyError:
+            origin = self._learn(key, sockaddr, messages)
+        return data, origin, largest + 1 if flags & _CUT else len(data)
+
+    def _learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        if len(self._origins) >= MOST_ORIGINS:
+            self._origins.clear()
+        arrival = arrival_of(messages) if messages else self._arrival
+        origin = self._origins[key] = Origin(host_and_port(sockaddr), arrival)
+        return origin
 
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
