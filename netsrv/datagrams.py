@@ -12,8 +12,7 @@ from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import classImplements, implementer
 
-from netsrv.arrivals import Origin
-from netsrv.batches import Datagrams, takes_whole
+from netsrv.batches import OneDatagram, takes_whole
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Drop, IDatagramBatchProtocol
 from netsrv.replies import allowance, longest_reply, wire_size
@@ -50,7 +49,7 @@ class GatedDatagrams(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         gate, origin = self._gate, self._port.origin
         drop = self._guard.drop(origin, gate.now())
-        seen = Datagrams((origin,), (len(datagram),))
+        seen = OneDatagram(addr, len(datagram))
         if drop is not None:
             gate.observer.datagrams_refused(gate.listener, seen, drop)
             return
@@ -135,7 +134,7 @@ class Replies:
             self._port.write(packet, addr)
 
     def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
-        refused = Datagrams((Origin(addr),), (len(packet),))
+        refused = OneDatagram(addr, len(packet))
         self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:

@@ -67,6 +67,12 @@ class DatagramGuard:
 
     def drop(self, origin: Origin, now: float) -> Drop | None:
         """Why a datagram that came from *origin* is not served, or None if it is."""
+        try:
+            verdict = self._verdicts[origin]
+        except KeyError:
+            verdict = self._remember(origin)
+        if verdict is None and not (self.safe and origin.peer[1] in self._own_ports):
+            return None
         served, drop = self._judge(origin, 1, now)
         return None if served else drop
 

@@ -101,8 +101,10 @@ class LogObserver(Observer):
             self.log.warn(line, listener=listener, option=OPTIONS[reason])
 
     def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
-        lines = self._count_lines("datagrams", datagrams.count)
-        for peer, size in islice(datagrams, lines) if lines else ():
+        if self._lines >= self.rate and self._window is not None:
+            self._surplus["datagrams"] += datagrams.count
+            return
+        for peer, size in islice(datagrams, self._count_lines("datagrams", datagrams.count)):
             self.log.info(
                 "Got data from {peer} ({size} bytes)", peer=show_sockaddr(peer), size=size
             )

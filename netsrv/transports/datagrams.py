@@ -31,7 +31,7 @@ from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
 from netsrv.arrivals import Arrival, Origin, ask_kernel, host_and_port
-from netsrv.batches import Datagrams, takes_whole
+from netsrv.batches import Datagrams, OneDatagram, takes_whole
 from netsrv.interfaces import IDatagramBatch, IDatagramBatchProtocol
 from netsrv.transports import mmsg, plain
 
@@ -125,7 +125,7 @@ class DatagramPort(MulticastMixin):
         raised: Callable[[], None],
         largest: int = LARGEST,
         died: Callable[[OSError], None] | None = None,
-        sent: Callable[[Datagrams], None] = lambda datagrams: None,
+        sent: Callable[[Datagrams | OneDatagram], None] = lambda datagrams: None,
     ) -> None:
         self.reactor = reactor
         self.addressFamily = sock.family
@@ -223,6 +223,7 @@ class DatagramPort(MulticastMixin):
                 continue
             if received is None:
                 left -= 1
+                self._calls.alone -= 1
                 self._serve_one(*one)
                 continue
             left -= len(received.sizes)
@@ -381,7 +382,7 @@ class DatagramPort(MulticastMixin):
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent(Datagrams((self._connected,), (len(packet),)))
+            self._sent(OneDatagram(self._connected.peer, len(packet)))
 
     def _target(self, addr: tuple[str, int] | None) -> Origin:
         """Where to send what is no answer."""
@@ -410,10 +411,21 @@ class DatagramPort(MulticastMixin):
     def _flush(self) -> None:
         """Send what was kept, in order."""
         queue = self._queue
-        if queue:
+        if len(queue) == 1:
+            self._queue = []
+            self._send_one(*queue[0])
+        elif queue:
             self._queue = []
             targets, sizes = [each for _, each in queue], [len(each) for each, _ in queue]
             self._told(targets, sizes, self._calls.send(queue))
+
+    def _send_one(self, packet: bytes, target: Origin) -> None:
+        try:
+            plain.send_one(self._socket, packet, target)
+        except OSError as error:
+            self._send_failed(error)
+        else:
+            self._sent(OneDatagram(target.peer, len(packet)))
 
     def _told(
         self, targets: Sequence[Origin], sizes: Sequence[int], failures: list[plain.Failure]

@@ -30,7 +30,6 @@ from netsrv.transports.plain import (
     Failure,
     Packet,
     Received,
-    send_each,
     skip,
 )
 
@@ -339,19 +338,12 @@ class Calls(plain.Calls):
         origins = [*map(self._addresses.__getitem__, keys)]
         return ReceivedInPlace(self._sock, inbox, origins, inbox.sizes(count))
 
-    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
-        received = super().receive_one(largest)
-        self.alone -= 1
-        return received
-
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
         return Address(peer, name=_name(self._family, sockaddr))
 
     def send(self, packets: list[Packet]) -> list[Failure]:
         """Send, and give what could not be sent."""
-        if len(packets) == 1:
-            return send_each(self._sock, packets)
         failures: list[Failure] = []
         for start in range(0, len(packets), MOST):
             part = packets[start : start + MOST]
