@@ -85,7 +85,7 @@ class GatedDatagrams(DatagramProtocol):
 
     def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
         replies = self._replies
-        replies.begin(addr, len(datagram))
+        replies.peer, replies.asked = addr, len(datagram)
         try:
             self._service.datagramReceived(datagram, addr)
         finally:
@@ -105,28 +105,28 @@ class Replies:
         self._port = port
         self.peer: tuple[str, int] | None = None
         """Whose datagram is being served, if one is."""
+        self.asked: int | None = None
+        """The size of its datagram, until that is answered."""
         self._headers = 0
         self._left = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    def begin(self, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes is being served."""
-        self.peer = peer
-        self._headers = wire_size(0, peer[0])
-        self._left = allowance(size, self._headers)
-
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send an answer, or drop it and tell the observer, if it is too long."""
         if addr is None:
             self._port.write(packet)  # to the one peer that the service has connected to
         elif addr == self.peer:
-            size = self._headers + len(packet)
-            if size > self._left:
+            if self.asked is not None:
+                self._headers = wire_size(0, addr[0])
+                self._left = allowance(self.asked, self._headers)
+                self.asked = None
+            self._left -= self._headers + len(packet)
+            if self._left < 0:
+                self._left += self._headers + len(packet)
                 self._refuse(packet, addr)
             else:
-                self._left -= size
                 self._port.write(packet, addr)
         elif len(packet) > longest_reply(0, addr[0]):
             self._refuse(packet, addr)

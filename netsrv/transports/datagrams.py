@@ -90,7 +90,7 @@ class Batch:
     def each(self, serve: Callable[[bytes, tuple[str, int]], None]) -> None:
         """Have *serve* called for each, with its bytes and sender, as the answered one."""
         received, self._received = self._valid(), None
-        self._port.serve_each(received, serve)
+        self._port.serve_each(received.origins, received.data(), serve)
 
     def end(self) -> None:
         """It is over: another batch may stand where this one stood."""
@@ -112,9 +112,6 @@ class DatagramPort(MulticastMixin):
     it is given another by `replace`.  Without it a dead socket is like any other error.
     *sent* is told of datagrams that went out.
     """
-
-    arrival: Arrival
-    """How the datagram came in that is being served."""
 
     def __init__(
         self,
@@ -140,8 +137,9 @@ class DatagramPort(MulticastMixin):
         self._serving = False
         self.origin: Origin | None = None
         """Where the datagram came from that is being served, if one is."""
-        self._queue: list[plain.Packet] = []
-        self._held: tuple[plain.Received, Serve] | None = None
+        self._packets: list[bytes] = []
+        self._packets_to: list[Origin] = []
+        self._held: tuple[Sequence[Origin], Sequence[bytes], Serve] | None = None
         self._targets: dict[Any, Origin] = {}
         self._whole = IDatagramBatchProtocol.providedBy(protocol) and takes_whole(
             protocol, "datagramsReceived", "datagramReceived"
@@ -154,9 +152,9 @@ class DatagramPort(MulticastMixin):
         self._socket = sock
         self._descriptor = sock.fileno()
         self._identity = _identity(self._descriptor)
-        space, self.arrival = ask_kernel(sock)
+        space, arrival = ask_kernel(sock)
         kind: Any = mmsg.Calls if mmsg.usable(sock) else plain.Calls
-        self._calls: plain.Calls | mmsg.Calls = kind(sock, space, self.arrival)
+        self._calls: plain.Calls | mmsg.Calls = kind(sock, space, arrival)
 
     # Receiving
 
@@ -200,8 +198,8 @@ class DatagramPort(MulticastMixin):
         self._flush()
         self._serving = False
         if self._held is not None:
-            (rest, serve), self._held = self._held, None
-            self._hold(rest, serve)
+            held, self._held = self._held, None
+            self._hold(*held)
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
@@ -237,7 +235,7 @@ class DatagramPort(MulticastMixin):
             self._dropped("too long")
             return
         before = self._serving, self.origin
-        self._serving, self.origin, self.arrival = True, origin, origin.arrival
+        self._serving, self.origin = True, origin
         try:
             self._protocol.datagramReceived(datagram, origin.peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
@@ -263,39 +261,38 @@ class DatagramPort(MulticastMixin):
                 self._raised()
             batch.end()
         else:
-            self.serve_each(received, self._protocol.datagramReceived)
+            self.serve_each(received.origins, received.data(), self._protocol.datagramReceived)
         self._flush()
         self._serving = before and not self._stopped
 
-    def serve_each(self, received: plain.Received, serve: Serve) -> None:
+    def serve_each(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
         """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
         before = self.origin
-        for place, origin in enumerate(received.origins):
+        for place, origin in enumerate(origins):
             if not self._receiving:
-                self._hold(received.kept(range(place, len(received.sizes))), serve)
+                self._hold(origins[place:], data[place:], serve)
                 break
             self.origin = origin
-            self.arrival = origin.arrival
             try:
-                serve(received.datagram(place), origin.peer)
+                serve(data[place], origin.peer)
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
         self.origin = before
 
-    def _hold(self, rest: plain.Received, serve: Serve) -> None:
+    def _hold(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
         """Keep what was received and cannot be served now."""
         if self._stopped:
-            for _ in rest.sizes:
+            for _ in data:
                 self._dropped("stopped")
-        elif self._held is None:
-            self._held = rest, serve
+        else:
+            self._held = origins, data, serve
 
     def _serve_held(self) -> None:
         if self._held is None or not self._receiving or self._serving:
             return
-        (received, serve), self._held = self._held, None
+        held, self._held = self._held, None
         self._serving = True
-        self.serve_each(received, serve)
+        self.serve_each(*held)
         self._flush()
         self._serving = False
 
@@ -351,6 +348,11 @@ class DatagramPort(MulticastMixin):
             except BaseException:
                 self._raised()
 
+    @property
+    def arrival(self) -> Arrival:
+        """How the datagram came in that is being served."""
+        return Arrival() if self.origin is None else self.origin.arrival
+
     # Sending
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
@@ -369,8 +371,9 @@ class DatagramPort(MulticastMixin):
         target = self.origin
         if target is None or addr != target.peer:
             target = self._targets.get(addr) or self._target(addr)
-        self._queue.append((packet, target))
-        if not self._serving or len(self._queue) >= AT_ONCE:
+        self._packets.append(packet)
+        self._packets_to.append(target)
+        if not self._serving or len(self._packets) == AT_ONCE:
             self._flush()
 
     def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
@@ -410,14 +413,14 @@ class DatagramPort(MulticastMixin):
 
     def _flush(self) -> None:
         """Send what was kept, in order."""
-        queue = self._queue
-        if len(queue) == 1:
-            self._queue = []
-            self._send_one(*queue[0])
-        elif queue:
-            self._queue = []
-            targets, sizes = [each for _, each in queue], [len(each) for each, _ in queue]
-            self._told(targets, sizes, self._calls.send(queue))
+        packets, targets = self._packets, self._packets_to
+        if not packets:
+            return
+        self._packets, self._packets_to = [], []
+        if len(packets) == 1:
+            self._send_one(packets[0], targets[0])
+        else:
+            self._told(targets, [*map(len, packets)], self._calls.send(packets, targets))
 
     def _send_one(self, packet: bytes, target: Origin) -> None:
         try:

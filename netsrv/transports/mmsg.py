@@ -16,7 +16,7 @@ import socket
 import struct
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate
 from typing import Any
@@ -28,8 +28,8 @@ from netsrv.transports import plain
 from netsrv.transports.plain import (
     MOST_ORIGINS,
     Failure,
-    Packet,
     Received,
+    send_each,
     skip,
 )
 
@@ -40,6 +40,9 @@ MOST = 64
 
 ALONE = 8
 """Datagrams that are received by themselves after one that came alone."""
+
+FEW = 6
+"""Datagrams that are sent one by one, which is cheaper than to make the arrays ready."""
 
 _ROOM = 65_536
 """Bytes for a datagram; none is longer."""
@@ -187,24 +190,28 @@ class Outbox:
         self._vectors = bytearray(MOST * _VECTOR.size)
         self._headers = _Headers()
         names, vectors = _address(self._names), _address(self._vectors)
+        words = memoryview(self._vectors).cast("Q")
+        self._vector_starts, self._vector_sizes = words[::2], words[1::2]
         self._before = b"".join(
             _header(names + place * _NAME, vectors + place * _VECTOR.size, _NAME, 0)
             for place in range(MOST)
         )
 
-    def send(self, descriptor: int, packets: Sequence[Packet]) -> list[Failure]:
-        """Send up to `MOST` datagrams, and give what could not be sent."""
-        targets: list[Any] = [target for _, target in packets]
-        data = bytearray().join([packet for packet, _ in packets])
-        sizes = [len(packet) for packet, _ in packets]
-        pairs = array("Q", bytes(len(packets) * _VECTOR.size))
-        pairs[::2] = array("Q", accumulate(sizes[:-1], initial=_address(data)))
-        pairs[1::2] = array("Q", sizes)
-        self._vectors[: len(packets) * _VECTOR.size] = pairs.tobytes()
-        self._names[: len(packets) * _NAME] = b"".join([each.name for each in targets])
-        self._headers.content[:] = self._before
-        self._headers.answer(targets)
-        return self._headers.send(descriptor, len(packets))
+    def send(
+        self, descriptor: int, packets: Sequence[bytes], targets: Sequence[Any], answers: bool
+    ) -> list[Failure]:
+        """Send up to `MOST` datagrams; with *answers*, some may be to leave from an address."""
+        count = len(packets)
+        data = bytearray().join(packets)
+        sizes = array("Q", map(len, packets))
+        self._vector_sizes[:count] = sizes
+        self._vector_starts[:count] = array("Q", accumulate(sizes[:-1], initial=_address(data)))
+        self._names[: count * _NAME] = b"".join([each.name for each in targets])
+        end = count * _HEADER.size
+        self._headers.content[:end] = self._before[:end]
+        if answers:
+            self._headers.answer(targets)
+        return self._headers.send(descriptor, count)
 
 
 class _Headers:
@@ -290,9 +297,13 @@ class ReceivedInPlace(Received):
         self._inbox = inbox
         self._places = places
 
-    def datagram(self, place: int) -> bytes:
-        start = (place if self._places is None else self._places[place]) * _STRIDE
-        return self._inbox.data[start : start + self.sizes[place]]
+    def data(self) -> Sequence[bytes]:
+        data = self._inbox.data
+        places = range(len(self.sizes)) if self._places is None else self._places
+        return [
+            data[place * _STRIDE : place * _STRIDE + size]
+            for place, size in zip(places, self.sizes, strict=True)
+        ]
 
     def only(self, places: Sequence[int]) -> Received:
         before = self._places
@@ -338,18 +349,20 @@ class Calls(plain.Calls):
         origins = [*map(self._addresses.__getitem__, keys)]
         return ReceivedInPlace(self._sock, inbox, origins, inbox.sizes(count))
 
+    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        arrival = arrival_of(messages) if messages else self._arrival
+        name = _name(self._family, sockaddr)
+        return Address(host_and_port(sockaddr), arrival, name, _packed(arrival.answer))
+
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
         return Address(peer, name=_name(self._family, sockaddr))
 
-    def send(self, packets: list[Packet]) -> list[Failure]:
-        """Send, and give what could not be sent."""
-        failures: list[Failure] = []
-        for start in range(0, len(packets), MOST):
-            part = packets[start : start + MOST]
-            for place, error in _outbox().send(self._sock.fileno(), part):
-                failures.append((start + place, error))
-        return failures
+    def send(self, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+        """Send up to `MOST` datagrams, each to the target beside it."""
+        if len(packets) < FEW:
+            return send_each(self._sock, packets, targets)
+        return _outbox().send(self._sock.fileno(), packets, targets, self._space > 0)
 
 
 class _Addresses(dict[bytes, Address]):
@@ -362,13 +375,10 @@ class _Addresses(dict[bytes, Address]):
     def __missing__(self, key: bytes) -> Address:
         if len(self) >= MOST_ORIGINS:
             self.clear()
+        name = key[:_NAME].ljust(_NAME, b"\0")
         messages = list(_messages(key[_NAME:]))
         arrival = arrival_of(messages) if messages else self._arrival
-        answer = b"".join(
-            _MESSAGE.pack(_MESSAGE.size + len(data), *kind) + data for *kind, data in arrival.answer
-        )
-        name = key[:_NAME].ljust(_NAME, b"\0")
-        found = self[key] = Address(_peer(name), arrival, name, _padded(answer))
+        found = self[key] = Address(_peer(name), arrival, name, _packed(arrival.answer))
         return found
 
 
@@ -383,8 +393,12 @@ def _messages(data: bytes) -> Iterator[Message]:
         start += -(-size // 8) * 8
 
 
-def _padded(message: bytes) -> bytes:
-    return message.ljust(-(-len(message) // 8) * 8, b"\0")
+def _packed(messages: Iterable[Message]) -> bytes:
+    packed = b""
+    for level, kind, data in messages:
+        packed += _MESSAGE.pack(_MESSAGE.size + len(data), level, kind) + data
+        packed = packed.ljust(-(-len(packed) // 8) * 8, b"\0")
+    return packed
 
 
 def _peer(name: bytes) -> tuple[str, int]:

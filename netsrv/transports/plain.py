@@ -11,9 +11,6 @@ from typing import Any
 
 from netsrv.arrivals import Arrival, Message, Origin, arrival_of, host_and_port
 
-Packet = tuple[bytes, Origin]
-"""What is to be sent, and where to."""
-
 Failure = tuple[int, OSError]
 """Which of many could not be sent, by its place, and why."""
 
@@ -40,27 +37,23 @@ class Received:
         self._sock = sock
         self._data = data
 
-    def datagram(self, place: int) -> bytes:
-        """The bytes of one."""
-        return self._data[place]
+    def data(self) -> Sequence[bytes]:
+        """The bytes of each; they stay valid."""
+        return self._data
 
-    def kept(self, places: Sequence[int]) -> "Received":
-        """Only some of them, as bytes of their own."""
-        origins, sizes = self.origins, self.sizes
+    def only(self, places: Sequence[int]) -> "Received":
+        """Those that stand at *places*."""
+        origins, sizes, data = self.origins, self.sizes, self._data
         return Received(
             self._sock,
             [origins[each] for each in places],
             [sizes[each] for each in places],
-            [self.datagram(each) for each in places],
+            [data[each] for each in places],
         )
-
-    def only(self, places: Sequence[int]) -> "Received":
-        """Only some of them, while all are valid."""
-        return self.kept(places)
 
     def send_back(self) -> list[Failure]:
         """Send each back to where it came from."""
-        return send_each(self._sock, list(zip(self._data, self.origins, strict=True)))
+        return send_each(self._sock, self._data, self.origins)
 
     def free(self) -> None:
         """They are not needed any more."""
@@ -111,23 +104,22 @@ class Calls:
         try:
             origin = self._origins[key]
         except KeyError:
-            origin = self._learn(key, sockaddr, messages)
+            if len(self._origins) >= MOST_ORIGINS:
+                self._origins.clear()
+            origin = self._origins[key] = self._learn(sockaddr, messages)
         return data, origin, largest + 1 if flags & _CUT else len(data)
 
-    def _learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Origin:
-        if len(self._origins) >= MOST_ORIGINS:
-            self._origins.clear()
-        arrival = arrival_of(messages) if messages else self._arrival
-        origin = self._origins[key] = Origin(host_and_port(sockaddr), arrival)
-        return origin
+    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        """What is known of a datagram; it holds for all that come in the same way."""
+        return Origin(host_and_port(sockaddr), arrival_of(messages) if messages else self._arrival)
 
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
         return Origin(peer)
 
-    def send(self, packets: list[Packet]) -> list[Failure]:
-        """Send, and give what could not be sent."""
-        return send_each(self._sock, packets)
+    def send(self, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+        """Send each to the target beside it, and give what could not be sent."""
+        return send_each(self._sock, packets, targets)
 
 
 def send_one(sock: Any, packet: bytes, target: Origin) -> None:
@@ -138,13 +130,13 @@ def send_one(sock: Any, packet: bytes, target: Origin) -> None:
         sock.sendto(packet, target.peer)
 
 
-def send_each(sock: Any, packets: Sequence[Packet]) -> list[Failure]:
+def send_each(sock: Any, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
     """Send one by one, and give what could not be sent."""
     failures: list[Failure] = []
     done, count = 0, len(packets)
     while done < count:
         try:
-            send_one(sock, *packets[done])
+            send_one(sock, packets[done], targets[done])
             done += 1
         except OSError as error:
             done = skip(failures, done, count, error)
