@@ -32,22 +32,6 @@ class Datagrams:
             yield origin.peer, size
 
 
-@implementer(IDatagrams)
-class OneDatagram:
-    """One that came, or goes, alone."""
-
-    __slots__ = ("_peer", "size")
-
-    count = 1
-
-    def __init__(self, peer: Peer, size: int) -> None:
-        self._peer = peer
-        self.size = size
-
-    def __iter__(self) -> Iterator[tuple[Peer, int]]:
-        yield self._peer, self.size
-
-
 def takes_whole(receiver: object, whole: str, single: str) -> bool:
     """Whether *receiver* takes many with its method *whole*, not one by one with *single*.
 

@@ -12,7 +12,8 @@ from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import classImplements, implementer
 
-from netsrv.batches import OneDatagram, takes_whole
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams, takes_whole
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Drop, IDatagramBatchProtocol
 from netsrv.replies import allowance, longest_reply, wire_size
@@ -29,6 +30,8 @@ class GatedDatagrams(DatagramProtocol):
         self._service: Any = service
         self._guard = guard
         self._port: Any = None
+        self._origins: list[Origin] = []
+        self._sizes: list[int] = []
         self._replies: Any = None
         self._whole = IDatagramBatchProtocol.providedBy(service) and takes_whole(
             service, "datagramsReceived", "datagramReceived"
@@ -49,15 +52,26 @@ class GatedDatagrams(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         gate, origin = self._gate, self._port.origin
         drop = self._guard.drop(origin, gate.now())
-        seen = OneDatagram(addr, len(datagram))
         if drop is not None:
-            gate.observer.datagrams_refused(gate.listener, seen, drop)
+            refused = Datagrams((origin,), (len(datagram),))
+            gate.observer.datagrams_refused(gate.listener, refused, drop)
             return
-        gate.observer.datagrams_received(gate.listener, seen)
-        if self._replies is None:
+        if not self._sizes:
+            self._port.at_end(self._tell_received)
+        self._origins.append(origin)
+        self._sizes.append(len(datagram))
+        if self._whole:
+            self._service.datagramsReceived(self._port.lone)
+        elif self._replies is None:
             self._service.datagramReceived(datagram, addr)
         else:
             self._serve(datagram, addr)
+
+    def _tell_received(self) -> None:
+        """Tell of those that came one by one."""
+        received = Datagrams(self._origins, self._sizes)
+        self._origins, self._sizes = [], []
+        self._gate.observer.datagrams_received(self._gate.listener, received)
 
     def datagramsReceived(self, batch: Any) -> None:
         gate = self._gate
@@ -134,7 +148,7 @@ class Replies:
             self._port.write(packet, addr)
 
     def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
-        refused = OneDatagram(addr, len(packet))
+        refused = Datagrams((Origin(addr),), (len(packet),))
         self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:

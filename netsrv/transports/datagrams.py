@@ -31,7 +31,7 @@ from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
 from netsrv.arrivals import Arrival, Origin, ask_kernel, host_and_port
-from netsrv.batches import Datagrams, OneDatagram, takes_whole
+from netsrv.batches import Datagrams, takes_whole
 from netsrv.interfaces import IDatagramBatch, IDatagramBatchProtocol
 from netsrv.transports import mmsg, plain
 
@@ -102,6 +102,23 @@ class Batch:
         return self._received
 
 
+@implementer(IDatagramBatch)
+class Lone:
+    """The datagram that a port serves by itself, as a batch."""
+
+    def __init__(self, port: "DatagramPort") -> None:
+        self._port = port
+
+    @property
+    def sizes(self) -> list[int]:
+        """Its size."""
+        return [] if self._port.datagram is None else [len(self._port.datagram)]
+
+    def send_back(self) -> None:
+        """Send it back to where it came from, as it is."""
+        self._port.send_back_lone()
+
+
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
 class DatagramPort(MulticastMixin):
     """Receives from a bound UDP socket that it is given, and is its protocol's transport.
@@ -122,7 +139,7 @@ class DatagramPort(MulticastMixin):
         raised: Callable[[], None],
         largest: int = LARGEST,
         died: Callable[[OSError], None] | None = None,
-        sent: Callable[[Datagrams | OneDatagram], None] = lambda datagrams: None,
+        sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
         self.reactor = reactor
         self.addressFamily = sock.family
@@ -137,6 +154,13 @@ class DatagramPort(MulticastMixin):
         self._serving = False
         self.origin: Origin | None = None
         """Where the datagram came from that is being served, if one is."""
+        self.datagram: bytes | None = None
+        """The datagram that is served by itself, until it is sent back."""
+        self.lone = Lone(self)
+        self._turning = False
+        self._later: list[Callable[[], None]] = []
+        self._sent_to: list[Origin] = []
+        self._sent_sizes: list[int] = []
         self._packets: list[bytes] = []
         self._packets_to: list[Origin] = []
         self._held: tuple[Sequence[Origin], Sequence[bytes], Serve] | None = None
@@ -203,7 +227,22 @@ class DatagramPort(MulticastMixin):
 
     def doRead(self) -> None:
         """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
-        self._serve_held()
+        self._turning = True
+        try:
+            self._serve_held()
+            self._receive()
+        finally:
+            self._turning = False
+            later, self._later = self._later, []
+            for call in later:
+                call()
+            self._tell_sent()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call *call* at the end of this turn of the reactor at the port."""
+        self._later.append(call)
+
+    def _receive(self) -> None:
         left = AT_ONCE
         while left > 0 and self._receiving and self._socket.fileno() != -1:
             try:
@@ -235,13 +274,15 @@ class DatagramPort(MulticastMixin):
             self._dropped("too long")
             return
         before = self._serving, self.origin
-        self._serving, self.origin = True, origin
+        self._serving, self.origin, self.datagram = True, origin, datagram
         try:
             self._protocol.datagramReceived(datagram, origin.peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._raised()
-        self._flush()
+        if self._packets:
+            self._flush()
         self._serving, self.origin = before[0] and not self._stopped, before[1]
+        self.datagram = None
 
     def _serve(self, received: plain.Received) -> None:
         if max(received.sizes) > self._largest:
@@ -300,6 +341,15 @@ class DatagramPort(MulticastMixin):
         """Send datagrams back to where they came from, after what was sent before."""
         self._flush()
         self._told(received.origins, received.sizes, received.send_back())
+
+    def send_back_lone(self) -> None:
+        """Send the datagram that is served by itself back to where it came from."""
+        datagram, self.datagram = self.datagram, None
+        if datagram is None or self.origin is None:
+            raise RuntimeError("the batch is over, or was sent back before")
+        if self._packets:
+            self._flush()
+        self._send_one(datagram, self.origin)
 
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
@@ -385,7 +435,7 @@ class DatagramPort(MulticastMixin):
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent(OneDatagram(self._connected.peer, len(packet)))
+            self._sent(Datagrams((self._connected,), (len(packet),)))
 
     def _target(self, addr: tuple[str, int] | None) -> Origin:
         """Where to send what is no answer."""
@@ -428,7 +478,10 @@ class DatagramPort(MulticastMixin):
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent(OneDatagram(target.peer, len(packet)))
+            self._sent_to.append(target)
+            self._sent_sizes.append(len(packet))
+            if not self._turning:
+                self._tell_sent()
 
     def _told(
         self, targets: Sequence[Origin], sizes: Sequence[int], failures: list[plain.Failure]
@@ -438,10 +491,18 @@ class DatagramPort(MulticastMixin):
             failed = {place for place, _ in failures}
             well = [place for place in range(len(sizes)) if place not in failed]
             targets, sizes = [targets[each] for each in well], [sizes[each] for each in well]
-        if sizes:
-            self._sent(Datagrams(targets, sizes))
+        self._sent_to.extend(targets)
+        self._sent_sizes.extend(sizes)
+        if not self._turning:
+            self._tell_sent()
         for _, error in failures:
             self._send_failed(error)
+
+    def _tell_sent(self) -> None:
+        if self._sent_sizes:
+            sent = Datagrams(self._sent_to, self._sent_sizes)
+            self._sent_to, self._sent_sizes = [], []
+            self._sent(sent)
 
     def _send_failed(self, error: OSError) -> None:
         self._dropped(f"send {_name(error)}")
