@@ -38,7 +38,7 @@ _SOCKET = socket.socket
 MOST = 64
 """Datagrams of one call."""
 
-ALONE = 8
+ALONE = 32
 """Datagrams that are received by themselves after one that came alone."""
 
 FEW = 6
@@ -348,6 +348,17 @@ class Calls(plain.Calls):
         keys = inbox.keys(count, self._family, self._space)
         origins = [*map(self._addresses.__getitem__, keys)]
         return ReceivedInPlace(self._sock, inbox, origins, inbox.sizes(count))
+
+    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+        """Receive a datagram; where there is nothing to know beside it, that is cheaper."""
+        if self._space:
+            return super().receive_one(largest)
+        data, sockaddr = self._sock.recvfrom(_ROOM)
+        try:
+            origin = self._origins[sockaddr]
+        except KeyError:
+            origin = self.learn(sockaddr, sockaddr, ())
+        return data, origin, len(data)
 
     def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
         arrival = arrival_of(messages) if messages else self._arrival

@@ -104,10 +104,15 @@ class Calls:
         try:
             origin = self._origins[key]
         except KeyError:
-            if len(self._origins) >= MOST_ORIGINS:
-                self._origins.clear()
-            origin = self._origins[key] = self._learn(sockaddr, messages)
+            origin = self.learn(key, sockaddr, messages)
         return data, origin, largest + 1 if flags & _CUT else len(data)
+
+    def learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        """Remember under *key* what is known of a datagram."""
+        if len(self._origins) >= MOST_ORIGINS:
+            self._origins.clear()
+        origin = self._origins[key] = self._learn(sockaddr, messages)
+        return origin
 
     def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
         """What is known of a datagram; it holds for all that come in the same way."""
