@@ -114,9 +114,11 @@ def show_sockaddr(sockaddr: Any) -> str:
         path = sockaddr.decode(errors="replace") if isinstance(sockaddr, bytes) else sockaddr
         return printable(str(path))
     host, port = sockaddr[0], sockaddr[1]
+    if ":" not in host:
+        return f"{host}:{port}"
     if host.startswith(_MAPPED) and "." in host:
-        host = host[len(_MAPPED) :]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"{host[len(_MAPPED) :]}:{port}"
+    return f"[{host}]:{port}"
 
 
 def show_address(address: IAddress) -> str:

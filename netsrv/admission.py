@@ -4,6 +4,8 @@ Access first, which costs no place; then the places; then the rate, whose token 
 those take who come in.  No sockets and no timers: *now* is passed in.
 """
 
+import math
+
 from netsrv.guards.access import Access
 from netsrv.guards.capacity import PerSource, Places
 from netsrv.guards.rates import Bucket
@@ -27,8 +29,8 @@ class Admission:
 
     def change(self, limits: Limits, now: float) -> None:
         """Let in by other limits from now on; who is in stays, and counts."""
-        self.places[0].most = limits.max_connections
-        self._per_source.most = limits.per_source
+        self.places[0].most = _most(limits.max_connections)
+        self._per_source.most = _most(limits.per_source)
         self._access = Access(limits.only_from, limits.no_access)
         rate = limits.connection_rate
         if self._limits is None or rate != self._limits.connection_rate:
@@ -39,33 +41,46 @@ class Admission:
         """Count one in, or say why not.  A *source* of None is a peer of this machine."""
         if source is not None and not self._access.allows(source):
             return Refusal.ACCESS
-        if self.full:
+        own, shared = self.places
+        if own.taken >= own.most or shared.taken >= shared.most:
             return Refusal.MAX_CONNECTIONS
-        if self._rate is not None and self._rate.wait(now):
+        rate = self._rate
+        if rate is not None and not rate.take(now):
             return Refusal.CONNECTION_RATE
-        if not self._take_share(source):
+        if source is not None and not self._per_source.take(source):
+            if rate is not None:
+                rate.give_back()
             return Refusal.PER_SOURCE
-        if self._rate is not None:
-            self._rate.take(now)
-        for each in self.places:
-            each.take()
+        own.taken += 1
+        shared.taken += 1
         return None
 
     def release(self, source: Source | None) -> None:
         """Count one out that `admit` has counted in."""
         if source is not None:
             self._per_source.leave(source)
-        for each in self.places:
-            each.leave()
-
-    def _take_share(self, source: Source | None) -> bool:
-        return source is None or self._per_source.take(source)
+        own, shared = self.places
+        own.leave()
+        shared.leave()
 
     @property
     def full(self) -> bool:
         """Whether there is no place for anybody."""
-        return any(each.full for each in self.places)
+        own, shared = self.places
+        return own.full or shared.full
+
+    @property
+    def open(self) -> bool:
+        """Whether there is a place and a token for certain, as far as that is known at once."""
+        own, shared = self.places
+        if own.taken >= own.most or shared.taken >= shared.most:
+            return False
+        return self._rate is None or self._rate.ready
 
     def wait(self, now: float) -> float:
         """Seconds until the rate lets the next one in; 0 if it does now."""
         return 0.0 if self._rate is None else self._rate.wait(now)
+
+
+def _most(limit: int | None) -> float:
+    return math.inf if limit is None else limit

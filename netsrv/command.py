@@ -17,7 +17,7 @@ from twisted.python import usage
 from netsrv import __version__
 from netsrv.config import ConfigurationError
 from netsrv.sockets import AddressUnavailable, SocketError
-from netsrv.tap import ServerOptions, complaint
+from netsrv.tap import ServerOptions, complaint, install_reactor
 
 
 class Status(IntEnum):
@@ -98,6 +98,7 @@ class Output(io.TextIOBase):
 def serve(options: ServerOptions) -> int:
     """Serve until a signal ends it.  Raises `ConfigurationError` or `SocketError`."""
     configuration, prepared = options.prepare()
+    install_reactor()
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver
 

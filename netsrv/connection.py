@@ -30,7 +30,6 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITLSTransport,
 )
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
@@ -46,22 +45,55 @@ class State(Enum):
     LOST = "lost"
 
 
+OPEN, CLOSING, LINGERING, LOST = State
+
 PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
 """Endings of which nothing more is to be said."""
 
 
-class Connection(Protocol):
+class _Own:
+    """An attribute that is the transport's.
+
+    A ``__getattr__`` would do the same, and make each look at any attribute slow.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, connection: Any, owner: type) -> Any:
+        return self if connection is None else getattr(connection.transport, self._name)
+
+
+class Connection:
     """A protocol to the reactor, a transport to the service's protocol.
 
-    What is not written here is the transport's own.  *gate* is told of the connection's
+    What is not its own work is the transport's.  *gate* is told of the connection's
     beginning, its linger and its end, and of what the service raises.
     """
 
-    transport: Any
+    __slots__ = (
+        "__dict__",
+        "_fin_sent",
+        "_gate",
+        "_peer_ended",
+        "_producer",
+        "_state",
+        "aborted",
+        "connected",
+        "ending",
+        "protocol",
+        "received",
+        "seconds",
+        "sent",
+        "transport",
+        "visit",
+    )
 
     def __init__(self, gate: Any, protocol: IProtocol) -> None:
         self._gate = gate
         self.protocol = protocol
+        self.transport: Any = None
+        self.connected = 0
         self.received = 0
         """Bytes that the peer has sent."""
         self.sent = 0
@@ -73,13 +105,10 @@ class Connection(Protocol):
         self.ending: Ending | None = None
         """Why it ends, once that is known."""
         self.aborted = False
-        self._state = State.OPEN
+        self._state = OPEN
         self._peer_ended = False
         self._fin_sent = False
         self._producer: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.transport, name)
 
     # The protocol's side: the reactor calls
 
@@ -87,14 +116,17 @@ class Connection(Protocol):
         self.transport = transport
         self.connected = 1
         self._gate.entered(self)
-        self._tell("connectionMade", self.protocol.makeConnection, self)
+        try:
+            self.protocol.makeConnection(self)
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self._failed("connectionMade")
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             try:
                 self.protocol.dataReceived(data)
-            except BaseException:  # as Twisted: not even SystemExit ends the server
+            except BaseException:
                 self._failed("dataReceived")
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -112,12 +144,12 @@ class Connection(Protocol):
         that it has written has gone out; nothing more is asked of it.
         """
         self._peer_ended = True
-        if self._state is not State.OPEN:
+        if self._state is not OPEN:
             self.transport.loseConnection()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._tell("readConnectionLost", self.protocol.readConnectionLost)
         else:
-            self._state = State.CLOSING
+            self._state = CLOSING
             self._ends_for(Ending.PEER)
             self._end_producer()
             self.transport.loseConnection()
@@ -125,18 +157,24 @@ class Connection(Protocol):
     def writeConnectionLost(self) -> None:
         """Our last has gone out: FIN is sent."""
         self._fin_sent = True
-        if self._state is State.CLOSING:
+        if self._state is CLOSING:
             self._linger()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._tell("writeConnectionLost", self.protocol.writeConnectionLost)
 
-    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+    def connectionLost(self, reason: Failure) -> None:
         self.connected = 0
-        if self.ending is None or self.ending in PLAIN:
-            self._ends_for(Ending.PEER if reason.type is ConnectionDone else Ending.RESET)
-        self.sent -= self.unsent
-        self._state = State.LOST
-        self._tell("connectionLost", self.protocol.connectionLost, reason)
+        if reason.type is not ConnectionDone:
+            self._ends_for(Ending.RESET)
+        elif self.ending is None:
+            self.ending = Ending.PEER
+        if self.sent:
+            self.sent -= self.unsent
+        self._state = LOST
+        try:
+            self.protocol.connectionLost(reason)
+        except BaseException:
+            self._failed("connectionLost")
         self._gate.left(self)
 
     # The transport's side: the service calls
@@ -150,9 +188,9 @@ class Connection(Protocol):
 
     def loseConnection(self) -> None:
         """Close once everything written has gone out, in such a way that the peer gets it."""
-        if self._state is not State.OPEN:
+        if self._state is not OPEN:
             return
-        self._state = State.CLOSING
+        self._state = CLOSING
         self._ends_for(Ending.PEER if self._peer_ended else Ending.SERVICE)
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
@@ -171,10 +209,13 @@ class Connection(Protocol):
     def unsent(self) -> int:
         """Bytes that wait here because the peer does not read.
 
-        Twisted offers no such count; these are the buffers of
-        `twisted.internet.abstract.FileDescriptor`.  Another transport's count is 0.
+        The uvloop reactor's connections count them.  Twisted's offer no such count; these are
+        the buffers of `twisted.internet.abstract.FileDescriptor`.  Another's count is 0.
         """
         transport = self.transport
+        counted: int | None = getattr(transport, "unsent", None)
+        if counted is not None:
+            return counted
         buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
@@ -185,11 +226,11 @@ class Connection(Protocol):
     def unregisterProducer(self) -> None:
         self._producer = None
         self.transport.unregisterProducer()
-        if self._state is State.CLOSING and self._can_linger():
+        if self._state is CLOSING and self._can_linger():
             self.transport.loseWriteConnection()  # which has waited for the producer
 
     def pauseProducing(self) -> None:
-        if self._state is State.OPEN:
+        if self._state is OPEN:
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -202,7 +243,33 @@ class Connection(Protocol):
     @property
     def disconnecting(self) -> bool:
         """Whether the connection is being closed by us."""
-        return self._state is not State.OPEN
+        return self._state is not OPEN
+
+    # The transport's own: of Twisted's interfaces, and what its transports have beyond them
+
+    getHandle: Any = _Own()
+    getHost: Any = _Own()
+    getPeer: Any = _Own()
+    getPeerCertificate: Any = _Own()
+    getTcpKeepAlive: Any = _Own()
+    getTcpNoDelay: Any = _Own()
+    loseWriteConnection: Any = _Own()
+    negotiatedProtocol: Any = _Own()
+    sendFileDescriptor: Any = _Own()
+    setTcpKeepAlive: Any = _Own()
+    setTcpNoDelay: Any = _Own()
+    startTLS: Any = _Own()
+
+    TLS: Any = _Own()
+    client: Any = _Own()
+    disconnected: Any = _Own()
+    fileno: Any = _Own()
+    hostname: Any = _Own()
+    logPrefix: Any = _Own()
+    reactor: Any = _Own()
+    server: Any = _Own()
+    sessionno: Any = _Own()
+    socket: Any = _Own()
 
     # The gate's side
 
@@ -214,9 +281,9 @@ class Connection(Protocol):
 
     def abort(self, why: Ending) -> None:
         """Reset the connection at once; what was not sent is lost."""
-        if self._state is not State.LOST:
+        if self._state is not LOST:
             self._ends_for(why)
-            self._state = State.CLOSING
+            self._state = CLOSING
             self.aborted = True
             self.transport.abortConnection()
 
@@ -233,7 +300,7 @@ class Connection(Protocol):
             self.ending = why
 
     def _linger(self) -> None:
-        self._state = State.LINGERING
+        self._state = LINGERING
         self._gate.linger(self)
 
     def _can_linger(self) -> bool:
@@ -244,7 +311,7 @@ class Connection(Protocol):
     def _unread(self) -> bool:
         """Whether the peer has sent what nobody has read (FIONREAD, tty_ioctl(4))."""
         try:
-            waiting = fcntl.ioctl(self.transport.getHandle(), termios.FIONREAD, b"\0\0\0\0")
+            waiting = fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, b"\0\0\0\0")
         except (AttributeError, OSError, TypeError, ValueError):
             return False  # not a socket of this machine
         return waiting != b"\0\0\0\0"

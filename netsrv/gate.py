@@ -58,6 +58,7 @@ class Gate:
         self.connections: set[Connection] = set()
         self._ended: deque[tuple[float, Connection]] = deque()
         self._ending: Any = None
+        self._closed = False
         self._empty: list[Deferred[None]] = []
 
     def stream(self, factory: IProtocolFactory) -> IProtocolFactory:
@@ -73,6 +74,11 @@ class Gate:
         self.admission.change(limits, self.now())
         self.limits = limits
         self._period = min(self._period, limits.shortest / 4)
+
+    def close(self) -> None:
+        """Nobody comes any more: no timer is left behind by the last connection."""
+        self._closed = True
+        self._tell_if_empty()
 
     def when_empty(self) -> Deferred[None]:
         """Fire once the last of the live connections has gone."""
@@ -119,16 +125,21 @@ class Gate:
         self.admission.release(connection.visit.source)
         connection.seconds = self.now() - connection.visit.opened_at
         self.observer.connection_closed(self.listener, connection)
-        self._tell_if_empty()
+        if not self.connections:
+            self._tell_if_empty()
 
     def linger(self, connection: Connection) -> None:
         """Close a connection on which we have sent FIN, once its peer has had `LINGER` seconds."""
+        self._forget_who_left()
         self._ended.append((self.now() + LINGER, connection))
         if self._ending is None:
             self._ending = self.clock.callLater(LINGER, self._end_lingering)
 
     def _sweep(self) -> None:
         """Look at all connections, and end those that have reached a time limit."""
+        if not self.connections:
+            self._next_sweep = None
+            return
         self._next_sweep = self.clock.callLater(self._period, self._sweep)
         now = self.now()
         for connection in list(self.connections):
@@ -147,21 +158,29 @@ class Gate:
         while self._ended and self._ended[0][0] <= now:
             connection = self._ended.popleft()[1]
             connection.transport.loseConnection()
-        while self._ended and self._ended[0][1] not in self.connections:
-            self._ended.popleft()
+        self._forget_who_left()
         if self._ended:
             self._ending = self.clock.callLater(self._ended[0][0] - now, self._end_lingering)
 
+    def _forget_who_left(self) -> None:
+        while self._ended and self._ended[0][1] not in self.connections:
+            self._ended.popleft()
+
     def _tell_if_empty(self) -> None:
-        if not self.connections:
-            for timer in (self._next_sweep, self._ending):
-                if timer is not None and timer.active():
-                    timer.cancel()
-            self._next_sweep = self._ending = None
-            self._ended.clear()
-            waiting, self._empty = self._empty, []
-            for waiter in waiting:
-                waiter.callback(None)
+        if self.connections:
+            return
+        if self._closed:
+            self._stop_timers()
+        waiting, self._empty = self._empty, []
+        for waiter in waiting:
+            waiter.callback(None)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._next_sweep, self._ending):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._next_sweep = self._ending = None
+        self._ended.clear()
 
 
 class _GatedFactory(Factory):
@@ -179,7 +198,7 @@ class _GatedFactory(Factory):
     def doStop(self) -> None:
         self._service.doStop()
 
-    def buildProtocol(self, addr: Any) -> Connection | None:
+    def buildProtocol(self, addr: Any) -> Connection | None:  # type: ignore[override]
         try:
             protocol = self._service.buildProtocol(addr)
         except BaseException:  # as Twisted: not even SystemExit ends the server

@@ -5,7 +5,7 @@ this module and Twisted, and nothing else of ours.
 """
 
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -14,7 +14,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 
-class Refusal(Enum):
+class Refusal(StrEnum):
     """Why a connection is not served; the value is the word in logs and metrics."""
 
     ACCESS = "access"
@@ -23,7 +23,7 @@ class Refusal(Enum):
     CONNECTION_RATE = "connection_rate"
 
 
-class Drop(Enum):
+class Drop(StrEnum):
     """Why a datagram is not served, or its answer not sent; the word in logs and metrics."""
 
     ACCESS = "access"
@@ -36,7 +36,7 @@ class Drop(Enum):
     REPLY_TOO_LONG = "reply_too_long"
 
 
-class Ending(Enum):
+class Ending(StrEnum):
     """Why a connection has ended; the value is the word in logs and metrics."""
 
     PEER = "peer"

@@ -23,6 +23,7 @@ from netsrv.limits import Limits, Overload
 from netsrv.sockets import SocketError, kernel_drops
 from netsrv.transports.accept import AcceptLoop
 from netsrv.transports.datagrams import DatagramPort
+from netsrv.uvreactor.interfaces import IStreamAcceptor
 
 AGAIN = 1.0
 """Seconds from one try to open a dead socket again to the next, at least."""
@@ -77,12 +78,18 @@ class StreamListener:
         self._reactor = reactor
         self._sock = sock
         self._factory = gate.stream(factory)
-        self._loop = AcceptLoop(
-            reactor, sock, self._serve, self._failed, self._gone, self._may_accept
-        )
+        self._loop = self._accept_loop()
         self._overload = overload
         self._open = False
         self._next_token: Any = None
+
+    def _accept_loop(self) -> Any:
+        """The reactor's own loop where it has one, and ours elsewhere."""
+        told = (self._failed, self._gone, self._may_accept)
+        acceptor: Any = IStreamAcceptor(self._reactor, None)
+        if acceptor is not None:
+            return acceptor.acceptStreams(self._sock, self._welcome, *told)
+        return AcceptLoop(self._reactor, self._sock, self._serve, *told)
 
     def start(self) -> None:
         """Start the factory, and accept."""
@@ -122,10 +129,25 @@ class StreamListener:
         """Accept nobody, and stop the factory."""
         self.suspend()
         self._loop.let_go()
+        self.gate.close()
         try:
             self._factory.doStop()
         except BaseException:
             self.gate.observer.service_failed(self.gate.listener, "stopFactory")
+
+    def _welcome(self, newcomer: Any, sockaddr: Any) -> None:
+        """Have the reactor serve a connection that it has accepted, if it is admitted."""
+        if newcomer.family == socket.AF_UNIX:
+            sockaddr = show_credentials(newcomer.getHandle())
+        if self.gate.admit(sockaddr) is None:
+            try:
+                newcomer.serve(self._factory)
+            finally:
+                self.gate.withdraw()
+        elif self._overload is Overload.RESET:
+            newcomer.reset()
+        else:
+            newcomer.close()
 
     def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
         """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
@@ -150,9 +172,9 @@ class StreamListener:
 
     def _may_accept(self) -> bool:
         """Whether there is a place for whoever comes; if not, and we pause, wait for one."""
-        if self._overload is not Overload.PAUSE:
-            return True
         admission = self.gate.admission
+        if admission.open or self._overload is not Overload.PAUSE:
+            return True
         if admission.full:
             for each in admission.places:
                 if each.full:

@@ -5,11 +5,14 @@ has them all.  An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is the IPv4 addre
 """
 
 import socket
+from functools import lru_cache
 
-from attrs import frozen
+from attrs import field, frozen
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _PREFIX = 8
+_REMEMBERED = 4096
+"""Sources that are kept: most peers come more than once."""
 
 
 @frozen
@@ -19,9 +22,11 @@ class Source:
     packed: bytes
     """The address: 4 bytes of IPv4 or 16 of IPv6, in network order."""
 
-    @property
-    def key(self) -> bytes:
-        """4 bytes of IPv4, or the 8 of an IPv6 /64."""
+    key: bytes = field(init=False, eq=False)
+    """4 bytes of IPv4, or the 8 of an IPv6 /64."""
+
+    @key.default
+    def _key(self) -> bytes:
         return self.packed[:_PREFIX]
 
     @property
@@ -39,6 +44,7 @@ class Source:
         return packed[0] != 255 and any(packed)
 
 
+@lru_cache(_REMEMBERED)
 def source_of(host: str) -> Source:
     """Make the source of an address as the kernel gives it, with or without a scope.
 

@@ -8,6 +8,7 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
@@ -235,6 +236,7 @@ class Options(ServerOptions):
     def postOptions(self) -> None:
         super().postOptions()
         self.prepared = _one_line(self.prepare)
+        install_reactor()
         atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
 
 
@@ -251,6 +253,15 @@ def makeService(options: Options) -> Server:
     server = Server(reactor, *options.prepared)
     options.take_signals(reactor, server)
     return server
+
+
+def install_reactor() -> None:
+    """Install our reactor, unless the user has chosen one or uvloop cannot be imported."""
+    if "twisted.internet.reactor" not in sys.modules:
+        with suppress(ImportError):
+            from netsrv.uvreactor import install
+
+            install()
 
 
 def _import_reactor() -> Any:

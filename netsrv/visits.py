@@ -19,8 +19,20 @@ class Visit:
     *sockaddr* is what ``accept`` gave.
     """
 
+    __slots__ = (
+        "_give_up",
+        "_limits",
+        "_moved",
+        "_moved_at",
+        "_out",
+        "_out_at",
+        "_sockaddr",
+        "opened_at",
+        "source",
+    )
+
     def __init__(self, sockaddr: Any, limits: Limits, now: float) -> None:
-        self.source: Source | None = where_from(sockaddr)
+        self.source: Source | None = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
         """None is a peer of this machine, on a unix socket."""
         self.opened_at = self._moved_at = self._out_at = now
         self._sockaddr = sockaddr
@@ -60,8 +72,3 @@ class Visit:
     def close_begins(self, now: float) -> None:
         """We close: the peer has its grace from now on, and no more."""
         self._give_up = now + self._limits.close_grace
-
-
-def where_from(sockaddr: Any) -> Source | None:
-    """Make the source of what ``accept`` gave; None is a peer of this machine."""
-    return source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None

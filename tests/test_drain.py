@@ -167,6 +167,7 @@ class DrainMachine(RuleBasedStateMachine):
         self.counts_are_right()
         assert [each.taken for each in self.house.places] == [0, 0]
         assert all(fired == [None] for fired in self.waiters)
+        self.house.gate.close()
         assert self.house.clock.getDelayedCalls() == []
         assert self.house.admission.wait(self.house.clock.seconds() + 100) == 0
 

@@ -47,7 +47,7 @@ class Transport:
         self.calls = []
 
     def __getattr__(self, name):
-        if name in ("getHandle",) or name.startswith("_"):
+        if name in ("getHandle", "fileno", "unsent") or name.startswith("_"):
             raise AttributeError(name)
         return lambda *arguments: self.calls.append((name, *arguments))
 
@@ -166,6 +166,7 @@ def test_closing_after_the_service_has_spoken_lingers():
     gated.clock.advance(0.1)
     assert gated.calls[3:] == [("loseConnection",)]
     gated.connection.connectionLost(DONE)
+    gated.gate.close()
     assert gated.clock.getDelayedCalls() == []
 
 
@@ -179,6 +180,7 @@ def test_lingering_ends_when_the_peer_ends():
     assert gated.calls[-1] == ("loseConnection",)
     gated.connection.connectionLost(DONE)
     assert gated.service.told == ["made", "lost"]
+    gated.gate.close()
     assert gated.clock.getDelayedCalls() == []
 
 
@@ -201,6 +203,7 @@ def test_one_timer_serves_all_who_linger():
     gated.clock.advance(1)
     assert others[1].calls[-1] == ("loseConnection",)
     others[1].connection.connectionLost(DONE)
+    gated.gate.close()
     assert gated.clock.getDelayedCalls() == []
 
 
@@ -486,10 +489,26 @@ def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
 
 
 def test_the_sweep_runs_only_while_somebody_is_there():
-    """One timer, at most one second apart, and none when the last has gone."""
+    """One timer, at most one second apart, and soon none when the last has gone."""
     gated = Gated(limits=Limits(idle_timeout=1000))
     assert [each.getTime() for each in gated.clock.getDelayedCalls()] == [1.0]
     step(gated, 5)
     assert len(gated.clock.getDelayedCalls()) == 1
     gated.connection.connectionLost(DONE)
+    step(gated, 1)
+    assert gated.clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_gate_that_is_closed_leaves_no_timer(closed_first):
+    """Be it closed before the last connection has gone, or after."""
+    gated = Gated()
+    gated.service.transport.write(b"reply")
+    gated.service.transport.loseConnection()
+    gated.connection.writeConnectionLost()
+    assert len(gated.clock.getDelayedCalls()) == 2
+    for step in (gated.gate.close, lambda: gated.connection.connectionLost(DONE))[
+        :: 1 if closed_first else -1
+    ]:
+        step()
     assert gated.clock.getDelayedCalls() == []

@@ -7,6 +7,9 @@ from netsrv.sources import Source, source_of
 
 Network = IPv4Network | IPv6Network
 
+_REMEMBERED = 4096
+"""Answers that are kept: most peers come more than once."""
+
 
 def parse_network(text: str) -> Network:
     """Parse ``192.0.2.0/24``, ``2001:db8::/32`` or a single address.
@@ -44,9 +47,18 @@ class Access:
                 table[int(each.network_address) >> (each.max_prefixlen - each.prefixlen)] = answer
         for width, tables in self._tables.items():
             self._tables[width] = dict(sorted(tables.items(), reverse=True))
+        self._answers: dict[bytes, bool] = {}
 
     def allows(self, source: Source) -> bool:
         """Whether *source* may come in."""
+        answer = self._answers.get(source.packed)
+        if answer is None:
+            if len(self._answers) >= _REMEMBERED:
+                self._answers.clear()
+            answer = self._answers[source.packed] = self._look_up(source)
+        return answer
+
+    def _look_up(self, source: Source) -> bool:
         width = 8 * len(source.packed)
         number = int.from_bytes(source.packed, "big")
         for prefix, table in self._tables[width].items():

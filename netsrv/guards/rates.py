@@ -37,34 +37,56 @@ class Bucket:
     *now* is in seconds of a clock that never goes back.
     """
 
-    __slots__ = ("_rate", "_since", "_tokens")
+    __slots__ = ("_burst", "_per_second", "_since", "_tokens")
 
     def __init__(self, rate: Rate, now: float) -> None:
-        self._rate = rate
-        self._tokens = rate.burst
+        self._per_second = rate.per_second
+        self._burst = self._tokens = rate.burst
         self._since = now
 
-    def take(self, now: float, wanted: int = 1) -> int:
+    def take(self, now: float) -> bool:
+        """Take a token, if there is one."""
+        if now > self._since:
+            self._fill(now)
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+    def take_some(self, now: float, wanted: int) -> int:
         """Take so many tokens, or those that there are; give how many that was."""
         self._fill(now)
         taken = min(wanted, int(self._tokens))
         self._tokens -= taken
         return taken
 
+    def give_back(self) -> None:
+        """Put back the token that `take` has just taken."""
+        self._tokens += 1
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a token for certain, without a look at the clock."""
+        return self._tokens >= 1
+
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
+        if self._tokens >= 1:
+            return 0.0
         self._fill(now)
-        return max(0.0, (1 - self._tokens) / self._rate.per_second)
+        return max(0.0, (1 - self._tokens) / self._per_second)
 
     def full(self, now: float) -> bool:
         """Whether it holds the whole burst, as it would if nobody had ever come."""
         self._fill(now)
-        return self._tokens >= self._rate.burst
+        return self._tokens >= self._burst
 
     def _fill(self, now: float) -> None:
-        earned = max(0.0, now - self._since) * self._rate.per_second
-        self._tokens = min(self._rate.burst, self._tokens + earned)
-        self._since = max(now, self._since)
+        elapsed = now - self._since
+        if elapsed > 0:
+            tokens = self._tokens + elapsed * self._per_second
+            self._tokens = tokens if tokens < self._burst else self._burst
+            self._since = now
 
 
 class SourceRates:
@@ -89,7 +111,7 @@ class SourceRates:
                 return 0
             bucket = table[key] = Bucket(self._rate, now)
         table.move_to_end(key)
-        return bucket.take(now, wanted)
+        return bucket.take_some(now, wanted)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))

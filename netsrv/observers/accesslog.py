@@ -19,6 +19,15 @@ PERIOD = 1.0
 """Seconds after which a line is written, at most."""
 
 
+HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":%s,'
+CLOSED = HEAD + '"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+REFUSED = HEAD + '"refused":"%s"}\n'
+RECEIVED = HEAD + '"received":%d}\n'
+SENT = HEAD + '"sent":%d}\n'
+DROPPED = HEAD + '"dropped":"%s"}\n'
+"""The lines.  The operator ``%`` makes them faster than anything else."""
+
+
 class AccessLog(Observer):
     """Writes lines to *file*; *clock* provides IReactorTime, *now* gives seconds since 1970.
 
@@ -46,30 +55,33 @@ class AccessLog(Observer):
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
         self._add(
+            CLOSED,
             listener,
             connection.peer,
-            f'"seconds":{connection.seconds:.6f},"received":{connection.received},'
-            f'"sent":{connection.sent},"ended":"{connection.ending.value}"',
+            connection.seconds,
+            connection.received,
+            connection.sent,
+            connection.ending,
         )
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
-        self._add(listener, peer, f'"refused":"{reason.value}"')
+        self._add(REFUSED, listener, peer, reason)
 
     def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
-        self._add_each(listener, datagrams, "received")
+        self._add_each(RECEIVED, listener, datagrams)
 
     def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
-        self._add_each(listener, datagrams, "sent")
+        self._add_each(SENT, listener, datagrams)
 
     def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
         if self.datagrams:
             for peer, _size in datagrams:
-                self._add(listener, show_sockaddr(peer), f'"dropped":"{reason.value}"')
+                self._add(DROPPED, listener, show_sockaddr(peer), reason)
 
-    def _add_each(self, listener: str, datagrams: IDatagrams, way: str) -> None:
+    def _add_each(self, line: str, listener: str, datagrams: IDatagrams) -> None:
         if self.datagrams:
             for peer, size in datagrams:
-                self._add(listener, show_sockaddr(peer), f'"{way}":{size}')
+                self._add(line, listener, show_sockaddr(peer), size)
 
     def reopen(self) -> None:
         """Open the file again under its name, after it was moved away."""
@@ -84,15 +96,15 @@ class AccessLog(Observer):
         self.file.close()
         self._tell_of_trouble()
 
-    def _add(self, listener: str, peer: str, what: str) -> None:
+    def _add(self, line: str, listener: str, peer: str, *what: object) -> None:
         now = self._now()
         second = int(now)
         if second != self._second:
             self._second = second
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        moment = f"{self._second_text}.{int((now - second) * 1e6):06d}Z"
+        microseconds = (now - second) * 1e6
         self.file.add(
-            f'{{"time":"{moment}","listener":{quoted(listener)},"peer":{quoted(peer)},{what}}}\n'
+            line % (self._second_text, microseconds, quoted(listener), quoted(peer), *what)
         )
         if self._timer is None:
             self._timer = self._clock.callLater(PERIOD, self._flush)

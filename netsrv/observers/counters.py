@@ -58,12 +58,12 @@ class Counters(Observer):
         counts.active += 1
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
-        self.listeners[listener].refused[reason.value] += 1
+        self.listeners[listener].refused[str(reason)] += 1
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
         counts = self.listeners[listener]
         counts.active -= 1
-        counts.closed[connection.ending.value] += 1
+        counts.closed[str(connection.ending)] += 1
         counts.received_bytes += connection.received
         counts.sent_bytes += connection.sent
         counts.seconds += connection.seconds
@@ -89,7 +89,7 @@ class Counters(Observer):
         self.listeners[listener].datagrams_dropped[reason] += 1
 
     def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
-        self.listeners[listener].datagrams_dropped[reason.value] += datagrams.count
+        self.listeners[listener].datagrams_dropped[str(reason)] += datagrams.count
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         self.listeners[listener].accept_errors += 1

@@ -80,18 +80,18 @@ class LogObserver(Observer):
             line = "{listener}: refused {peer} ({option}); from now on such peers are counted"
             self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
         else:
-            self._surplus[f"connections refused ({reason.value})"] += 1
+            self._surplus[f"connections refused ({reason})"] += 1
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
         limit = connection.ending
         if limit not in TIME_LIMITS:
             return
-        option = "--" + limit.value.replace("_", "-")
+        option = "--" + limit.replace("_", "-")
         if self._first(listener, limit):
             line = "{listener}: ended {peer} ({option}); from now on such ends are counted"
             self.log.info(line, listener=listener, peer=connection.peer, option=option)
         else:
-            self._surplus[f"connections ended ({limit.value})"] += 1
+            self._surplus[f"connections ended ({limit})"] += 1
 
     def suspended(self, listener: str, reason: Refusal | None) -> None:
         if reason is None:
@@ -122,7 +122,7 @@ class LogObserver(Observer):
             line = "{listener}: dropped a datagram of {peer}: {why}; from now on such are counted"
             self.log.warn(line, listener=listener, peer=show_sockaddr(peer), why=RULES[reason])
         if datagrams.count > first:
-            self._surplus[f"datagrams dropped ({reason.value})"] += datagrams.count - first
+            self._surplus[f"datagrams dropped ({reason})"] += datagrams.count - first
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "?")

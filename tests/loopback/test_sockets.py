@@ -1,6 +1,7 @@
 """The four steps on a real kernel: what is asked for, what is in effect, what is refused."""
 
 import os
+import re
 import socket
 import stat
 from pathlib import Path
@@ -110,7 +111,8 @@ def test_a_port_that_an_outgoing_connection_has_is_told_from_a_server():
         port = outgoing.getsockname()[1]
         with pytest.raises(AddressUnavailable) as caught:
             open_stream(InternetAddress("", port), [parse_option("SO_REUSEADDR=1")])
-    assert f"an outgoing connection to port {server.port} has {port}" in str(caught.value)
+    # Which one is named is not certain: at another address somebody may have the same port.
+    assert re.search(rf"an outgoing connection to port \d+ has {port},", str(caught.value))
     assert "ip_local_port_range" in str(caught.value)
     server.close()
 

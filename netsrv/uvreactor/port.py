@@ -1,0 +1,46 @@
+"""Ports: Twisted's own, whose connections the loop of `netsrv.uvreactor.accept` accepts."""
+
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.python.failure import Failure
+
+
+class TCPPort(tcp.Port):
+    """A TCP port."""
+
+    reactor: Any
+    _loop: Any = None
+
+    def startReading(self) -> None:
+        """Accept."""
+        if self._loop is None:
+            self._loop = self.reactor.acceptStreams(
+                self.socket, self._serve, self._failed, self._gone, lambda: True
+            )
+        self.reactor.ports.add(self)
+        self._loop.start()
+
+    def stopReading(self) -> None:
+        """Accept no more; who comes waits in the backlog."""
+        self.reactor.ports.discard(self)
+        if self._loop is not None:
+            self._loop.stop()
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._loop is not None:
+            self._loop.let_go()
+        super().connectionLost(reason)
+
+    def _serve(self, newcomer: Any, sockaddr: Any) -> None:
+        newcomer.serve(self.factory)
+
+    def _failed(self, error: OSError) -> None:
+        self._logger.info("Could not accept new connection ({error})", error=error)
+
+    def _gone(self, error: OSError) -> None:
+        self._logger.error("{port} cannot accept any more ({error})", port=self, error=error)
+
+
+class UNIXPort(TCPPort, unix.Port):
+    """A port at a unix socket, whose connections are Twisted's own."""

@@ -1,0 +1,153 @@
+"""The reactor: Twisted's reactor for asyncio, on uvloop, with native ports and timers."""
+
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvloop
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.base import DelayedCall
+from twisted.internet.error import UnsupportedAddressFamily
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsrv.uvreactor.accept import AcceptLoop, Watchdog
+from netsrv.uvreactor.interfaces import IStreamAcceptor
+from netsrv.uvreactor.port import TCPPort, UNIXPort
+from netsrv.uvreactor.timers import TimedCalls
+
+
+@implementer(IStreamAcceptor)
+class UvloopReactor(AsyncioSelectorReactor):
+    """Runs on a uvloop event loop of its own.
+
+    What is not written here is Twisted's reactor for asyncio: clients, UDP, processes.
+    """
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self.loop = uvloop.new_event_loop()
+        self.loop.set_exception_handler(self._log_exception)
+        self.live: set[Any] = set()
+        """The native connections that are open."""
+        self.ports: set[Any] = set()
+        """The native ports that accept."""
+        self.watchdog = Watchdog(self.loop)
+        self._timed_calls = TimedCalls(self.loop, self._turn)
+        super().__init__(self.loop)
+
+    # Ports
+
+    def listenTCP(self, port: Any, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        listening = TCPPort(port, factory, backlog, interface, self)
+        listening.startListening()
+        return listening
+
+    def listenUNIX(
+        self, address: Any, factory: Any, backlog: int = 50, mode: int = 0o666, wantPID: int = 0
+    ) -> Any:
+        listening = UNIXPort(address, factory, backlog, mode, self, wantPID)
+        listening.startListening()
+        return listening
+
+    def adoptStreamPort(self, fileDescriptor: int, addressFamily: Any, factory: Any) -> Any:
+        listening: Any
+        if addressFamily not in self._supportedAddressFamilies:
+            raise UnsupportedAddressFamily(addressFamily)
+        if addressFamily == socket.AF_UNIX:
+            listening = UNIXPort._fromListeningDescriptor(self, fileDescriptor, factory)
+        else:
+            listening = TCPPort._fromListeningDescriptor(
+                self, fileDescriptor, addressFamily, factory
+            )
+        listening.startListening()
+        return listening
+
+    def acceptStreams(
+        self,
+        sock: socket.socket,
+        serve: Callable[[Any, Any], None],
+        failed: Callable[[OSError], None],
+        gone: Callable[[OSError], None],
+        may_accept: Callable[[], bool],
+    ) -> Any:
+        """Give an accept loop; see `IStreamAcceptor`."""
+        return AcceptLoop(self, sock, serve, failed, gone, may_accept)
+
+    def removeAll(self) -> list[Any]:
+        native = [*self.ports, *self.live]
+        for port in list(self.ports):
+            port.stopReading()
+        self.live.clear()
+        return [*native, *super().removeAll()]
+
+    def getReaders(self) -> list[Any]:
+        return [*self.ports, *self.live, *super().getReaders()]
+
+    # Time
+
+    def callLater(
+        self,
+        delay: float,
+        function: Callable[..., Any],
+        *args: Any,
+        **kw: Any,
+    ) -> DelayedCall:
+        assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
+        return self._timed_calls.add(delay, function, args, kw)
+
+    def getDelayedCalls(self) -> Sequence[Any]:
+        return self._timed_calls.pending()
+
+    def timeout(self) -> float | None:
+        return self._timed_calls.timeout()
+
+    def runUntilCurrent(self) -> None:
+        self._timed_calls.run_due()
+        super().runUntilCurrent()
+
+    def _turn(self) -> None:
+        self.runUntilCurrent()
+        self._timed_calls.arm()
+
+    # Threads
+
+    def installWaker(self) -> None:
+        """Do nothing: uvloop can be woken without one."""
+
+    def wakeUp(self) -> None:
+        self.loop.call_soon_threadsafe(self._turn)
+
+    def callFromThread(  # type: ignore[override]
+        self, function: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> None:
+        self.threadCallQueue.append((function, args, kwargs))
+        self.wakeUp()
+
+    # The loop
+
+    def run(self, installSignalHandlers: bool = True) -> None:
+        self.startRunning(installSignalHandlers=installSignalHandlers)
+        self.loop.run_forever()
+        self._justStopped = False
+
+    def iterate(self, delay: float = 0.0) -> None:
+        self.runUntilCurrent()
+        self._timed_calls.arm()
+        end = self.loop.call_later(delay or 0.0, self.loop.stop)
+        self.loop.run_forever()
+        end.cancel()
+
+    def stop(self) -> None:
+        super(AsyncioSelectorReactor, self).stop()
+        self.wakeUp()
+
+    def _log_exception(self, loop: Any, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        message = context.get("message", "Unhandled error in the event loop")
+        if error is None:
+            self.log.error("{message}", message=message)
+        else:
+            self.log.failure("{message}", Failure(error), message=message)

@@ -1,0 +1,119 @@
+"""Timed calls that no change of the wall clock moves."""
+
+import math
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from time import monotonic, time
+from typing import Any
+
+from twisted.internet.base import DelayedCall
+from twisted.logger import Logger
+
+NEVER = math.inf
+
+MANY = 50
+"""Cancelled calls that are kept until their time comes, at least."""
+
+
+class TimedCall(DelayedCall):
+    """A delayed call whose time is that of a clock which never goes back."""
+
+    def getTime(self) -> float:
+        """When it will be made, by the reactor's `seconds` as they are now."""
+        return super().getTime() - monotonic() + time()
+
+
+class TimedCalls:
+    """The timed calls of a reactor.
+
+    *wake* is called when one is due, after which `run_due` and `arm` are to be called.
+    One timer of *loop*, an asyncio event loop, serves them all.
+    """
+
+    log = Logger()
+
+    def __init__(self, loop: Any, wake: Callable[[], None]) -> None:
+        self._loop = loop
+        self._wake = wake
+        self._heap: list[tuple[float, int, DelayedCall]] = []
+        self._numbers = count()
+        self._cancelled = 0
+        self._armed_for = NEVER
+        self._timer: Any = None
+
+    def add(
+        self, delay: float, function: Callable[..., Any], args: Any, keywords: Any
+    ) -> DelayedCall:
+        """Have *function* called in *delay* seconds."""
+        now = monotonic()
+        call = TimedCall(now + delay, function, args, keywords, self._cancel, self._push, monotonic)
+        self._push(call)
+        return call
+
+    def pending(self) -> list[DelayedCall]:
+        """All calls that are still to be made."""
+        return [call for when, _, call in self._heap if call.active() and when == call.time]
+
+    def timeout(self) -> float | None:
+        """Seconds until the next call is due; None if there is none."""
+        return max(0.0, self._heap[0][0] - monotonic()) if self._heap else None
+
+    def run_due(self) -> None:
+        """Make the calls that are due by now."""
+        now = monotonic()
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            when, _, call = heappop(heap)
+            if call.cancelled:
+                self._cancelled -= 1
+            elif call.called or when != call.time:
+                pass  # it was made sooner, or stands elsewhere in the heap
+            elif call.delayed_time > 0.0:
+                call.activate_delay()
+                self._push(call)
+            else:
+                self._make(call)
+
+    def arm(self) -> None:
+        """See to it that *wake* is called when the next call is due."""
+        if self._heap and self._heap[0][0] < self._armed_for:
+            self._arm_for(self._heap[0][0])
+
+    def _make(self, call: DelayedCall) -> None:
+        call.called = 1
+        try:
+            call.func(*call.args, **call.kw)
+        except BaseException:  # as Twisted: not even SystemExit ends the reactor
+            made = "".join(call.creator or ())
+            self.log.failure("while handling timed call {made}", made=made)
+
+    def _push(self, call: DelayedCall) -> None:
+        """Put a call in, or put it in again because its time is sooner now."""
+        heappush(self._heap, (call.time, next(self._numbers), call))
+        if call.time < self._armed_for:
+            self._arm_for(call.time)
+
+    def _cancel(self, call: DelayedCall) -> None:
+        self._cancelled += 1
+        if self._cancelled > MANY and self._cancelled > len(self._heap) // 2:
+            self._cancelled = 0
+            self._heap[:] = [
+                each for each in self._heap if each[2].active() and each[2] is not call
+            ]
+            heapify(self._heap)
+
+    def _arm_for(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_for = when
+        milliseconds = math.ceil((when - monotonic()) * 1000)
+        if milliseconds <= 0:
+            self._timer = self._loop.call_soon(self._fired)
+        else:
+            self._timer = self._loop.call_later(min(milliseconds / 1000, 2**31), self._fired)
+
+    def _fired(self) -> None:
+        self._timer = None
+        self._armed_for = NEVER
+        self._wake()

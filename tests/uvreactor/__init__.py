@@ -1,0 +1,1 @@
+"""The uvloop reactor, judged by Twisted's own cases and by cases of ours."""

@@ -1,0 +1,78 @@
+"""Twisted's own reactor tests as a judge: run in a child process, and what came of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+TOP = Path(__file__).parents[2]
+
+
+@attrs.frozen
+class Outcome:
+    """What came of one case: ``passed``, ``skipped`` or ``failed``, and why."""
+
+    kind: str
+    reason: str
+
+
+class Unjudged(Exception):
+    """A process of cases that did not come to its end; the message says where it stood."""
+
+
+def judge(reactor: str, names: list[str], directory: Path, seconds: float) -> dict[str, Outcome]:
+    """Run the cases of modules, or single cases, on a reactor; give what came of each.
+
+    *reactor* is a key of `tests.uvreactor.judged.REACTORS`.  The cases write into
+    *directory*.  Raises Unjudged if not all of them have run within *seconds*.
+    """
+    directory.mkdir()
+    results = directory / "results"
+    results.touch()
+    command = [sys.executable, "-m", "tests.uvreactor.judged", reactor, str(results), str(seconds)]
+    with (
+        open(directory / "output", "wb") as output,
+        subprocess.Popen(
+            [*command, *names],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(TOP)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            # Rather it ends itself: it can tell where it stood.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(seconds + 10)
+        finally:
+            kill_session(process.pid)
+    return read(results, f"{' '.join(names)} on {reactor}", directory / "output")
+
+
+def kill_session(leader: int) -> None:
+    """End what a process and its children have left behind."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def read(results: Path, what: str, output: Path) -> dict[str, Outcome]:
+    """Read what a process of cases has written; raises Unjudged if it is not complete."""
+    lines = [json.loads(each) for each in results.read_text().splitlines()]
+    ended = [each for each in lines if "outcome" in each]
+    outcomes = {each["case"]: Outcome(each["outcome"], each["reason"]) for each in ended}
+    begun = {each["case"] for each in lines if "case" in each}
+    expected = sum(each["cases"] for each in lines if "cases" in each)
+    if not expected or len(outcomes) < expected:
+        stands = ", ".join(begun - outcomes.keys()) or "none"
+        reasons = "\n".join(each["reason"] for each in ended)
+        said = output.read_text(errors="backslashreplace")
+        counts = f"{len(outcomes)} of {expected} cases ended, the last to begin is {stands}"
+        raise Unjudged(f"{what}: {counts}\n{reasons[-3000:]}\n{said[-3000:]}")
+    return outcomes

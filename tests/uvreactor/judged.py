@@ -1,0 +1,114 @@
+"""Run Twisted's own reactor tests against one reactor, in this process.
+
+Usage: python -m tests.uvreactor.judged REACTOR RESULTS SECONDS NAME...
+
+REACTOR is a key of `REACTORS`, and NAME a module, or a case, that trial finds.  Twisted makes
+the cases of a `ReactorBuilder` for each reactor that it knows; here it makes them for REACTOR
+alone, which is the reactor of the process too.  What happens is appended to the file RESULTS,
+one JSON object a line; a process that still runs after SECONDS prints its stack and ends.
+"""
+
+import faulthandler
+import json
+import sys
+from asyncio import set_event_loop
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import uvloop
+from twisted.internet.main import installReactor
+from twisted.internet.test.reactormixins import ReactorBuilder
+from twisted.python.failure import Failure
+from twisted.trial.reporter import TestResult
+from twisted.trial.runner import TestLoader, TrialSuite
+from twisted.trial.unittest import SynchronousTestCase
+
+PATIENCE = 10
+"""Seconds that a reactor may run in one case; a case that works takes less than one."""
+
+
+def baseline() -> Any:
+    """Make Twisted's reactor for asyncio, on a loop of uvloop."""
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+    return AsyncioSelectorReactor(uvloop.new_event_loop())
+
+
+def ours() -> Any:
+    """Make netsrv's reactor."""
+    from netsrv.uvreactor.reactor import UvloopReactor
+
+    return UvloopReactor()
+
+
+REACTORS: dict[str, Callable[[], Any]] = {"baseline": baseline, "ours": ours}
+
+
+def Judged(case: SynchronousTestCase) -> Any:
+    """Make the reactor of a case; Twisted names the cases after this."""
+    reactor = REACTORS[sys.argv[1]]()
+    loop = reactor._asyncioEventloop
+    set_event_loop(loop)
+    case.addCleanup(set_event_loop, None)
+    case.addCleanup(loop.close)
+    return reactor
+
+
+class Results(TestResult):
+    """Writes each case down when it begins, and when it has ended."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file = file
+        self._outcome = ("", "")
+
+    def note(self, **facts: Any) -> None:
+        """Append a line."""
+        print(json.dumps(facts), file=self._file, flush=True)
+
+    def startTest(self, test: Any) -> None:
+        super().startTest(test)
+        self._outcome = ("passed", "")
+        self.note(case=test.id())
+
+    def stopTest(self, test: Any) -> None:
+        super().stopTest(test)
+        self.note(case=test.id(), outcome=self._outcome[0], reason=self._outcome[1])
+
+    def addError(self, test: Any, error: Any) -> None:
+        super().addError(test, error)
+        self._fail(error)
+
+    def addFailure(self, test: Any, failure: Any) -> None:
+        super().addFailure(test, failure)
+        self._fail(failure)
+
+    def addUnexpectedSuccess(self, test: Any, todo: Any = None) -> None:
+        super().addUnexpectedSuccess(test, todo)
+        self._fail("Twisted expects a failure")
+
+    def addSkip(self, test: Any, reason: Any) -> None:
+        super().addSkip(test, reason)
+        self._outcome = ("skipped", str(reason))
+
+    def _fail(self, error: Any) -> None:
+        text = error.getTraceback() if isinstance(error, Failure) else str(error)
+        self._outcome = ("failed", f"{self._outcome[1]}{text}\n")
+
+
+def main(reactor: str, results: str, seconds: str, *names: str) -> None:
+    """Run the cases, as the usage of this module says."""
+    faulthandler.dump_traceback_later(float(seconds), exit=True)
+    installReactor(REACTORS[reactor]())
+    # Python runs this file as __main__; Twisted imports the maker by its name.
+    ReactorBuilder._reactors = ["tests.uvreactor.judged.Judged"]
+    ReactorBuilder.timeout = PATIENCE
+    suite = TrialSuite([TestLoader().loadByName(name) for name in names])
+    with open(results, "a") as file:
+        result = Results(file)
+        result.note(cases=suite.countTestCases())
+        suite.run(result)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
