@@ -109,8 +109,9 @@ class IDatagramBatch(Interface):
 class IDatagramBatchProtocol(Interface):
     """A `DatagramProtocol` provides it too if it takes a whole batch of datagrams at once.
 
-    Then ``datagramReceived`` is not called.  Where a class derived from such a protocol
-    overrides ``datagramReceived`` alone, that is called for each datagram.
+    Its ``datagramReceived`` is called for a datagram that came alone, and must do the same.
+    Where a class derived from such a protocol overrides ``datagramReceived`` alone, that is
+    called for each datagram.
     """
 
     def datagramsReceived(batch: Any) -> None:
