@@ -14,12 +14,11 @@ to it: an error in receiving or sending concerns one datagram and is counted.
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import InvalidAddressError
 from twisted.internet.interfaces import (
     IListeningPort,
     IMulticastTransport,
@@ -30,12 +29,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
-from netsrv.arrivals import Arrival, Origin, ask_kernel, host_and_port
+from netsrv.arrivals import Origin, host_and_port
 from netsrv.batches import Datagrams, takes_whole
-from netsrv.interfaces import IDatagramBatch, IDatagramBatchProtocol
-from netsrv.transports import mmsg, plain
-
-Socket = socket.socket
+from netsrv.interfaces import IDatagramBatchProtocol
+from netsrv.transports.batch import Batch, Lone, Serve
+from netsrv.transports.plain import Received
+from netsrv.transports.sending import Sender, Socket, error_name
 
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
@@ -52,75 +51,12 @@ EARLIER_SEND = frozenset(
 )
 """The network's late answer to something sent before; receiving goes on at once."""
 
-MOST_TARGETS = 1024
-"""Addresses of those sent to unasked that are remembered as the kernel has them."""
-
 DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
 """The descriptor is closed, or has become something else than a UDP socket."""
 
 
-Serve = Callable[[bytes, tuple[str, int]], None]
-"""Serves a datagram, with its sender's address."""
-
-
-@implementer(IDatagramBatch)
-class Batch:
-    """Datagrams that were received together, until they have been served."""
-
-    def __init__(self, port: "DatagramPort", received: plain.Received) -> None:
-        self._port = port
-        self._received: plain.Received | None = received
-        self.origins = received.origins
-        """Whom each came from, and how."""
-        self.sizes = received.sizes
-
-    def only(self, places: Sequence[int]) -> "Batch":
-        """Those that stand at *places*; nothing is copied."""
-        return Batch(self._port, self._valid().only(places))
-
-    def seen(self) -> Datagrams:
-        """What observers are told of them."""
-        return Datagrams(self.origins, self.sizes)
-
-    def send_back(self) -> None:
-        """Send each back to where it came from, as it is."""
-        received, self._received = self._valid(), None
-        self._port.send_back(received)
-
-    def each(self, serve: Callable[[bytes, tuple[str, int]], None]) -> None:
-        """Have *serve* called for each, with its bytes and sender, as the answered one."""
-        received, self._received = self._valid(), None
-        self._port.serve_each(received.origins, received.data(), serve)
-
-    def end(self) -> None:
-        """It is over: another batch may stand where this one stood."""
-        self._received = None
-
-    def _valid(self) -> plain.Received:
-        if self._received is None:
-            raise RuntimeError("the batch is over, or was sent back before")
-        return self._received
-
-
-@implementer(IDatagramBatch)
-class Lone:
-    """The datagram that a port serves by itself, as a batch."""
-
-    def __init__(self, port: "DatagramPort") -> None:
-        self._port = port
-
-    @property
-    def sizes(self) -> list[int]:
-        """Its size."""
-        return [] if self._port.datagram is None else [len(self._port.datagram)]
-
-    def send_back(self) -> None:
-        """Send it back to where it came from, as it is."""
-        self._port.send_back_lone()
-
-
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
-class DatagramPort(MulticastMixin):
+class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     """Receives from a bound UDP socket that it is given, and is its protocol's transport.
 
     *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
@@ -141,46 +77,27 @@ class DatagramPort(MulticastMixin):
         died: Callable[[OSError], None] | None = None,
         sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
+        super().__init__(sock, dropped, sent)
         self.reactor = reactor
-        self.addressFamily = sock.family
         self._protocol = protocol
-        self._dropped = dropped
         self._raised = raised
-        self._sent = sent
         self._died = died
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
-        self._serving = False
-        self.origin: Origin | None = None
-        """Where the datagram came from that is being served, if one is."""
-        self.datagram: bytes | None = None
-        """The datagram that is served by itself, until it is sent back."""
+        self._stopped = False
         self.lone = Lone(self)
-        self._turning = False
+        """The datagram that is being served by itself, for a service that takes batches."""
         self._later: list[Callable[[], None]] = []
-        self._sent_to: list[Origin] = []
-        self._sent_sizes: list[int] = []
-        self._packets: list[bytes] = []
-        self._packets_to: list[Origin] = []
         self._held: tuple[Sequence[Origin], Sequence[bytes], Serve] | None = None
-        self._targets: dict[Any, Origin] = {}
         self._whole = IDatagramBatchProtocol.providedBy(protocol) and takes_whole(
             protocol, "datagramsReceived", "datagramReceived"
         )
-        self._connected: Origin | None = None
-        self._stopped = False
-        self._take(sock)
 
     def _take(self, sock: Socket) -> None:
-        self._socket = sock
+        super()._take(sock)
         self._descriptor = sock.fileno()
         self._identity = _identity(self._descriptor)
-        space, arrival = ask_kernel(sock)
-        kind: Any = mmsg.Calls if mmsg.usable(sock) else plain.Calls
-        self._calls: plain.Calls | mmsg.Calls = kind(sock, space, arrival)
-
-    # Receiving
 
     def startListening(self) -> None:
         """Tell the protocol its transport, and receive from now on."""
@@ -191,7 +108,7 @@ class DatagramPort(MulticastMixin):
     def resume(self) -> None:
         """Receive, after `suspend`."""
         self._receiving = True
-        if self._held is not None:
+        if self._held is not None and self._pause is None:
             self._pause = self.reactor.callLater(0, self._end_pause)
         elif self.fileno() != -1:
             self.reactor.addReader(self)
@@ -284,7 +201,7 @@ class DatagramPort(MulticastMixin):
         self._serving, self.origin = before[0] and not self._stopped, before[1]
         self.datagram = None
 
-    def _serve(self, received: plain.Received) -> None:
+    def _serve(self, received: Received) -> None:
         if max(received.sizes) > self._largest:
             for size in received.sizes:
                 if size > self._largest:
@@ -337,23 +254,9 @@ class DatagramPort(MulticastMixin):
         self._flush()
         self._serving = False
 
-    def send_back(self, received: plain.Received) -> None:
-        """Send datagrams back to where they came from, after what was sent before."""
-        self._flush()
-        self._told(received.origins, received.sizes, received.send_back())
-
-    def send_back_lone(self) -> None:
-        """Send the datagram that is served by itself back to where it came from."""
-        datagram, self.datagram = self.datagram, None
-        if datagram is None or self.origin is None:
-            raise RuntimeError("the batch is over, or was sent back before")
-        if self._packets:
-            self._flush()
-        self._send_one(datagram, self.origin)
-
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
-        self._dropped(f"receive {_name(error)}")
+        self._dropped(f"receive {error_name(error)}")
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving
@@ -398,129 +301,6 @@ class DatagramPort(MulticastMixin):
             except BaseException:
                 self._raised()
 
-    @property
-    def arrival(self) -> Arrival:
-        """How the datagram came in that is being served."""
-        return Arrival() if self.origin is None else self.origin.arrival
-
-    # Sending
-
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send a datagram, or drop it and count why: nothing of the network is raised.
-
-        *addr* is a numeric address and a port, and may be None once connected.
-        To the peer that is being served it goes from the address that was asked.
-        While a batch is served it is kept, and goes out with others at the end.
-        Raises InvalidAddressError for a name, TypeError for what is not bytes.
-        """
-        if self._connected is not None:
-            self._write_connected(packet, addr)
-            return
-        if type(packet) is not bytes:
-            packet = memoryview(packet).tobytes()
-        target = self.origin
-        if target is None or addr != target.peer:
-            target = self._targets.get(addr) or self._target(addr)
-        self._packets.append(packet)
-        self._packets_to.append(target)
-        if not self._serving or len(self._packets) == AT_ONCE:
-            self._flush()
-
-    def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
-        assert self._connected is not None
-        if addr is not None and addr != self._connected.peer:
-            _check_numeric(addr[0])
-        try:
-            self._socket.send(packet)
-        except OSError as error:
-            self._send_failed(error)
-        else:
-            self._sent(Datagrams((self._connected,), (len(packet),)))
-
-    def _target(self, addr: tuple[str, int] | None) -> Origin:
-        """Where to send what is no answer."""
-        if addr is None:
-            raise InvalidAddressError(None, "an unconnected port needs an address")
-        if not isinstance(addr, tuple):
-            raise TypeError(f"{addr!r}: an address is a tuple of a numeric address and a port")
-        host, port = addr[0], addr[1]
-        _check_numeric(host)
-        host = "255.255.255.255" if host == "<broadcast>" else host
-        if not isinstance(port, int):
-            raise TypeError(f"{port!r}: a port is a number")
-        if not 0 <= port <= 65535:
-            raise OverflowError(f"{port}: a port is a number from 0 to 65535")
-        try:
-            found = socket.getaddrinfo(
-                host, port, self.addressFamily, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST
-            )
-        except socket.gaierror as error:
-            raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        if len(self._targets) >= MOST_TARGETS:
-            self._targets.clear()
-        target = self._targets[addr] = self._calls.target((host, port), found[0][4])
-        return target
-
-    def _flush(self) -> None:
-        """Send what was kept, in order."""
-        packets, targets = self._packets, self._packets_to
-        if not packets:
-            return
-        self._packets, self._packets_to = [], []
-        if len(packets) == 1:
-            self._send_one(packets[0], targets[0])
-        else:
-            self._told(targets, [*map(len, packets)], self._calls.send(packets, targets))
-
-    def _send_one(self, packet: bytes, target: Origin) -> None:
-        try:
-            plain.send_one(self._socket, packet, target)
-        except OSError as error:
-            self._send_failed(error)
-        else:
-            self._sent_to.append(target)
-            self._sent_sizes.append(len(packet))
-            if not self._turning:
-                self._tell_sent()
-
-    def _told(
-        self, targets: Sequence[Origin], sizes: Sequence[int], failures: list[plain.Failure]
-    ) -> None:
-        """Tell what has gone out, and what has not."""
-        if failures:
-            failed = {place for place, _ in failures}
-            well = [place for place in range(len(sizes)) if place not in failed]
-            targets, sizes = [targets[each] for each in well], [sizes[each] for each in well]
-        self._sent_to.extend(targets)
-        self._sent_sizes.extend(sizes)
-        if not self._turning:
-            self._tell_sent()
-        for _, error in failures:
-            self._send_failed(error)
-
-    def _tell_sent(self) -> None:
-        if self._sent_sizes:
-            sent = Datagrams(self._sent_to, self._sent_sizes)
-            self._sent_to, self._sent_sizes = [], []
-            self._sent(sent)
-
-    def _send_failed(self, error: OSError) -> None:
-        self._dropped(f"send {_name(error)}")
-        if error.errno == errno.ECONNREFUSED:
-            self._refused()
-
-    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
-        """Send the pieces as one datagram."""
-        self.write(b"".join(seq), addr)
-
-    def connect(self, host: str, port: int) -> None:
-        """Send to, and receive from, this peer only.  Raises InvalidAddressError for a name."""
-        if self._connected:
-            raise RuntimeError("already connected, reconnecting is not currently supported")
-        _check_numeric(host)
-        self.socket.connect((host, port))  # after what was sent to others
-        self._connected = Origin((host, port))
-
     # What else Twisted's interfaces ask for
 
     def getHost(self) -> IPv4Address | IPv6Address:
@@ -558,12 +338,6 @@ class DatagramPort(MulticastMixin):
             self.reactor.addReader(self)
             self.doRead()
 
-    @property
-    def socket(self) -> Socket:  # type: ignore[override]
-        """The socket, for whatever it is used: what was sent before has gone out."""
-        self._flush()
-        return self._socket
-
 
 def _identity(descriptor: int) -> tuple[int, int] | None:
     """What an open file is, whatever its number; None if the number is nobody's."""
@@ -572,16 +346,3 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _check_numeric(host: str) -> None:
-    """A name would be looked up, and everyone would wait for the name server."""
-    try:
-        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        if host != "<broadcast>":
-            raise InvalidAddressError(host, "write() only accepts IP addresses") from None
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error))

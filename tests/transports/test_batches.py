@@ -20,14 +20,14 @@ from netsrv.interfaces import Drop, IDatagramBatch, IDatagramBatchProtocol
 from netsrv.memory import DatagramSocket
 from netsrv.services.discard import DiscardDatagrams
 from netsrv.services.echo import EchoDatagrams
-from netsrv.transports import mmsg, plain
+from netsrv.transports import many, mmsg, plain
 from netsrv.transports.datagrams import AT_ONCE, DatagramPort
 from tests.test_gate import Gated
 from tests.transports.test_accept import ReactorClock
 
 HOST = "127.0.0.1"
 
-BATCHES = mmsg._receive is not None
+BATCHES = mmsg.AVAILABLE
 """Whether this system has the calls for many."""
 
 MANY = AT_ONCE - 1
@@ -101,10 +101,10 @@ def form(request, monkeypatch):
     if request.param == "batches":
         if not BATCHES:
             pytest.skip("this system has no recvmmsg")
-        monkeypatch.setattr(mmsg, "ALONE", 0)
-        monkeypatch.setattr(mmsg, "FEW", 0)
+        monkeypatch.setattr(many, "ALONE", 0)
+        monkeypatch.setattr(many, "FEW", 0)
     elif request.param == "plain":
-        monkeypatch.setattr(mmsg, "usable", lambda sock: False)
+        monkeypatch.setattr(many, "usable", lambda sock: False)
     return request.param
 
 
@@ -815,7 +815,7 @@ def test_f42_what_else_the_kernel_tells_is_not_sent_back(form, service):
 def test_the_peers_that_are_remembered_are_bounded(monkeypatch, wire, service):
     """A flood from made-up addresses does not fill the memory; who comes again is served."""
     monkeypatch.setattr(plain, "MOST_ORIGINS", 2)
-    monkeypatch.setattr(mmsg, "MOST_ORIGINS", 2)
+    monkeypatch.setattr(many, "MOST_ORIGINS", 2)
     port = Gate(wire, service())
     for number, each in enumerate(numbered(30)):
         wire.arrive(each, number % 3)
@@ -837,7 +837,7 @@ def test_the_arrays_are_shared_by_all_ports():
             wire.arrive(b"y")
             port.read()
             assert wire.came_back() == [b"x", b"y"]
-    assert len(mmsg._free) <= 2  # two, after a batch was received during another
+    assert len(many._free) <= 2  # two, after a batch was received during another
     for wire in wires:
         wire.close()
 
@@ -848,13 +848,13 @@ def test_datagrams_that_came_alone_are_received_alone():
     wire = Wire()
     port = Port(wire, EchoDatagrams())
     calls = port.port._calls
-    assert calls.alone == mmsg.ALONE
-    for each in numbered(mmsg.ALONE + 4):
+    assert calls.alone == many.ALONE
+    for each in numbered(many.ALONE + 4):
         wire.arrive(each)
     port.read()
     assert calls.alone == 0
     wire.arrive(b"x")
     port.read()
-    assert calls.alone == mmsg.ALONE
-    assert wire.came_back() == [*numbered(mmsg.ALONE + 4), b"x"]
+    assert calls.alone == many.ALONE
+    assert wire.came_back() == [*numbered(many.ALONE + 4), b"x"]
     wire.close()
