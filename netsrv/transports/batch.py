@@ -17,8 +17,10 @@ Serve = Callable[[bytes, tuple[str, int]], None]
 class Batch:
     """Datagrams that were received together, until they have been served."""
 
-    def __init__(self, port: Any, received: Received) -> None:
+    def __init__(self, port: Any, received: Received, whole: "Batch | None" = None) -> None:
         self._port = port
+        self._whole = self if whole is None else whole
+        self._over = False
         self._received: Received | None = received
         self.origins = received.origins
         """Whom each came from, and how."""
@@ -26,7 +28,7 @@ class Batch:
 
     def only(self, places: Sequence[int]) -> "Batch":
         """Those that stand at *places*; nothing is copied."""
-        return Batch(self._port, self._valid().only(places))
+        return Batch(self._port, self._valid().only(places), self._whole)
 
     def seen(self) -> Datagrams:
         """What observers are told of them."""
@@ -43,11 +45,11 @@ class Batch:
         self._port.serve_each(received.origins, received.data(), serve)
 
     def end(self) -> None:
-        """It is over: another batch may stand where this one stood."""
-        self._received = None
+        """It is over, and all its parts: another batch may stand where this one stood."""
+        self._over = True
 
     def _valid(self) -> Received:
-        if self._received is None:
+        if self._received is None or self._whole._over:
             raise RuntimeError("the batch is over, or was sent back before")
         return self._received
 

@@ -631,6 +631,37 @@ def test_a_batch_is_sent_back_once_and_while_it_is_there(wire):
 
 
 @every_form
+def test_a_batch_that_was_kept_is_over(form, wire):
+    """Also what is left of one from which something was taken out."""
+    kept = []
+    port = Gate(wire, Whole(kept.append), refused=frozenset({wire.peers[1][1]}))
+    for number in range(3):
+        for each in numbered(4):
+            wire.arrive(each, number)
+        port.read()
+    assert kept
+    for each in kept:
+        with pytest.raises(RuntimeError):
+            each.send_back()
+    assert wire.came_back() == []
+
+
+@every_form
+def test_what_was_sent_before_a_batch_goes_out_before_it(wire):
+    """In the order of the calls."""
+
+    def greet(batch):
+        port.protocol._service.transport.write(b"first", wire.peers[0])
+        batch.send_back()
+        port.protocol._service.transport.write(b"last", wire.peers[0])
+
+    port = Gate(wire, Whole(greet))
+    wire.arrive(b"x")
+    port.read()
+    assert wire.came_back() == [b"first", b"x", b"last"]
+
+
+@every_form
 def test_who_derives_from_a_service_that_takes_batches_may_want_each(wire):
     """What overrides the one method is called."""
 
@@ -781,6 +812,14 @@ def test_f42_ipv6_and_ipv4_peers_in_one_batch(form, service):
         port.read()
         assert wire.came_back() == numbered(10)
         assert [client.recvfrom(100)[0] for _ in range(10)] == numbered(10)
+        for turn in range(4):  # who stood where another stood is still known
+            for number in range(6):
+                if (turn + number) % 2:
+                    wire.arrive(b"again")
+                else:
+                    client.sendto(b"again", ("::1", wire.server[1]))
+            port.read()
+    assert form != "batches" or len(port.port._calls._addresses) == 2
     peers = {peer for peer, _ in port.told("datagrams_received")}
     assert peers == {("::ffff:127.0.0.1", wire.peers[0][1]), ("::1", client_port(peers))}
     wire.close()
@@ -822,6 +861,9 @@ def test_the_peers_that_are_remembered_are_bounded(monkeypatch, wire, service):
     port.read()
     for number in range(3):
         assert wire.came_back(number) == numbered(30)[number::3]
+    calls = port.port._calls
+    assert len(calls._origins) <= 2
+    assert len(getattr(calls, "_addresses", ())) <= 2
 
 
 @pytest.mark.skipif(not BATCHES, reason="this system has no recvmmsg")
