@@ -13,8 +13,9 @@ import struct
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
 
 Message = tuple[int, int, bytes]
 """Level, type and bytes of a control message, as `socket.socket.recvmsg` gives them."""
@@ -39,6 +40,22 @@ class Arrival:
     """Whether it came over the loopback interface, or may have."""
     answer: tuple[Message, ...] = ()
     """The messages with which an answer leaves from the address that was asked."""
+
+
+@define(eq=False)
+class Origin:
+    """Whom a datagram came from, and how.  All that come alike may share one."""
+
+    peer: tuple[str, int]
+    """A numeric address, which leads back also where it is link-local, and a port."""
+    arrival: Arrival = Arrival()
+
+
+def host_and_port(sockaddr: Any) -> tuple[str, int]:
+    """Drop flow and scope, but keep a link-local peer reachable: ``fe80::1%2``."""
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
+        return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
+    return sockaddr[0], sockaddr[1]
 
 
 def ask_kernel(sock: socket.socket) -> tuple[int, Arrival]:

@@ -10,25 +10,32 @@ from typing import Any
 
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import classImplements
+from zope.interface import classImplements, implementer
 
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams, takes_whole
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import Drop
-from netsrv.replies import longest_reply, wire_size
-from netsrv.sources import source_of
+from netsrv.interfaces import Drop, IDatagramBatchProtocol
+from netsrv.replies import allowance, longest_reply, wire_size
 
 
+@implementer(IDatagramBatchProtocol)
 class GatedDatagrams(DatagramProtocol):
-    """Asks the guard, tells the observer, and hands the datagram on."""
+    """Asks the guard, tells the observer, and hands the datagrams on."""
 
     noisy = False
 
     def __init__(self, gate: Any, service: DatagramProtocol, guard: DatagramGuard) -> None:
         self._gate = gate
-        self._service = service
+        self._service: Any = service
         self._guard = guard
         self._port: Any = None
+        self._origins: list[Origin] = []
+        self._sizes: list[int] = []
         self._replies: Any = None
+        self._whole = IDatagramBatchProtocol.providedBy(service) and takes_whole(
+            service, "datagramsReceived", "datagramReceived"
+        )
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
@@ -43,20 +50,60 @@ class GatedDatagrams(DatagramProtocol):
         self._service.connectionRefused()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        gate = self._gate
-        drop = self._guard.drop(source_of(addr[0]), addr[1], self._port.arrival, gate.now())
+        gate, origin = self._gate, self._port.origin
+        drop = self._guard.drop(origin, gate.now())
         if drop is not None:
-            gate.observer.datagram_refused(gate.listener, addr, drop)
+            refused = Datagrams((origin,), (len(datagram),))
+            gate.observer.datagrams_refused(gate.listener, refused, drop)
             return
-        gate.observer.datagram_received(gate.listener, addr, len(datagram))
-        if self._replies is None:
+        if not self._sizes:
+            self._port.at_end(self._tell_received)
+        self._origins.append(origin)
+        self._sizes.append(len(datagram))
+        if self._whole:
+            self._service.datagramsReceived(self._port.lone)
+        elif self._replies is None:
             self._service.datagramReceived(datagram, addr)
-            return
-        self._replies.begin(addr, len(datagram))
+        else:
+            self._serve(datagram, addr)
+
+    def _tell_received(self) -> None:
+        """Tell of those that came one by one."""
+        received = Datagrams(self._origins, self._sizes)
+        self._origins, self._sizes = [], []
+        self._gate.observer.datagrams_received(self._gate.listener, received)
+
+    def datagramsReceived(self, batch: Any) -> None:
+        gate = self._gate
+        drops = self._guard.drops(batch.origins, gate.now())
+        if drops:
+            self._refuse(batch, drops)
+            batch = batch.only([each for each in range(len(batch.sizes)) if each not in drops])
+            if not batch.sizes:
+                return
+        gate.observer.datagrams_received(gate.listener, batch.seen())
+        if self._whole:
+            self._service.datagramsReceived(batch)
+        elif self._replies is None:
+            batch.each(self._service.datagramReceived)
+        else:
+            batch.each(self._serve)
+
+    def _refuse(self, batch: Any, drops: dict[int, Drop]) -> None:
+        """Tell the observer of what is not served, reason by reason."""
+        for reason in dict.fromkeys(drops.values()):
+            places = [place for place, drop in drops.items() if drop is reason]
+            self._gate.observer.datagrams_refused(
+                self._gate.listener, batch.only(places).seen(), reason
+            )
+
+    def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
+        replies = self._replies
+        replies.peer, replies.asked = addr, len(datagram)
         try:
             self._service.datagramReceived(datagram, addr)
         finally:
-            self._replies.end()
+            replies.peer = None
 
 
 class Replies:
@@ -70,34 +117,39 @@ class Replies:
     def __init__(self, gate: Any, port: Any) -> None:
         self._gate = gate
         self._port = port
-        self._peer: tuple[str, int] | None = None
+        self.peer: tuple[str, int] | None = None
+        """Whose datagram is being served, if one is."""
+        self.asked: int | None = None
+        """The size of its datagram, until that is answered."""
+        self._headers = 0
         self._left = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._port, name)
 
-    def begin(self, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes is being served."""
-        self._peer = peer
-        self._left = wire_size(longest_reply(size, peer[0]), peer[0])
-
-    def end(self) -> None:
-        """It has been served."""
-        self._peer = None
-
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send an answer, or drop it and tell the observer, if it is too long."""
         if addr is None:
             self._port.write(packet)  # to the one peer that the service has connected to
-            return
-        size = wire_size(len(packet), addr[0])
-        answers = addr == self._peer
-        if size > (self._left if answers else wire_size(longest_reply(0, addr[0]), addr[0])):
-            self._gate.observer.datagram_refused(self._gate.listener, addr, Drop.REPLY_TOO_LONG)
-            return
-        if answers:
-            self._left -= size
-        self._port.write(packet, addr)
+        elif addr == self.peer:
+            if self.asked is not None:
+                self._headers = wire_size(0, addr[0])
+                self._left = allowance(self.asked, self._headers)
+                self.asked = None
+            self._left -= self._headers + len(packet)
+            if self._left < 0:
+                self._left += self._headers + len(packet)
+                self._refuse(packet, addr)
+            else:
+                self._port.write(packet, addr)
+        elif len(packet) > longest_reply(0, addr[0]):
+            self._refuse(packet, addr)
+        else:
+            self._port.write(packet, addr)
+
+    def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
+        refused = Datagrams((Origin(addr),), (len(packet),))
+        self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         self.write(b"".join(seq), addr)

@@ -18,7 +18,7 @@ from netsrv.admission import Admission
 from netsrv.connection import Connection
 from netsrv.datagrams import GatedDatagrams
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import Ending, IObserver, Refusal
+from netsrv.interfaces import Ending, IBatchObserver, Refusal
 from netsrv.limits import NO_LIMITS, Limits
 from netsrv.visits import Visit
 
@@ -41,7 +41,7 @@ class Gate:
         self,
         clock: Any,
         listener: str,
-        observer: IObserver,
+        observer: IBatchObserver,
         admission: Admission,
         limits: Limits = NO_LIMITS,
         now: Callable[[], float] = time.monotonic,

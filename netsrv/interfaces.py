@@ -4,6 +4,7 @@ No code that does anything lives here.  Whoever writes a service for netsrv need
 this module and Twisted, and nothing else of ours.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
@@ -91,6 +92,32 @@ class IDatagramService(IService):
         """
 
 
+class IDatagramBatch(Interface):
+    """Datagrams that were received in one call, and may all be served."""
+
+    sizes = Attribute("list of int: the bytes of each, 0 included, in the order of arrival")
+
+    def send_back() -> None:
+        """Send each back to where it came from, as it is.
+
+        It is done at once, in one call where the system has one; nothing is copied, and
+        nothing raised: what cannot be sent is counted.  Raises RuntimeError if that was
+        done before, or the batch is over.
+        """
+
+
+class IDatagramBatchProtocol(Interface):
+    """A `DatagramProtocol` provides it too if it takes a whole batch of datagrams at once.
+
+    Its ``datagramReceived`` is called for a datagram that came alone, and must do the same.
+    Where a class derived from such a protocol overrides ``datagramReceived`` alone, that is
+    called for each datagram.
+    """
+
+    def datagramsReceived(batch: Any) -> None:
+        """Serve an `IDatagramBatch`, which is valid until this returns."""
+
+
 class IConnection(Interface):
     """What observers see of a connection."""
 
@@ -99,6 +126,16 @@ class IConnection(Interface):
     sent = Attribute("int: bytes that the service has written; at the end, those that went out")
     seconds = Attribute("float: how long it has been served")
     ending = Attribute("Ending, or None: why it ends, once that is known")
+
+
+class IDatagrams(Interface):
+    """What observers see of datagrams that came, went or were refused together."""
+
+    count = Attribute("int: how many they are, at least one")
+    size = Attribute("int: their bytes together")
+
+    def __iter__() -> Iterator[tuple[tuple[str, int], int]]:
+        """Give the peer's ``(host, port)`` and the size of each, in order."""
 
 
 class IObserver(Interface):
@@ -149,3 +186,19 @@ class IObserver(Interface):
 
     def stalled(seconds: float) -> None:
         """Something has blocked the reactor: for so long nobody at all was served."""
+
+
+class IBatchObserver(IObserver):
+    """An observer that is told of datagrams in batches; any other one of each by itself.
+
+    An `Observer` that overrides one of these is not told of the single event beside it.
+    """
+
+    def datagrams_received(listener: str, datagrams: IDatagrams) -> None:
+        """Datagrams came in, and go to their service."""
+
+    def datagrams_sent(listener: str, datagrams: IDatagrams) -> None:
+        """Datagrams went out."""
+
+    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+        """Datagrams were not served, or their answers not sent, all for the same reason."""

@@ -18,7 +18,7 @@ from netsrv.addresses import show_credentials
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import Refusal
+from netsrv.interfaces import IDatagrams, Refusal
 from netsrv.limits import Limits, Overload
 from netsrv.sockets import SocketError, kernel_drops
 from netsrv.transports.accept import AcceptLoop
@@ -319,8 +319,8 @@ class DatagramListener:
     def _dropped(self, reason: str) -> None:
         self.gate.observer.datagram_dropped(self.gate.listener, reason)
 
-    def _sent(self, peer: tuple[str, int], size: int) -> None:
-        self.gate.observer.datagram_sent(self.gate.listener, peer, size)
+    def _sent(self, datagrams: IDatagrams) -> None:
+        self.gate.observer.datagrams_sent(self.gate.listener, datagrams)
 
     def _raised(self) -> None:
         self.gate.observer.service_failed(self.gate.listener, "datagram protocol")

@@ -16,7 +16,13 @@ def longest_reply(request: int, host: str) -> int:
 
     56 + 3n to IPv4, also to an IPv4 address inside IPv6; 96 + 3n to IPv6.
     """
-    return _FACTOR * wire_size(request, host) - wire_size(0, host)
+    headers = wire_size(0, host)
+    return allowance(request, headers) - headers
+
+
+def allowance(request: int, headers: int) -> int:
+    """Bytes on the wire of all answers together; *headers* is the wire size of nothing."""
+    return _FACTOR * (headers + request)
 
 
 def wire_size(payload: int, host: str) -> int:

@@ -17,7 +17,7 @@ from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.interfaces import IObserver
+from netsrv.interfaces import IBatchObserver
 from netsrv.listeners import DatagramListener, Listener, StreamListener
 from netsrv.preparation import PreparedListener, reopener
 
@@ -65,7 +65,7 @@ class Roster:
     def __init__(
         self,
         reactor: Any,
-        observer: IObserver,
+        observer: IBatchObserver,
         places: Places,
         now: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -6,13 +6,17 @@ CVE-2024-2169), or from where nobody can be; nor one that was sent to many, who
 would all answer.
 """
 
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Sequence
 
-from netsrv.arrivals import Arrival
+from netsrv.arrivals import Arrival, Origin
 from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRates
 from netsrv.interfaces import Drop
-from netsrv.sources import Source
+from netsrv.sources import Source, source_of
+
+MOST_VERDICTS = 4096
+"""Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""
 
 
 def parse_ports(text: str) -> frozenset[int]:
@@ -31,7 +35,7 @@ def parse_ports(text: str) -> frozenset[int]:
 
 
 class DatagramGuard:
-    """Asked for each datagram of one listener.
+    """Asked for the datagrams of one listener.
 
     *refused_ports* and *own_ports* are source ports; *rate* is for each source but those
     on this machine.  *safe* are the rules against loops and reflection; without them only
@@ -56,28 +60,76 @@ class DatagramGuard:
         """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
         self._access = access
         self._refused_ports = refused_ports
+        self._verdicts: dict[Origin, Drop | Source | None] = {}
         if rate != self._rate:
             self._rate = rate
             self._rates = None if rate is None else SourceRates(rate)
 
-    def drop(self, source: Source, port: int, arrival: Arrival, now: float) -> Drop | None:
-        """Why a datagram is not served, or None if it is."""
-        drop = self._by_port(port) or _by_addresses(source, arrival) if self.safe else None
-        return drop or self._by_limits(source, now)
+    def drop(self, origin: Origin, now: float) -> Drop | None:
+        """Why a datagram that came from *origin* is not served, or None if it is."""
+        try:
+            verdict = self._verdicts[origin]
+        except KeyError:
+            verdict = self._remember(origin)
+        if verdict is None and not (self.safe and origin.peer[1] in self._own_ports):
+            return None
+        served, drop = self._judge(origin, 1, now)
+        return None if served else drop
 
-    def _by_port(self, port: int) -> Drop | None:
-        if port in self._own_ports:
-            return Drop.OWN_PORT
+    def drops(self, origins: Sequence[Origin], now: float) -> dict[int, Drop]:
+        """Which of the datagrams that came from *origins* are not served, by place, and why."""
+        few: dict[Origin, tuple[int, Drop]] = {}
+        for origin, count in Counter(origins).items():
+            served, drop = self._judge(origin, count, now)
+            if drop is not None and served < count:
+                few[origin] = served, drop
+        return _beyond(few, origins) if few else {}
+
+    def _judge(self, origin: Origin, count: int, now: float) -> tuple[int, Drop | None]:
+        """How many of so many datagrams are served, and why the others are not."""
+        if self.safe and origin.peer[1] in self._own_ports:
+            return 0, Drop.OWN_PORT
+        try:
+            verdict = self._verdicts[origin]
+        except KeyError:
+            verdict = self._remember(origin)
+        if verdict is None:
+            return count, None
+        if isinstance(verdict, Drop):
+            return 0, verdict
+        assert self._rates is not None
+        return self._rates.take(verdict, now, count), Drop.DATAGRAM_RATE
+
+    def _remember(self, origin: Origin) -> Drop | Source | None:
+        """What the rules say of all that comes from there; a source is one that has a rate."""
+        if len(self._verdicts) >= MOST_VERDICTS:
+            self._verdicts.clear()
+        source = source_of(origin.peer[0])
+        verdict: Drop | Source | None = self._by_rules(source, origin) if self.safe else None
+        if verdict is None and not self._access.allows(source):
+            verdict = Drop.ACCESS
+        if verdict is None and self._rates is not None and not source.loopback:
+            verdict = source
+        self._verdicts[origin] = verdict
+        return verdict
+
+    def _by_rules(self, source: Source, origin: Origin) -> Drop | None:
+        port = origin.peer[1]
         if port in self._refused_ports or port == 0:
             return Drop.SOURCE_PORT
-        return None
+        return _by_addresses(source, origin.arrival)
 
-    def _by_limits(self, source: Source, now: float) -> Drop | None:
-        if not self._access.allows(source):
-            return Drop.ACCESS
-        if self._rates is not None and not source.loopback and not self._rates.take(source, now):
-            return Drop.DATAGRAM_RATE
-        return None
+
+def _beyond(few: dict[Origin, tuple[int, Drop]], origins: Sequence[Origin]) -> dict[int, Drop]:
+    """The places of those that come after the ones that are still served."""
+    left = {origin: served for origin, (served, _) in few.items()}
+    drops = {}
+    for place, origin in enumerate(origins):
+        if origin in few:
+            left[origin] -= 1
+            if left[origin] < 0:
+                drops[place] = few[origin][1]
+    return drops
 
 
 def _by_addresses(source: Source, arrival: Arrival) -> Drop | None:

@@ -53,6 +53,13 @@ class Bucket:
         self._tokens -= 1
         return True
 
+    def take_some(self, now: float, wanted: int) -> int:
+        """Take so many tokens, or those that there are; give how many that was."""
+        self._fill(now)
+        taken = min(wanted, int(self._tokens))
+        self._tokens -= taken
+        return taken
+
     def give_back(self) -> None:
         """Put back the token that `take` has just taken."""
         self._tokens += 1
@@ -94,17 +101,17 @@ class SourceRates:
         self._most = most_sources
         self._tables: dict[int, OrderedDict[bytes, Bucket]] = {4: OrderedDict(), 8: OrderedDict()}
 
-    def take(self, source: Source, now: float) -> bool:
-        """Take a token from the source's bucket, if there is one."""
+    def take(self, source: Source, now: float, wanted: int = 1) -> int:
+        """Take so many tokens from the source's bucket, or those that there are."""
         key = source.key
         table = self._tables[len(key)]
         bucket = table.get(key)
         if bucket is None:
             if len(table) >= self._most and not self._make_room(table, now):
-                return False
+                return 0
             bucket = table[key] = Bucket(self._rate, now)
         table.move_to_end(key)
-        return bucket.take(now)
+        return bucket.take_some(now, wanted)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))

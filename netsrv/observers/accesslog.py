@@ -11,7 +11,7 @@ from typing import Any
 from twisted.logger import Logger
 
 from netsrv.addresses import show_sockaddr
-from netsrv.interfaces import Drop, IConnection, Refusal
+from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
 from netsrv.observers.audience import Observer
 from netsrv.observers.linefile import LineFile
 
@@ -67,17 +67,21 @@ class AccessLog(Observer):
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
         self._add(REFUSED, listener, peer, reason)
 
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
-        if self.datagrams:
-            self._add(RECEIVED, listener, show_sockaddr(peer), size)
+    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+        self._add_each(RECEIVED, listener, datagrams)
 
-    def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None:
-        if self.datagrams:
-            self._add(SENT, listener, show_sockaddr(peer), size)
+    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
+        self._add_each(SENT, listener, datagrams)
 
-    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
         if self.datagrams:
-            self._add(DROPPED, listener, show_sockaddr(peer), reason)
+            for peer, _size in datagrams:
+                self._add(DROPPED, listener, show_sockaddr(peer), reason)
+
+    def _add_each(self, line: str, listener: str, datagrams: IDatagrams) -> None:
+        if self.datagrams:
+            for peer, size in datagrams:
+                self._add(line, listener, show_sockaddr(peer), size)
 
     def reopen(self) -> None:
         """Open the file again under its name, after it was moved away."""

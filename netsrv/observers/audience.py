@@ -5,15 +5,35 @@ nothing.  What an observer raises is its own trouble: the server goes on.
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.interfaces import Drop, IConnection, IObserver, Refusal
+from netsrv.batches import takes_whole
+from netsrv.interfaces import (
+    Drop,
+    IBatchObserver,
+    IConnection,
+    IDatagrams,
+    IObserver,
+    Refusal,
+)
+
+SINGLE = {
+    "datagrams_received": "datagram_received",
+    "datagrams_sent": "datagram_sent",
+    "datagrams_refused": "datagram_refused",
+}
+"""The events of batches, and those of which there is one for each datagram."""
 
 
-@implementer(IObserver)
+Told = tuple[Callable[..., None], IObserver]
+"""What is called for an event, and whose it is."""
+
+
+@implementer(IBatchObserver)
 class Observer:
     """Is told of everything, and does nothing."""
 
@@ -26,6 +46,9 @@ class Observer:
     def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
     def datagram_dropped(self, listener: str, reason: str) -> None: ...
     def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None: ...
+    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None: ...
+    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None: ...
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None: ...
     def accept_failed(self, listener: str, error: OSError) -> None: ...
     def service_failed(self, listener: str, what: str) -> None: ...
     def listener_gone(self, listener: str, error: OSError) -> None: ...
@@ -53,14 +76,14 @@ class Audience(Observer):
     def _arrange(self, observers: list[IObserver]) -> None:
         """Have each event call exactly those who want to know of it."""
         calls = {
-            event: self._telling(event, [each for each in observers if _overrides(each, event)])
-            for event in IObserver.names()
+            event: self._telling(event, [_told(each, event) for each in observers])
+            for event in IBatchObserver.names(all=True)
         }
         self._observers = observers
         vars(self).update(calls)
 
-    def _telling(self, event: str, observers: list[IObserver]) -> Callable[..., None]:
-        calls = tuple((getattr(each, event), each) for each in observers)
+    def _telling(self, event: str, told: list[Told | None]) -> Callable[..., None]:
+        calls = tuple(each for each in told if each is not None)
 
         def tell(*details: Any) -> None:
             for call, observer in calls:
@@ -76,6 +99,25 @@ class Audience(Observer):
             "{observer} raised in {event}, and is told nothing more", observer=observer, event=event
         )
         self.remove(observer)
+
+
+def _told(observer: IObserver, event: str) -> Told | None:
+    """How an observer is told of an event, if it wants to know."""
+    single = SINGLE.get(event)
+    if single is not None and not takes_whole(observer, event, single):
+        return (
+            (partial(_tell_each, getattr(observer, single)), observer)
+            if _overrides(observer, single)
+            else None
+        )
+    return (getattr(observer, event), observer) if _overrides(observer, event) else None
+
+
+def _tell_each(
+    tell: Callable[..., None], listener: str, datagrams: IDatagrams, *reason: Drop
+) -> None:
+    for peer, size in datagrams:
+        tell(listener, peer, *(reason or (size,)))
 
 
 def _overrides(observer: IObserver, event: str) -> bool:

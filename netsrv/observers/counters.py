@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 
 from attrs import define, field
 
-from netsrv.interfaces import Drop, IConnection, Refusal
+from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
 from netsrv.observers.audience import Observer
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -75,21 +75,21 @@ class Counters(Observer):
     def resumed(self, listener: str) -> None:
         self.listeners[listener].suspended = False
 
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
+    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
         counts = self.listeners[listener]
-        counts.datagrams_received += 1
-        counts.received_bytes += size
+        counts.datagrams_received += datagrams.count
+        counts.received_bytes += datagrams.size
 
-    def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None:
+    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
         counts = self.listeners[listener]
-        counts.datagrams_sent += 1
-        counts.sent_bytes += size
+        counts.datagrams_sent += datagrams.count
+        counts.sent_bytes += datagrams.size
 
     def datagram_dropped(self, listener: str, reason: str) -> None:
         self.listeners[listener].datagrams_dropped[reason] += 1
 
-    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
-        self.listeners[listener].datagrams_dropped[str(reason)] += 1
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+        self.listeners[listener].datagrams_dropped[str(reason)] += datagrams.count
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         self.listeners[listener].accept_errors += 1

@@ -9,12 +9,13 @@ import errno
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from twisted.logger import Logger
 
 from netsrv.addresses import show_sockaddr
-from netsrv.interfaces import Drop, Ending, IConnection, Refusal
+from netsrv.interfaces import Drop, Ending, IConnection, IDatagrams, Refusal
 from netsrv.observers.audience import Observer
 
 WINDOW = 1.0
@@ -99,8 +100,11 @@ class LogObserver(Observer):
             line = "{listener}: newcomers wait in the backlog ({option})"
             self.log.warn(line, listener=listener, option=OPTIONS[reason])
 
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None:
-        if self._within_rate("datagrams"):
+    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+        if self._lines >= self.rate and self._window is not None:
+            self._surplus["datagrams"] += datagrams.count
+            return
+        for peer, size in islice(datagrams, self._count_lines("datagrams", datagrams.count)):
             self.log.info(
                 "Got data from {peer} ({size} bytes)", peer=show_sockaddr(peer), size=size
             )
@@ -111,12 +115,14 @@ class LogObserver(Observer):
                 "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
             )
 
-    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None:
-        if self._first(listener, reason):
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+        first = self._first(listener, reason)
+        if first:
+            peer, _size = next(iter(datagrams))
             line = "{listener}: dropped a datagram of {peer}: {why}; from now on such are counted"
             self.log.warn(line, listener=listener, peer=show_sockaddr(peer), why=RULES[reason])
-        else:
-            self._surplus[f"datagrams dropped ({reason})"] += 1
+        if datagrams.count > first:
+            self._surplus[f"datagrams dropped ({reason})"] += datagrams.count - first
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, "?")
@@ -165,13 +171,16 @@ class LogObserver(Observer):
 
     def _within_rate(self, kind: str) -> bool:
         """Count a line; tell whether it may be written."""
-        self._lines += 1
-        if self._lines == 1:
-            self._start_window()
-        if self._lines <= self.rate:
-            return True
-        self._surplus[kind] += 1
-        return False
+        return self._count_lines(kind, 1) == 1
+
+    def _count_lines(self, kind: str, wanted: int) -> int:
+        """Count so many lines; tell how many may be written."""
+        self._start_window()
+        lines = min(wanted, max(0, self.rate - self._lines))
+        self._lines += wanted
+        if lines < wanted:
+            self._surplus[kind] += wanted - lines
+        return lines
 
     def _start_window(self) -> None:
         if self._window is None:

@@ -6,15 +6,19 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamService
 
 
 class DiscardStream(Protocol):
     """Reads until the peer has ended.  `Protocol` drops what it receives."""
 
 
+@implementer(IDatagramBatchProtocol)
 class DiscardDatagrams(DatagramProtocol):
     """Never answers.  `DatagramProtocol` drops what it receives."""
+
+    def datagramsReceived(self, batch: Any) -> None:
+        """Nothing is looked at."""
 
 
 @implementer(IStreamService, IDatagramService)

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamService
 
 
 @implementer(IHalfCloseableProtocol)
@@ -33,10 +33,14 @@ class EchoStream(Protocol):
         """Never: only the peer ends an echo."""
 
 
+@implementer(IDatagramBatchProtocol)
 class EchoDatagrams(DatagramProtocol):
     """Sends each datagram back to where it came from, empty ones too."""
 
     transport: IUDPTransport
+
+    def datagramsReceived(self, batch: Any) -> None:
+        batch.send_back()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         self.transport.write(datagram, addr)

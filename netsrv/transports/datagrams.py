@@ -5,20 +5,20 @@
         sock.sendto(answer(data), address)
 
 That is the loop of every UDP server.  Here the reactor runs it: it waits until
-something has arrived and calls `doRead`, which hands each datagram to a
-`DatagramProtocol`.  The port lives through whatever a network does to it: an error
-in receiving or sending concerns one datagram and is counted.
+something has arrived and calls `doRead`, which receives a batch of datagrams, in one call
+where the system has one, and hands it to a `DatagramProtocol`.  What that sends meanwhile
+goes out together at the end of the batch.  The port lives through whatever a network does
+to it: an error in receiving or sending concerns one datagram and is counted.
 """
 
 import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import InvalidAddressError
 from twisted.internet.interfaces import (
     IListeningPort,
     IMulticastTransport,
@@ -29,7 +29,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
-from netsrv.arrivals import Arrival, arrival_of, ask_kernel
+from netsrv.arrivals import Origin, host_and_port
+from netsrv.batches import Datagrams, takes_whole
+from netsrv.interfaces import IDatagramBatchProtocol
+from netsrv.transports.batch import Batch, Lone, Serve
+from netsrv.transports.plain import Received
+from netsrv.transports.sending import Sender, Socket, error_name
 
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
@@ -51,53 +56,48 @@ DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP}
 
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
-class DatagramPort(MulticastMixin):
+class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     """Receives from a bound UDP socket that it is given, and is its protocol's transport.
 
     *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
     here.  *raised* is told of an exception of the protocol, while it is being handled.
     *died* is told that the socket is dead: the port has parted with it, and goes on when
     it is given another by `replace`.  Without it a dead socket is like any other error.
-    *sent* is told to whom a datagram went, and its size.
+    *sent* is told of datagrams that went out.
     """
-
-    arrival: Arrival
-    """How the datagram came in that is being served."""
 
     def __init__(
         self,
         reactor: Any,
-        sock: socket.socket,
+        sock: Socket,
         protocol: DatagramProtocol,
         dropped: Callable[[str], None],
         raised: Callable[[], None],
         largest: int = LARGEST,
         died: Callable[[OSError], None] | None = None,
-        sent: Callable[[tuple[str, int], int], None] = lambda peer, size: None,
+        sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
+        super().__init__(sock, dropped, sent)
         self.reactor = reactor
-        self.addressFamily = sock.family
         self._protocol = protocol
-        self._dropped = dropped
         self._raised = raised
-        self._sent = sent
         self._died = died
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
-        self._from: tuple[str, int] | None = None
-        self._connected: tuple[str, int] | None = None
         self._stopped = False
-        self._take(sock)
+        self.lone = Lone(self)
+        """The datagram that is being served by itself, for a service that takes batches."""
+        self._later: list[Callable[[], None]] = []
+        self._held: tuple[Sequence[Origin], Sequence[bytes], Serve] | None = None
+        self._whole = IDatagramBatchProtocol.providedBy(protocol) and takes_whole(
+            protocol, "datagramsReceived", "datagramReceived"
+        )
 
-    def _take(self, sock: socket.socket) -> None:
-        self.socket = sock
+    def _take(self, sock: Socket) -> None:
+        super()._take(sock)
         self._descriptor = sock.fileno()
         self._identity = _identity(self._descriptor)
-        self._messages: list[tuple[int, int, bytes]] = []
-        self._space, self.arrival = ask_kernel(sock)
-
-    # Receiving
 
     def startListening(self) -> None:
         """Tell the protocol its transport, and receive from now on."""
@@ -108,7 +108,9 @@ class DatagramPort(MulticastMixin):
     def resume(self) -> None:
         """Receive, after `suspend`."""
         self._receiving = True
-        if self.fileno() != -1:
+        if self._held is not None and self._pause is None:
+            self._pause = self.reactor.callLater(0, self._end_pause)
+        elif self.fileno() != -1:
             self.reactor.addReader(self)
 
     def suspend(self) -> None:
@@ -123,7 +125,7 @@ class DatagramPort(MulticastMixin):
         """Stop for good: tell the protocol, and close the socket."""
         if not self._stopped:
             self.release()
-            self.socket.close()
+            self._socket.close()
         return succeed(None)
 
     def release(self) -> None:
@@ -134,35 +136,127 @@ class DatagramPort(MulticastMixin):
             self._protocol.doStop()
         except BaseException:
             self._raised()
+        self._flush()
+        self._serving = False
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._hold(*held)
 
     def doRead(self) -> None:
-        """Receive what has arrived, up to `AT_ONCE` datagrams."""
-        for _ in range(AT_ONCE if self._receiving and self.fileno() != -1 else 0):
+        """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
+        self._turning = True
+        try:
+            self._serve_held()
+            self._receive()
+        finally:
+            self._turning = False
+            later, self._later = self._later, []
+            for call in later:
+                call()
+            self._tell_sent()
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Call *call* at the end of this turn of the reactor at the port."""
+        self._later.append(call)
+
+    def _receive(self) -> None:
+        left = AT_ONCE
+        while left > 0 and self._receiving and self._socket.fileno() != -1:
             try:
-                data, messages, flags, sockaddr = self.socket.recvmsg(self._largest, self._space)
+                if self._calls.alone:
+                    one = self._calls.receive_one(self._largest)
+                    received = None
+                else:
+                    received = self._calls.receive(left, self._largest)
             except BlockingIOError:
                 return
             except OSError as error:
                 if not self._receive_failed(error):
                     return
+                left -= 1
                 continue
-            if flags & socket.MSG_TRUNC:
-                self._dropped("too long")
+            if received is None:
+                left -= 1
+                self._calls.alone -= 1
+                self._serve_one(*one)
                 continue
-            if messages != self._messages:  # most come as the one before
-                self._messages, self.arrival = messages, arrival_of(messages)
-            self._from = address = _host_and_port(sockaddr)
+            left -= len(received.sizes)
             try:
-                self._protocol.datagramReceived(data, address)
+                self._serve(received)
+            finally:
+                received.free()
+
+    def _serve_one(self, datagram: bytes, origin: Origin, size: int) -> None:
+        if size > self._largest:
+            self._dropped("too long")
+            return
+        before = self._serving, self.origin
+        self._serving, self.origin, self.datagram = True, origin, datagram
+        try:
+            self._protocol.datagramReceived(datagram, origin.peer)
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self._raised()
+        if self._packets:
+            self._flush()
+        self._serving, self.origin = before[0] and not self._stopped, before[1]
+        self.datagram = None
+
+    def _serve(self, received: Received) -> None:
+        if max(received.sizes) > self._largest:
+            for size in received.sizes:
+                if size > self._largest:
+                    self._dropped("too long")
+            places = [each for each, size in enumerate(received.sizes) if size <= self._largest]
+            if not places:
+                return
+            received = received.only(places)
+        before, self._serving = self._serving, not self._stopped
+        if self._whole:
+            batch = Batch(self, received)
+            try:
+                self._protocol.datagramsReceived(batch)  # type: ignore[attr-defined]
             except BaseException:  # as Twisted: not even SystemExit ends the server
                 self._raised()
-            self._from = None
+            batch.end()
+        else:
+            self.serve_each(received.origins, received.data(), self._protocol.datagramReceived)
+        self._flush()
+        self._serving = before and not self._stopped
+
+    def serve_each(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
+        """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
+        before = self.origin
+        for place, origin in enumerate(origins):
             if not self._receiving:
-                return
+                self._hold(origins[place:], data[place:], serve)
+                break
+            self.origin = origin
+            try:
+                serve(data[place], origin.peer)
+            except BaseException:  # as Twisted: not even SystemExit ends the server
+                self._raised()
+        self.origin = before
+
+    def _hold(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
+        """Keep what was received and cannot be served now."""
+        if self._stopped:
+            for _ in data:
+                self._dropped("stopped")
+        else:
+            self._held = origins, data, serve
+
+    def _serve_held(self) -> None:
+        if self._held is None or not self._receiving or self._serving:
+            return
+        held, self._held = self._held, None
+        self._serving = True
+        self.serve_each(*held)
+        self._flush()
+        self._serving = False
 
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
-        self._dropped(f"receive {_name(error)}")
+        self._dropped(f"receive {error_name(error)}")
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving
@@ -176,11 +270,13 @@ class DatagramPort(MulticastMixin):
 
     def _end_pause(self) -> None:
         self._pause = None
-        self.reactor.addReader(self)
+        self._serve_held()
+        if self._receiving:
+            self.resume()
 
     def _part(self) -> None:
         """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
-        self.socket.detach()
+        self._socket.detach()
         try:
             self.reactor.removeReader(self)
         except OSError:  # epoll forgets a closed descriptor by itself, and Twisted then does not
@@ -188,7 +284,7 @@ class DatagramPort(MulticastMixin):
         if self._identity is not None and _identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
 
-    def replace(self, sock: socket.socket) -> None:
+    def replace(self, sock: Socket) -> None:
         """Go on with *sock*, bound and ready, in place of one that has died."""
         if self._stopped:
             sock.close()
@@ -205,56 +301,14 @@ class DatagramPort(MulticastMixin):
             except BaseException:
                 self._raised()
 
-    # Sending
-
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send a datagram, or drop it and count why: nothing is queued, nothing raised.
-
-        *addr* is a numeric address and a port, and may be None once connected.
-        To the peer that is being served it goes from the address that was asked.
-        Raises InvalidAddressError for a name, TypeError for what is not bytes.
-        """
-        answers = addr == self._from
-        if addr is not None and not answers:
-            _check_numeric(addr[0])
-        try:
-            if self._connected is not None:
-                addr = self._connected
-                self.socket.send(packet)
-            elif addr is None:
-                raise InvalidAddressError(None, "an unconnected port needs an address")
-            elif answers and self.arrival.answer:
-                self.socket.sendmsg((packet,), self.arrival.answer, 0, addr)
-            else:
-                self.socket.sendto(packet, addr)
-            self._sent(addr, len(packet))
-        except socket.gaierror as error:
-            raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        except OSError as error:
-            self._dropped(f"send {_name(error)}")
-            if error.errno == errno.ECONNREFUSED:
-                self._refused()
-
-    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
-        """Send the pieces as one datagram."""
-        self.write(b"".join(seq), addr)
-
-    def connect(self, host: str, port: int) -> None:
-        """Send to, and receive from, this peer only.  Raises InvalidAddressError for a name."""
-        if self._connected:
-            raise RuntimeError("already connected, reconnecting is not currently supported")
-        _check_numeric(host)
-        self._connected = (host, port)
-        self.socket.connect((host, port))
-
     # What else Twisted's interfaces ask for
 
     def getHost(self) -> IPv4Address | IPv6Address:
         """The address that the port is bound to."""
         kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
-        return kind("UDP", *_host_and_port(self.socket.getsockname()))
+        return kind("UDP", *host_and_port(self._socket.getsockname()))
 
-    def getHandle(self) -> socket.socket:
+    def getHandle(self) -> Socket:
         """The socket."""
         return self.socket
 
@@ -268,7 +322,7 @@ class DatagramPort(MulticastMixin):
 
     def fileno(self) -> int:
         """The descriptor that the reactor watches."""
-        return self.socket.fileno()
+        return self._socket.fileno()
 
     def logPrefix(self) -> str:
         """How the reactor names this port when it logs."""
@@ -285,13 +339,6 @@ class DatagramPort(MulticastMixin):
             self.doRead()
 
 
-def _host_and_port(sockaddr: Any) -> tuple[str, int]:
-    """Drop flow and scope, but keep a link-local peer reachable: ``fe80::1%2``."""
-    if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
-        return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
-    return sockaddr[0], sockaddr[1]
-
-
 def _identity(descriptor: int) -> tuple[int, int] | None:
     """What an open file is, whatever its number; None if the number is nobody's."""
     try:
@@ -299,16 +346,3 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _check_numeric(host: str) -> None:
-    """A name would be looked up, and everyone would wait for the name server."""
-    try:
-        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        if host != "<broadcast>":
-            raise InvalidAddressError(host, "write() only accepts IP addresses") from None
-
-
-def _name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, str(error))

@@ -169,7 +169,7 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
     proof = serve("udp echo=127.0.0.1:0").sockets[0]
     address = f"[{listener}]" if ":" in listener else listener
     server = serve(f"udp echo={address}:0", "udp discard=127.0.0.1:0")
-    server.posts[0].gate.observer.datagram_refused = lambda *what: told.append(what[2])
+    server.posts[0].gate.observer.datagrams_refused = lambda *what: told.append(what[2])
 
     def ask_all():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -256,7 +256,7 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
 @pytest_twisted.ensureDeferred
 async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
     """Its number may be somebody else's by now; the server goes on with a new socket."""
-    server = serve("udp echo=127.0.0.1:0")
+    server = serve("udp daytime=127.0.0.1:0")
     [opened], listener = server.sockets, server.posts[0].listener
     before = opened.address
     number = opened.sock.fileno()

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams
 from netsrv.interfaces import Drop, Ending, Refusal
 from netsrv.observers.accesslog import PERIOD, AccessLog
 from netsrv.observers.linefile import LineFile
@@ -53,9 +55,9 @@ def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
     """What came, what went and what was dropped."""
     path = tmp_path / "log"
     log = AccessLog(clock, LineFile(str(path)), datagrams, now=lambda: 0.0)
-    log.datagram_received(LISTENER, PEER, 5)
-    log.datagram_sent(LISTENER, PEER, 0)
-    log.datagram_refused(LISTENER, PEER, Drop.SOURCE_PORT)
+    log.datagrams_received(LISTENER, Datagrams([Origin(PEER)], [5]))
+    log.datagrams_sent(LISTENER, Datagrams([Origin(PEER)], [0]))
+    log.datagrams_refused(LISTENER, Datagrams([Origin(PEER)], [1]), Drop.SOURCE_PORT)
     log.close()
     assert clock.getDelayedCalls() == []
     told = [list(each.items())[3] for each in lines_of(path)]

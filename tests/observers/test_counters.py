@@ -3,11 +3,18 @@
 from attrs import define
 from zope.interface.verify import verifyObject
 
-from netsrv.interfaces import Drop, Ending, IObserver, Refusal
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams
+from netsrv.interfaces import Drop, Ending, IBatchObserver, Refusal
 from netsrv.observers.counters import BOUNDS, Counters
 
 HERE, THERE = "tcp 0.0.0.0:7 (echo)", "udp 0.0.0.0:7 (echo)"
 PEER = ("192.0.2.1", 40000)
+
+
+def seen(*sizes):
+    """Datagrams of these sizes, as observers see them."""
+    return Datagrams([Origin(PEER)] * len(sizes), sizes)
 
 
 @define
@@ -24,7 +31,7 @@ class Connection:
 def test_connections_are_counted_from_their_beginning_to_their_end():
     """How many are there, how many ended and why, what they carried and how long they took."""
     counters = Counters()
-    assert verifyObject(IObserver, counters)
+    assert verifyObject(IBatchObserver, counters)
     connections = [
         Connection(5, 7, 0.0005, Ending.PEER),
         Connection(1, 0, 0.01, Ending.IDLE_TIMEOUT),
@@ -48,15 +55,14 @@ def test_connections_are_counted_from_their_beginning_to_their_end():
 def test_datagrams_are_counted_each_way():
     """Those that came, those that went, those that were dropped and why."""
     counters = Counters()
-    counters.datagram_received(THERE, PEER, 5)
-    counters.datagram_received(THERE, PEER, 0)
-    counters.datagram_sent(THERE, PEER, 7)
+    counters.datagrams_received(THERE, seen(5, 0))
+    counters.datagrams_sent(THERE, seen(7))
     counters.datagram_dropped(THERE, "send EPERM")
-    counters.datagram_refused(THERE, PEER, Drop.SOURCE_PORT)
+    counters.datagrams_refused(THERE, seen(1, 1), Drop.SOURCE_PORT)
     counts = counters.listeners[THERE]
     assert (counts.datagrams_received, counts.datagrams_sent) == (2, 1)
     assert (counts.received_bytes, counts.sent_bytes) == (5, 7)
-    assert counts.datagrams_dropped == {"send EPERM": 1, "source_port": 1}
+    assert counts.datagrams_dropped == {"send EPERM": 1, "source_port": 2}
 
 
 def test_what_goes_wrong_is_counted_and_what_is_the_case_is_known():

@@ -6,7 +6,9 @@ import os
 import pytest
 from zope.interface.verify import verifyObject
 
-from netsrv.interfaces import IObserver
+from netsrv.arrivals import Origin
+from netsrv.batches import Datagrams
+from netsrv.interfaces import Drop, IBatchObserver
 from netsrv.observers.log import WINDOW, LogObserver
 
 LISTENER = "tcp 0.0.0.0:7 (echo)"
@@ -20,14 +22,14 @@ class PEER:
 
 def test_it_observes(clock):
     """The log is an observer like any other."""
-    assert verifyObject(IObserver, LogObserver(clock, 10))
+    assert verifyObject(IBatchObserver, LogObserver(clock, 10))
 
 
 def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
     """A connection and a datagram each make the line that users look for."""
     log = LogObserver(clock, 10)
     log.connection_made(LISTENER, PEER)
-    log.datagram_received(LISTENER, ("::ffff:192.0.2.1", 40000), 0)
+    log.datagrams_received(LISTENER, Datagrams([Origin(("::ffff:192.0.2.1", 40000))], [0]))
     log.datagram_dropped(LISTENER, "send EPERM")
     log.accept_failed(LISTENER, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
     log.listener_gone(LISTENER, OSError(errno.EBADF, os.strerror(errno.EBADF)))
@@ -59,8 +61,7 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
     log = LogObserver(clock, 3)
     for _ in range(5):
         log.connection_made(LISTENER, PEER)
-    for size in range(4):
-        log.datagram_received(LISTENER, ("192.0.2.1", 40000), size)
+    log.datagrams_received(LISTENER, Datagrams([Origin(("192.0.2.1", 40000))] * 4, range(4)))
     assert len(lines) == 3
     clock.advance(WINDOW)
     assert lines[3:] == ["In a second, without a line each: 2 connections, 4 datagrams"]
@@ -79,3 +80,17 @@ def test_closing_sums_up_and_leaves_no_timer(clock, lines):
     log.close()
     assert lines == ["In a second, without a line each: 1 connections"]
     assert clock.getDelayedCalls() == []
+
+
+def test_of_a_batch_above_the_rate_the_first_are_lines(clock, lines):
+    """The rest is a number, whichever way datagrams come."""
+    log = LogObserver(clock, 2)
+    batch = Datagrams([Origin(("192.0.2.1", 40000))] * 64, range(64))
+    log.datagrams_received(LISTENER, batch)
+    log.datagrams_received(LISTENER, batch)
+    log.datagrams_refused(LISTENER, batch, Drop.SOURCE_PORT)
+    assert len(lines) == 3
+    clock.advance(WINDOW)
+    assert lines[3:] == [
+        "In a second, without a line each: 126 datagrams, 63 datagrams dropped (source_port)"
+    ]
