@@ -1,0 +1,148 @@
+"""Delayed calls of the uvloop reactor: cheap, in order, and moved by no clock."""
+
+import time
+
+import pytest
+from twisted.internet.base import DelayedCall
+
+from netsrv.uvreactor import timers
+from netsrv.uvreactor.timers import MANY, TimedCalls
+
+DAY = 86_400.0
+
+
+class Loop:
+    """An event loop that counts what is asked of it, on a clock stepped by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.asked: list[tuple[float, object]] = []
+
+    def call_soon(self, function):
+        """Call it in the next turn."""
+        return self.call_later(0.0, function)
+
+    def call_later(self, delay, function):
+        """Call it in so many seconds."""
+        self.asked.append((self.now + delay, function))
+        return self
+
+    def cancel(self):
+        """Forget the last timer: there is one at most."""
+        self.asked[-1] = (float("inf"), None)
+
+    def advance(self, seconds):
+        """Step the clock, and do what is due."""
+        self.now += seconds
+        while self.asked[-1:] and self.asked[-1][0] <= self.now:
+            function = self.asked[-1][1]
+            self.asked[-1] = (float("inf"), None)
+            function()
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """The loop, whose clock is the one of the timers."""
+    loop = Loop()
+    monkeypatch.setattr(timers, "monotonic", lambda: loop.now)
+    return loop
+
+
+@pytest.fixture
+def calls(loop):
+    """Timed calls on that loop."""
+
+    def wake():
+        calls.run_due()
+        calls.arm()
+
+    calls = TimedCalls(loop, wake)
+    return calls
+
+
+@pytest.fixture
+def expected_failures(request):
+    """What is logged in tests of what raises."""
+    return ["ZeroDivisionError"] if "raises" in request.node.name else []
+
+
+def test_calls_are_made_in_their_order(calls, loop):
+    """By time, and those of one time as they came."""
+    made = []
+    for delay, name in [(2, "c"), (1, "a"), (1, "b"), (0, "now")]:
+        calls.add(delay, made.append, (name,), {})
+    loop.advance(0)
+    assert made == ["now"]
+    loop.advance(1)
+    assert made == ["now", "a", "b"]
+    loop.advance(1)
+    assert made == ["now", "a", "b", "c"]
+    assert calls.pending() == []
+    assert calls.timeout() is None
+
+
+def test_a_call_that_is_due_later_asks_nothing_of_the_loop(calls, loop):
+    """One timer serves them all: only an earlier call sets another."""
+    calls.add(1, list, (), {})
+    for _ in range(1000):
+        calls.add(2, list, (), {}).cancel()
+    assert len(loop.asked) == 1
+    assert len(calls._heap) < 2 * MANY + 2
+
+
+def test_a_call_made_by_a_call_waits_for_the_next_turn(calls, loop):
+    """With no delay; nothing else would get its turn."""
+    made = []
+
+    def again():
+        made.append(loop.now)
+        loop.now += 0.001
+        calls.add(0, again, (), {})
+
+    calls.add(0, again, (), {})
+    calls.run_due()
+    assert len(made) == 1
+
+
+def test_a_call_can_be_moved(calls, loop):
+    """Sooner and later."""
+    made = []
+    sooner = calls.add(10, made.append, ("sooner",), {})
+    later = calls.add(5, made.append, ("later",), {})
+    sooner.reset(1)
+    later.delay(10)
+    assert set(calls.pending()) == {sooner, later}
+    loop.advance(1)
+    assert made == ["sooner"]
+    loop.advance(5)
+    assert made == ["sooner"]
+    loop.advance(9)
+    assert made == ["sooner", "later"]
+
+
+def test_a_call_that_raises_is_logged_and_the_next_is_made(calls, loop):
+    """As with Twisted's reactors."""
+    made = []
+    calls.add(1, lambda: 1 // 0, (), {})
+    calls.add(1, made.append, ("next",), {})
+    loop.advance(1)
+    assert made == ["next"]
+
+
+@pytest.mark.parametrize("step", [DAY, -DAY])
+def test_the_date_moves_no_call(runner, monkeypatch, step):
+    """A clock that is set a day forward or back (F104)."""
+    made = []
+    reactor = runner.reactor
+    hour = reactor.callLater(3600, made.append, "hour")
+    soon = reactor.callLater(0.01, made.append, "soon")
+    date = time.time()
+    monkeypatch.setattr(time, "time", lambda: date + step)
+    monkeypatch.setattr(timers, "time", lambda: date + step)
+    runner.until(lambda: made)
+    assert made == ["soon"]
+    assert hour.active()
+    assert not soon.active()
+    assert abs(hour.getTime() - (date + step + 3600)) < 60
+    assert isinstance(hour, DelayedCall)
+    hour.cancel()
