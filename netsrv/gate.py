@@ -81,7 +81,7 @@ class Gate:
         self._tell_if_empty()
 
     def when_empty(self) -> Deferred[None]:
-        """Fire once the last of the live connections has gone."""
+        """Fire once nobody comes any more, and the last of the live connections has gone."""
         waiter: Deferred[None] = Deferred(self._empty.remove)
         self._empty.append(waiter)
         self._tell_if_empty()

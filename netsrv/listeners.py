@@ -111,7 +111,7 @@ class StreamListener:
     def finish(self) -> None:
         """Accept those in the backlog for whom there is a place, and stop the factory."""
         self._loop.finish()
-        self.release()
+        self._end()
 
     def limit(self, limits: Limits) -> None:
         """Accept by other limits, first those who have waited because of the old ones."""
@@ -127,9 +127,16 @@ class StreamListener:
 
     def release(self) -> None:
         """Accept nobody, and stop the factory."""
-        self.suspend()
-        self._loop.let_go()
-        self.gate.close()
+        self._loop.leave()
+        self._end()
+
+    def _end(self) -> None:
+        self._open = False
+        self._stop_waiting()
+        if self._loop.coming:
+            self._reactor.callLater(0, self.gate.close)
+        else:
+            self.gate.close()
         try:
             self._factory.doStop()
         except BaseException:

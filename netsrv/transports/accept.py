@@ -85,12 +85,19 @@ class AcceptLoop:
         self._reactor.removeReader(self)
         self._cancel_pause()
 
+    coming = False
+    """Whether somebody is accepted who is served later: who is accepted here is served at once."""
+
     def finish(self) -> None:
         """Accept all who wait by now, and then nobody any more."""
         self._cancel_pause()
         for _ in range(MOST_WAITING // AT_ONCE):
             if not (self.accepting and self._accept_some()):
                 break
+        self.leave()
+
+    def leave(self) -> None:
+        """Accept nobody any more, and close who was held."""
         self.stop()
         self.let_go()
 

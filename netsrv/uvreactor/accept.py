@@ -85,7 +85,7 @@ class AcceptLoop:
         """Whether the listening socket has TCP_NODELAY, and so those who come."""
         self._server: Any = None
         self._unchecked = 0
-        self._arrived = 0
+        self._made = self._arrived = 0
         self._seen = 0
         self._held: deque[Any] = deque()
         self._pause: Any = None
@@ -116,9 +116,18 @@ class AcceptLoop:
         for _ in range(MOST_WAITING // AT_ONCE):
             if not (self.accepting and self._accept_some()):
                 break
+        self.leave()
+
+    def leave(self) -> None:
+        """Accept nobody any more, and close who was held; who is coming is still served."""
         self.stop()
         self.let_go()
         self._late = self._serve_one
+
+    @property
+    def coming(self) -> bool:
+        """Whether uvloop has accepted somebody who is here in the next turn of the loop."""
+        return self._made != self._arrived
 
     def let_go(self) -> None:
         """Close the connections that were held, if there are any."""
@@ -177,6 +186,7 @@ class AcceptLoop:
         return bool(poll.poll(0))
 
     def _newcomer(self) -> Newcomer:
+        self._made += 1
         return Newcomer(self)
 
     def _hold(self, newcomer: Newcomer) -> None:

@@ -25,6 +25,7 @@ class IAcceptLoop(Interface):
     """Accepts the connections of a listening socket."""
 
     accepting = Attribute("Whether the loop runs, be it in a pause.")
+    coming = Attribute("Whether somebody is accepted who is served in the next turn.")
 
     def start():  # type: ignore[no-untyped-def]
         """Accept from now on, first who was held when the loop was stopped."""
@@ -34,6 +35,9 @@ class IAcceptLoop(Interface):
 
     def finish():  # type: ignore[no-untyped-def]
         """Accept all who wait by now, and then nobody any more."""
+
+    def leave():  # type: ignore[no-untyped-def]
+        """Accept nobody any more, and close who was held; who is coming is still served."""
 
     def let_go():  # type: ignore[no-untyped-def]
         """Close the connections that were held, if there are any."""
