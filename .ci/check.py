@@ -3,8 +3,8 @@
 Usage: python3 .ci/check.py
 
 It makes two virtual environments in .ci, one with the project's tools and one with the
-oldest versions of what it depends on, and runs each check; the tests come last.  The exit
-status is 0 if all passed.
+oldest versions of what it depends on, and runs each check, two at a time; the tests come
+last, by two processes (pytest-xdist).  The exit status is 0 if all passed.
 """
 
 import os
@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 import venv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 TOP = Path(__file__).resolve().parent.parent
 VENV = TOP / ".ci" / "venv"
@@ -29,6 +31,7 @@ CLIENTS = {
     "unshare": "util-linux",
     "ip": "iproute2",
     "wrk": "wrk",
+    "cc": "build-essential",
 }
 """Programs that some tests use, and their Debian packages."""
 
@@ -38,8 +41,8 @@ CHECKS = {
     "types": ["mypy"],
     "layers": ["lint-imports", "--no-cache"],
     "documents": ["sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build"],
-    "tests": ["pytest", "-q", "--durations=10"],
 }
+TESTS = ["pytest", "-q", "--numprocesses=2", "--dist=worksteal"]
 
 
 ONCE = [
@@ -55,11 +58,20 @@ ONCE = [
 """What is not repeated with the oldest versions: it is about the documents and the kernel."""
 
 
-def run(*command: str, env: Path = VENV) -> bool:
-    """Run a command of an environment at the top of the project; tell whether it succeeded."""
+def run(*command: str, env: Path = VENV, **popen: int) -> subprocess.CompletedProcess[str]:
+    """Run a command of an environment at the top of the project."""
     path = f"{env / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environ = {**os.environ, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    return subprocess.run(command, cwd=TOP, env=environ, check=False).returncode == 0
+    # Hundreds of processes are started, which need not compile the same modules each.
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(command, cwd=TOP, env=environ, check=False, text=True, **popen)
+
+
+def install(env: Path, *what: str) -> bool:
+    """Install into an environment, which is made if there is none; tell whether it succeeded."""
+    if not (env / "bin" / "pip").exists():
+        venv.create(env, with_pip=True, clear=True)
+    return run(str(env / "bin" / "pip"), "install", "--quiet", *what).returncode == 0
 
 
 def install_project() -> bool:
@@ -67,15 +79,13 @@ def install_project() -> bool:
     if sys.version_info < (3, 11):  # noqa: UP036 - this script comes before any installation
         print(f"netsrv needs Python 3.11 or later; this is {sys.version.split()[0]}")
         return False
-    for env, what in (
-        (VENV, ["-e", ".[check]"]),
-        (OLDEST, ["-c", f"{OLDEST}.txt", "-e", ".[test]"]),
-    ):
-        if not (env / "bin" / "pip").exists():
-            venv.create(env, with_pip=True, clear=True)
-        if not run(str(env / "bin" / "pip"), "install", "--quiet", *what):
-            return False
-    return True
+    oldest = f"{OLDEST}.txt"
+    with ThreadPoolExecutor() as both:
+        newest = both.submit(install, VENV, "-e", ".[check]")
+        others = both.submit(install, OLDEST, "-r", oldest)
+    # Only one at a time can build what is installed from this folder.
+    done = newest.result() and others.result()
+    return done and install(OLDEST, "-c", oldest, "-e", ".[test]")
 
 
 def install_clients() -> None:
@@ -96,14 +106,22 @@ def main() -> int:
         return 1
     install_clients()
     failed = []
-    for name, command in CHECKS.items():
-        print(f"== {name}: {' '.join(command)}", flush=True)
-        if not run(*command):
-            failed.append(name)
-    print("== tests with the oldest versions that setup.cfg allows", flush=True)
+    with ThreadPoolExecutor(2) as two:
+        results = two.map(
+            lambda command: run(*command, stdout=PIPE, stderr=STDOUT), CHECKS.values()
+        )
+        for (name, command), done in zip(CHECKS.items(), results, strict=True):
+            print(f"== {name}: {' '.join(command)}\n{done.stdout}", end="", flush=True)
+            if done.returncode:
+                failed.append(name)
     ignored = [f"--ignore-glob={each}" for each in ONCE]
-    if not run("pytest", "-q", *ignored, env=OLDEST):
-        failed.append("tests with the oldest versions")
+    for name, env, options in (
+        ("tests", VENV, ["--durations=10"]),
+        ("tests with the oldest versions that setup.cfg allows", OLDEST, ignored),
+    ):
+        print(f"== {name}: {' '.join(TESTS)}", flush=True)
+        if run(*TESTS, *options, env=env).returncode:
+            failed.append(name)
     print(f"== {time.monotonic() - began:.0f} s", end=": ")
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0

@@ -12,10 +12,24 @@ import pytest
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
+from tests.process.networks import leave_the_machine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each worker of pytest-xdist have its ports for itself."""
+    if hasattr(config, "workerinput"):
+        leave_the_machine()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run trial's test cases first: asynchronous ones fail after a test function has run."""
     items.sort(key=lambda item: not issubclass(getattr(item, "cls", None) or object, TestCase))
+
+
+def pytest_collection_finish() -> None:
+    """Spare what stays to the end anyway from the look for garbage after each test."""
+    gc.collect()
+    gc.freeze()
 
 
 def watched() -> set[object]:

@@ -7,6 +7,7 @@ nobody is accepted, the loop accepts with plain code, until that has worked agai
 """
 
 import errno
+import os
 import resource
 import select
 import socket
@@ -42,6 +43,9 @@ SPARE = 16
 
 LOOKS = 3
 """Turns of the loop in which nobody is accepted who waits, before plain code is used."""
+
+UNKNOWN = 256
+"""Descriptors that a program may have beside those of its connections."""
 
 LISTENER_GONE = frozenset({errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK})
 """The listening socket is not one any more.  All other errors, but those for want of
@@ -127,22 +131,28 @@ class AcceptLoop:
     def arrived(self, newcomer: Newcomer) -> None:
         """uvloop has accepted somebody."""
         self._arrived += 1
-        if not self.accepting:
-            self._late(newcomer)
-            return
-        if self._server is None and not self._may_accept():
-            self._hold(newcomer)
+        if self._server is None:
+            self._arrived_late(newcomer)
             return
         self._unchecked -= 1
         if self._unchecked < 0:
-            self._check_room(newcomer.fileno())
+            self._check_room()
         self._serve_one(newcomer)
         if self.accepting and not self._may_accept():
             self._shut()
 
+    def _arrived_late(self, newcomer: Newcomer) -> None:
+        """uvloop had accepted somebody before its server was closed."""
+        if not self.accepting:
+            self._late(newcomer)
+        elif self._may_accept():
+            self._serve_one(newcomer)
+        else:
+            self._hold(newcomer)
+
     def left(self, newcomer: Newcomer) -> None:
         """Somebody has gone before being served."""
-        with suppress(ValueError):
+        if newcomer in self._held:  # its text, in an error, would need the address of the peer
             self._held.remove(newcomer)
 
     def look(self) -> None:
@@ -177,9 +187,20 @@ class AcceptLoop:
         if self._plain:
             self.reactor.addReader(self)
         elif self._server is None:
-            self.no_delay = bool(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-            self._server = serve_natively(self.reactor.loop, self._newcomer, self._sock)
-            self.reactor.watchdog.watch(self)
+            try:
+                self._open_server()
+            except OSError as error:
+                if error.errno in LISTENER_GONE:
+                    self._goes_on(error)
+                else:  # there is no descriptor for the duplicate
+                    self._failed(error)
+                    self._use_plain_code()
+
+    def _open_server(self) -> None:
+        """Have uvloop accept; raises OSError if the socket or the process is out of order."""
+        self.no_delay = bool(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        self._server = serve_natively(self.reactor.loop, self._newcomer, self._sock)
+        self.reactor.watchdog.watch(self)
 
     def _shut(self) -> None:
         self._cancel_pause()
@@ -189,11 +210,13 @@ class AcceptLoop:
             self._server.close()
             self._server = None
 
-    def _check_room(self, descriptor: int) -> None:
-        """Use plain code while few descriptors are free; the lowest that is free is taken."""
-        room = descriptors_above(descriptor)
-        self._unchecked = min(room // 4, AT_ONCE)
-        if room < SPARE:
+    def _check_room(self) -> None:
+        """Use plain code while few descriptors are free, for some that are known to be."""
+        room = AT_ONCE + SPARE
+        if self.reactor.descriptors * 2 + UNKNOWN > descriptor_limit():
+            room = free_descriptors(self._sock.fileno(), room)
+        self._unchecked = room - SPARE
+        if room <= SPARE:
             self._use_plain_code()
 
     def _use_plain_code(self) -> None:
@@ -201,8 +224,9 @@ class AcceptLoop:
         self._shut()
         self._open()
 
-    def _use_native_code(self, descriptor: int) -> None:
-        if not self._always_plain and descriptors_above(descriptor) >= 2 * SPARE:
+    def _use_native_code(self) -> None:
+        free = free_descriptors(self._sock.fileno(), 2 * SPARE)
+        if self._plain and not self._always_plain and free == 2 * SPARE:
             self._plain = False
             self._shut()
             self._open()
@@ -243,13 +267,14 @@ class AcceptLoop:
                 if not self._goes_on(error):
                     return False
                 continue
-            descriptor = connection.fileno()
             self._serve_one(PlainNewcomer(self.reactor, connection, sockaddr))
             if not self.accepting:
                 return False
             if not served:
                 served = True
-                self._use_native_code(descriptor)
+                self._use_native_code()
+            if self._server is not None:
+                return True
         return served or self._start_pause()
 
     def _goes_on(self, error: OSError) -> bool:
@@ -323,10 +348,21 @@ class Watchdog:
             each.look()
 
 
-def descriptors_above(descriptor: int) -> int:
-    """How many descriptors there may be above this one."""
+def descriptor_limit() -> int:
+    """How many descriptors this process may have."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - descriptor - 1
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def free_descriptors(descriptor: int, most: int) -> int:
+    """How many more descriptors this process can have: tried with duplicates of one."""
+    duplicates: list[int] = []
+    with suppress(OSError):
+        while len(duplicates) < most:
+            duplicates.append(os.dup(descriptor))
+    for each in duplicates:
+        os.close(each)
+    return len(duplicates)
 
 
 def serve_natively(loop: Any, newcomer: Callable[[], Any], sock: socket.socket) -> Any:

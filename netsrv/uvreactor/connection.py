@@ -7,9 +7,11 @@ up by the peer's delayed acknowledgement of the first.  With a producer, each wr
 at once.
 """
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
 from twisted.internet import error
@@ -25,26 +27,62 @@ from twisted.internet.interfaces import (
     ITLSTransport,
 )
 from twisted.logger import Logger
+from twisted.python.context import defaultContextDict, theContextTracker
 from twisted.python.failure import Failure
+from twisted.python.log import ILogContext
 from zope.interface import implementer
+
+from netsrv.uvreactor.interfaces import INewcomer
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
 """The usual reasons, made once, as Twisted's reactors do."""
 
 
-class _Nothing(list[bytes]):
-    """What is written here is lost."""
-
-    def append(self, data: bytes) -> None:
-        """Forget it."""
+log_context: list[Any] = theContextTracker.currentContext().contexts
+"""The contexts of the log, a stack: the last that knows a key says its value."""
 
 
-NOTHING = _Nothing()
+def log_in_this_thread() -> None:
+    """Have the log's context be that of this thread, in which the reactor runs."""
+    global log_context  # noqa: PLW0603
+    log_context = theContextTracker.currentContext().contexts
+
+
+NOTHING_YET = b""
+"""What was written, before anything was; one object, as all empty bytes are in CPython."""
+
+NOT_BYTES = "Data must be bytes"
+
+
+class _Way(Enum):
+    """How a write goes, if it is not joined with others."""
+
+    AT_ONCE = "at once"
+    NOWHERE = "nowhere"
+
+
+AT_ONCE = _Way.AT_ONCE
+NOWHERE = _Way.NOWHERE
 
 
 class Handle(socket.socket):
     """The socket of a connection, which does not close it when it is forgotten."""
+
+    connection: Any = None
+
+    def dup(self) -> Any:
+        """Give a duplicate, which is an ordinary socket."""
+        descriptor = os.dup(self.fileno())
+        duplicate = socket.socket(self.family, self.type, self.proto, descriptor)
+        duplicate.setblocking(False)
+        return duplicate
+
+    def close(self) -> None:
+        """Close the connection, of which its protocol is not told, as with Twisted's own."""
+        if self.fileno() != -1:
+            self.detach()
+            self.connection.forget()
 
     def __del__(self) -> None:
         self.detach()
@@ -89,7 +127,7 @@ class Connection:
 
     def __init__(self, origin: Any) -> None:
         self._origin = origin
-        self._joined: list[bytes] | None = None
+        self._joined: Any = None
         self._transport: Any = None
         self.connected = False
         self.disconnecting = False
@@ -100,27 +138,27 @@ class Connection:
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the peer has sent, and send what is answered at once."""
-        if self.producer is None and self._joined is None:
-            self._joined = []
+        if self._joined is None:
+            self._joined = NOTHING_YET
+        log_context.append(self)
         try:
             self.protocol.dataReceived(data)
         except BaseException:
             self._failed()
+        log_context.pop()
         joined = self._joined
-        if joined is None:
-            return
-        if joined:
+        if joined.__class__ is bytes:
             self._joined = None
-            self._transport.write(joined[0] if len(joined) == 1 else b"".join(joined))
-        elif joined is not NOTHING:
-            self._joined = None  # what is written later is no answer
+            self._transport.write(joined)
+        elif joined.__class__ is list:
+            self._flush()
 
     def eof_received(self) -> bool:
         """The peer has said its last; who does not know half-closed connections loses it."""
         self._peer_ended = True
         protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
-            self._joined = NOTHING
+            self._joined = NOWHERE
             self._transport.abort()
         else:
             self._tell(protocol.readConnectionLost)
@@ -164,26 +202,23 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Send *data*, now or when there is room.  Raises TypeError if it is not bytes."""
-        joined = self._joined
-        if data.__class__ is not bytes:
-            self._write(data)
-        elif joined is not None:
-            joined.append(data)
-        elif self.streamingProducer:
-            self._transport.write(data)
-            if self._full:
-                self._pause_producer()
+        if self._joined is NOTHING_YET and data.__class__ is bytes:
+            self._joined = data
         else:
             self._write(data)
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        self.write(b"".join(iovec))
+        """Send all these.  Raises TypeError if they are not bytes."""
+        self.write(b"".join(map(to_bytes, iovec)))
 
     def loseConnection(self) -> None:
-        """Close when all that was written has gone out, and the producer has ended."""
+        """Close when all that was written has gone out.
+
+        A producer that waits to be told to write is waited for until it is unregistered.
+        """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
-            if self.producer is None:
+            if self.producer is None or (self.streamingProducer and not self.producerPaused):
                 self._close()
             else:
                 self._transport.pause_reading()
@@ -197,7 +232,7 @@ class Connection:
     def abortConnection(self) -> None:
         """Reset the connection; what is unsent is lost."""
         if self.connected and self._reason is None:
-            reset_on_close(self.getHandle())
+            reset_on_close(self.socket)
             self._drop(Failure(error.ConnectionAborted()))
 
     def getPeer(self) -> Any:
@@ -207,23 +242,37 @@ class Connection:
         return to_address(self._transport.get_extra_info("sockname"))
 
     def getTcpNoDelay(self) -> bool:
-        return bool(self.getHandle().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        return bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        self.getHandle().setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(enabled))
 
     def getTcpKeepAlive(self) -> bool:
-        return bool(self.getHandle().getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        self.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
     # Beyond the interfaces: what programs know of Twisted's own transports
 
     @property
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
-        return sum(map(len, self._joined or ())) + int(self._transport.get_write_buffer_size())
+        joined = self._joined
+        if joined.__class__ is list:
+            joined = b"".join(joined)
+        here = len(joined) if joined.__class__ is bytes else 0
+        return here + int(self._transport.get_write_buffer_size())
+
+    @property
+    def sessionno(self) -> int:
+        """The number of the connection: the peer's port."""
+        return int(self.getPeer().port)
+
+    @property
+    def reading(self) -> bool:
+        """Whether what the peer sends is read."""
+        return self.connected and not (self._paused or self.disconnecting or self._peer_ended)
 
     @property
     def disconnected(self) -> bool:
@@ -237,20 +286,29 @@ class Connection:
 
     @property
     def socket(self) -> Any:
-        """The same as `getHandle`."""
-        return self.getHandle()
-
-    def getHandle(self) -> Any:
-        """Give the socket: for its options, not to be read, written or closed."""
+        """The socket: for its options, not to be read or written."""
         if self._handle is None:
             inner = self._transport.get_extra_info("socket")
             self._handle = Handle(inner.family, inner.type, inner.proto, inner.fileno())
+            self._handle.setblocking(False)
+            self._handle.connection = self
             self._settle()
         return self._handle
 
+    def getHandle(self) -> Any:
+        """Give the socket."""
+        return self.socket
+
+    @property
+    def logstr(self) -> str:
+        """The same as `logPrefix`."""
+        return self.logPrefix()
+
     def fileno(self) -> int:
         """The descriptor; -1 once the connection is gone."""
-        return int(self._transport.get_extra_info("socket").fileno()) if self.connected else -1
+        if not self.connected:
+            return -1
+        return int(self._transport.get_extra_info("socket").fileno())
 
     def logPrefix(self) -> str:
         """How this connection is named in the log."""
@@ -262,6 +320,12 @@ class Connection:
         peer = self.getPeer()
         return f"{name},{peer.port},{peer.host}"
 
+    def __getitem__(self, key: Any) -> Any:
+        """Give the log its prefix: while the protocol is called, this is the log's context."""
+        if key is ILogContext:
+            return {**defaultContextDict[ILogContext], "system": self.logPrefix()}
+        raise KeyError(key)
+
     def __repr__(self) -> str:
         name = self.protocol.__class__.__name__
         return f"<{name} #{self.getPeer().port} on {self.getHost().port}>"
@@ -271,6 +335,13 @@ class Connection:
         if self.connected:
             self._transport.abort()
             self._lost(reason)
+
+    def forget(self) -> None:
+        """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
+        self.connected = False
+        self._joined = NOWHERE
+        self.reactor.live.discard(self)
+        self._transport.abort()
 
     # IPushProducer: the application reads from us
 
@@ -308,6 +379,8 @@ class Connection:
             producer.stopProducing()
             return
         self._flush()
+        if self._joined is None:
+            self._joined = AT_ONCE
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
@@ -319,7 +392,8 @@ class Connection:
         """Have it told no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
-        self.streamingProducer = False
+        if self._joined is AT_ONCE:
+            self._joined = None
         if not self.connected:
             return
         if pulled and self._reason is None:
@@ -357,7 +431,7 @@ class Connection:
         """Serve the connection with *protocol*."""
         self.protocol = protocol
         self.connected = True
-        self.reactor.live.add(self)
+        self._origin.reactor.live.add(self)
         self._tell(protocol.makeConnection, self)
         if not self.disconnecting and self._reason is None:
             self._settle()
@@ -376,13 +450,18 @@ class Connection:
 
     def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call the application, and send what it writes; what it raises ends the connection."""
-        if self._joined is None and self.producer is None:
-            self._joined = []
+        if self._joined is None:
+            self._joined = NOTHING_YET
+        log_context.append(self)
         try:
             call(*arguments)
         except BaseException:
             self._failed()
-        self._flush()
+        log_context.pop()
+        if self._joined is NOTHING_YET:
+            self._joined = None
+        elif self._joined is not NOWHERE:
+            self._flush()
 
     def _failed(self) -> None:
         failure = Failure()
@@ -391,28 +470,35 @@ class Connection:
             self._drop(failure)
 
     def _write(self, data: Any) -> None:
-        """Write while nothing is joined, or what is not plain bytes."""
-        if isinstance(data, str):
-            raise TypeError("Data must be bytes, not str")
-        if self._joined is not None:
-            self._joined.append(bytes(data))
-        elif self.producer is None:
-            self._joined = [bytes(data)]
+        """Write what is not the first of what is joined, or not plain bytes."""
+        if data.__class__ is not bytes:
+            data = to_bytes(data)
+        joined = self._joined
+        if joined is None:
+            self._joined = data
             self.reactor.loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-            if not self.streamingProducer:
-                self._pull_soon()
-            elif self._full:
-                self._pause_producer()
+        elif joined.__class__ is list:
+            joined.append(data)
+        elif joined.__class__ is bytes:
+            self._joined = [joined, data]
+        elif joined is AT_ONCE:
+            self._write_at_once(data)
+
+    def _write_at_once(self, data: Any) -> None:
+        self._transport.write(data)
+        if not self.streamingProducer:
+            self._pull_soon()
+        elif self._full:
+            self._pause_producer()
 
     def _flush(self) -> None:
+        """Send what was joined."""
         joined = self._joined
-        if joined:
+        if joined.__class__ is list:
+            joined = b"".join(joined)
+        if joined.__class__ is bytes:
             self._joined = None
-            self._transport.write(joined[0] if len(joined) == 1 else b"".join(joined))
-        elif joined is not NOTHING:
-            self._joined = None
+            self._transport.write(joined)
 
     def _pause_producer(self) -> None:
         if self.producer is not None and not self.producerPaused:
@@ -430,14 +516,15 @@ class Connection:
             self._tell(self.producer.resumeProducing)
 
     def _close(self) -> None:
-        self._flush()
-        self._joined = NOTHING
+        if self._joined:
+            self._flush()
+        self._joined = NOWHERE
         self._transport.close()
 
     def _drop(self, reason: Failure) -> None:
         """Close at once; what is unsent is lost."""
         self._reason = reason
-        self._joined = NOTHING
+        self._joined = NOWHERE
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -451,7 +538,7 @@ class Connection:
             self._transport.set_write_buffer_limits(0, 0)
         else:
             self._write_ended = True
-            self._joined = NOTHING
+            self._joined = NOWHERE
             self._transport.write_eof()
             self.reactor.loop.call_soon(self._writing_ended)
 
@@ -469,19 +556,12 @@ class Connection:
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
-        self._joined = NOTHING
-        self.reactor.live.discard(self)
-        producer, self.producer = self.producer, None
-        protocol = self.protocol
-        try:
-            if producer is not None:
-                producer.stopProducing()
-        except BaseException:
-            self._failed()
-        try:
-            protocol.connectionLost(reason)
-        except BaseException:
-            self._failed()
+        self._joined = NOWHERE
+        self._origin.reactor.live.discard(self)
+        if self.producer is not None:
+            producer, self.producer = self.producer, None
+            self._tell(producer.stopProducing)
+        self._tell(self.protocol.connectionLost, reason)
         self.protocol = None
         if self._handle is not None:
             self._handle.detach()
@@ -564,10 +644,14 @@ class Hold:
             self._transport.resume_reading()
 
 
+@implementer(INewcomer)
 class Newcomer(Connection):
     """A connection that was accepted and is not served yet: `INewcomer`."""
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<a newcomer from {self.sockaddr}>"
 
     def connection_made(self, transport: Any) -> None:
         """It is there."""
@@ -581,16 +665,18 @@ class Newcomer(Connection):
     @property
     def family(self) -> int:
         """The address family of its socket."""
-        return int(self._origin.family)
+        return int(self._transport.get_extra_info("socket").family)
 
     @property
     def sockaddr(self) -> Any:
         """Its peer's address, as ``accept`` gives it; None if the peer has left."""
-        return self._transport.get_extra_info("peername")
+        if self.protocol is None:  # which is not needed for anything else yet
+            self.protocol = self._transport.get_extra_info("peername")
+        return self.protocol
 
     def serve(self, factory: Any) -> None:
         """Have it served by what *factory* builds; if that is None, close it."""
-        protocol = factory.buildProtocol(self.getPeer())
+        protocol = factory.buildProtocol(to_address(self.sockaddr))
         if protocol is None:
             self.close()
             return
@@ -613,6 +699,14 @@ class Newcomer(Connection):
         """Reset it."""
         reset_on_close(self._transport.get_extra_info("socket"))
         self._transport.abort()
+
+
+def to_bytes(data: Any) -> bytes:
+    """Give a copy of what is like bytes.  Raises TypeError if it is not."""
+    try:
+        return bytes(memoryview(data))
+    except TypeError:
+        raise TypeError(NOT_BYTES) from None
 
 
 def reset_on_close(sock: Any) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 from twisted.internet import tcp, unix
 from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
+from zope.interface import implementer
 
 from netsrv.uvreactor.connection import reset_on_close, to_address
+from netsrv.uvreactor.interfaces import INewcomer
 
 log = Logger()
 
@@ -33,6 +35,7 @@ class UNIXServer(_Unsent, unix.Server):
     """Twisted's own transport for unix sockets."""
 
 
+@implementer(INewcomer)
 class PlainNewcomer:
     """A connection that was accepted and is not served yet: `INewcomer`."""
 

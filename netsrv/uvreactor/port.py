@@ -1,9 +1,13 @@
 """Ports: Twisted's own, whose connections the loop of `netsrv.uvreactor.accept` accepts."""
 
+import errno
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet import tcp, unix
 from twisted.python.failure import Failure
+
+from netsrv.uvreactor.accept import AT_ONCE
 
 
 class TCPPort(tcp.Port):
@@ -37,6 +41,14 @@ class TCPPort(tcp.Port):
 
     def _failed(self, error: OSError) -> None:
         self._logger.info("Could not accept new connection ({error})", error=error)
+        if error.errno == errno.EMFILE and tcp._reservedFD.available():
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        """Close who waits, as Twisted does, with the one descriptor that it keeps for that."""
+        with tcp._reservedFD, suppress(OSError):
+            for _ in range(AT_ONCE):
+                self.socket.accept()[0].close()
 
     def _gone(self, error: OSError) -> None:
         self._logger.error("{port} cannot accept any more ({error})", port=self, error=error)

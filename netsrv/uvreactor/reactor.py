@@ -1,25 +1,35 @@
 """The reactor: Twisted's reactor for asyncio, on uvloop, with native ports and timers."""
 
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
+from twisted.internet._signals import _MultiSignalHandling
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import DelayedCall
 from twisted.internet.error import UnsupportedAddressFamily
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.uvreactor.accept import AcceptLoop, Watchdog
+from netsrv.uvreactor.children import ChildSignals
+from netsrv.uvreactor.connection import Connection, log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.timers import TimedCalls
 
+if sys.platform == "linux":
+    from netsrv.uvreactor.descriptors import WatchingReactor
+else:
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor as WatchingReactor
+
 
 @implementer(IStreamAcceptor)
-class UvloopReactor(AsyncioSelectorReactor):
+class UvloopReactor(WatchingReactor):
     """Runs on a uvloop event loop of its own.
 
     What is not written here is Twisted's reactor for asyncio: clients, UDP, processes.
@@ -37,6 +47,11 @@ class UvloopReactor(AsyncioSelectorReactor):
         self.watchdog = Watchdog(self.loop)
         self._timed_calls = TimedCalls(self.loop, self._turn)
         super().__init__(self.loop)
+
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors the reactor watches."""
+        return len(self.live) + len(super().getReaders())
 
     # Ports
 
@@ -76,6 +91,18 @@ class UvloopReactor(AsyncioSelectorReactor):
         """Give an accept loop; see `IStreamAcceptor`."""
         return AcceptLoop(self, sock, serve, failed, gone, may_accept)
 
+    def addReader(self, reader: Any) -> None:
+        if isinstance(reader, Connection):
+            reader.resumeProducing()
+        else:
+            super().addReader(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if isinstance(reader, Connection):
+            reader.pauseProducing()
+        else:
+            super().removeReader(reader)
+
     def removeAll(self) -> list[Any]:
         native = [*self.ports, *self.live]
         for port in list(self.ports):
@@ -84,19 +111,20 @@ class UvloopReactor(AsyncioSelectorReactor):
         return [*native, *super().removeAll()]
 
     def getReaders(self) -> list[Any]:
-        return [*self.ports, *self.live, *super().getReaders()]
+        reading = [each for each in self.live if each.reading]
+        return [*self.ports, *reading, *super().getReaders()]
 
     # Time
 
     def callLater(
         self,
         delay: float,
-        function: Callable[..., Any],
+        callable: Callable[..., Any],  # noqa: A002
         *args: Any,
         **kw: Any,
     ) -> DelayedCall:
         assert delay >= 0, f"{delay} is not greater than or equal to 0 seconds"
-        return self._timed_calls.add(delay, function, args, kw)
+        return self._timed_calls.add(delay, callable, args, kw)
 
     def getDelayedCalls(self) -> Sequence[Any]:
         return self._timed_calls.pending()
@@ -126,14 +154,22 @@ class UvloopReactor(AsyncioSelectorReactor):
         self.threadCallQueue.append((function, args, kwargs))
         self.wakeUp()
 
+    # Signals
+
+    def _signalsFactory(self) -> Any:
+        ordinary = super(PosixReactorBase, self)._signalsFactory()
+        return _MultiSignalHandling((ordinary, ChildSignals(self.callFromThread)))
+
     # The loop
 
     def run(self, installSignalHandlers: bool = True) -> None:
+        log_in_this_thread()
         self.startRunning(installSignalHandlers=installSignalHandlers)
         self.loop.run_forever()
         self._justStopped = False
 
     def iterate(self, delay: float = 0.0) -> None:
+        log_in_this_thread()
         self.runUntilCurrent()
         self._timed_calls.arm()
         end = self.loop.call_later(delay or 0.0, self.loop.stop)

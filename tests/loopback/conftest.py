@@ -15,14 +15,11 @@ PATIENCE = 30.0
 
 
 @pytest_twisted.async_yield_fixture
-async def serve():
-    """Start servers: ``serve("tcp echo=127.0.0.1:0", ...)`` gives a started `Server`."""
+async def started():
+    """Start servers, until the test ends: ``started(Server(...))`` gives it back."""
     servers = []
 
-    def start(*listeners, shutdown_timeout=8.0, **options):
-        pairs = [tuple(each.split(" ", 1)) for each in listeners]
-        configuration = from_command_line(pairs, **options)
-        server = Server(reactor, evolve(configuration, shutdown_timeout=shutdown_timeout))
+    def start(server):
         server.startService()
         servers.append(server)
         return server
@@ -30,6 +27,18 @@ async def serve():
     yield start
     for server in servers:
         await server.stopService().addTimeout(PATIENCE, reactor)
+
+
+@pytest.fixture
+def serve(started):
+    """Start servers: ``serve("tcp echo=127.0.0.1:0", ...)`` gives a started `Server`."""
+
+    def start(*listeners, shutdown_timeout=8.0, **options):
+        pairs = [tuple(each.split(" ", 1)) for each in listeners]
+        configuration = from_command_line(pairs, **options)
+        return started(Server(reactor, evolve(configuration, shutdown_timeout=shutdown_timeout)))
+
+    return start
 
 
 @pytest.fixture

@@ -58,20 +58,10 @@ def site() -> Site:
     return Quiet(Page(), reactor=reactor)
 
 
-@pytest_twisted.async_yield_fixture
-async def embed():
+@pytest.fixture
+def embed(started):
     """Start servers: ``embed(listener(...), ...)``."""
-    servers = []
-
-    def start(*listeners, **arguments):
-        server = Server(reactor, listeners, **arguments)
-        server.startService()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        await server.stopService().addTimeout(PATIENCE, reactor)
+    return lambda *listeners, **arguments: started(Server(reactor, listeners, **arguments))
 
 
 def receive(sock, end: bytes) -> bytes:

@@ -1,4 +1,8 @@
-"""Hosts with a network between them, in namespaces of this machine (network_namespaces(7))."""
+"""Hosts with a network between them, in namespaces of this machine (network_namespaces(7)).
+
+Each of several workers of pytest-xdist is such a host as well, where the system allows it:
+a port that a test gives up, and has again a moment later, is no other worker's to take.
+"""
 
 import ctypes
 import os
@@ -6,7 +10,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -78,16 +82,39 @@ class Host:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Be on this host, as far as this thread goes; a socket stays where it was made."""
-        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        _enter(self._namespace)
-        try:
+        with _in(self._namespace):
             yield
-        finally:
-            _enter(here)
-            os.close(here)
+
+
+_machine: list[int] = []
+"""The machine's own network, for a worker that has left it."""
+
+
+def leave_the_machine() -> None:
+    """Have this process, and all that it starts, be a host of its own, if that can be had."""
+    with suppress(pytest.skip.Exception):
+        host = Host()
+        _machine.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
+        _enter(host._namespace)
+
+
+def machines_network() -> AbstractContextManager[None]:
+    """Be on the machine's own network again: from there the rest of the world is reached."""
+    return _in(_machine[0]) if _machine else nullcontext()
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def _in(namespace: int) -> Iterator[None]:
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    _enter(namespace)
+    try:
+        yield
+    finally:
+        _enter(here)
+        os.close(here)
 
 
 def _enter(namespace: int) -> None:

@@ -1,6 +1,7 @@
 """The ways to start netsrv, and how a start that fails ends."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ class Start:
     command: tuple[str, ...]
     unavailable: int = 1
     misconfigured: int = 1
+    drained: int = -signal.SIGTERM
+    """Twisted's commands end by the signal that has ended them."""
 
     def __str__(self) -> str:
         return self.command[0]
@@ -29,9 +32,12 @@ class Start:
         return located(self.command)
 
 
-SERVE = Start(("netsrv", "serve"), unavailable=69, misconfigured=78)
+SERVE = Start(("netsrv", "serve"), unavailable=69, misconfigured=78, drained=0)
 TWISTD = Start(("twistd", "-n", "--pidfile=", "netsrv"))
 TWIST = Start(("twist", "--log-format=text", "netsrv"))
+
+EPOLL = Start(("twistd", "-n", "--pidfile=", "--reactor=epoll", "netsrv"))
+"""On one of Twisted's own reactors."""
 
 each_start = pytest.mark.parametrize("start", [SERVE, TWISTD, TWIST], ids=str)
 

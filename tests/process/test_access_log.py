@@ -56,10 +56,11 @@ def test_standard_output(tmp_path: Path) -> None:
         server.stop()
 
 
-@pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-@pytest.mark.parametrize("with_signal", [True, False])
+@pytest.mark.parametrize(
+    ("start", "with_signal"), [(SERVE, True), (TWISTD, True), (SERVE, False)], ids=str
+)
 def test_f101_rotation_loses_and_doubles_no_line(
-    with_signal: bool, start: Start, tmp_path: Path
+    start: Start, with_signal: bool, tmp_path: Path
 ) -> None:
     """The file is moved away again and again, while connections come and go."""
     rounds, each_round = 5, 20
@@ -156,9 +157,8 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> Non
     assert len(records(log)) == 20
 
 
-@each_start
-def test_a_file_that_cannot_be_opened_is_one_line(start: Start, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     """At the start, with nothing half started."""
-    done = finish([*start.command, *ECHO, "--access-log", "no/such"], tmp_path)
-    assert done.returncode == start.misconfigured
+    done = finish([*SERVE.command, *ECHO, "--access-log", "no/such"], tmp_path)
+    assert done.returncode == SERVE.misconfigured
     assert only_line(done) == "netsrv: access log no/such: No such file or directory"

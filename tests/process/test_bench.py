@@ -9,14 +9,6 @@ from tests.docs.test_documents import TOP
 from tests.process.starts import finish
 
 MEASUREMENTS = {
-    "bench.gate --rounds 1 --times 64": [
-        r"TCP message echoed: .*",
-        r"TCP connection accepted and closed: .*",
-        r"UDP datagram echoed: .*",
-        r"  all limits / no limits +\d+\.\d\d \(.*\) +\d+\.\d\d +goal: at most 1\.10",
-        r"  all limits / no limits +\d+\.\d\d \(.*\) +\d+\.\d\d +goal: at most 1\.15",
-        r"  no limits / bare Twisted +\d+\.\d\d \(.*\) +\d+\.\d\d",
-    ],
     "bench.fixture --rounds 1 --servers 2": [
         r"  twistd --help +\d+ +\d+ +1\.00",
         r"  netsrv_server\(\"echo\"\) +\d+ +\d+ +\d\.\d\d  goal: at most 1\.5",

@@ -12,7 +12,7 @@ import pytest
 from tests.process import needs, thirdparty
 from tests.process.peers import exchange, read_to_end, taken, talk, tcp, udp, unix
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWIST, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
 
 ECHO = """
 [[listener]]
@@ -240,13 +240,12 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("start", [SERVE, TWISTD, TWIST], ids=str)
 @pytest.mark.parametrize("kind", FILES)
-def test_f99_a_file_that_is_none(kind: str, start: Start, tmp_path: Path) -> None:
+def test_f99_a_file_that_is_none(kind: str, tmp_path: Path) -> None:
     """F99: what is no configuration file is one line at once, whatever it is."""
     make, words = FILES[kind]
     make(tmp_path / "netsrv.toml")
-    [line] = refused(start, tmp_path)
+    [line] = refused(SERVE, tmp_path)
     assert line.startswith(f"netsrv.toml: {words}")
 
 

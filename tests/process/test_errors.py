@@ -54,14 +54,13 @@ def test_port_in_use_by_a_busy_server(tmp_path: Path) -> None:
     assert only_line(done) == f"netsrv: tcp 127.0.0.1:{port}: Address already in use"
 
 
-@each_start
 @pytest.mark.parametrize(("transport", "host"), [("tcp", "192.0.2.1"), ("udp", "[2001:db8::1]")])
-def test_f91_absent_address(transport: str, host: str, start: Start, tmp_path: Path) -> None:
+def test_f91_absent_address(transport: str, host: str, tmp_path: Path) -> None:
     """An address that no interface has is one line."""
     if ":" in host:
         needs.ipv6()
-    done = finish([*start.command, f"--{transport}", f"echo={host}:0"], tmp_path)
-    assert done.returncode == start.unavailable
+    done = finish([*SERVE.command, f"--{transport}", f"echo={host}:0"], tmp_path)
+    assert done.returncode == SERVE.unavailable
     assert only_line(done) == f"netsrv: {transport} {host}:0: Cannot assign requested address"
 
 
@@ -78,15 +77,14 @@ def test_f91_low_port(start: Start, transport: str, tmp_path: Path) -> None:
     assert only_line(done) == f"netsrv: {transport} 127.0.0.1:{port}: {words}"
 
 
-@each_start
 @each_kind
 def test_f92_port_of_an_outgoing_connection(
-    transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path
+    transport: str, kind: socket.SocketKind, tmp_path: Path
 ) -> None:
     """Where an outgoing connection has the port, the line says so, and where it leads."""
     with outgoing(kind) as (port, there):
-        done = finish([*start.command, f"--{transport}", f"echo={port}"], tmp_path)
-    assert done.returncode == start.unavailable
+        done = finish([*SERVE.command, f"--{transport}", f"echo={port}"], tmp_path)
+    assert done.returncode == SERVE.unavailable
     assert only_line(done).startswith(
         f"netsrv: {transport} 0.0.0.0:{port}: Address already in use: "
         f"an outgoing connection to port {there} has {port}, "
@@ -96,8 +94,11 @@ def test_f92_port_of_an_outgoing_connection(
 # None or all
 
 
-@each_start
-@pytest.mark.parametrize("last", ["192.0.2.1:0", "[::1"])
+@pytest.mark.parametrize(
+    ("start", "last"),
+    [(SERVE, "[::1"), *((each, "192.0.2.1:0") for each in (SERVE, TWISTD, TWIST))],
+    ids=str,
+)
 def test_f91_nothing_stays_half_started(last: str, start: Start, tmp_path: Path) -> None:
     """When the last of several listeners fails, the sockets before it are gone again."""
     options = ["--unix", "echo=echo.sock", "--tcp", "127.0.0.1:0", "--tcp", last]
@@ -107,12 +108,11 @@ def test_f91_nothing_stays_half_started(last: str, start: Start, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-@each_start
-def test_an_option_that_fits_nothing_leaves_nothing(start: Start, tmp_path: Path) -> None:
+def test_an_option_that_fits_nothing_leaves_nothing(tmp_path: Path) -> None:
     """An option that none of the sockets can have is found before anything is served."""
     options = ["--unix", "echo=echo.sock", "--socket-option", "TCP_NODELAY=1"]
-    done = finish([*start.command, *options], tmp_path)
-    assert done.returncode == start.misconfigured
+    done = finish([*SERVE.command, *options], tmp_path)
+    assert done.returncode == SERVE.misconfigured
     assert only_line(done).startswith("netsrv: --socket-option TCP_NODELAY: ")
     assert list(tmp_path.iterdir()) == []
 
@@ -125,12 +125,11 @@ def few_descriptors(number: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
 
 
-@each_start
-def test_f98_too_few_descriptors_for_the_sockets(start: Start, tmp_path: Path) -> None:
+def test_f98_too_few_descriptors_for_the_sockets(tmp_path: Path) -> None:
     """Where the descriptors do not suffice for the sockets, the listener that has none is named."""
     options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 40]
-    done = finish([*start.command, *options], tmp_path, preexec_fn=few_descriptors(24))
-    assert done.returncode == start.unavailable
+    done = finish([*SERVE.command, *options], tmp_path, preexec_fn=few_descriptors(24))
+    assert done.returncode == SERVE.unavailable
     assert only_line(done) == "netsrv: tcp 127.0.0.1:0: Too many open files"
     assert list(tmp_path.iterdir()) == []
 

@@ -98,16 +98,16 @@ def test_f83_the_drain_has_a_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
     """A second signal aborts at once who is left, without a traceback, and the status is 3."""
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+    command = [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "3600"]
+    with Running(command, tmp_path) as server:
         with tcp(server.port("tcp")) as client:
             assert exchange(client, b"hello") == b"hello"
             server.process.send_signal(number)
-            server.wait_for(DRAINING)
-            client.settimeout(1)
+            server.wait_for(r"\] Draining: 1 connection, at most 3600 s;")
             server.process.send_signal(number)
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
-            assert server.process.wait(1) == 3
+            assert server.wait() == 3
         assert "Traceback" not in server.output
 
 

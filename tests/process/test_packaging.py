@@ -6,14 +6,23 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
 from tests.process.test_examples import CHECKS
 
 TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def index() -> Iterator[None]:
+    """Let pip reach its package index, which is not in the network of a worker's own."""
+    with machines_network():
+        yield
 
 
 def run(*command, cwd: Path) -> str:
@@ -21,6 +30,18 @@ def run(*command, cwd: Path) -> str:
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def make_environment(folder: Path) -> Path:
+    """Make an empty environment, without even a pip of its own, and give its programs' folder."""
+    run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=folder)
+    return folder / "env" / "bin"
+
+
+def pip(env: Path, command: str, *options: str) -> None:
+    """Run this Python's own pip on an environment."""
+    python = ["--python", str(env / "python")]
+    run(sys.executable, "-m", "pip", *python, command, "--quiet", *options, cwd=env)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +60,8 @@ def checkout(tmp_path_factory) -> Path:
 def wheel(checkout, tmp_path_factory) -> Path:
     """Build the wheel."""
     folder = tmp_path_factory.mktemp("wheel")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    run(*pip, "--wheel-dir", str(folder), str(checkout), cwd=folder)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    run(*command, "--wheel-dir", str(folder), str(checkout), cwd=folder)
     [built] = folder.glob("*.whl")
     return built
 
@@ -68,9 +89,8 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
 
     Uninstalled, twistd works as before.
     """
-    run(sys.executable, "-m", "venv", "env", cwd=tmp_path)
-    env = tmp_path / "env" / "bin"
-    run(str(env / "pip"), "install", "--quiet", str(wheel), cwd=tmp_path)
+    env = make_environment(tmp_path)
+    pip(env, "install", str(wheel))
     assert re.search(
         r"^    netsrv +TCP and UDP", run(str(env / "twistd"), "--help", cwd=tmp_path), re.M
     )
@@ -80,7 +100,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     for name, check in CHECKS.items():
         shutil.copy(TOP / "examples" / name, tmp_path)
         check(env / "python", tmp_path)
-    run(str(env / "pip"), "uninstall", "--quiet", "--yes", "netsrv", cwd=tmp_path)
+    pip(env, "uninstall", "--yes", "netsrv")
     assert "netsrv" not in run(str(env / "twistd"), "--help", cwd=tmp_path)
 
 
@@ -89,10 +109,9 @@ def stranger(wheel, checkout, tmp_path_factory) -> Path:
     """Give somebody else's folder: the examples copied, and an environment with pytest alone."""
     folder = tmp_path_factory.mktemp("stranger")
     shutil.copytree(checkout / "examples", folder, dirs_exist_ok=True)
-    run(sys.executable, "-m", "venv", "env", cwd=folder)
-    pip = [str(folder / "env" / "bin" / "pip"), "install", "--quiet"]
-    run(*pip, str(wheel), "pytest", cwd=folder)
-    run(*pip, "./greeter", cwd=folder)
+    env = make_environment(folder)
+    pip(env, "install", str(wheel), "pytest")
+    pip(env, "install", str(folder / "greeter"))
     return folder
 
 
@@ -118,7 +137,7 @@ def test_a_package_with_a_service_comes_and_goes(stranger):
         run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger),
         re.M,
     )
-    run(str(env / "pip"), "uninstall", "--quiet", "--yes", "netsrv-greeter", cwd=stranger)
+    pip(env, "uninstall", "--yes", "netsrv-greeter")
     services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger)
     assert len(services.splitlines()) == 8
 
@@ -128,11 +147,10 @@ def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
     readme = (checkout / "README.rst").read_text()
     [command] = re.findall(r"^    \$ (python3 -m venv .*)$", readme, re.M)
     assert command.endswith("/twistd -n netsrv --tcp 51423 --udp 51423")
-    python = f'PATH="{Path(sys.executable).parent}:$PATH"'
-    script = f"{python}; exec 2>&1; {command.replace('51423', '0')}".replace(
-        "&& .venv/bin/twistd", "&& exec .venv/bin/twistd"
-    )
-    with Running(["/bin/bash", "-c", script], checkout) as running:
+    installing, serving = command.rsplit(" && ", 1)
+    path = f'PATH="{Path(sys.executable).parent}:$PATH"'
+    run("/bin/bash", "-c", f"{path}; {installing}", cwd=checkout)
+    with Running(["/bin/bash", "-c", f"exec {serving.replace('51423', '0')}"], checkout) as running:
         port = running.port("tcp")
         with socket.create_connection(("127.0.0.1", port), 20) as sock:
             assert sock.recv(1) == b""

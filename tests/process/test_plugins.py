@@ -143,7 +143,6 @@ def test_odd_service(fault: str, tmp_path: Path) -> None:
 # Services that fail to start
 
 
-@each_start
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
@@ -151,7 +150,7 @@ def test_odd_service(fault: str, tmp_path: Path) -> None:
         ("return None", "greet"),
     ],
 )
-def test_service_without_a_factory(stream: str, words: str, start: Start, tmp_path: Path) -> None:
+def test_service_without_a_factory(stream: str, words: str, tmp_path: Path) -> None:
     """A service that makes no factory is one line, and nothing stays half-started."""
     body = f"""
     class Faulty(Service):
@@ -161,8 +160,8 @@ def test_service_without_a_factory(stream: str, words: str, start: Start, tmp_pa
     """
     thirdparty.services(tmp_path, body)
     options = ["--unix", "echo=echo.sock", "--tcp", "greet=0"]
-    done = finish([*start.command, *options], tmp_path, thirdparty.on_path(tmp_path))
-    assert done.returncode == start.misconfigured
+    done = finish([*SERVE.command, *options], tmp_path, thirdparty.on_path(tmp_path))
+    assert done.returncode == SERVE.misconfigured
     line = only_line(done)
     assert line.startswith("netsrv: tcp 0.0.0.0:0: ")
     assert words in line

@@ -70,12 +70,11 @@ def test_busy_socket_is_refused(tmp_path: Path) -> None:
     assert path.is_socket()
 
 
-@each_start
-def test_f95_regular_file_is_left_alone(start: Start, tmp_path: Path) -> None:
+def test_f95_regular_file_is_left_alone(tmp_path: Path) -> None:
     """A file that is no socket is refused and not touched."""
     path = tmp_path / "precious"
     path.write_text("precious")
-    assert refusal(path, start) == NOT_A_SOCKET
+    assert refusal(path) == NOT_A_SOCKET
     assert path.read_text() == "precious"
 
 

@@ -9,6 +9,7 @@ one JSON object a line; a process that still runs after SECONDS prints its stack
 """
 
 import faulthandler
+import importlib
 import json
 import sys
 from asyncio import set_event_loop
@@ -41,16 +42,26 @@ def ours() -> Any:
     return UvloopReactor()
 
 
-REACTORS: dict[str, Callable[[], Any]] = {"baseline": baseline, "ours": ours}
+def stock() -> Any:
+    """Make the reactor that Twisted takes on this platform."""
+    from twisted.internet.default import install
+
+    module = importlib.import_module(install.__module__)
+    return module.__dict__[NAMES[install.__module__.rpartition(".")[2]]]()
+
+
+NAMES = {"epollreactor": "EPollReactor", "pollreactor": "PollReactor"}
+REACTORS: dict[str, Callable[[], Any]] = {"baseline": baseline, "ours": ours, "stock": stock}
 
 
 def Judged(case: SynchronousTestCase) -> Any:
     """Make the reactor of a case; Twisted names the cases after this."""
     reactor = REACTORS[sys.argv[1]]()
-    loop = reactor._asyncioEventloop
-    set_event_loop(loop)
-    case.addCleanup(set_event_loop, None)
-    case.addCleanup(loop.close)
+    loop = getattr(reactor, "_asyncioEventloop", None)
+    if loop is not None:
+        set_event_loop(loop)
+        case.addCleanup(set_event_loop, None)
+        case.addCleanup(loop.close)
     return reactor
 
 

@@ -1,12 +1,11 @@
 """Twisted's own reactor tests are the judge of ours."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.uvreactor.judge import Outcome, Unjudged, judge
+from tests.uvreactor.known import KNOWN
 
 MODULES = [
     f"twisted.internet.test.test_{name}"
@@ -17,9 +16,6 @@ MODULES = [
 
 LIMIT = 150.0
 """Seconds for a module; the longest takes 13."""
-
-KNOWN: dict[str, str] = {}
-"""Cases that fail on our reactor, and why: each fails on Twisted's asyncio reactor too."""
 
 
 class Judgement:
@@ -32,44 +28,26 @@ class Judgement:
         if doubtful:
             self.baseline = judge("baseline", doubtful, directory / "baseline", LIMIT)
 
-    def named(self, kind: str) -> dict[str, str]:
-        """Give the cases of a kind that it has on our reactor alone, each with its reason."""
-        return {
-            case: outcome.reason
-            for case, outcome in self.ours.items()
-            if outcome.kind == kind and self.baseline[case].kind != kind
-        }
 
-
-@pytest.fixture(scope="module")
-def judgements(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, "Future[Judgement]"]]:
-    """Run the modules that are asked for, two at a time; give what will come of each."""
-    asked = [
-        item.callspec.params["module"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
-        if item.function is test_our_reactor_does_what_twisted_demands
-    ]
-    with ThreadPoolExecutor(2) as pool:
-        places = {each: tmp_path_factory.mktemp(each.rpartition(".")[2]) for each in asked}
-        yield {each: pool.submit(Judgement, each, places[each]) for each in asked}
+def cases(outcomes: dict[str, Outcome], kind: str) -> set[str]:
+    """Give the cases of which this came."""
+    return {case for case, outcome in outcomes.items() if outcome.kind == kind}
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_our_reactor_does_what_twisted_demands(module, judgements):
+def test_our_reactor_does_what_twisted_demands(module, tmp_path):
     """Every case of the module passes on our reactor, but for those that are known.
 
-    A case that is skipped here is skipped on the baseline too; one that is known fails on both.
+    On the baseline, one that is skipped is skipped too, and one that is known does not pass.
     """
-    judgement = judgements[module].result()
-    failed = {case for case, outcome in judgement.ours.items() if outcome.kind == "failed"}
-    known = {case for case in KNOWN if case.startswith(f"{module}.")}
-    assert not failed - known, "\n".join(judgement.ours[case].reason for case in failed - known)
-    assert known <= failed, "a known failure is none any longer: take it out of the list"
-    assert judgement.named("failed") == {}, "Twisted's reactor passes this"
-    assert judgement.named("skipped") == {}, "Twisted's reactor is asked this"
+    judgement = Judgement(module, tmp_path)
+    failed = cases(judgement.ours, "failed")
+    known = {each.case for each in KNOWN if each.case.startswith(f"{module}.") and each.applies()}
+    news = failed - known
+    assert not news, "\n".join(f"{case}:\n{judgement.ours[case].reason}" for case in news)
+    assert known <= failed, "this fails no more: take it out of the list"
+    assert failed & cases(judgement.baseline, "passed") == set()
+    assert cases(judgement.ours, "skipped") <= cases(judgement.baseline, "skipped")
 
 
 def sample(kind: str) -> str:

@@ -1,0 +1,209 @@
+"""How one contender has its turn: under load, for its memory, or for its start."""
+
+import os
+import socket
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from bench.measure import cpu_seconds, memory_bytes, runnable, wanted_seconds
+from bench.processes import PLUGINS, TOP, Load, LoadError, bound_to, cores, serving
+from bench.rows import OURS, START_EMPTY, START_OURS, UNLIMITED, WEB_OURS, Row, command
+from tests.process.running import PATIENCE, Running, located
+
+PAGE = bytes(1024)
+"""What is served on the web."""
+
+QUIET = 20e-6
+"""Seconds of processor time that a server may have in 2 ms and still be called idle."""
+
+Figures = dict[str, float]
+"""What one turn has measured; ``value`` is what the row is about."""
+
+
+class Loaded:
+    """A server that is there through all rounds, with the load generator connected to it.
+
+    Raises `AssertionError` if it does not start, and `LoadError` where it does not serve.
+    """
+
+    def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
+        self.name, self.row, self.host, self.folder = name, row, host, folder
+        self._stack = ExitStack()
+        try:
+            self.server, port, words = self.start()
+            self.load = self._stack.enter_context(
+                Load(folder / "load", [row.mode, host, str(port), *words])
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> tuple[Running, int, list[str]]:
+        """Start the server; give it, its port, and the words for the load."""
+        server = serving(command(self.name, self.row, self.host, self.folder))
+        self._stack.enter_context(server)
+        port = server.port("udp" if self.row.datagrams else "tcp")
+        return server, port, [str(each) for each in self.row.words]
+
+    def turn(self, seconds: float) -> Figures:
+        """Put the load on it for so long."""
+        pid = self.server.process.pid
+        before, wanted = cpu_seconds(pid), self._wanted()
+        done = self.load.run(seconds)
+        server, load = (b - a for a, b in zip(wanted, self._wanted(), strict=True))
+        server = max(server, cpu_seconds(pid) - before)  # threads that have ended are in this one
+        if self.name in (OURS, UNLIMITED):
+            time.sleep(self.row.afterwards)
+        spent = settled(pid) - before
+        amount = done["bytes"] / 1e6 if self.row.mode in ("read", "write") else done["operations"]
+        if not amount or not spent:
+            raise LoadError("nothing was served")
+        return {
+            "value": amount / spent if self.row.more else spent / amount * 1e6,
+            "amount": amount,
+            "rate": amount / done["seconds"],
+            "cpu_seconds": spent,
+            "load_cpu_seconds": done["cpu"],
+            "server_busy": min(1.0, server / done["seconds"]),
+            "load_busy": min(1.0, load / done["seconds"]),
+            **{name: done[name] for name in ("lost", "p50", "p99", "p999")},
+        }
+
+    def _wanted(self) -> list[float]:
+        return [wanted_seconds(pid) for pid in (self.server.process.pid, self.load.pid)]
+
+    def close(self) -> None:
+        """End both."""
+        self._stack.close()
+
+
+class Web(Loaded):
+    """A site of ``twistd web``, asked for one file again and again on connections that stay."""
+
+    def start(self) -> tuple[Running, int, list[str]]:
+        site = self.folder / "site"
+        site.mkdir(exist_ok=True)
+        (site / "page.bin").write_bytes(PAGE)
+        with socket.socket() as sock:
+            sock.bind((self.host, 0))
+            port = sock.getsockname()[1]
+        twistd = "twistd -n --pidfile= --logfile".split()
+        reactor = self.name.split()[1]
+        web = ["web", f"--listen=tcp:{port}:interface={self.host}", f"--path={site}"]
+        log = self.folder / f"web-{'uvloop' if self.name == WEB_OURS else 'epoll'}.log"
+        server = serving([*twistd, str(log), reactor, *web])
+        self._stack.enter_context(server)
+        request = f"GET /page.bin HTTP/1.1\r\nHost: {self.host}\r\n\r\n"
+        length = self._answer(server, port, request.encode())
+        (peers,) = self.row.words
+        return server, port, [str(peers), str(len(request)), "1", str(length), request]
+
+    def _answer(self, server: Running, port: int, request: bytes) -> int:
+        """Ask once, as soon as somebody is there; give the length of the answer, which stays."""
+        until = time.monotonic() + PATIENCE
+        while server.process.poll() is None and time.monotonic() < until:
+            try:
+                sock = socket.create_connection((self.host, port), PATIENCE)
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+                continue
+            with sock:
+                sock.sendall(request)
+                answer = b""
+                while not answer.endswith(PAGE):
+                    piece = sock.recv(65536)
+                    if not piece:
+                        break
+                    answer += piece
+            if answer.startswith(b"HTTP/1.1 200 "):
+                return len(answer)
+            raise LoadError(f"the answer begins with {answer[:40]!r}")
+        server.process.kill()
+        server.wait()
+        raise AssertionError(f"{self.name} did not start:\n{server.output}")
+
+
+class Memory:
+    """What a server needs for connections that are idle; a new server for each turn."""
+
+    def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
+        self.name, self.row, self.host, self.folder = name, row, host, folder
+
+    def turn(self, seconds: float) -> Figures:
+        """Open them, have each echo one message, and look."""
+        words = [str(each) for each in self.row.words]
+        with serving(command(self.name, self.row, self.host, self.folder)) as server:
+            port, pid = server.port("tcp"), server.process.pid
+            settled(pid)
+            before = memory_bytes(pid)
+            with Load(self.folder / "load", ["exchange", self.host, str(port), *words]) as load:
+                done = load.run(0)
+                settled(pid)
+                after = memory_bytes(pid)
+        count = done["operations"]
+        each = {name: (after[name] - before[name]) / 1024 / count for name in after}
+        return {"value": each["pss"], "amount": count, **each}
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+class Start:
+    """The time from exec until a server says that it waits; a new one for each turn."""
+
+    def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
+        netsrv = ["netsrv", "--tcp", f"echo={host}:0"]
+        self.command = {
+            START_OURS: ["netsrv", "serve", *netsrv[1:]],
+            START_EMPTY: ["twistd", "-n", "--pidfile=", "empty"],
+        }.get(name, ["twistd", "-n", "--pidfile=", *netsrv])
+
+    def turn(self, seconds: float) -> Figures:
+        """Start it, and kill it when it is there."""
+        environ = {**os.environ, "PYTHONPATH": f"{PLUGINS}{os.pathsep}{TOP}"}
+        began = time.monotonic()
+        process: Any = subprocess.Popen(
+            located(self.command),
+            cwd=TOP,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            preexec_fn=bound_to(cores()[0]),  # noqa: PLW1509 - as in Running
+        )
+        with process:
+            said = b""
+            while b"Waiting for " not in said:
+                piece = os.read(process.stdout.fileno(), 65536)
+                if not piece:
+                    raise AssertionError(f"it did not start: {said.decode(errors='replace')}")
+                said += piece
+            wall, cpu = time.monotonic() - began, cpu_seconds(process.pid)
+            process.kill()
+        return {"value": wall * 1000, "cpu": cpu * 1000, "amount": 1}
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+
+KINDS: dict[str, type[Loaded | Memory | Start]] = {
+    "load": Loaded,
+    "web": Web,
+    "memory": Memory,
+    "start": Start,
+}
+
+
+def settled(pid: int) -> float:
+    """Wait until a server is idle, for at most a second; give its processor time then."""
+    last = cpu_seconds(pid)
+    for _ in range(500):
+        time.sleep(0.002)
+        this = cpu_seconds(pid)
+        if this - last < QUIET and not runnable(pid):
+            break
+        last = this
+    return this

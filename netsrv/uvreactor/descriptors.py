@@ -1,0 +1,134 @@
+"""Descriptors that Twisted's own transports read and write, watched by an epoll of their own.
+
+uvloop forgets a descriptor that is in an error (EPOLLERR), after it has called its reader one
+last time.  But a socket that was reset may still have much to be read, and one for datagrams
+goes on after each error.  An epoll object is a descriptor that is never in an error, so
+uvloop watches that, and knows of no other.
+"""
+
+import select
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.python.log import callWithLogger
+
+TO_READ = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
+TO_WRITE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
+"""Who reads is told of an error when reading, who writes when writing."""
+
+AT_ONCE = 256
+"""How many descriptors get their turn before uvloop looks at its own."""
+
+
+class Descriptors:
+    """Watches the descriptors of who reads and who writes.
+
+    *ready* is called with one of them, and with True if it is to read, False if it is to write.
+    """
+
+    def __init__(self, loop: Any, ready: Callable[[Any, bool], None]) -> None:
+        self._ready = ready
+        self._epoll = select.epoll()
+        self.readers: dict[int, Any] = {}
+        self.writers: dict[int, Any] = {}
+        loop.add_reader(self._epoll.fileno(), self._turn)
+
+    def add_reader(self, reader: Any) -> None:
+        """Watch who reads.  Raises PermissionError for a file, which can always be read."""
+        descriptor = reader.fileno()
+        if self.readers.get(descriptor) is not reader:
+            self._watch(descriptor, True, descriptor in self.writers)
+            self.readers[descriptor] = reader
+
+    def add_writer(self, writer: Any) -> None:
+        """Watch who writes.  Raises PermissionError for a file, which can always be written."""
+        descriptor = writer.fileno()
+        if self.writers.get(descriptor) is not writer:
+            self._watch(descriptor, descriptor in self.readers, True)
+            self.writers[descriptor] = writer
+
+    def remove_reader(self, reader: Any) -> None:
+        """Watch no more who reads, if it was watched."""
+        descriptor = self._forget(self.readers, reader)
+        if descriptor is not None:
+            self._watch(descriptor, False, descriptor in self.writers)
+
+    def remove_writer(self, writer: Any) -> None:
+        """Watch no more who writes, if it was watched."""
+        descriptor = self._forget(self.writers, writer)
+        if descriptor is not None:
+            self._watch(descriptor, descriptor in self.readers, False)
+
+    def _forget(self, watched: dict[int, Any], selectable: Any) -> int | None:
+        """Take it out of the table; give the descriptor that it had."""
+        descriptor = selectable.fileno()
+        if descriptor == -1:  # it is closed by now
+            descriptor = next((fd for fd, each in watched.items() if each is selectable), -1)
+        if watched.get(descriptor) is not selectable:
+            return None
+        del watched[descriptor]
+        return int(descriptor)
+
+    def _watch(self, descriptor: int, reads: bool, writes: bool) -> None:
+        events = (select.EPOLLIN if reads else 0) | (select.EPOLLOUT if writes else 0)
+        if not events:
+            with suppress(OSError):  # it was closed before
+                self._epoll.unregister(descriptor)
+            return
+        try:
+            self._epoll.modify(descriptor, events)
+        except FileNotFoundError:
+            self._epoll.register(descriptor, events)
+
+    def _turn(self) -> None:
+        for descriptor, events in self._epoll.poll(0, AT_ONCE):
+            if events & TO_READ:
+                reader = self.readers.get(descriptor)
+                if reader is not None:
+                    callWithLogger(reader, self._ready, reader, True)
+            if events & TO_WRITE:
+                writer = self.writers.get(descriptor)
+                if writer is not None:
+                    callWithLogger(writer, self._ready, writer, False)
+
+
+class WatchingReactor(AsyncioSelectorReactor):
+    """Twisted's reactor for asyncio, but for how it watches descriptors."""
+
+    def __init__(self, loop: Any) -> None:
+        self._watched = Descriptors(loop, self._readOrWrite)
+        super().__init__(loop)
+
+    def addReader(self, reader: Any) -> None:
+        try:
+            self._watched.add_reader(reader)
+        except PermissionError:
+            self._continuousPolling.addReader(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        try:
+            self._watched.add_writer(writer)
+        except PermissionError:
+            self._continuousPolling.addWriter(writer)
+
+    def removeReader(self, reader: Any) -> None:
+        self._watched.remove_reader(reader)
+        self._continuousPolling.removeReader(reader)
+
+    def removeWriter(self, writer: Any) -> None:
+        self._watched.remove_writer(writer)
+        self._continuousPolling.removeWriter(writer)
+
+    def removeAll(self) -> list[Any]:
+        watched = self._removeAll(
+            list(self._watched.readers.values()), list(self._watched.writers.values())
+        )
+        return [*watched, *self._continuousPolling.removeAll()]
+
+    def getReaders(self) -> list[Any]:
+        return [*self._watched.readers.values(), *self._continuousPolling.getReaders()]
+
+    def getWriters(self) -> list[Any]:
+        return [*self._watched.writers.values(), *self._continuousPolling.getWriters()]

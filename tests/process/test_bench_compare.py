@@ -1,0 +1,151 @@
+"""The comparison in ``bench/`` runs, and its figures are sane."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from xml.etree import ElementTree
+
+import pytest
+
+from bench.compare import Measurement, Progress, chosen
+from bench.processes import compile_programs
+from bench.rows import OURS, C
+from tests.docs.test_documents import TOP
+from tests.process.needs import tool
+from tests.process.starts import finish
+
+SMALLEST = "bench.compare --rounds 2 --seconds 0.02"
+ROWS = {"echo": "netsrv / C", "udp-one": "netsrv / Twisted on epoll"}
+FIGURES = {"value", "amount", "rate", "cpu_seconds", "server_busy", "load_busy", "p50", "p99"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Measure one row of TCP and one of UDP, once for all tests."""
+    tool("cc")
+    folder = tmp_path_factory.mktemp("bench")
+    where = ["--only", ",".join(ROWS), "--json", f"{folder}/run.json", "--svg", str(folder)]
+    done = finish([sys.executable, "-m", *SMALLEST.split(), *where], TOP)
+    assert done.returncode == 0, done.stderr
+    return done, folder
+
+
+@pytest.fixture(scope="module")
+def rows(run):
+    """Give the rows as the file has them, by name."""
+    _, folder = run
+    return {each["name"]: each for each in json.loads((folder / "run.json").read_text())["rows"]}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_contender_that_can_be_had_is_measured(rows, name):
+    """Those that are missing are missing for want of a package, not for a failure."""
+    assert "netsrv" in rows[name]["contenders"]
+    assert all("is not installed" in reason for reason in rows[name]["missing"].values())
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_figures_are_sane(rows, name):
+    """All are there, one for each round; work was done and cost something."""
+    for one in rows[name]["contenders"].values():
+        turns = one["turns"]
+        assert turns.keys() >= FIGURES
+        assert all(len(numbers) == 2 for numbers in turns.values())
+        assert all(number > 0 for key in FIGURES for number in turns[key])
+        assert turns["lost"] == [0, 0]
+        for cost, spent, amount in zip(
+            turns["value"], turns["cpu_seconds"], turns["amount"], strict=True
+        ):
+            assert cost == pytest.approx(spent / amount * 1e6)
+        assert all(low <= high for low, high in zip(turns["p50"], turns["p99"], strict=True))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_ratios_are_those_of_the_rounds(rows, name):
+    """Each is between the smallest and the largest of the rounds, which the interval shows."""
+    judged = [each for each in rows[name]["goals"] if each["reached"] is not None]
+    assert judged
+    for goal in judged:
+        of, against = (
+            rows[name]["contenders"][goal[each]]["turns"]["value"] for each in ("of", "against")
+        )
+        ratios = sorted(one / other for one, other in zip(of, against, strict=True))
+        assert goal["interval"] == pytest.approx(ratios)
+        assert goal["median"] == pytest.approx(sum(ratios) / 2)
+        assert goal["reached"] == (goal["median"] <= goal["limit"])
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_text_has_contenders_and_verdicts(run, name):
+    """Each contender has its line, and each goal its ratio, bound and verdict."""
+    done, _ = run
+    number = r"\d[\d,]*\.\d\d"
+    interval = rf"{number} \({number}-{number}\)"
+    assert re.search(rf"^  netsrv +{interval} +[\d,]+ ", done.stdout, re.MULTILINE)
+    line = rf"^  {ROWS[name]} +{interval} +(goal|chase) at most \d\.\d\d +(not )?reached"
+    assert re.search(line, done.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_plot_has_a_bar_for_each_contender(run, rows, name):
+    """The picture is XML, and names everyone."""
+    _, folder = run
+    picture = ElementTree.parse(folder / f"{name}.svg").getroot()
+    words = {each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert words >= rows[name]["contenders"].keys()
+    bars = [each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("x")]
+    assert len(bars) == len(rows[name]["contenders"])
+    assert all(float(each.get("width")) > 0 for each in bars)
+
+
+def test_progress_is_shown_apart_from_the_results(run):
+    """Each row is announced on standard error."""
+    done, _ = run
+    announced = [line.split()[-1] for line in done.stderr.splitlines()]
+    assert announced == list(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--only ecko", "--only ecko: there is no such row; there are echo, "),
+        ("--rounds 0", "invalid number above 0: int value: '0'"),
+        ("--seconds soon", "invalid number above 0: float value: 'soon'"),
+        ("--json /nowhere/run.json", "No such file or directory: '/nowhere/run.json'"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_measured(option, complaint):
+    """The last line names the option and what is wrong with it."""
+    done = finish([sys.executable, "-m", "bench.compare", *option.split()], TOP)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert complaint in done.stderr.splitlines()[-1]
+
+
+def test_without_a_compiler_it_says_so(tmp_path):
+    """The rows that need the load generator are not measured; the others are."""
+    only = ["--only", "echo,start", "--rounds", "1", "--json", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "bench.compare", *only]
+    done = finish(command, TOP, env={"PATH": str(tmp_path)})
+    assert done.returncode == 0, done.stderr
+    echo, start = json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert echo["contenders"] == {}
+    assert "there is no C compiler (cc)" in echo["missing"]["netsrv"]
+    assert start["contenders"].keys() == {
+        "netsrv serve",
+        "twistd netsrv",
+        "twistd, an empty service",
+    }
+
+
+def test_who_does_not_start_is_left_out(tmp_path):
+    """The others are measured, and the last line that it printed is the reason."""
+    tool("cc")
+    assert compile_programs(tmp_path) is None
+    row = replace(chosen("udp-one")[0], contenders=(OURS, C), options=("--no-such-option",))
+    measurement = Measurement(row, "127.0.0.1", tmp_path)
+    measurement.run(1, 0.01, Progress())
+    result = measurement.result()
+    assert result["contenders"].keys() == {C}
+    assert "--no-such-option" in result["missing"][OURS]
+    assert all(goal["reached"] is None for goal in result["goals"])

@@ -1,0 +1,19 @@
+"""What Twisted's cases do not ask, asked of our reactor and of the one that Twisted takes."""
+
+import pytest
+
+from tests.uvreactor.judge import judge
+
+LIMIT = 100.0
+"""Seconds for a module."""
+
+MODULES = "calls descriptors programs streams".split()
+
+
+@pytest.mark.parametrize("reactor", ["ours", "stock"])
+@pytest.mark.parametrize("module", MODULES)
+def test_every_case_passes(module, reactor, tmp_path):
+    """Each case of the module passes, so a program cannot tell the reactors apart."""
+    outcomes = judge(reactor, [f"tests.uvreactor.cases_{module}"], tmp_path / "place", LIMIT)
+    failed = [f"{case}:\n{each.reason}" for case, each in outcomes.items() if each.kind == "failed"]
+    assert not failed, "\n".join(failed)
