@@ -16,6 +16,8 @@ from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Ending, IObserver
 from netsrv.limits import NO_LIMITS, Limits
+from netsrv.memory import DatagramSocket, MemoryReactor
+from netsrv.transports.datagrams import DatagramPort
 
 DONE = Failure(ConnectionDone())
 PEER = ("192.0.2.1", 40000)
@@ -393,14 +395,17 @@ def test_datagrams_are_told_and_handed_on():
     service = Answer()
     service.noisy = False
     gated = gate.datagrams(service, DatagramGuard(Access(), frozenset(), frozenset(), None))
-    gated.makeConnection(Transport())
-    gated.datagramReceived(b"abc", ("192.0.2.1", 9))
+    sock = DatagramSocket(("127.0.0.1", 7))
+    port = DatagramPort(MemoryReactor(Clock()), sock, gated, [].append, lambda: None)
+    port.startListening()
+    sock.arrive(b"abc", ("192.0.2.1", 9))
+    port.doRead()
     gated.connectionRefused()
-    gated.doStop()
+    port.stopListening()
     assert got == [(b"abc", ("192.0.2.1", 9)), "refused"]
-    assert gate.observer.told == [
-        ("datagram_received", "udp 0.0.0.0:7 (test)", ("192.0.2.1", 9), 3)
-    ]
+    [(event, listener, datagrams)] = gate.observer.told
+    assert (event, listener) == ("datagrams_received", "udp 0.0.0.0:7 (test)")
+    assert list(datagrams) == [(("192.0.2.1", 9), 3)]
 
 
 def step(gated, seconds):

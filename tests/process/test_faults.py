@@ -175,7 +175,7 @@ def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
 )
 def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """What the network says of an earlier datagram is a line, and receiving goes on at once."""
-    with faulty("recvmmsg", error, "--udp", "0") as server:
+    with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
         line = rf"udp 0\.0\.0\.0:\d+ \(echo\): dropped a datagram: receive {error}$"
@@ -188,7 +188,7 @@ def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_pa
 @pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
 def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """Whatever error receiving has, it is a line, a pause, and the port stays open."""
-    with faulty("recvmmsg", error, "--udp", "0") as server:
+    with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"udp \S+ \(echo\): dropped a datagram: receive {error}$", TIMES)
@@ -204,7 +204,7 @@ def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None
 def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path: Path) -> None:
     """At the same port, though 0 was asked for, and with the same options; two lines say it."""
     options = ["--udp", "0", "--socket-option", "SO_RCVBUF=50000"]
-    with faulty("recvmmsg", error, *options, when="2") as server:
+    with faulty("recvmsg", error, *options, when="2") as server:
         port = server.port("udp")
         with udp(port) as client:  # the second call is the one that would find nothing more
             assert exchange(client, b"hello") == b"hello"
@@ -221,7 +221,7 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> No
     """A server that has given up root says once why, and serves the others on."""
     needs.root()
     port = needs.free_low_port()
-    strace = needs.strace(tmp_path / "trace", "recvmmsg", "error=EBADF:when=1")
+    strace = needs.strace(tmp_path / "trace", "recvfrom", "error=EBADF:when=1")
     command = ["twistd", "-n", "--pidfile=", "--uid", "nobody", "netsrv", "--tcp", "echo=0"]
     started = [*strace, *located([*command, "--udp", f"127.0.0.1:{port}"])]
     with Running(started, tmp_path) as server:
@@ -239,25 +239,22 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> No
 # Sending datagrams
 
 
-@pytest.mark.parametrize(
-    ("call", "listener"),
-    [("sendmmsg", "echo=0"), ("sendmsg", "daytime=0"), ("sendto", "daytime=127.0.0.1:0")],
-)
+@pytest.mark.parametrize(("call", "address"), [("sendmsg", "0"), ("sendto", "127.0.0.1:0")])
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
 def test_f39_sending_fails(
-    error: str, call: str, listener: str, faulty: Faulty, tmp_path: Path
+    error: str, call: str, address: str, faulty: Faulty, tmp_path: Path
 ) -> None:
     """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
-    with faulty(call, error, "--udp", listener) as server:
+    with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:
             for number in range(1, TIMES + 1):
                 client.send(b"lost")
-                server.wait_for(rf"udp \S+ \(\w+\): dropped a datagram: send {error}$", number)
-            answer = exchange(client, b"hello")
+                server.wait_for(rf"udp \S+ \(echo\): dropped a datagram: send {error}$", number)
+            assert exchange(client, b"hello") == b"hello"
         assert server.stop() == 0
         assert "Traceback" not in server.output
     results = [result for _, result in calls(tmp_path)]
     assert len(results) == TIMES + 1
-    assert results[-1] == str(1 if call == "sendmmsg" else len(answer))  # datagrams, or bytes
+    assert results[-1] == str(len(b"hello"))
