@@ -24,6 +24,7 @@ PLAYED = {
     "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
+    "uvloop-reactor.rst": [],
     "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""
