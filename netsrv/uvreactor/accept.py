@@ -22,9 +22,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.uvreactor.connection import Newcomer
 from netsrv.uvreactor.fallback import PlainNewcomer
 from netsrv.uvreactor.interfaces import IAcceptLoop
+from netsrv.uvreactor.newcomer import Newcomer
 
 AT_ONCE = 64
 """How many connections plain code accepts before other events get their turn."""

@@ -8,7 +8,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.uvreactor.connection import reset_on_close, to_address
+from netsrv.uvreactor.handle import reset_on_close, to_address
 from netsrv.uvreactor.interfaces import INewcomer
 
 log = Logger()

@@ -17,7 +17,8 @@ from zope.interface import implementer
 
 from netsrv.uvreactor.accept import AcceptLoop, Watchdog
 from netsrv.uvreactor.children import ChildSignals
-from netsrv.uvreactor.connection import Connection, log_in_this_thread
+from netsrv.uvreactor.connection import Connection
+from netsrv.uvreactor.consumer import log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.timers import TimedCalls

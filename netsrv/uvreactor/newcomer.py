@@ -1,0 +1,67 @@
+"""A connection that uvloop has accepted and that is not served yet."""
+
+from typing import Any
+
+from zope.interface import implementer
+
+from netsrv.uvreactor.connection import Connection
+from netsrv.uvreactor.handle import reset_on_close, to_address
+from netsrv.uvreactor.hold import Hold
+from netsrv.uvreactor.interfaces import INewcomer
+
+
+@implementer(INewcomer)
+class Newcomer(Connection):
+    """A connection that was accepted and is not served yet: `INewcomer`."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<a newcomer from {self.sockaddr}>"
+
+    def connection_made(self, transport: Any) -> None:
+        """It is there."""
+        self._transport = transport
+        self._origin.arrived(self)
+
+    def connection_lost(self, cause: Exception | None) -> None:
+        """It has gone before it was served."""
+        self._origin.left(self)
+
+    @property
+    def family(self) -> int:
+        """The address family of its socket."""
+        return int(self._transport.get_extra_info("socket").family)
+
+    @property
+    def sockaddr(self) -> Any:
+        """Its peer's address, as ``accept`` gives it; None if the peer has left."""
+        if self.protocol is None:  # which is not needed for anything else yet
+            self.protocol = self._transport.get_extra_info("peername")
+        return self.protocol
+
+    def serve(self, factory: Any) -> None:
+        """Have it served by what *factory* builds; if that is None, close it."""
+        protocol = factory.buildProtocol(to_address(self.sockaddr))
+        if protocol is None:
+            self.close()
+            return
+        self.__class__ = Connection  # type: ignore[assignment]
+        self._begin(protocol)
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    def hold(self) -> None:
+        """Do not read from it yet."""
+        self._hold = Hold(self)
+
+    def close(self) -> None:
+        """Close it."""
+        self._transport.close()
+
+    def reset(self) -> None:
+        """Reset it."""
+        reset_on_close(self._transport.get_extra_info("socket"))
+        self._transport.abort()
