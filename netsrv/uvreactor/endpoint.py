@@ -100,7 +100,9 @@ class Endpoint:
 
     def fileno(self) -> int:
         """The descriptor; -1 once the connection is gone."""
-        return int(self.socket.fileno()) if self.connected else -1
+        if not self.connected:
+            return -1
+        return int(self._transport.get_extra_info("socket").fileno())
 
     @property
     def sessionno(self) -> int:

@@ -31,7 +31,7 @@ class Newcomer(Connection):
     @property
     def family(self) -> int:
         """The address family of its socket."""
-        return int(self._transport.get_extra_info("socket").family)
+        return int(self._origin.family)
 
     @property
     def sockaddr(self) -> Any:
@@ -42,7 +42,7 @@ class Newcomer(Connection):
 
     def serve(self, factory: Any) -> None:
         """Have it served by what *factory* builds; if that is None, close it."""
-        protocol = factory.buildProtocol(to_address(self.sockaddr))
+        protocol = factory.buildProtocol(to_address(self.protocol))
         if protocol is None:
             self.close()
             return
