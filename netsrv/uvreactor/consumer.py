@@ -62,7 +62,11 @@ class Consumer(Endpoint):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send all these.  Raises TypeError if they are not bytes."""
-        self.write(b"".join(map(to_bytes, iovec)))
+        try:
+            data = b"".join(iovec)
+        except TypeError:
+            raise TypeError(NOT_BYTES) from None
+        self.write(data)
 
     @property
     def unsent(self) -> int:
