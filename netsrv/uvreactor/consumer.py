@@ -2,8 +2,8 @@
 
 What the application writes in one go, while it is told of something or else in one turn of the
 loop, goes out in one piece, as from Twisted's transports: so two small writes are not held
-up by the peer's delayed acknowledgement of the first.  With a producer, each write goes out
-at once.
+up by the peer's delayed acknowledgement of the first.  With a producer that is called for each
+piece, each goes out at once.
 """
 
 from collections.abc import Callable, Iterable
@@ -30,6 +30,9 @@ def log_in_this_thread() -> None:
 
 NOTHING_YET = b""
 """What was written, before anything was; one object, as all empty bytes are in CPython."""
+
+JOINED = 16384
+"""Bytes that are joined at most while there is a producer."""
 
 NOT_BYTES = "Data must be bytes"
 
@@ -59,7 +62,11 @@ class Consumer(Endpoint):
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
         """Send all these.  Raises TypeError if they are not bytes."""
-        self.write(b"".join(map(to_bytes, iovec)))
+        try:
+            data = b"".join(iovec)
+        except TypeError:
+            raise TypeError(NOT_BYTES) from None
+        self.write(data)
 
     @property
     def unsent(self) -> int:
@@ -105,7 +112,7 @@ class Consumer(Endpoint):
             producer.stopProducing()
             return
         self._flush()
-        if self._joined is None:
+        if self._joined is None and not streaming:
             self._joined = AT_ONCE
         self.producer = producer
         self.streamingProducer = bool(streaming)
@@ -205,19 +212,24 @@ class Consumer(Endpoint):
         if joined is None:
             self._joined = data
             self.reactor.loop.call_soon(self._flush)
+        elif joined is AT_ONCE:
+            self._transport.write(data)
+            self._pull_soon()
         elif joined.__class__ is list:
             joined.append(data)
         elif joined.__class__ is bytes:
-            self._joined = [joined, data]
-        elif joined is AT_ONCE:
-            self._write_at_once(data)
+            self._join(joined, data)
 
-    def _write_at_once(self, data: Any) -> None:
-        self._transport.write(data)
-        if not self.streamingProducer:
-            self._pull_soon()
-        elif self._full:
-            self._pause_producer()
+    def _join(self, joined: bytes, data: bytes) -> None:
+        """Join; but a producer is to learn in time that the peer does not read."""
+        if self.producer is None:
+            self._joined = [joined, data]
+            return
+        self._joined = joined + data
+        if len(self._joined) > JOINED:
+            self._flush()
+            if self._full:
+                self._pause_producer()
 
     def _flush(self) -> None:
         """Send what was joined."""

@@ -38,7 +38,10 @@ def reset_on_close(sock: Any) -> None:
 def to_address(sockaddr: Any) -> IPv4Address | IPv6Address:
     """Make Twisted's address of the kernel's."""
     if len(sockaddr) == 2:
-        return IPv4Address("TCP", *sockaddr)
+        address = IPv4Address.__new__(IPv4Address)  # what the kernel says need not be checked
+        address.type = "TCP"
+        address.host, address.port = sockaddr
+        return address
     host, port, flow, scope = sockaddr
     if scope:
         host = socket.getnameinfo(sockaddr, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]

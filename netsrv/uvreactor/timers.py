@@ -12,6 +12,12 @@ from twisted.logger import Logger
 
 NEVER = math.inf
 
+SOON = 0.00005
+"""Seconds that are not worth a timer, since those of uvloop count milliseconds."""
+
+LONGEST = 2.0**31
+"""Seconds that a timer of uvloop can wait."""
+
 MANY = 50
 """Cancelled calls that are kept until their time comes, at least."""
 
@@ -107,11 +113,13 @@ class TimedCalls:
         if self._timer is not None:
             self._timer.cancel()
         self._armed_for = when
-        milliseconds = math.ceil((when - monotonic()) * 1000)
-        if milliseconds <= 0:
+        wait = when - monotonic()
+        if wait < SOON:
             self._timer = self._loop.call_soon(self._fired)
         else:
-            self._timer = self._loop.call_later(min(milliseconds / 1000, 2**31), self._fired)
+            self._timer = self._loop.call_later(
+                min(math.ceil(wait * 1000) / 1000, LONGEST), self._fired
+            )
 
     def _fired(self) -> None:
         self._timer = None
