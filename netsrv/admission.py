@@ -75,7 +75,7 @@ class Admission:
         own, shared = self.places
         if own.taken >= own.most or shared.taken >= shared.most:
             return False
-        return self._rate is None or self._rate.ready
+        return self._rate is None or self._rate.tokens >= 1
 
     def wait(self, now: float) -> float:
         """Seconds until the rate lets the next one in; 0 if it does now."""

@@ -33,6 +33,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
+from netsrv.addresses import show_sockaddr
 from netsrv.interfaces import Ending, IConnection
 
 
@@ -191,11 +192,12 @@ class Connection:
         if self._state is not OPEN:
             return
         self._state = CLOSING
-        self._ends_for(Ending.PEER if self._peer_ended else Ending.SERVICE)
+        if self.ending is None:
+            self.ending = Ending.PEER if self._peer_ended else Ending.SERVICE
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
             self._linger()
-        elif self._can_linger() and (self.sent or self._unread()):
+        elif (self.sent or self._unread()) and self._can_linger():
             self.transport.resumeProducing()
             self.transport.loseWriteConnection()
         else:
@@ -290,7 +292,7 @@ class Connection:
     @property
     def peer(self) -> str:
         """Who is at the other end."""
-        return str(self.visit.peer)
+        return show_sockaddr(self.visit.sockaddr)
 
     # How it is done
 

@@ -125,7 +125,7 @@ class Gate:
         self.admission.release(connection.visit.source)
         connection.seconds = self.now() - connection.visit.opened_at
         self.observer.connection_closed(self.listener, connection)
-        if not self.connections:
+        if not self.connections and (self._closed or self._empty):
             self._tell_if_empty()
 
     def linger(self, connection: Connection) -> None:
@@ -203,5 +203,8 @@ class _GatedFactory(Factory):
             protocol = self._service.buildProtocol(addr)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._gate.observer.service_failed(self._gate.listener, "buildProtocol")
+            protocol = None
+        if protocol is None:
+            self._gate.withdraw()
             return None
-        return None if protocol is None else Connection(self._gate, protocol)
+        return Connection(self._gate, protocol)

@@ -78,6 +78,7 @@ class StreamListener:
         self._reactor = reactor
         self._sock = sock
         self._factory = gate.stream(factory)
+        self._local = sock.family == socket.AF_UNIX
         self._loop = self._accept_loop()
         self._overload = overload
         self._open = False
@@ -144,13 +145,10 @@ class StreamListener:
 
     def _welcome(self, newcomer: Any, sockaddr: Any) -> None:
         """Have the reactor serve a connection that it has accepted, if it is admitted."""
-        if newcomer.family == socket.AF_UNIX:
+        if self._local:
             sockaddr = show_credentials(newcomer.getHandle())
         if self.gate.admit(sockaddr) is None:
-            try:
-                newcomer.serve(self._factory)
-            finally:
-                self.gate.withdraw()
+            newcomer.serve(self._factory)
         elif self._overload is Overload.RESET:
             newcomer.reset()
         else:
@@ -158,7 +156,7 @@ class StreamListener:
 
     def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
         """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
-        if connection.family == socket.AF_UNIX:
+        if self._local:
             sockaddr = show_credentials(connection)
         if self.gate.admit(sockaddr) is not None:
             self._turn_away(connection)
@@ -167,8 +165,9 @@ class StreamListener:
             self._reactor.adoptStreamConnection(
                 connection.fileno(), connection.family, self._factory
             )
-        finally:
+        except BaseException:
             self.gate.withdraw()
+            raise
         connection.close()
 
     def _turn_away(self, connection: socket.socket) -> None:

@@ -26,8 +26,8 @@ class Visit:
         "_moved_at",
         "_out",
         "_out_at",
-        "_sockaddr",
         "opened_at",
+        "sockaddr",
         "source",
     )
 
@@ -35,7 +35,7 @@ class Visit:
         self.source: Source | None = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
         """None is a peer of this machine, on a unix socket."""
         self.opened_at = self._moved_at = self._out_at = now
-        self._sockaddr = sockaddr
+        self.sockaddr = sockaddr
         self._limits = limits
         self._moved = self._out = 0
         self._give_up: float | None = None
@@ -43,7 +43,7 @@ class Visit:
     @property
     def peer(self) -> str:
         """The peer's address as the log shows it."""
-        return show_sockaddr(self._sockaddr)
+        return show_sockaddr(self.sockaddr)
 
     def limit_reached(self, connection: Any, now: float) -> Ending | None:
         """Look at a connection's counts, and say which limit it has reached, if any."""

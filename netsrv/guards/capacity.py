@@ -11,7 +11,8 @@ class Places:
 
     def __init__(self, most: float = math.inf) -> None:
         self.most = most
-        self._waiting: list[Callable[[], None]] = []
+        self.waiting: list[Callable[[], None]] = []
+        """Who is to be called when somebody leaves: see `when_left`."""
         self.taken = 0
         """How many are in.  Who counts one in has looked whether it is full."""
 
@@ -23,15 +24,15 @@ class Places:
     def leave(self) -> None:
         """Give a place back, and call all who wait: they look themselves whether it is theirs."""
         self.taken -= 1
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
+        if self.waiting:
+            waiting, self.waiting = self.waiting, []
             for each in waiting:
                 each()
 
     def when_left(self, call: Callable[[], None]) -> None:
         """Call once, the next time that somebody leaves."""
-        if call not in self._waiting:
-            self._waiting.append(call)
+        if call not in self.waiting:
+            self.waiting.append(call)
 
 
 class PerSource:

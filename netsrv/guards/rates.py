@@ -34,58 +34,53 @@ def parse_rate(text: str) -> Rate:
 class Bucket:
     """A token bucket: it fills at the rate, holds a burst, and each one who comes takes a token.
 
-    *now* is in seconds of a clock that never goes back.
+    *now* is in seconds of a clock that never goes back.  `tokens` are those that there were
+    when it was last asked.
     """
 
-    __slots__ = ("_burst", "_per_second", "_since", "_tokens")
+    __slots__ = ("_burst", "_per_second", "_since", "tokens")
 
     def __init__(self, rate: Rate, now: float) -> None:
         self._per_second = rate.per_second
-        self._burst = self._tokens = rate.burst
+        self._burst = self.tokens = rate.burst
         self._since = now
 
     def take(self, now: float) -> bool:
         """Take a token, if there is one."""
-        if now > self._since:
-            self._fill(now)
-        if self._tokens < 1:
+        self._fill(now)
+        if self.tokens < 1:
             return False
-        self._tokens -= 1
+        self.tokens -= 1
         return True
 
     def take_some(self, now: float, wanted: int) -> int:
         """Take so many tokens, or those that there are; give how many that was."""
         self._fill(now)
-        taken = min(wanted, int(self._tokens))
-        self._tokens -= taken
+        taken = min(wanted, int(self.tokens))
+        self.tokens -= taken
         return taken
 
     def give_back(self) -> None:
         """Put back the token that `take` has just taken."""
-        self._tokens += 1
-
-    @property
-    def ready(self) -> bool:
-        """Whether there is a token for certain, without a look at the clock."""
-        return self._tokens >= 1
+        self.tokens += 1
 
     def wait(self, now: float) -> float:
         """Seconds until there is a token; 0 if there is one."""
-        if self._tokens >= 1:
+        if self.tokens >= 1:
             return 0.0
         self._fill(now)
-        return max(0.0, (1 - self._tokens) / self._per_second)
+        return max(0.0, (1 - self.tokens) / self._per_second)
 
     def full(self, now: float) -> bool:
         """Whether it holds the whole burst, as it would if nobody had ever come."""
         self._fill(now)
-        return self._tokens >= self._burst
+        return self.tokens >= self._burst
 
     def _fill(self, now: float) -> None:
         elapsed = now - self._since
         if elapsed > 0:
-            tokens = self._tokens + elapsed * self._per_second
-            self._tokens = tokens if tokens < self._burst else self._burst
+            tokens = self.tokens + elapsed * self._per_second
+            self.tokens = tokens if tokens < self._burst else self._burst
             self._since = now
 
 

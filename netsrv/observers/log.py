@@ -72,7 +72,9 @@ class LogObserver(Observer):
         self._traceback_at: dict[str, float] = {}
 
     def connection_made(self, listener: str, connection: IConnection) -> None:
-        if self._within_rate("connections"):
+        if self._lines >= self.rate and self._window is not None:
+            self._surplus["connections"] += 1
+        elif self._within_rate("connections"):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
