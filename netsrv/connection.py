@@ -30,6 +30,7 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITLSTransport,
 )
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
@@ -47,6 +48,9 @@ class State(Enum):
 
 
 OPEN, CLOSING, LINGERING, LOST = State
+
+_NOBODY: Any = Protocol()
+"""The protocol of a connection that is lost."""
 
 PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
 """Endings of which nothing more is to be said."""
@@ -92,7 +96,7 @@ class Connection:
 
     def __init__(self, gate: Any, protocol: IProtocol) -> None:
         self._gate = gate
-        self.protocol = protocol
+        self.protocol: IProtocol = protocol
         self.transport: Any = None
         self.connected = 0
         self.received = 0
@@ -177,6 +181,7 @@ class Connection:
         except BaseException:
             self._failed("connectionLost")
         self._gate.left(self)
+        self.protocol = _NOBODY  # a circle would have to be found by the garbage collector
 
     # The transport's side: the service calls
 

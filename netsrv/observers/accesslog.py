@@ -54,15 +54,21 @@ class AccessLog(Observer):
         self._dropped_told = 0
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
-        self._add(
-            CLOSED,
-            listener,
-            connection.peer,
+        now = self._now()
+        second = int(now)
+        line = CLOSED % (
+            self._second_text if second == self._second else self._begin_second(second),
+            (now - second) * 1e6,
+            quoted(listener),
+            quoted(connection.peer),
             connection.seconds,
             connection.received,
             connection.sent,
             connection.ending,
         )
+        self.file.add(line)
+        if self._timer is None:
+            self._start_timer()
 
     def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
         self._add(REFUSED, listener, peer, reason)
@@ -99,15 +105,19 @@ class AccessLog(Observer):
     def _add(self, line: str, listener: str, peer: str, *what: object) -> None:
         now = self._now()
         second = int(now)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        text = self._second_text if second == self._second else self._begin_second(second)
         microseconds = (now - second) * 1e6
-        self.file.add(
-            line % (self._second_text, microseconds, quoted(listener), quoted(peer), *what)
-        )
+        self.file.add(line % (text, microseconds, quoted(listener), quoted(peer), *what))
         if self._timer is None:
-            self._timer = self._clock.callLater(PERIOD, self._flush)
+            self._start_timer()
+
+    def _begin_second(self, second: int) -> str:
+        self._second = second
+        self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return self._second_text
+
+    def _start_timer(self) -> None:
+        self._timer = self._clock.callLater(PERIOD, self._flush)
 
     def _flush(self) -> None:
         self._timer = None

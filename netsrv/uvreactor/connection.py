@@ -19,7 +19,8 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor.consumer import NOWHERE, Consumer
+from netsrv.uvreactor import consumer
+from netsrv.uvreactor.consumer import NOTHING_YET, NOWHERE, Consumer
 from netsrv.uvreactor.hold import Hold
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
@@ -121,7 +122,14 @@ class Connection(Consumer):
         self.protocol = protocol
         self.connected = True
         self._origin.reactor.live.add(self)
-        self._tell(protocol.makeConnection, self)
+        self._joined = NOTHING_YET
+        consumer.log_context.append(self)
+        try:
+            protocol.makeConnection(self)
+        except BaseException:
+            self._failed()
+        consumer.log_context.pop()
+        self._told()
         if not self.disconnecting and self._reason is None:
             self._settle()
             if self._hold is not None:
@@ -142,7 +150,12 @@ class Connection(Consumer):
         if self.producer is not None:
             producer, self.producer = self.producer, None
             self._tell(producer.stopProducing)
-        self._tell(self.protocol.connectionLost, reason)
+        consumer.log_context.append(self)
+        try:
+            self.protocol.connectionLost(reason)
+        except BaseException:
+            self._failed()
+        consumer.log_context.pop()
         self.protocol = None
         if self._handle is not None:
             self._handle.detach()

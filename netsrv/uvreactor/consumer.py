@@ -193,6 +193,10 @@ class Consumer(Endpoint):
         except BaseException:
             self._failed()
         log_context.pop()
+        self._told()
+
+    def _told(self) -> None:
+        """Send what was written meanwhile."""
         if self._joined is NOTHING_YET:
             self._joined = None
         elif self._joined is not NOWHERE:
