@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from netsrv.addresses import show_sockaddr
+from netsrv.delegates import Own
 from netsrv.interfaces import Ending, IConnection
 
 
@@ -54,19 +55,6 @@ _NOBODY: Any = Protocol()
 
 PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
 """Endings of which nothing more is to be said."""
-
-
-class _Own:
-    """An attribute that is the transport's.
-
-    A ``__getattr__`` would do the same, and make each look at any attribute slow.
-    """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, connection: Any, owner: type) -> Any:
-        return self if connection is None else getattr(connection.transport, self._name)
 
 
 class Connection:
@@ -254,29 +242,29 @@ class Connection:
 
     # The transport's own: of Twisted's interfaces, and what its transports have beyond them
 
-    getHandle: Any = _Own()
-    getHost: Any = _Own()
-    getPeer: Any = _Own()
-    getPeerCertificate: Any = _Own()
-    getTcpKeepAlive: Any = _Own()
-    getTcpNoDelay: Any = _Own()
-    loseWriteConnection: Any = _Own()
-    negotiatedProtocol: Any = _Own()
-    sendFileDescriptor: Any = _Own()
-    setTcpKeepAlive: Any = _Own()
-    setTcpNoDelay: Any = _Own()
-    startTLS: Any = _Own()
+    getHandle: Any = Own("transport")
+    getHost: Any = Own("transport")
+    getPeer: Any = Own("transport")
+    getPeerCertificate: Any = Own("transport")
+    getTcpKeepAlive: Any = Own("transport")
+    getTcpNoDelay: Any = Own("transport")
+    loseWriteConnection: Any = Own("transport")
+    negotiatedProtocol: Any = Own("transport")
+    sendFileDescriptor: Any = Own("transport")
+    setTcpKeepAlive: Any = Own("transport")
+    setTcpNoDelay: Any = Own("transport")
+    startTLS: Any = Own("transport")
 
-    TLS: Any = _Own()
-    client: Any = _Own()
-    disconnected: Any = _Own()
-    fileno: Any = _Own()
-    hostname: Any = _Own()
-    logPrefix: Any = _Own()
-    reactor: Any = _Own()
-    server: Any = _Own()
-    sessionno: Any = _Own()
-    socket: Any = _Own()
+    TLS: Any = Own("transport")
+    client: Any = Own("transport")
+    disconnected: Any = Own("transport")
+    fileno: Any = Own("transport")
+    hostname: Any = Own("transport")
+    logPrefix: Any = Own("transport")
+    reactor: Any = Own("transport")
+    server: Any = Own("transport")
+    sessionno: Any = Own("transport")
+    socket: Any = Own("transport")
 
     # The gate's side
 

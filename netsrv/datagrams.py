@@ -14,6 +14,7 @@ from zope.interface import classImplements, implementer
 
 from netsrv.arrivals import Origin
 from netsrv.batches import Datagrams, takes_whole
+from netsrv.delegates import Own
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import Drop, IDatagramBatchProtocol
 from netsrv.replies import allowance, longest_reply, wire_size
@@ -116,7 +117,7 @@ class Replies:
 
     def __init__(self, gate: Any, port: Any) -> None:
         self._gate = gate
-        self._port = port
+        self.port = port
         self.peer: tuple[str, int] | None = None
         """Whose datagram is being served, if one is."""
         self.asked: int | None = None
@@ -124,13 +125,10 @@ class Replies:
         self._headers = 0
         self._left = 0
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._port, name)
-
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send an answer, or drop it and tell the observer, if it is too long."""
         if addr is None:
-            self._port.write(packet)  # to the one peer that the service has connected to
+            self.port.write(packet)  # to the one peer that the service has connected to
         elif addr == self.peer:
             if self.asked is not None:
                 self._headers = wire_size(0, addr[0])
@@ -141,11 +139,11 @@ class Replies:
                 self._left += self._headers + len(packet)
                 self._refuse(packet, addr)
             else:
-                self._port.write(packet, addr)
+                self.port.write(packet, addr)
         elif len(packet) > longest_reply(0, addr[0]):
             self._refuse(packet, addr)
         else:
-            self._port.write(packet, addr)
+            self.port.write(packet, addr)
 
     def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
         refused = Datagrams((Origin(addr),), (len(packet),))
@@ -153,6 +151,33 @@ class Replies:
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         self.write(b"".join(seq), addr)
+
+    # The port's own: of Twisted's interfaces, and what our ports have beyond them
+
+    connect: Any = Own("port")
+    getHost: Any = Own("port")
+    stopListening: Any = Own("port")
+    setBroadcastAllowed: Any = Own("port")
+    getBroadcastAllowed: Any = Own("port")
+    getOutgoingInterface: Any = Own("port")
+    setOutgoingInterface: Any = Own("port")
+    getLoopbackMode: Any = Own("port")
+    setLoopbackMode: Any = Own("port")
+    getTTL: Any = Own("port")
+    setTTL: Any = Own("port")
+    joinGroup: Any = Own("port")
+    leaveGroup: Any = Own("port")
+
+    addressFamily: Any = Own("port")
+    arrival: Any = Own("port")
+    fileno: Any = Own("port")
+    getHandle: Any = Own("port")
+    logPrefix: Any = Own("port")
+    origin: Any = Own("port")
+    reactor: Any = Own("port")
+    resume: Any = Own("port")
+    suspend: Any = Own("port")
+    socket: Any = Own("port")
 
 
 classImplements(Replies, IMulticastTransport)
