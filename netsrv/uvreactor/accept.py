@@ -7,15 +7,11 @@ nobody is accepted, the loop accepts with plain code, until that has worked agai
 """
 
 import errno
-import os
-import resource
 import select
 import socket
 import struct
-import sys
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -25,6 +21,7 @@ from zope.interface import implementer
 from netsrv.uvreactor.fallback import PlainNewcomer
 from netsrv.uvreactor.interfaces import IAcceptLoop
 from netsrv.uvreactor.newcomer import Newcomer
+from netsrv.uvreactor.shortage import descriptor_limit, free_descriptors
 
 AT_ONCE = 64
 """How many connections plain code accepts before other events get their turn."""
@@ -34,9 +31,6 @@ MOST_WAITING = 8192
 
 PAUSE = 0.1
 """Seconds without accepting when trying again at once would only spin."""
-
-WATCH = 0.25
-"""Seconds from one look at whether somebody waits in vain to the next."""
 
 SPARE = 16
 """Descriptors that are to be free while uvloop accepts."""
@@ -332,47 +326,6 @@ class AcceptLoop:
             newcomer.close()
         else:
             newcomer.abortConnection()
-
-
-class Watchdog:
-    """Has all loops look, from time to time, whether somebody waits in vain."""
-
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
-        self._watched: set[AcceptLoop] = set()
-        self._timer: Any = None
-
-    def watch(self, accept_loop: AcceptLoop) -> None:
-        """Have it look from now on."""
-        self._watched.add(accept_loop)
-        if self._timer is None:
-            self._timer = self._loop.call_later(WATCH, self._look)
-
-    def forget(self, accept_loop: AcceptLoop) -> None:
-        """Have it look no more."""
-        self._watched.discard(accept_loop)
-
-    def _look(self) -> None:
-        self._timer = self._loop.call_later(WATCH, self._look) if self._watched else None
-        for each in list(self._watched):
-            each.look()
-
-
-def descriptor_limit() -> int:
-    """How many descriptors this process may have."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
-
-
-def free_descriptors(descriptor: int, most: int) -> int:
-    """How many more descriptors this process can have: tried with duplicates of one."""
-    duplicates: list[int] = []
-    with suppress(OSError):
-        while len(duplicates) < most:
-            duplicates.append(os.dup(descriptor))
-    for each in duplicates:
-        os.close(each)
-    return len(duplicates)
 
 
 def serve_natively(loop: Any, newcomer: Callable[[], Any], sock: socket.socket) -> Any:

@@ -15,12 +15,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor.accept import AcceptLoop, Watchdog
+from netsrv.uvreactor.accept import AcceptLoop
 from netsrv.uvreactor.children import ChildSignals
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.consumer import log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
+from netsrv.uvreactor.shortage import Watchdog
 from netsrv.uvreactor.timers import TimedCalls
 
 if sys.platform == "linux":
