@@ -2,13 +2,29 @@
 
 A test leaves the reactor as it found it: no delayed call, no watched descriptor, no
 logged failure that it did not expect.
+
+With the environment variable NETSRV_TEST_REACTOR=uvloop it is the uvloop reactor, and
+Twisted's default otherwise.
 """
 
 import gc
+import os
 from collections.abc import Iterator
+from functools import partial
 from unittest import TestCase
 
 import pytest
+import pytest_twisted
+
+if os.environ.get("NETSRV_TEST_REACTOR") == "uvloop":
+    from netsrv.uvreactor import install
+    from netsrv.uvreactor.reactor import UvloopReactor
+
+    install()
+    pytest_twisted.reactor_installers["default"] = partial(
+        pytest_twisted._install_reactor, lambda: None, UvloopReactor
+    )
+
 from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
