@@ -43,6 +43,8 @@ CHECKS = {
     "documents": ["sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build"],
 }
 TESTS = ["pytest", "-q", "--numprocesses=2", "--dist=worksteal"]
+ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]
+"""The reactor of the tests themselves; servers in processes of their own are on uvloop anyway."""
 
 
 ONCE = [
@@ -115,12 +117,13 @@ def main() -> int:
             if done.returncode:
                 failed.append(name)
     ignored = [f"--ignore-glob={each}" for each in ONCE]
-    for name, env, options in (
-        ("tests", VENV, ["--durations=10"]),
-        ("tests with the oldest versions that setup.cfg allows", OLDEST, ignored),
+    for name, env, command in (
+        ("tests", VENV, [*TESTS, "--durations=10"]),
+        ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
+        ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *ignored]),
     ):
         print(f"== {name}: {' '.join(TESTS)}", flush=True)
-        if run(*TESTS, *options, env=env).returncode:
+        if run(*command, env=env).returncode:
             failed.append(name)
     print(f"== {time.monotonic() - began:.0f} s", end=": ")
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")

@@ -11,6 +11,7 @@ import argparse
 import datetime
 import json
 import math
+import os
 import sys
 import tempfile
 import time
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     parser.add_argument("--svg", type=Path, metavar="DIR", help="draw a plot of each row there")
     options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # only a first start compiles modules
     usual = QUICK if options.quick else USUAL
     try:
         rows = chosen(options.only)

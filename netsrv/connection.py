@@ -169,7 +169,8 @@ class Connection:
         except BaseException:
             self._failed("connectionLost")
         self._gate.left(self)
-        self.protocol = _NOBODY  # a circle would have to be found by the garbage collector
+        # Circles would have to be found by the garbage collector.
+        self.protocol, self._producer = _NOBODY, None
 
     # The transport's side: the service calls
 
@@ -351,6 +352,8 @@ class _Producer:
     def __init__(self, producer: Any, tell: Callable[..., None]) -> None:
         self._producer = producer
         self._tell = tell
+        # It is asked for at each write of a stream.
+        self.resumeProducing = getattr(producer, "resumeProducing", None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)

@@ -357,6 +357,7 @@ class LoopbackServer(_Served):
             each.abortConnection()
         while not all(each.disconnected for each in transports):
             await deferLater(self._reactor, 0)
+        await deferLater(self._reactor, 0)  # a reactor may close sockets when all was told
 
     async def __aenter__(self) -> LoopbackServer:
         return self.start()
@@ -375,8 +376,10 @@ class LoopbackServer(_Served):
     def wait_for_connections(self, count: int) -> Deferred[int]:
         """Fire when so many connections have been served since the start, with their number.
 
-        Live ones are among them.  For a number of live ones alone see
-        `netsrv.server.Server.wait_for_connections`.
+        Live ones are among them, and their services know of them.  For a number of live ones
+        alone see `netsrv.server.Server.wait_for_connections`.
         """
         accepted = Census(self.server.audience, lambda: self.counts.accepted, count.__le__)
-        return accepted.result
+        return accepted.result.addCallback(
+            lambda found: deferLater(self._reactor, 0, lambda: found)
+        )

@@ -1,5 +1,7 @@
 """The gate, against a transport that records what is asked of it."""
 
+import gc
+
 import pytest
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
@@ -491,6 +493,22 @@ def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
     assert gated.connection.ending is Ending.SERVICE
     step(gated, 4)
     assert gated.connection.ending is Ending.CLOSE_GRACE
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_connection_that_is_lost_leaves_no_circle(own):
+    """It holds neither its service nor itself: the garbage collector has nothing to find."""
+    gated = Gated()
+    gated.service.producer = Producer()
+    gated.service.transport.registerProducer(
+        gated.service.transport if own else gated.service.producer, True
+    )
+    gated.connection.connectionLost(DONE)
+    held = list(map(id, gc.get_referents(gated.connection)))
+    for each in (gated.connection, gated.service):
+        assert id(each) not in held
+    assert gated.connection.protocol is not gated.service
+    assert gated.connection._producer is None
 
 
 def test_the_sweep_runs_only_while_somebody_is_there():

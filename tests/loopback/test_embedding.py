@@ -11,7 +11,7 @@ import threading
 import pytest
 import pytest_twisted
 from twisted.application.service import MultiService
-from twisted.internet import reactor
+from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.threads import deferToThread
@@ -439,6 +439,7 @@ async def test_nothing_is_left_behind(client, tmp_path):
     await parent.stopService()
     for each in socks:
         each.close()
+    await task.deferLater(reactor, 0)  # the uvloop reactor closes sockets when all was told
     assert [signal.getsignal(each) for each in signals] == handlers
     assert (threads_but_those_of_clients(), set(reactor.getDelayedCalls())) == (threads, calls)
     assert (watched(), len(os.listdir("/proc/self/fd"))) == (readers, files)

@@ -135,7 +135,7 @@ async def test_f1_echo_stops_reading_from_a_peer_that_does_not_read(serve, clien
     server = serve("tcp echo=127.0.0.1:0")
     sock, fed = await client(feed, server.sockets[0])
     [connection] = server.posts[0].gate.connections
-    waiting = len(connection.transport.dataBuffer) + connection.transport._tempDataLen
+    waiting = connection.unsent
     assert fed > waiting
     assert waiting <= MIB
 
@@ -197,13 +197,12 @@ async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client)
     while not gate.connections:
         await task.deferLater(reactor, 0)
     [connection] = gate.connections
-    transport = connection.transport
     sent = -1
     while sent != connection.sent:  # until nothing moves between two turns of the reactor
         sent = connection.sent
         for _ in range(100):
             await task.deferLater(reactor, 0)
-    assert len(transport.dataBuffer) + transport._tempDataLen <= MIB
+    assert connection.unsent <= MIB
     sock.close()
     await gone(server)
 
