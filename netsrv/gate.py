@@ -58,7 +58,7 @@ class Gate:
         self.connections: set[Connection] = set()
         self._ended: deque[tuple[float, Connection]] = deque()
         self._ending: Any = None
-        self._closed = False
+        self._closed = self._expecting = False
         self._empty: list[Deferred[None]] = []
 
     def stream(self, factory: IProtocolFactory) -> IProtocolFactory:
@@ -75,13 +75,22 @@ class Gate:
         self.limits = limits
         self._period = min(self._period, limits.shortest / 4)
 
+    @property
+    def occupied(self) -> bool:
+        """Whether somebody is in, or has been accepted and is on the way."""
+        return bool(self.connections) or self._expecting
+
+    def expect(self) -> None:
+        """Somebody is on the way: the gate is not empty before it is closed."""
+        self._expecting = True
+
     def close(self) -> None:
         """Nobody comes any more: no timer is left behind by the last connection."""
-        self._closed = True
+        self._closed, self._expecting = True, False
         self._tell_if_empty()
 
     def when_empty(self) -> Deferred[None]:
-        """Fire once nobody comes any more, and the last of the live connections has gone."""
+        """Fire once the last of the live connections has gone, and nobody is on the way."""
         waiter: Deferred[None] = Deferred(self._empty.remove)
         self._empty.append(waiter)
         self._tell_if_empty()
@@ -167,7 +176,7 @@ class Gate:
             self._ended.popleft()
 
     def _tell_if_empty(self) -> None:
-        if self.connections:
+        if self.occupied:
             return
         if self._closed:
             self._stop_timers()

@@ -135,6 +135,7 @@ class StreamListener:
         self._open = False
         self._stop_waiting()
         if self._loop.coming:
+            self.gate.expect()
             self._reactor.callLater(0, self.gate.close)
         else:
             self.gate.close()

@@ -80,8 +80,8 @@ class Roster:
 
     @property
     def gates(self) -> list[Gate]:
-        """The gates of all listeners, and of those that are gone while connections go on."""
-        return [*(each.gate for each in self.posts), *self._with_connections()]
+        """The gates of all listeners, and of those that are gone and still have peers."""
+        return [*(each.gate for each in self.posts), *self._occupied()]
 
     @property
     def connections(self) -> int:
@@ -127,7 +127,7 @@ class Roster:
             self._start(post)
             raise
         self.posts[self.posts.index(post)] = new
-        self._leaving = [*self._with_connections(), post.gate]
+        self._leaving = [*self._occupied(), post.gate]
         if not self._suspended:
             self._observer.resumed(new.gate.listener)  # the old one may have been at a limit
         return new
@@ -140,7 +140,7 @@ class Roster:
         post.listener.finish()
         post.prepared.socket.close()
         self.posts.remove(post)
-        self._leaving = [*self._with_connections(), post.gate]
+        self._leaving = [*self._occupied(), post.gate]
         self._count_own_ports()
         return post.gate.when_empty()
 
@@ -164,8 +164,8 @@ class Roster:
             post.listener.suspend()
             self._observer.suspended(post.gate.listener, None)
 
-    def _with_connections(self) -> list[Gate]:
-        return [each for each in self._leaving if each.connections]
+    def _occupied(self) -> list[Gate]:
+        return [each for each in self._leaving if each.occupied]
 
     def _listener(self, prepared: PreparedListener, admission: Admission) -> Listener:
         reactor, sock = self._reactor, prepared.socket.sock

@@ -236,8 +236,8 @@ class Options(ServerOptions):
     def postOptions(self) -> None:
         super().postOptions()
         self.prepared = _one_line(self.prepare)
-        install_reactor()
         atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
+        install_reactor()
 
 
 def _keep_standard_descriptors() -> None:

@@ -1,10 +1,12 @@
-"""The datagram listener, when its socket dies."""
+"""The datagram listener, when its socket dies; the stream listener, when it ends."""
 
 import errno
+import socket
 
 import pytest
-from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.logger import globalLogPublisher
+from zope.interface import implementer
 
 from netsrv.admission import Admission
 from netsrv.gate import Gate
@@ -12,8 +14,9 @@ from netsrv.guards.access import Access
 from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.limits import Limits
-from netsrv.listeners import AGAIN, DatagramListener
+from netsrv.listeners import AGAIN, DatagramListener, StreamListener
 from netsrv.sockets import AddressUnavailable
+from netsrv.uvreactor.interfaces import IStreamAcceptor
 from tests.test_gate import Observer
 from tests.transports.test_accept import ReactorClock
 from tests.transports.test_datagrams import Socket
@@ -103,3 +106,36 @@ def test_f38_a_listener_that_ends_tries_no_more():
     reopened.listener.suspend()
     reopened.listener.finish()
     assert reopened.reactor.getDelayedCalls() == []
+
+
+@implementer(IStreamAcceptor)
+class Acceptor(ReactorClock):
+    """A reactor that has accepted somebody who is on the way; and its own accept loop."""
+
+    coming = True
+    accepting = False
+
+    def acceptStreams(self, *_arguments):
+        return self
+
+    def finish(self):
+        """Nobody else waits."""
+
+
+def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
+    """It is not empty before the next turn of the reactor, and leaves no timer."""
+    reactor = Acceptor()
+    admission = Admission(Limits(), Places(), 0)
+    gate = Gate(reactor, "tcp 127.0.0.1:7 (test)", Observer(), admission, now=reactor.seconds)
+    factory = Factory()
+    factory.noisy = False
+    with socket.socket() as sock:
+        listener = StreamListener(reactor, sock, gate, factory)
+        factory.doStart()
+        listener.finish()
+    emptied = []
+    gate.when_empty().addCallback(emptied.append)
+    assert (emptied, gate.occupied) == ([], True)
+    reactor.advance(0)
+    assert (emptied, gate.occupied) == ([None], False)
+    assert reactor.getDelayedCalls() == []

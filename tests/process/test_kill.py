@@ -65,6 +65,19 @@ def test_f81_who_waits_in_the_backlog_is_served(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
+def test_f81_the_only_one_who_waits_is_served(tmp_path: Path) -> None:
+    """There is nobody else for whom the server would go on, and yet it waits for this one."""
+    for _ in range(5):  # who is noticed first, the client or the signal, is the kernel's choice
+        with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+            port = server.port("tcp")
+            server.process.send_signal(signal.SIGSTOP)
+            client = tcp(port)
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGCONT)
+            assert talk(client, b"hello") == b"hello"
+            assert server.wait() == 0
+
+
 def test_datagrams_that_have_arrived_are_answered(tmp_path: Path) -> None:
     """Datagrams that had arrived before SIGTERM are answered, although none was read yet."""
     with Running([*SERVE.command, "--udp", "0"], tmp_path) as server:
