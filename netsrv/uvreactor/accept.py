@@ -73,8 +73,6 @@ class AcceptLoop:
         self.accepting = False
         """Whether the loop runs, be it in a pause."""
         self._plain = self._always_plain = sock.family == socket.AF_UNIX
-        self.family = int(sock.family)
-        """The address family of the socket, and of those who come."""
         self.no_delay = False
         """Whether the listening socket has TCP_NODELAY, and so those who come."""
         self._server: Any = None

@@ -184,7 +184,11 @@ class Consumer(Endpoint):
     # How it is done
 
     def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call the application, and send what it writes; what it raises ends the connection."""
+        """Call the application, and send what it writes; what it raises ends the connection.
+
+        What each connection and each message need is done in place: to pass on any arguments
+        takes its time.
+        """
         if self._joined is None:
             self._joined = NOTHING_YET
         log_context.append(self)

@@ -43,7 +43,6 @@ class PlainNewcomer:
         self._reactor = reactor
         self._sock = sock
         self.sockaddr = sockaddr
-        self.family = sock.family
 
     def getHandle(self) -> socket.socket:
         """Give its socket."""
@@ -51,7 +50,7 @@ class PlainNewcomer:
 
     def serve(self, factory: Any) -> None:
         """Have it served by what *factory* builds; if that is None, close it."""
-        unix_path = self.family == socket.AF_UNIX
+        unix_path = self._sock.family == socket.AF_UNIX
         address = UNIXAddress(self.sockaddr) if unix_path else to_address(self.sockaddr)
         protocol = factory.buildProtocol(address)
         if protocol is None:

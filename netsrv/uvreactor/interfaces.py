@@ -6,8 +6,6 @@ from zope.interface import Attribute, Interface
 class INewcomer(Interface):
     """A connection that was accepted and is not served yet."""
 
-    family = Attribute("The address family of its socket.")
-
     def getHandle():  # type: ignore[no-untyped-def]
         """Give its socket, for socket options; it stays the connection's own."""
 

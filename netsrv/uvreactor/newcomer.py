@@ -29,11 +29,6 @@ class Newcomer(Connection):
         self._origin.left(self)
 
     @property
-    def family(self) -> int:
-        """The address family of its socket."""
-        return int(self._origin.family)
-
-    @property
     def sockaddr(self) -> Any:
         """Its peer's address, as ``accept`` gives it; None if the peer has left."""
         if self.protocol is None:  # which is not needed for anything else yet
@@ -48,10 +43,6 @@ class Newcomer(Connection):
             return
         self.__class__ = Connection  # type: ignore[assignment]
         self._begin(protocol)
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        return int(self._transport.get_extra_info("socket").fileno())
 
     def hold(self) -> None:
         """Do not read from it yet."""
