@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.measure import cpu_seconds, machine
-from netsrv.serverprocess import start_server
+from netsrv.fixture import start_server
 from tests.process.running import located
 
 SHORTEST = "twistd --help"

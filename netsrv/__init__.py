@@ -1,16 +1,17 @@
 """netsrv: TCP and UDP servers in Twisted, from four steps to a real network.
 
-The way of a peer through the house::
+The way of a peer through the rooms of this package::
 
-    tcp   socket -> accept loop    -> gate -> service factory
-    udp   socket -> datagram port  -> gate -> service protocol
+    tcp   sockets/ -> streams/ accept loop    -> gate -> services/ factory
+    udp   sockets/ -> datagrams/ port, batch  -> gate -> services/ protocol
 
-A socket is opened in four steps (`netsrv.sockets`), the reactor runs the loop
-that accepts connections or receives datagrams (`netsrv.transports`), the gate
-stands between it and what is spoken (`netsrv.gate`), and what is spoken is a
-service: a plugin (`netsrv.services` has ours).
+A socket is opened in four steps (`netsrv.sockets`).  The reactor runs the loop that accepts
+connections (`netsrv.streams`) or receives datagrams (`netsrv.datagrams`).  The gate
+(`netsrv.gate`) asks the guards (`netsrv.guards`) and reports to the observers
+(`netsrv.observers`).  A service, which is a plugin (`netsrv.services` has the built-in ones),
+speaks with the peer.  `netsrv.server` puts the parts together.
 
-Read in this order: `interfaces`, `services.echo`, `listeners`, `server`.
+Reading order: `interfaces`, `services.echo`, `streams.listener`, `server.server`.
 """
 
 __version__ = "0.1.0"

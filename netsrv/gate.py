@@ -2,7 +2,7 @@
 
 One gate stands at each listener.  It asks the guards who may come in, knows who is
 there, tells the observer, and sees to it that who shall go goes.  It opens no sockets and
-speaks no protocol; `netsrv.connection` stands between a transport and a service.
+speaks no protocol; `netsrv.streams.connection` stands between a transport and a service.
 """
 
 import time
@@ -11,16 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import DatagramProtocol, Factory
 
-from netsrv.admission import Admission
-from netsrv.connection import Connection
-from netsrv.datagrams import GatedDatagrams
-from netsrv.guards.datagrams import DatagramGuard
+from netsrv.guards.admission import Admission
+from netsrv.guards.limits import NO_LIMITS, Limits
+from netsrv.guards.timeouts import Visit
 from netsrv.interfaces import Ending, IBatchObserver, Refusal
-from netsrv.limits import NO_LIMITS, Limits
-from netsrv.visits import Visit
+from netsrv.sockets.addresses import show_sockaddr
 
 LINGER = 2.0
 """Seconds that a connection which we have ended goes on reading, so that the peer gets
@@ -55,19 +51,11 @@ class Gate:
         self._newcomer: Visit | None = None
         self.listener = listener
         self.observer = observer
-        self.connections: set[Connection] = set()
-        self._ended: deque[tuple[float, Connection]] = deque()
+        self.connections: set[Any] = set()
+        self._ended: deque[tuple[float, Any]] = deque()
         self._ending: Any = None
         self._closed = self._expecting = False
         self._empty: list[Deferred[None]] = []
-
-    def stream(self, factory: IProtocolFactory) -> IProtocolFactory:
-        """Put the gate before a service's factory."""
-        return _GatedFactory(self, factory)
-
-    def datagrams(self, protocol: DatagramProtocol, guard: DatagramGuard) -> DatagramProtocol:
-        """Put the gate, and the rules for datagrams, before a service's datagram protocol."""
-        return GatedDatagrams(self, protocol, guard)
 
     def limit(self, limits: Limits) -> None:
         """Let newcomers in by other limits; who is in keeps those under which it came."""
@@ -111,7 +99,7 @@ class Gate:
         if refusal is None:
             self._newcomer = visit
         else:
-            self.observer.connection_refused(self.listener, visit.peer, refusal)
+            self.observer.connection_refused(self.listener, show_sockaddr(sockaddr), refusal)
         return refusal
 
     def withdraw(self) -> None:
@@ -120,7 +108,7 @@ class Gate:
             self.admission.release(self._newcomer.source)
             self._newcomer = None
 
-    def entered(self, connection: Connection) -> None:
+    def entered(self, connection: Any) -> None:
         """A connection is there."""
         connection.visit, self._newcomer = self._newcomer, None
         self.connections.add(connection)
@@ -128,7 +116,7 @@ class Gate:
             self._next_sweep = self.clock.callLater(self._period, self._sweep)
         self.observer.connection_made(self.listener, connection)
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: Any) -> None:
         """A connection is gone."""
         self.connections.discard(connection)
         self.admission.release(connection.visit.source)
@@ -137,7 +125,7 @@ class Gate:
         if not self.connections and (self._closed or self._empty):
             self._tell_if_empty()
 
-    def linger(self, connection: Connection) -> None:
+    def linger(self, connection: Any) -> None:
         """Close a connection on which we have sent FIN, once its peer has had `LINGER` seconds."""
         self._forget_who_left()
         self._ended.append((self.now() + LINGER, connection))
@@ -190,30 +178,3 @@ class Gate:
                 timer.cancel()
         self._next_sweep = self._ending = None
         self._ended.clear()
-
-
-class _GatedFactory(Factory):
-    """Gives each connection its place in the gate, or none if the service has none for it."""
-
-    noisy = False
-
-    def __init__(self, gate: Gate, service: IProtocolFactory) -> None:
-        self._gate = gate
-        self._service = service
-
-    def doStart(self) -> None:
-        self._service.doStart()
-
-    def doStop(self) -> None:
-        self._service.doStop()
-
-    def buildProtocol(self, addr: Any) -> Connection | None:  # type: ignore[override]
-        try:
-            protocol = self._service.buildProtocol(addr)
-        except BaseException:  # as Twisted: not even SystemExit ends the server
-            self._gate.observer.service_failed(self._gate.listener, "buildProtocol")
-            protocol = None
-        if protocol is None:
-            self._gate.withdraw()
-            return None
-        return Connection(self._gate, protocol)

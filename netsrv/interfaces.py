@@ -141,7 +141,7 @@ class IDatagrams(Interface):
 class IObserver(Interface):
     """What is told of everything that happens to peers; it is never asked.
 
-    Derive from `netsrv.observers.audience.Observer` to be told of some events only.  A
+    Derive from `netsrv.observers.Observer` to be told of some events only.  A
     *listener* is the text that names one in the log: ``tcp 0.0.0.0:7 (echo)``.
     """
 

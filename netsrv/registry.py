@@ -15,8 +15,8 @@ from attrs import field, frozen
 from twisted.plugin import getCache
 from twisted.python.modules import getModule
 
-from netsrv.addresses import SERVICE_NAME, printable
 from netsrv.interfaces import IDatagramService, IService, IStreamService
+from netsrv.sockets.addresses import SERVICE_NAME, printable
 
 OURS = "netsrv_services"
 """The module of the services that come with netsrv; nobody takes their names."""

@@ -10,16 +10,18 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.admission import Admission
-from netsrv.arrivals import Arrival
+from netsrv.datagrams.gated import GatedDatagrams
+from netsrv.datagrams.port import DatagramPort
 from netsrv.gate import LINGER, Gate
 from netsrv.guards.access import Access
+from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import Places
 from netsrv.guards.datagrams import DatagramGuard
+from netsrv.guards.limits import NO_LIMITS, Limits
+from netsrv.guards.sources import Arrival
 from netsrv.interfaces import Ending, IObserver
-from netsrv.limits import NO_LIMITS, Limits
-from netsrv.memory import DatagramSocket, MemoryReactor
-from netsrv.transports.datagrams import DatagramPort
+from netsrv.streams.connection import GatedFactory
+from netsrv.testing.memory import DatagramSocket, MemoryReactor
 
 DONE = Failure(ConnectionDone())
 PEER = ("192.0.2.1", 40000)
@@ -110,7 +112,7 @@ class Gated:
                 self.clock.seconds,
             )
         )
-        self.factory = self.gate.stream(Factory.forProtocol(service))
+        self.factory = GatedFactory(self.gate, Factory.forProtocol(service))
         self.transport = Transport()
         assert self.gate.admit(PEER) is None
         self.connection = self.factory.buildProtocol(None)
@@ -357,7 +359,7 @@ def test_a_factory_without_a_protocol_serves_nobody(build, told):
     gated.observer.told.clear()
     service = Factory()
     service.buildProtocol = build
-    assert gated.gate.stream(service).buildProtocol(None) is None
+    assert GatedFactory(gated.gate, service).buildProtocol(None) is None
     assert [each[2] for each in gated.observer.told] == told
 
 
@@ -396,7 +398,7 @@ def test_datagrams_are_told_and_handed_on():
 
     service = Answer()
     service.noisy = False
-    gated = gate.datagrams(service, DatagramGuard(Access(), frozenset(), frozenset(), None))
+    gated = GatedDatagrams(gate, service, DatagramGuard(Access(), frozenset(), frozenset(), None))
     sock = DatagramSocket(("127.0.0.1", 7))
     port = DatagramPort(MemoryReactor(Clock()), sock, gated, [].append, lambda: None)
     port.startListening()

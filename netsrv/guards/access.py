@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from netsrv.sources import Source, source_of
+from netsrv.guards.sources import Source, source_of
 
 Network = IPv4Network | IPv6Network
 

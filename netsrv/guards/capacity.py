@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from netsrv.sources import Source
+from netsrv.guards.sources import Source
 
 
 class Places:

@@ -9,11 +9,10 @@ would all answer.
 from collections import Counter
 from collections.abc import Container, Sequence
 
-from netsrv.arrivals import Arrival, Origin
 from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRates
+from netsrv.guards.sources import Arrival, Origin, Source, source_of
 from netsrv.interfaces import Drop
-from netsrv.sources import Source, source_of
 
 MOST_VERDICTS = 4096
 """Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""

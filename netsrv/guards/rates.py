@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from attrs import frozen
 
-from netsrv.sources import Source
+from netsrv.guards.sources import Source
 
 
 @frozen

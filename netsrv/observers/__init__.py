@@ -1,1 +1,5 @@
-"""Who watches: told by the gate of all that happens, never asked."""
+"""Who observes the server: log, counters, access log, and waiters.  Never asked, only told."""
+
+from netsrv.observers.dispatch import Observer
+
+__all__ = ["Observer"]

@@ -10,10 +10,10 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from netsrv.addresses import show_sockaddr
+from netsrv.files import LineFile
 from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
-from netsrv.observers.audience import Observer
-from netsrv.observers.linefile import LineFile
+from netsrv.observers.dispatch import Observer
+from netsrv.sockets.addresses import show_sockaddr
 
 PERIOD = 1.0
 """Seconds after which a line is written, at most."""

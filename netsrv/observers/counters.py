@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from attrs import define, field
 
 from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
-from netsrv.observers.audience import Observer
+from netsrv.observers.dispatch import Observer
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds: the upper bounds by which durations of connections are counted."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from netsrv.addresses import show_sockaddr
 from netsrv.interfaces import Drop, Ending, IConnection, IDatagrams, Refusal
-from netsrv.observers.audience import Observer
+from netsrv.observers.dispatch import Observer
+from netsrv.sockets.addresses import show_sockaddr
 
 WINDOW = 1.0
 """Seconds over which lines are counted, and after which the surplus is summed up."""

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
+from netsrv.guards.amplification import longest_reply
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.replies import longest_reply
 
 RING = bytes(range(0x20, 0x7F))
 """The 95 printable characters of ASCII."""

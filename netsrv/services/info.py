@@ -10,10 +10,10 @@ from twisted.internet.interfaces import IProtocolFactory, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.addresses import show_address, show_peer, show_sockaddr
+from netsrv.guards.amplification import longest_reply
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.replies import longest_reply
-from netsrv.socketoptions import Value, named_option, show_value
+from netsrv.sockets.addresses import show_address, show_peer, show_sockaddr
+from netsrv.sockets.options import Value, named_option, show_value
 
 OPTIONS = (
     "SO_RCVBUF SO_SNDBUF SO_KEEPALIVE SO_LINGER TCP_NODELAY TCP_MAXSEG TCP_KEEPIDLE "

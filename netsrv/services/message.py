@@ -6,7 +6,7 @@ from functools import partial
 from twisted.internet.interfaces import IProtocolFactory, ITransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from netsrv.replies import longest_reply
+from netsrv.guards.amplification import longest_reply
 
 Message = Callable[[], bytes]
 """Makes the message of the moment; empty where there is nothing to say."""

@@ -13,10 +13,10 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.addresses import printable
+from netsrv.files import read_small_file
 from netsrv.interfaces import IDatagramService, IStreamService
 from netsrv.services.message import Message, MessageDatagrams, message_factory
-from netsrv.smallfiles import read_small_file
+from netsrv.sockets.addresses import printable
 
 END = "\r\n"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netsrv.guards.access import Access, parse_network
-from netsrv.sources import source_of
+from netsrv.guards.sources import source_of
 
 
 def networks(*texts):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from netsrv.arrivals import Arrival, Origin
 from netsrv.guards.access import Access, parse_network
 from netsrv.guards.datagrams import MOST_VERDICTS, DatagramGuard, parse_ports
 from netsrv.guards.rates import Rate
+from netsrv.guards.sources import Arrival, Origin
 from netsrv.interfaces import Drop
 
 GUARD = DatagramGuard(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netsrv.guards.rates import Bucket, Rate, SourceRates, parse_rate
-from netsrv.sources import source_of
+from netsrv.guards.sources import source_of
 
 
 @pytest.mark.parametrize(

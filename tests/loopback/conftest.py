@@ -7,8 +7,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from netsrv.config import from_command_line
-from netsrv.server import Server
+from netsrv.config.model import from_command_line
+from netsrv.server.server import Server
 
 PATIENCE = 30.0
 """Seconds after which a test gives up; nothing waits that long when all is well."""

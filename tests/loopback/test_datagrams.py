@@ -12,11 +12,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.addresses import InternetAddress
+from netsrv.datagrams.port import DatagramPort, kernel_drops
 from netsrv.interfaces import Drop
 from netsrv.registry import find_services
-from netsrv.sockets import kernel_drops, open_datagram
-from netsrv.transports.datagrams import DatagramPort
+from netsrv.sockets.addresses import InternetAddress
+from netsrv.sockets.opening import open_datagram
 from tests.loopback.clients import ask, connect, read_all, target
 from twisted.plugins import netsrv_services
 

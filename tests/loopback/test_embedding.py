@@ -21,10 +21,10 @@ from twisted.protocols.basic import Int16StringReceiver, LineReceiver, Netstring
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from netsrv.config import ConfigurationError
-from netsrv.server import Server, listener
-from netsrv.sockets import AddressUnavailable
-from netsrv.testing import LoopbackServer
+from netsrv.config.model import ConfigurationError
+from netsrv.server.server import Server, listener
+from netsrv.sockets.steps import AddressUnavailable
+from netsrv.testing.servers import LoopbackServer
 from tests.conftest import watched
 from tests.loopback.clients import PATIENCE, ask, connect, exchange, read_all, until
 from tests.loopback.test_server import sockets_open

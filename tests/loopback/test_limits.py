@@ -7,9 +7,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from netsrv.config import limits_from_command_line
+from netsrv.config.model import limits_from_command_line
+from netsrv.guards.sources import source_of
 from netsrv.interfaces import Refusal
-from netsrv.sources import source_of
 from tests.loopback.clients import connect, connect_from, exchange, read_all, reset, target, until
 
 SOURCE = source_of("127.0.0.1")

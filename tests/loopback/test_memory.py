@@ -5,9 +5,9 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from netsrv.testing import LoopbackServer, MemoryServer
+from netsrv.testing.servers import LoopbackServer, MemoryServer
 from tests.loopback.clients import PATIENCE, until
-from tests.test_testing import Recorder, Recording
+from tests.testing.test_servers import Recorder, Recording
 
 
 def by_client(name, *arguments):

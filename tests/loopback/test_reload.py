@@ -8,9 +8,9 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet import reactor
 
-from netsrv.config import ConfigurationError, from_command_line
-from netsrv.limits import Limits, Overload
-from netsrv.sockets import AddressUnavailable
+from netsrv.config.model import ConfigurationError, from_command_line
+from netsrv.guards.limits import Limits, Overload
+from netsrv.sockets.steps import AddressUnavailable
 from tests.loopback.clients import ask, connect, exchange, until
 from tests.loopback.test_server import sockets_open
 

@@ -5,8 +5,8 @@ import json
 import pytest
 import pytest_twisted
 
-from netsrv.observers.audience import Observer
-from netsrv.server import Drained
+from netsrv.observers.dispatch import Observer
+from netsrv.server.server import Drained
 from tests.loopback.clients import ask, connect, exchange, reset
 
 

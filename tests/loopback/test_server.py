@@ -12,19 +12,19 @@ from twisted.internet import reactor, task
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.addresses import InternetAddress
-from netsrv.config import (
+from netsrv.config.model import (
     Configuration,
     ConfigurationError,
     ListenerSettings,
     from_command_line,
 )
 from netsrv.interfaces import IStreamService
-from netsrv.preparation import prepare
 from netsrv.registry import Registry
-from netsrv.server import Server
-from netsrv.socketoptions import parse_option
-from netsrv.sockets import AddressUnavailable
+from netsrv.server.prepare import prepare
+from netsrv.server.server import Server
+from netsrv.sockets.addresses import InternetAddress
+from netsrv.sockets.options import parse_option
+from netsrv.sockets.steps import AddressUnavailable
 from tests.loopback.clients import ask, connect, exchange, read_all
 
 
@@ -61,9 +61,9 @@ async def test_same_is_one_number_for_all(serve, client):
 def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
     """A port that TCP has and UDP has not is given back, and another one is looked for."""
     asked = []
-    import netsrv.preparation
+    import netsrv.server.prepare
 
-    really = netsrv.preparation.open_datagram
+    really = netsrv.server.prepare.open_datagram
 
     def open_datagram(address, options):
         asked.append(address.port)
@@ -71,7 +71,7 @@ def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
             raise AddressUnavailable("taken", in_use=True)
         return really(address, options)
 
-    monkeypatch.setattr(netsrv.preparation, "open_datagram", open_datagram)
+    monkeypatch.setattr(netsrv.server.prepare, "open_datagram", open_datagram)
     before = sockets_open()
     made = prepare(from_command_line([("tcp", "127.0.0.1:0"), ("udp", "127.0.0.1:same")]))
     assert len(asked) == 3

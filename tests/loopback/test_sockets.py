@@ -8,20 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from netsrv.addresses import InternetAddress, UnixPath
-from netsrv.socketoptions import parse_option
-from netsrv.sockets import (
+from netsrv.sockets.addresses import InternetAddress, UnixPath
+from netsrv.sockets.opening import open_datagram, open_stream, open_unix, why_unavailable
+from netsrv.sockets.options import parse_option
+from netsrv.sockets.steps import (
     AddressUnavailable,
     OptionInEffect,
     OptionRefused,
     bind,
     create,
     listen,
-    open_datagram,
-    open_stream,
-    open_unix,
     set_options,
-    why_unavailable,
 )
 
 LOOPBACK = InternetAddress("127.0.0.1", 0)

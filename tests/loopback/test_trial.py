@@ -6,9 +6,9 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
-from netsrv.config import from_command_line
-from netsrv.server import Server
-from netsrv.testing import LoopbackServer
+from netsrv.config.model import from_command_line
+from netsrv.server.server import Server
+from netsrv.testing.servers import LoopbackServer
 
 
 class Client(Protocol):

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from netsrv.arrivals import Origin
 from netsrv.batches import Datagrams
+from netsrv.files import LineFile
+from netsrv.guards.sources import Origin
 from netsrv.interfaces import Drop, Ending, Refusal
 from netsrv.observers.accesslog import PERIOD, AccessLog
-from netsrv.observers.linefile import LineFile
 from tests.observers.test_counters import Connection
 
 LISTENER = 'unix /run/a"b\\\n (echo)'

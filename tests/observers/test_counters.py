@@ -3,8 +3,8 @@
 from attrs import define
 from zope.interface.verify import verifyObject
 
-from netsrv.arrivals import Origin
 from netsrv.batches import Datagrams
+from netsrv.guards.sources import Origin
 from netsrv.interfaces import Drop, Ending, IBatchObserver, Refusal
 from netsrv.observers.counters import BOUNDS, Counters
 

@@ -6,8 +6,8 @@ import os
 import pytest
 from zope.interface.verify import verifyObject
 
-from netsrv.arrivals import Origin
 from netsrv.batches import Datagrams
+from netsrv.guards.sources import Origin
 from netsrv.interfaces import Drop, IBatchObserver
 from netsrv.observers.log import WINDOW, LogObserver
 

@@ -1,4 +1,4 @@
-"""Bad input on the command line of each command; tests/test_command.py has more of it."""
+"""Bad input on the command line of each command; tests/cli/test_serve.py has more of it."""
 
 from pathlib import Path
 

@@ -22,10 +22,10 @@ import signal
 import socket
 import threading
 
-import netsrv.serverprocess
+import netsrv.fixture.process
 import pytest
 
-from netsrv.pytest_plugin import start_server
+from netsrv.fixture.plugin import start_server
 
 
 def talk(server):
@@ -109,7 +109,7 @@ def test_good(netsrv_server):
     talk(netsrv_server("echo"))
 
 def test_forgotten():
-    assert netsrv.serverprocess.servers == []
+    assert netsrv.fixture.process.servers == []
 """,
     )
     status, shown = run(project)

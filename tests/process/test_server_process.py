@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from netsrv import serverprocess
-from netsrv.serverprocess import ServerError, ServerProcess, start_server
+from netsrv.fixture import process as serverprocess
+from netsrv.fixture.process import ServerError, ServerProcess, start_server
 from tests.process.peers import exchange, read_to_end, talk
 from tests.process.running import PATIENCE
 
@@ -430,17 +430,17 @@ def assert_free(ports: list[int]) -> None:
 
 def test_the_plugin_imports_no_twisted():
     """pytest imports the plugin in every run, so that must be cheap."""
-    check = "import sys, netsrv.pytest_plugin; print(*sys.modules)"
+    check = "import sys, netsrv.fixture.plugin; print(*sys.modules)"
     modules = subprocess.check_output([sys.executable, "-c", check], text=True).split()
-    assert "netsrv.serverprocess" in modules
+    assert "netsrv.fixture.process" in modules
     assert {"twisted", "attrs", "attr", "zope.interface", "asyncio"} & set(modules) == set()
     ours = {each for each in modules if each.startswith("netsrv")}
-    assert ours == {"netsrv", "netsrv.pytest_plugin", "netsrv.serverprocess"}
+    assert ours == {"netsrv", "netsrv.fixture", "netsrv.fixture.plugin", "netsrv.fixture.process"}
 
 
 def test_the_child_imports_no_pytest(services, netsrv_server):
     """The server is one as any other: nothing of pytest is in its process."""
     with client(netsrv_server(f"{services}:Modules")) as sock:
         modules = read_to_end(sock).decode().split()
-    assert "netsrv.server" in modules
+    assert "netsrv.server.server" in modules
     assert [each for each in modules if "pytest" in each] == []

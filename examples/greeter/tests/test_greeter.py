@@ -5,7 +5,7 @@ import socket
 import pytest
 from greeter.service import GreeterSettings, GuestBook
 
-from netsrv.pytest_plugin import ServerError
+from netsrv.fixture.plugin import ServerError
 
 
 def test_a_guest_book_forgets_who_was_not_heard_for_longest():

@@ -1,0 +1,69 @@
+"""What --check and --list-services print.
+
+A check goes through the four steps for each listener, shows what the kernel made
+of each option, and leaves nothing behind.  That an address is in use is a note: the
+server that has it may well be the one whose settings are checked.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.registry import Registry
+from netsrv.server.prepare import (
+    build_service,
+    check_options_fit,
+    open_socket,
+    opening_order,
+    try_options,
+)
+from netsrv.sockets.addresses import printable
+from netsrv.sockets.options import show_value
+from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
+
+
+def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
+    """Try a configuration out; yield the lines that tell how it went.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
+    """
+    for settings in configuration.listeners:
+        build_service(settings, registry)
+    taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
+    same = None
+    with ExitStack() as opened:
+        for index in opening_order(configuration.listeners):
+            settings = configuration.listeners[index]
+            port = getattr(settings.address, "port", None)
+            try:
+                made = open_socket(settings, same)
+            except AddressUnavailable as error:
+                if not error.in_use:
+                    raise
+                yield f"{settings.place} ({settings.service_name})"
+                yield f"  note: {error}"
+                options = try_options(settings)
+            else:
+                opened.callback(made.close)
+                port = made.port
+                yield f"{settings.transport} {made.address} ({settings.service_name})"
+                options = made.options
+            if settings.transport == "tcp" and same is None:
+                same = port
+            taken.append((settings, options))
+            yield from _table(options)
+        check_options_fit(configuration.listeners, taken)
+
+
+def _table(options: tuple[OptionInEffect, ...]) -> Iterator[str]:
+    yield f"  {'option':<20} {'asked for':>12} {'in effect':>12}"
+    for each in options:
+        in_effect = "unknown" if each.in_effect is None else show_value(each.in_effect)
+        yield f"  {each.name:<20} {show_value(each.asked):>12} {in_effect:>12}"
+
+
+def list_services(registry: Registry) -> Iterator[str]:
+    """Yield name, transports and one line of each service that is installed."""
+    for name, service in sorted(registry.services.items()):
+        description = printable(service.description)
+        yield f"{name:<12} {registry.transports(name):<8} {description}"

@@ -1,0 +1,1 @@
+"""Datagrams: UDP, from the socket to the service."""

@@ -1,0 +1,159 @@
+"""Datagrams by the plain system calls: one call receives or sends one.
+
+Every system has them, and so has a socket in memory.  `netsrv.datagrams.mmsg` does the same
+with one call for many, and has the same face.
+"""
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from netsrv.datagrams.pktinfo import arrival_of, host_and_port
+from netsrv.guards.sources import Arrival, Message, Origin
+
+Failure = tuple[int, OSError]
+"""Which of many could not be sent, by its place, and why."""
+
+NO_ROOM = frozenset({errno.EAGAIN, errno.ENOBUFS})
+"""Errors of sending that the next datagram would have too."""
+
+_CUT = int(socket.MSG_TRUNC)
+
+MOST_ORIGINS = 4096
+"""Origins that are remembered; beyond them all are forgotten, and learned anew."""
+
+
+class Received:
+    """Datagrams that were received together, and the sizes; valid until `free` is called.
+
+    A size above the largest that was asked for is one of a datagram that was cut.
+    """
+
+    def __init__(
+        self, sock: Any, origins: Sequence[Origin], sizes: list[int], data: Sequence[bytes]
+    ) -> None:
+        self.origins = origins
+        self.sizes = sizes
+        self._sock = sock
+        self._data = data
+
+    def data(self) -> Sequence[bytes]:
+        """The bytes of each; they stay valid."""
+        return self._data
+
+    def only(self, places: Sequence[int]) -> "Received":
+        """Those that stand at *places*."""
+        origins, sizes, data = self.origins, self.sizes, self._data
+        return Received(
+            self._sock,
+            [origins[each] for each in places],
+            [sizes[each] for each in places],
+            [data[each] for each in places],
+        )
+
+    def send_back(self) -> list[Failure]:
+        """Send each back to where it came from."""
+        return send_each(self._sock, self._data, self.origins)
+
+    def free(self) -> None:
+        """They are not needed any more."""
+
+
+class Calls:
+    """The calls of one port: *space* and *arrival* are what `ask_kernel` gives."""
+
+    alone = 0
+    """How many datagrams had better be received by themselves before the next batch."""
+
+    def __init__(self, sock: Any, space: int, arrival: Arrival) -> None:
+        self._sock = sock
+        self._space = space
+        self._arrival = arrival
+        self._origins: dict[Any, Origin] = {}
+        self._error: OSError | None = None
+
+    def receive(self, most: int, largest: int) -> Received:
+        """Receive what has arrived, up to *most* datagrams.
+
+        Raises BlockingIOError if nothing has, and OSError for other reasons.
+        """
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error  # which has ended the last batch
+        found: list[tuple[bytes, Origin, int]] = []
+        for _ in range(most):
+            try:
+                found.append(self.receive_one(largest))
+            except OSError as error:
+                if not found:
+                    raise
+                if not isinstance(error, BlockingIOError):
+                    self._error = error
+                break
+        return Received(
+            self._sock,
+            [origin for _, origin, _ in found],
+            [size for _, _, size in found],
+            [data for data, _, _ in found],
+        )
+
+    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+        """Receive a datagram; gives its bytes, its origin and its size.  Raises as `receive`."""
+        data, messages, flags, sockaddr = self._sock.recvmsg(largest, self._space)
+        key = (sockaddr, *messages) if messages else sockaddr
+        try:
+            origin = self._origins[key]
+        except KeyError:
+            origin = self.learn(key, sockaddr, messages)
+        return data, origin, largest + 1 if flags & _CUT else len(data)
+
+    def learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        """Remember under *key* what is known of a datagram."""
+        if len(self._origins) >= MOST_ORIGINS:
+            self._origins.clear()
+        origin = self._origins[key] = self._learn(sockaddr, messages)
+        return origin
+
+    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+        """What is known of a datagram; it holds for all that come in the same way."""
+        return Origin(host_and_port(sockaddr), arrival_of(messages) if messages else self._arrival)
+
+    def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
+        """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
+        return Origin(peer)
+
+    def send(self, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+        """Send each to the target beside it, and give what could not be sent."""
+        return send_each(self._sock, packets, targets)
+
+
+def send_one(sock: Any, packet: bytes, target: Origin) -> None:
+    """Send a datagram; an answer leaves from the address that was asked."""
+    if target.arrival.answer:
+        sock.sendmsg((packet,), target.arrival.answer, 0, target.peer)
+    else:
+        sock.sendto(packet, target.peer)
+
+
+def send_each(sock: Any, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+    """Send one by one, and give what could not be sent."""
+    failures: list[Failure] = []
+    done, count = 0, len(packets)
+    while done < count:
+        try:
+            send_one(sock, packets[done], targets[done])
+            done += 1
+        except OSError as error:
+            done = skip(failures, done, count, error)
+    return failures
+
+
+def skip(failures: list[Failure], done: int, count: int, error: OSError) -> int:
+    """Add the failure of the datagram after *done* of *count*; give where to go on.
+
+    Where the system has no room for it, it has none for the rest.
+    """
+    end = count if error.errno in NO_ROOM else done + 1
+    failures.extend((place, error) for place in range(done, end))
+    return end

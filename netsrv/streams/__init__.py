@@ -1,0 +1,1 @@
+"""Streams: TCP and unix sockets, from accept to the service."""

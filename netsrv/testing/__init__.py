@@ -1,0 +1,5 @@
+"""The test kit: the whole server in memory, or on loopback in the running reactor."""
+
+from netsrv.testing.servers import Client, LoopbackServer, MemoryServer
+
+__all__ = ["Client", "LoopbackServer", "MemoryServer"]

@@ -1,1 +1,0 @@
-"""How bytes arrive: the accept loop for streams, the port for datagrams."""

@@ -1,0 +1,213 @@
+"""The configuration that the command line makes."""
+
+from ipaddress import ip_network
+
+import pytest
+
+from netsrv.config.model import (
+    Configuration,
+    ConfigurationError,
+    ListenerSettings,
+    from_command_line,
+    limits_from_command_line,
+)
+from netsrv.guards.limits import DATAGRAM_RATE, SERVERS_PORTS, Limits, Overload
+from netsrv.guards.rates import Rate
+from netsrv.sockets.addresses import InternetAddress, UnixPath
+
+
+def options_of(settings):
+    """Names and values, in the order in which they are set."""
+    return [(each.name, each.value) for each in settings.all_options()]
+
+
+def test_listeners_keep_their_order_and_have_the_usual_services():
+    """TCP and unix sockets accept, UDP echoes, unless a service is named."""
+    made = from_command_line(
+        [("udp", "7"), ("tcp", "127.0.0.1:0"), ("unix", "x.sock"), ("tcp", "echo=[::1]:9")]
+    )
+    assert [(each.transport, each.service, each.address) for each in made.listeners] == [
+        ("udp", "echo", InternetAddress("", 7)),
+        ("tcp", "accept", InternetAddress("127.0.0.1", 0)),
+        ("unix", "accept", UnixPath("x.sock")),
+        ("tcp", "echo", InternetAddress("::1", 9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("transport", "address", "options"),
+    [
+        ("tcp", "7", [("SO_REUSEADDR", 1), ("TCP_NODELAY", 1)]),
+        ("tcp", "[::]:7", [("SO_REUSEADDR", 1), ("TCP_NODELAY", 1), ("IPV6_V6ONLY", 0)]),
+        ("udp", "7", [("SO_REUSEADDR", 0)]),
+        ("unix", "x.sock", []),
+    ],
+)
+def test_each_kind_of_socket_has_its_usual_options(transport, address, options):
+    """SO_REUSEADDR is on for TCP and off for UDP, and :: serves both families."""
+    made = from_command_line([(transport, address)])
+    assert options_of(made.listeners[0]) == options
+
+
+def test_an_option_asked_for_by_name_has_the_last_word():
+    """A socket option replaces the usual value and what other options say."""
+    made = from_command_line(
+        [("tcp", "[::]:7")],
+        reuse_port=True,
+        reuse_address=True,
+        socket_options=["TCP_NODELAY=0", "IPV6_V6ONLY=1", "SO_REUSEADDR=0", "SO_REUSEADDR=1"],
+    )
+    assert options_of(made.listeners[0]) == [
+        ("SO_REUSEPORT", 1),
+        ("TCP_NODELAY", 0),
+        ("IPV6_V6ONLY", 1),
+        ("SO_REUSEADDR", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listeners", "others", "line"),
+    [
+        ([("tcp", "65536")], {}, "--tcp '65536': a port is a number from 0 to 65535"),
+        ([("unix", "")], {}, "--unix '': a unix socket needs a path"),
+        ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: stands twice"),
+        ([("udp", "same")], {}, "--udp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
+        ([("tcp", "same")], {}, "--tcp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
+        ([("tcp", "7")], {"backlog": "x"}, "--backlog 'x': a whole number from 0 to 2147483647"),
+        ([("tcp", "7")], {"backlog": "-1"}, "--backlog -1: a whole number"),
+        ([("tcp", "7")], {"backlog": "9" * 5000}, "a whole number"),
+        ([("tcp", "7")], {"log_rate": "1.5"}, "--log-rate 1.5: a whole number"),
+        (
+            [("tcp", "7")],
+            {"shutdown_timeout": "never"},
+            "--shutdown-timeout 'never': a number of seconds, more",
+        ),
+        ([("tcp", "7")], {"socket_options": ["X=1"]}, "--socket-option 'X' is not the name"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_option(listeners, others, line):
+    """What is wrong on the command line is said with its place and what would be right."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line(listeners, **others)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_listeners_that_stand_twice_are_named():
+    """An error about listeners has a line for each of them."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line([("tcp", "7"), ("tcp", "0.0.0.0:7"), ("udp", "9"), ("udp", "9")])
+    assert caught.value.lines == (
+        "--tcp 0.0.0.0:7: stands twice",
+        "--udp 0.0.0.0:9: stands twice",
+    )
+
+
+def test_the_command_line_comes_after_the_file_and_overrides_it():
+    """Listeners are added to those of the file, and its limits are its own; options win."""
+    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    file = Configuration((of_file,), log_rate=5, shutdown_timeout=0.5)
+    made = from_command_line([("udp", "same")], limits=limits(lifetime="9"), file=file)
+    assert made.listeners[0] is of_file
+    assert made.listeners[1].limits.lifetime == 9
+    assert (made.log_rate, made.shutdown_timeout) == (5, 0.5)
+    made = from_command_line([], log_rate="0", shutdown_timeout="7", file=file)
+    assert (made.log_rate, made.shutdown_timeout) == (0, 7)
+    assert from_command_line([]) == Configuration((), 1000, 8)
+
+
+def test_a_listener_of_the_file_and_of_the_command_line():
+    """An address that stands in both is named with both places."""
+    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line([("tcp", "7")], file=Configuration((of_file,)))
+    assert str(caught.value) == "--tcp 0.0.0.0:7: stands twice, before in f: listener[0]"
+
+
+def test_an_error_with_many_lines_breaks_nowhere_else():
+    """What a line holds cannot make two of it."""
+    assert str(ConfigurationError("a\nb", "c\x1b")) == "a\\nb\nc\\x1b"
+
+
+def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
+    """Port 0 may be asked for as often as one likes."""
+    made = from_command_line([("tcp", "0"), ("tcp", "0"), ("udp", "same")])
+    assert len(made.listeners) == 3
+
+
+LIMITS = (
+    "max-connections overload per-source connection-rate only-from no-access "
+    "datagram-rate refuse-source-ports idle-timeout lifetime write-timeout close-grace"
+).split()
+
+
+def limits(**options):
+    """Make limits as the command line does."""
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    return limits_from_command_line({**dict.fromkeys(LIMITS), **given})
+
+
+def test_limits_are_read_from_their_options():
+    """Each option has its place, and what is not given is not limited."""
+    assert limits() == limits(max_connections="auto") == Limits()
+    assert limits(
+        max_connections="9",
+        overload="reset",
+        per_source="2",
+        connection_rate="5:10",
+        only_from="10.0.0.0/8,2001:db8::/32",
+        no_access="10.66.0.0/16",
+        idle_timeout="60",
+        lifetime="3600",
+        write_timeout="none",
+        close_grace="0.5",
+    ) == Limits(
+        9,
+        Overload.RESET,
+        2,
+        Rate(5, 10),
+        (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")),
+        (ip_network("10.66.0.0/16"),),
+        DATAGRAM_RATE,
+        SERVERS_PORTS,
+        60,
+        3600,
+        None,
+        0.5,
+    )
+    assert limits(datagram_rate="none", refuse_source_ports="7-8") == Limits(
+        datagram_rate=None, refuse_source_ports=frozenset({7, 8})
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"max_connections": "0"}, "--max-connections 0: a whole number from 1"),
+        (
+            {"max_connections": "many"},
+            "--max-connections 'many': a whole number from 1 to 1000000000, or 'auto'",
+        ),
+        ({"overload": "drop"}, "--overload 'drop': one of 'pause', 'close', 'reset'"),
+        ({"per_source": "-1"}, "--per-source -1: a whole number from 1"),
+        ({"connection_rate": "fast"}, "--connection-rate 'fast': write a rate as 50"),
+        ({"idle_timeout": "0"}, "--idle-timeout 0: a number of seconds, more than 0"),
+        ({"lifetime": "nan"}, "--lifetime 'nan': a number of seconds, more than 0"),
+        ({"close_grace": "soon"}, "--close-grace 'soon': a number of seconds, more than 0"),
+        ({"idle_timeout": "1" + 5000 * "0"}, "--idle-timeout '1000000"),
+        ({"per_source": "1e3"}, "--per-source 1000.0: a whole number from 1"),
+        ({"only_from": "10.0.0.1/8"}, "--only-from 10.0.0.1/8 has host bits set; write a"),
+        ({"no_access": "10.0.0.0/8,,"}, "--no-access '' does not appear to be"),
+    ],
+)
+def test_a_mistake_in_a_limit_names_the_option(options, line):
+    """What is wrong is said with its place and what would be right."""
+    with pytest.raises(ConfigurationError) as caught:
+        limits(**options)
+    assert str(caught.value).startswith(line)
+
+
+def test_settings_need_no_command_line():
+    """Settings can be written down directly, by programs that embed a server."""
+    settings = ListenerSettings("tcp", "echo", InternetAddress("127.0.0.1", 0))
+    assert (settings.backlog, settings.place) == (1024, "tcp 127.0.0.1:0")

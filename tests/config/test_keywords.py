@@ -1,0 +1,152 @@
+"""The settings of a listener, made in a program with values as a file has them."""
+
+import subprocess
+import sys
+
+import attrs
+import pytest
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from netsrv.config.model import LIMIT_READERS, ConfigurationError
+from netsrv.config.readers import ListenerKeywords
+from netsrv.config.toml import AccessTable, ListenerTable, read_configuration
+from netsrv.guards.limits import Limits
+from netsrv.registry import find_services
+from netsrv.server.server import listener
+
+EVERYTHING = {
+    "backlog": 7,
+    "reuse_address": False,
+    "reuse_port": True,
+    "socket_options": {"SO_RCVBUF": 65536, "TCP_CONGESTION": "reno"},
+    "max_connections": 10,
+    "overload": "close",
+    "per_source": 2,
+    "connection_rate": "50:100",
+    "only_from": ["10.0.0.0/8", "2001:db8::/32"],
+    "no_access": ["10.66.0.0/16"],
+    "datagram_rate": "none",
+    "refuse_source_ports": "0-1023",
+    "idle_timeout": 60,
+    "lifetime": 3600,
+    "write_timeout": "none",
+    "close_grace": 2.5,
+}
+"""A value for each keyword that a file has too, but for the file of a unix socket."""
+
+
+class Own(DatagramProtocol):
+    """A program's own."""
+
+
+def mistakes_of(*arguments, **keywords):
+    """Give the lines that say what is wrong with a listener."""
+    with pytest.raises(ConfigurationError) as caught:
+        listener(*arguments, **keywords)
+    return str(caught.value).splitlines()
+
+
+def toml(value):
+    """Write a value as TOML does."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+    return repr(value)
+
+
+def test_a_program_and_a_file_say_the_same(tmp_path):
+    """The same keys and values make equal settings."""
+    limits = [each for each in EVERYTHING if each in LIMIT_READERS]
+    access = ["only_from", "no_access"]
+    own = [each for each in EVERYTHING if each not in [*limits, *access]]
+    lines = ["[[listener]]", "service = 'echo'", "tcp = '127.0.0.1:7'"]
+    for header, names in (("", own), ("[listener.limits]", limits), ("[listener.access]", access)):
+        lines += [header, *(f"{each} = {toml(EVERYTHING[each])}" for each in names)]
+    (tmp_path / "f").write_text("\n".join(lines))
+    from_file = read_configuration(f"{tmp_path}/f", find_services())
+    assert (listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING),) == from_file.listeners
+
+
+def test_there_are_exactly_the_keywords_that_a_file_has():
+    """A new key of a file is a keyword here, and its type is known to mypy."""
+    tables = [attrs.fields(kind) for kind in (ListenerTable, Limits, AccessTable)]
+    keys = {each.name for fields in tables for each in fields}
+    here = keys - {"service", "tcp", "udp", "unix", "limits", "access"}
+    assert set(ListenerKeywords.__annotations__) == here | {"name", "safe_replies"}
+    assert {*EVERYTHING, "mode", "settings"} == here
+
+
+def test_the_address_is_a_files_address():
+    """A number, a host and a port, or a path."""
+    assert str(listener("tcp", 7, "echo").address) == "0.0.0.0:7"
+    assert str(listener("udp", "[::1]:same", "echo").address) == "[::1]:same"
+    unix = listener("unix", "/run/s", "echo", mode="0660")
+    assert (str(unix.address), unix.mode) == ("/run/s", 0o660)
+
+
+@pytest.mark.parametrize(
+    ("service", "keywords", "name"),
+    [
+        ("echo", {}, "echo"),
+        (Site(Resource()), {}, "Site"),
+        (Factory.forProtocol(Protocol), {}, "Protocol"),
+        (Site(Resource()), {"name": "shop"}, "shop"),
+    ],
+)
+def test_the_log_has_a_name_for_every_service(service, keywords, name):
+    """That of its class, of its protocol, or the one that it was given."""
+    assert listener("tcp", 0, service, **keywords).service_name == name
+
+
+def test_all_mistakes_are_told_at_once():
+    """Each is a line with its place, the value, and what would be right."""
+    place = "listener('tcp', '127.0.0.1:0'): "
+    assert mistakes_of(
+        "tcp",
+        "127.0.0.1:0",
+        "echo",
+        max_connections=0,
+        idle_timeout="soon",
+        only_from="10.0.0.0/8",
+        socket_options={"SO_NONSENSE": 1},
+        mode="0600",
+        max_conections=5,
+    ) == [
+        f"{place}max_connections: 0: a whole number from 1 to 1000000000, or 'auto'",
+        f"{place}idle_timeout: 'soon': a number of seconds, more than 0 and at most 1000000000",
+        f"{place}only_from: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
+        f"{place}socket_options: SO_NONSENSE is not a socket option that linux or Python knows",
+        f"{place}max_conections: there is no such keyword; did you mean max_connections?",
+        f"{place}mode: only the file of a unix socket has one",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords", "mistake"),
+    [
+        (("sctp", 7, "echo"), {}, "'sctp': one of 'tcp', 'udp', 'unix'"),
+        (("tcp", "nowhere", "echo"), {}, "address: 'nowhere' has no port number"),
+        (("tcp", 7, "echo"), {"name": 5}, "name: 5: a text"),
+        (("tcp", 7, "echo"), {"socket_options": ["x"]}, "socket_options: a list: options by"),
+        (("tcp", 7, Site), {}, "service: <class 'twisted.web.server.Site'> is no Factory"),
+        (("tcp", 7, Own()), {}, "is no Factory"),
+        (("udp", 7, Site(Resource())), {}, "is no DatagramProtocol"),
+        (("udp", 7, Own), {}, "is no DatagramProtocol"),
+        (("udp", 7, Own()), {"settings": 5}, "settings: only a service that has a name"),
+        (("udp", 7, "echo"), {"safe_replies": True}, "safe_replies: only for a DatagramProtocol"),
+    ],
+)
+def test_what_cannot_be_is_one_line(arguments, keywords, mistake):
+    """It names its place, and what would be right."""
+    [line] = mistakes_of(*arguments, **keywords)
+    assert mistake in line
+
+
+def test_cattrs_and_tomllib_are_not_imported():
+    """A program that embeds a server pays for no file."""
+    code = "import netsrv.server.server, sys; print({'cattrs', 'tomllib'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,88 @@
+"""How a datagram arrived: what the kernel's messages mean."""
+
+import socket
+import sys
+from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, inet_aton, inet_pton
+
+import pytest
+
+from netsrv.datagrams.pktinfo import arrival_of, ask_kernel
+from netsrv.guards.sources import Arrival
+
+IP_PKTINFO = 8
+LOOPBACK, ETHERNET = (index.to_bytes(4, sys.byteorder) for index in (1, 2))
+NOTHING = bytes(4)
+
+pytestmark = pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+
+
+def over_ipv4(interface, own, asked):
+    """Give the message of in_pktinfo, see ip(7)."""
+    return IPPROTO_IP, IP_PKTINFO, interface + inet_aton(own) + inet_aton(asked)
+
+
+def over_ipv6(asked, interface):
+    """Give the message of in6_pktinfo, see RFC 3542."""
+    return IPPROTO_IPV6, IPV6_PKTINFO, inet_pton(socket.AF_INET6, asked) + interface
+
+
+@pytest.mark.parametrize(
+    ("interface", "own", "asked", "unicast", "loopback"),
+    [
+        (LOOPBACK, "127.0.0.2", "127.0.0.2", True, True),
+        (ETHERNET, "192.0.2.1", "192.0.2.1", True, False),
+        (ETHERNET, "192.0.2.1", "192.0.2.255", False, False),
+        (ETHERNET, "192.0.2.1", "255.255.255.255", False, False),
+        (ETHERNET, "192.0.2.1", "224.0.0.1", False, False),
+    ],
+)
+def test_f34_what_was_sent_to_many_has_another_address_beside_ours(
+    interface, own, asked, unicast, loopback
+):
+    """ipi_spec_dst is ours, ipi_addr is the header's; an answer leaves from ours."""
+    answer = over_ipv4(NOTHING, own, "0.0.0.0")
+    assert arrival_of([over_ipv4(interface, own, asked)]) == Arrival(unicast, loopback, (answer,))
+
+
+@pytest.mark.parametrize(("asked", "unicast"), [("192.0.2.1", True), ("224.0.0.1", False)])
+def test_a_datagram_may_have_come_before_the_kernel_was_asked(asked, unicast):
+    """Then it tells the header's address alone, and that is no sign of a broadcast."""
+    answer = over_ipv4(NOTHING, asked, "0.0.0.0")
+    told = arrival_of([over_ipv4(NOTHING, "0.0.0.0", asked)])
+    assert told == Arrival(unicast, loopback=True, answer=(answer,))
+
+
+def test_f41_f42_an_answer_over_ipv6_leaves_from_the_address_asked():
+    """Only a link-local address is none without its interface."""
+    assert arrival_of([over_ipv6("2001:db8::1", ETHERNET)]).answer == (
+        over_ipv6("2001:db8::1", NOTHING),
+    )
+    assert arrival_of([over_ipv6("febf::1", ETHERNET)]).answer == (over_ipv6("febf::1", ETHERNET),)
+    assert arrival_of([over_ipv6("ff02::1", ETHERNET)]) == Arrival(unicast=False)
+
+
+def test_an_ipv4_datagram_at_an_ipv6_socket_has_two_messages():
+    """The one of IPv4 counts, whichever comes first; others are somebody else's."""
+    ipv4 = over_ipv4(ETHERNET, "192.0.2.1", "192.0.2.255")
+    ipv6 = over_ipv6("::ffff:192.0.2.255", ETHERNET)
+    timestamp = socket.SOL_SOCKET, 29, bytes(16)
+    assert arrival_of([timestamp, ipv6, ipv4]) == arrival_of([ipv4, ipv6]) == arrival_of([ipv4])
+    assert arrival_of([timestamp]) == Arrival()
+
+
+@pytest.mark.parametrize(
+    ("host", "asked", "loopback"),
+    [
+        ("127.0.0.1", False, True),
+        ("0.0.0.0", True, True),
+        ("127.255.255.255", True, True),
+        ("224.0.0.1", True, True),
+    ],
+)
+def test_only_a_socket_of_many_addresses_is_asked(host, asked, loopback):
+    """One that is bound to one address keeps the plain way."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, 0))
+        space, arrival = ask_kernel(sock)
+        assert (space > 0, arrival) == (asked, Arrival(loopback=loopback))
+        assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == asked

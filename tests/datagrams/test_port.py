@@ -1,0 +1,280 @@
+"""The datagram port: what it does with whatever a socket may raise."""
+
+import errno
+import os
+import socket
+
+import pytest
+from twisted.internet.error import InvalidAddressError
+from twisted.internet.interfaces import IListeningPort, IMulticastTransport, ISystemHandle
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface.verify import verifyObject
+
+from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
+from tests.streams.test_acceptor import ReactorClock
+
+PEER = ("192.0.2.1", 40000)
+
+NOBODYS = 1_000_000
+"""A descriptor that no file has: what is closed by its number here is nobody else's."""
+
+
+class Socket:
+    """A socket with a script: numbers are errors, bytes are datagrams; it keeps what is sent."""
+
+    family = socket.AF_INET
+
+    def __init__(self, *script, sending=None, flags=0, peer=PEER):
+        self.script = list(script)
+        self.sending = sending
+        self.flags = flags
+        self.peer = peer
+        self.sent = []
+        self.open = True
+
+    def getsockname(self):
+        return "127.0.0.1", 7
+
+    def recvmsg(self, size, space):
+        if not self.script:
+            raise BlockingIOError(errno.EAGAIN, "nothing has come")
+        step = self.script.pop(0)
+        if isinstance(step, int):
+            raise OSError(step, os.strerror(step))
+        return step[:size], [], self.flags, self.peer
+
+    def sendto(self, packet, address):
+        if self.sending is not None:
+            raise OSError(self.sending, os.strerror(self.sending))
+        self.sent.append((packet, address))
+
+    def send(self, packet):
+        self.sendto(packet, None)
+
+    def connect(self, address):
+        self.connected = address
+
+    def fileno(self):
+        return NOBODYS if self.open else -1
+
+    def detach(self):
+        self.open = False
+
+    def close(self):
+        self.open = False
+
+
+class Echo(DatagramProtocol):
+    """Echoes, remembers, and raises at the datagram ``raise``."""
+
+    noisy = False
+
+    def __init__(self):
+        self.got = []
+        self.refused = 0
+
+    def datagramReceived(self, datagram, addr):
+        self.got.append((datagram, addr))
+        if datagram == b"raise":
+            raise RuntimeError("as told")
+        if datagram == b"stop":
+            self.transport.stopListening()
+            return
+        self.transport.write(datagram, addr)
+
+    def connectionRefused(self):
+        self.refused += 1
+
+
+class Port:
+    """A started port, and all that it has told."""
+
+    def __init__(self, *script, died=None, **options):
+        self.died = died
+        self.reactor = ReactorClock()
+        self.sock = Socket(*script, **options)
+        self.dropped, self.raised = [], []
+        self.protocol = Echo()
+        self.port = DatagramPort(
+            self.reactor,
+            self.sock,
+            self.protocol,
+            self.dropped.append,
+            lambda: self.raised.append(1),
+            died=self.died,
+        )
+        self.port.startListening()
+
+    @property
+    def watching(self):
+        """Whether the reactor watches the socket."""
+        return self.port in self.reactor.readers
+
+
+def test_each_datagram_goes_to_the_protocol_and_back():
+    """Datagrams keep their boundaries, and empty ones count."""
+    port = Port(b"a", b"", b"bc")
+    port.port.doRead()
+    assert port.sock.sent == [(b"a", PEER), (b"", PEER), (b"bc", PEER)]
+
+
+def test_others_get_their_turn_under_a_flood_of_empty_datagrams():
+    """F26: at most `AT_ONCE`, empty or not, are taken before the reactor is given back."""
+    port = Port(*[b""] * (AT_ONCE + 5))
+    port.port.doRead()
+    assert len(port.protocol.got) == AT_ONCE
+    port.port.doRead()
+    assert len(port.protocol.got) == AT_ONCE + 5
+
+
+def test_a_cut_datagram_is_dropped_and_counted():
+    """F28: what is longer than the buffer is not served short."""
+    port = Port(b"x" * 10, flags=socket.MSG_TRUNC)
+    port.port.doRead()
+    assert (port.protocol.got, port.dropped) == ([], ["too long"])
+
+
+def test_a_protocol_that_raises_gets_the_next_datagram():
+    """F40: an exception concerns one datagram."""
+    port = Port(b"raise", b"next")
+    port.port.doRead()
+    assert port.raised == [1]
+    assert port.sock.sent == [(b"next", PEER)]
+
+
+@pytest.mark.parametrize("number", sorted(EARLIER_SEND), ids=errno.errorcode.get)
+def test_the_late_answer_to_something_sent_is_counted(number):
+    """F37: receiving goes on at once after an error that came from the network."""
+    port = Port(number, b"next")
+    port.port.doRead()
+    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert port.sock.sent == [(b"next", PEER)]
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO, errno.EBADF, errno.EFAULT])
+def test_any_other_error_pauses_and_the_port_stays_open(number):
+    """F38: no error closes the port, and none makes it spin."""
+    port = Port(number, b"next")
+    port.port.doRead()
+    assert (port.dropped, port.watching) == ([f"receive {errno.errorcode[number]}"], False)
+    port.reactor.advance(PAUSE)
+    assert port.watching
+    port.port.doRead()
+    assert port.sock.sent == [(b"next", PEER)]
+
+
+@pytest.mark.parametrize("number", sorted(DEAD), ids=errno.errorcode.get)
+def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
+    """The port waits without it, loses what is sent meanwhile, and goes on with the next one."""
+    told = []
+    port = Port(number, b"never", died=told.append)
+    port.port.doRead()
+    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert [error.errno for error in told] == [number]
+    assert (port.sock.open, port.watching) == (False, False)
+    for useless in (port.port.suspend, port.port.resume, port.port.doRead):
+        useless()
+    assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
+    new = Socket(b"next")
+    port.port.replace(new)
+    assert port.watching
+    port.port.doRead()
+    assert new.sent == [(b"next", PEER)]
+
+
+def test_f38_a_port_that_was_stopped_needs_no_socket():
+    """One that comes too late is closed."""
+    port = Port(errno.EBADF, died=lambda error: None)
+    port.port.doRead()
+    port.port.stopListening()
+    late = Socket(b"never")
+    port.port.replace(late)
+    assert (late.open, port.watching) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "name", ["EAGAIN", "ENOBUFS", "EPERM", "ENETUNREACH", "EINVAL", "EMSGSIZE", "ECONNREFUSED"]
+)
+def test_what_cannot_be_sent_is_dropped_and_counted(name):
+    """F39: nothing is queued, and nothing raised into the protocol."""
+    port = Port(b"a", b"b", sending=getattr(errno, name))
+    port.port.doRead()
+    assert port.dropped == [f"send {name}"] * 2
+    assert (port.raised, port.watching) == ([], True)
+
+
+def test_a_name_is_not_looked_up():
+    """Sending to a host name is refused: a name server would stop everyone."""
+    port = Port()
+    with pytest.raises(InvalidAddressError):
+        port.port.write(b"x", ("localhost", 7))
+    with pytest.raises(InvalidAddressError):
+        port.port.connect("localhost", 7)
+    with pytest.raises(InvalidAddressError):
+        port.port.write(b"x")
+    assert port.sock.sent == []
+
+
+def test_a_connected_port_sends_to_its_peer_and_is_told_of_refusals():
+    """`connect` makes the address unnecessary, and an ICMP refusal reaches the protocol."""
+    port = Port(errno.ECONNREFUSED)
+    port.port.connect(*PEER)
+    port.port.writeSequence([b"a", b"b"])
+    assert port.sock.sent == [(b"ab", None)]
+    port.port.doRead()
+    port.sock.sending = errno.ECONNREFUSED
+    port.port.write(b"c")
+    assert port.protocol.refused == 2
+    with pytest.raises(RuntimeError, match="already connected"):
+        port.port.connect(*PEER)
+
+
+def test_a_protocol_may_stop_its_port_while_it_is_served():
+    """After `stopListening` nothing more is received, and the socket is closed."""
+    port = Port(b"stop", b"never")
+    port.port.doRead()
+    assert [data for data, _ in port.protocol.got] == [b"stop"]
+    assert (port.watching, port.sock.open) == (False, False)
+    port.port.stopListening()
+
+
+def test_stopping_during_a_pause_leaves_no_timer():
+    """A suspended port does not come back by itself."""
+    port = Port(errno.ENOMEM)
+    port.port.doRead()
+    port.port.suspend()
+    assert port.reactor.getDelayedCalls() == []
+
+
+def test_a_port_that_was_stopped_receives_nothing():
+    """A last turn of the reactor at a stopped port does nothing, and leaves no timer."""
+    port = Port(b"never")
+    port.port.stopListening()
+    port.port.doRead()
+    assert port.protocol.got == []
+    assert (port.dropped, port.reactor.getDelayedCalls()) == ([], [])
+
+
+def test_an_error_that_waits_in_the_socket_is_collected():
+    """F37: epoll tells of it as of a lost connection; the port collects it and goes on."""
+    port = Port(errno.ECONNREFUSED, b"next")
+    port.port.connect(*PEER)
+    port.reactor.running = True
+    port.reactor.removeReader(port.port)
+    port.port.connectionLost(None)
+    assert (port.protocol.refused, port.watching) == (1, True)
+    assert [data for data, _ in port.protocol.got] == [b"next"]
+
+
+def test_a_link_local_peer_keeps_its_scope():
+    """F41: the address that a protocol is given leads back over the interface it came from."""
+    port = Port(b"x", peer=("fe80::1", 40000, 0, 2))
+    port.port.doRead()
+    assert port.sock.sent == [(b"x", ("fe80::1%2", 40000))]
+
+
+def test_the_port_provides_twisteds_interfaces_whole():
+    """Every method of the interfaces is there with its parameters."""
+    port = Port().port
+    for interface in (IListeningPort, IMulticastTransport, ISystemHandle):
+        assert verifyObject(interface, port)

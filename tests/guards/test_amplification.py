@@ -1,0 +1,16 @@
+"""The rule for the length of answers."""
+
+import pytest
+
+from netsrv.guards.amplification import longest_reply, wire_size
+
+
+@pytest.mark.parametrize("request_size", [0, 1, 20, 1400])
+@pytest.mark.parametrize(
+    ("host", "headers"), [("192.0.2.1", 28), ("::ffff:192.0.2.1", 28), ("2001:db8::1", 48)]
+)
+def test_an_answer_is_at_most_three_times_its_request_on_the_wire(host, headers, request_size):
+    """Headers included, the longest answer is exactly three times the request."""
+    longest = longest_reply(request_size, host)
+    assert headers + longest == 3 * (headers + request_size)
+    assert wire_size(longest, host) == headers + longest

@@ -1,0 +1,176 @@
+"""The gate and its guards together: whoever comes and however they go, the counts come out even."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+
+from netsrv.gate import Gate
+from netsrv.guards.admission import Admission
+from netsrv.guards.capacity import Places
+from netsrv.guards.limits import Limits
+from netsrv.guards.rates import Rate
+from netsrv.interfaces import Ending
+from netsrv.streams.connection import GatedFactory
+from tests.test_gate import DONE, HalfCloseableService, Observer, Service, Transport
+
+LIMITS = Limits(
+    max_connections=4,
+    per_source=2,
+    connection_rate=Rate(2, 5),
+    idle_timeout=10,
+    lifetime=4,
+    write_timeout=3,
+    close_grace=2,
+)
+
+LONGEST_STEP = 1.25
+"""Seconds that may go by at once."""
+
+PLACES = 6
+"""Of the process; the gate itself has fewer."""
+
+
+class House:
+    """A gate with everything around it that is not under test."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.shared = Places(PLACES)
+        self.admission = Admission(LIMITS, self.shared, 0.0)
+        self.gate = Gate(
+            self.clock,
+            "tcp 0.0.0.0:7 (test)",
+            Observer(),
+            self.admission,
+            LIMITS,
+            self.clock.seconds,
+        )
+        self.places = [*self.admission.places]
+
+    def factory(self, service):
+        """Put the gate before a service's factory; None is a service that serves nobody."""
+        factory = Factory()
+        factory.buildProtocol = lambda address: None if service is None else service()
+        return GatedFactory(self.gate, factory)
+
+
+class DrainMachine(RuleBasedStateMachine):
+    """Peers come, talk, stay and go in every way, and somebody waits for the end of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.house = House()
+        self.inside = []
+        self.since = {}
+        self.waiters = []
+
+    def picks(self, data):
+        """Choose one who is in."""
+        return data.draw(st.sampled_from(self.inside))
+
+    @rule(
+        host=st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]),
+        service=st.sampled_from([Service, HalfCloseableService, None]),
+        gone=st.booleans(),
+    )
+    def comes(self, host, service, gone):
+        """A peer comes; it may be gone before it is in, or have a service that serves nobody."""
+        gate = self.house.gate
+        may_come = gate.admit((host, 40_000)) is None
+        connection = None
+        if may_come and not gone:
+            connection = self.house.factory(service).buildProtocol(None)
+        if connection is not None:
+            connection.makeConnection(Transport())
+            self.inside.append(connection)
+            self.since[connection] = self.house.clock.seconds()
+        gate.withdraw()
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data(), size=st.integers(0, 3))
+    def talks(self, data, size):
+        """A peer says something, and its service answers; the peer may not read it."""
+        connection = self.picks(data)
+        connection.dataReceived(b"x" * size)
+        connection.write(b"x" * size)
+        connection.transport._tempDataLen = size
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data(), how=st.sampled_from(["loseConnection", "abortConnection", "end"]))
+    def is_closed(self, data, how):
+        """A connection is closed from our side; the transport takes its time."""
+        why = [Ending.LIFETIME] if how == "end" else []
+        getattr(self.picks(data), how)(*why)
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data(), how=st.sampled_from(["readConnectionLost", "writeConnectionLost"]))
+    def is_half_closed(self, data, how):
+        """One side of a connection has ended."""
+        getattr(self.picks(data), how)()
+
+    @precondition(lambda self: self.inside)
+    @rule(data=st.data())
+    def goes(self, data):
+        """A connection is gone."""
+        self.loses(self.picks(data))
+
+    @rule(seconds=st.floats(0.1, 4 * LONGEST_STEP))
+    def waits(self, seconds):
+        """Time goes by: the sweep ends who has reached a limit."""
+        self.house.clock.pump([seconds / 4] * 4)
+
+    @rule()
+    def aborts_all(self):
+        """The drain's time is over: who is left is aborted, each one once."""
+        left = [each for each in self.inside if not each.aborted]
+        assert self.house.gate.abort_all() == len(left)
+        assert all(each.transport.calls[-1] == ("abortConnection",) for each in left)
+
+    @rule()
+    def begins_to_drain(self):
+        """Somebody waits for the end of the last one."""
+        fired = []
+        self.house.gate.when_empty().addCallback(fired.append)
+        assert fired == ([] if self.inside else [None])
+        self.waiters.append(fired)
+
+    def loses(self, connection):
+        """Have the transport say that it is lost; who waits is told with the last one."""
+        open_waiters = [each for each in self.waiters if not each]
+        connection.connectionLost(DONE)
+        self.inside.remove(connection)
+        told = [] if self.inside else [None]
+        assert all(each == told for each in open_waiters)
+
+    @invariant()
+    def counts_are_right(self):
+        """Each place that is taken is somebody's who is in; nobody waits for an empty house."""
+        house = self.house
+        assert set(house.gate.connections) == set(self.inside)
+        assert all(each.taken == len(self.inside) >= 0 for each in house.places)
+        assert len(self.inside) <= 4
+        assert all(len(fired) <= 1 for fired in self.waiters)
+        assert self.inside or all(self.waiters)
+
+    @invariant()
+    def nobody_outlives_the_limits(self):
+        """Who has been in for longer than all limits together has been closed by us."""
+        now = self.house.clock.seconds()
+        for connection in self.inside:
+            if now - self.since[connection] > LIMITS.lifetime + LONGEST_STEP:
+                assert connection.disconnecting
+
+    def teardown(self):
+        """When all have left every count is 0, everybody was told once, and no timer is left."""
+        for connection in list(self.inside):
+            self.loses(connection)
+        self.counts_are_right()
+        assert [each.taken for each in self.house.places] == [0, 0]
+        assert all(fired == [None] for fired in self.waiters)
+        self.house.gate.close()
+        assert self.house.clock.getDelayedCalls() == []
+        assert self.house.admission.wait(self.house.clock.seconds() + 100) == 0
+
+
+TestDrain = DrainMachine.TestCase

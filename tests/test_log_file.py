@@ -1,0 +1,144 @@
+"""A file of lines, and what may happen to it."""
+
+import errno
+import os
+import shutil
+
+import pytest
+
+from netsrv.files import AT_ONCE, GATHERED, LineFile
+
+
+def lines_of(path):
+    """Read the lines of a file."""
+    return path.read_text().splitlines()
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A file in a folder of its own."""
+    (tmp_path / "logs").mkdir()
+    return tmp_path / "logs" / "access.log"
+
+
+def test_lines_are_gathered_and_written_together(path):
+    """Nothing is written before the flush, all of it then, after what was there."""
+    path.write_text("before\n")
+    file = LineFile(str(path))
+    file.add("one\n")
+    file.add("two\n")
+    assert lines_of(path) == ["before"]
+    file.flush()
+    assert lines_of(path) == ["before", "one", "two"]
+    file.add("three\n")
+    file.close()
+    file.close()
+    assert lines_of(path) == ["before", "one", "two", "three"]
+
+
+def test_many_lines_are_written_at_once(path):
+    """Memory is bounded, however long the time to the next flush."""
+    file = LineFile(str(path))
+    for _ in range(GATHERED // 100):
+        file.add("x" * 99 + "\n")
+    assert lines_of(path) == []
+    file.add("x" * 99 + "\n")
+    assert len(lines_of(path)) == GATHERED // 100 + 1
+    file.close()
+
+
+def test_f101_a_file_that_was_moved_away_is_opened_again_under_its_name(path):
+    """No line is lost or doubled, with or without a signal."""
+    file = LineFile(str(path))
+    for number in range(3):
+        file.add(f"{number}\n")
+        file.flush()
+        file.add(f"{number} before the move\n")
+        path.rename(path.with_suffix(f".{number}"))
+        if number == 1:
+            file.reopen()
+    file.close()
+    assert [lines_of(path.with_suffix(f".{number}")) for number in range(3)] == [
+        ["0"],
+        ["0 before the move", "1"],
+        ["1 before the move", "2"],
+    ]
+    assert lines_of(path) == ["2 before the move"]
+    assert file.dropped == 0
+
+
+def test_f100_a_full_disk_costs_lines_and_nothing_else():
+    """Whole lines are dropped and counted; the reason is known."""
+    file = LineFile("/dev/full")
+    file.add("one\n")
+    file.add("two\n")
+    file.flush()
+    assert file.dropped == 2
+    assert file.error.errno == errno.ENOSPC
+    file.close()
+
+
+def test_f100_a_folder_that_is_gone_costs_lines_until_it_is_back(path):
+    """A file without a name is no place for lines; with a name again it is written."""
+    file = LineFile(str(path))
+    shutil.rmtree(path.parent)
+    file.add("lost\n")
+    file.flush()
+    assert (file.dropped, file.error.errno) == (1, errno.ENOENT)
+    path.parent.mkdir()
+    file.add("found\n")
+    file.flush()
+    assert lines_of(path) == ["found"]
+    assert (file.dropped, file.error) == (1, None)
+    file.close()
+
+
+def test_a_folder_that_was_moved_away_takes_the_lines_with_it(path):
+    """As long as the file that is open has a name, somebody can read it."""
+    file = LineFile(str(path))
+    moved = path.parent.rename(path.parent.with_name("moved"))
+    file.add("one\n")
+    file.flush()
+    assert lines_of(moved / path.name) == ["one"]
+    assert file.dropped == 0
+    file.close()
+
+
+def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
+    """At the start, where somebody sees it."""
+    with pytest.raises(IsADirectoryError):
+        LineFile(str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        LineFile(str(tmp_path / "no" / "file"))
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
+    """What was begun is finished when there is room again: no line is torn."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    file = LineFile(str(pipe))
+    for number in range(20):
+        file.add(f"{number:06d}" + "x" * AT_ONCE + "\n")
+        file.flush()
+    assert file.dropped > 0
+    first = read_all(reader)
+    file.add("last\n")
+    file.close()
+    lines = (first + read_all(reader)).decode().split("\n")
+    assert lines.pop() == ""
+    assert lines.pop() == "last"
+    assert {len(each) for each in lines} == {AT_ONCE + 6}
+    assert len(lines) + file.dropped == 20
+    os.close(reader)
+
+
+def read_all(descriptor):
+    """Read what there is."""
+    pieces = []
+    try:
+        while piece := os.read(descriptor, 65536):
+            pieces.append(piece)
+    except BlockingIOError:
+        pass
+    return b"".join(pieces)

@@ -1,0 +1,391 @@
+"""The server in memory: the way of a peer, without a reactor and without a socket."""
+
+import socket
+
+import pytest
+from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.protocols.basic import LineReceiver
+from twisted.protocols.policies import TimeoutMixin
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from netsrv.config.model import ConfigurationError
+from netsrv.interfaces import Ending
+from netsrv.observers.dispatch import Observer
+from netsrv.server.server import Drained
+from netsrv.testing.servers import MOST_RECEIVED, PEER, MemoryServer
+
+
+class Upper(LineReceiver):
+    """Says each line back in capitals, and closes after ``bye``."""
+
+    def lineReceived(self, line):
+        self.sendLine(line.upper())
+        if line == b"bye":
+            self.transport.loseConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class Recorder(Protocol):
+    """Records what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def connectionMade(self):
+        self.told.append("made")
+
+    def dataReceived(self, data):
+        self.told.append(data)
+
+    def readConnectionLost(self):
+        self.told.append("read lost")
+
+    def writeConnectionLost(self):
+        self.told.append("write lost")
+
+    def connectionLost(self, reason):
+        self.told.append(reason.type.__name__)
+
+
+class Recording(Factory):
+    """Keeps its protocols."""
+
+    noisy = False
+
+    def __init__(self):
+        self.made = []
+
+    def buildProtocol(self, addr):
+        self.made.append(Recorder())
+        return self.made[-1]
+
+
+class InTrial(SynchronousTestCase):
+    """In a test case of trial's that has no reactor."""
+
+    def test_lines(self):
+        """A service of one's own is asked, and answers."""
+        server = MemoryServer(Factory.forProtocol(Upper))
+        client = server.connect()
+        client.send(b"hello\r\nbye\r\n")
+        self.assertEqual(client.received, b"HELLO\r\nBYE\r\n")
+        self.assertEqual((client.ended, server.connections), ("closed", 0))
+        server.connect()
+        drained = server.drain(8)
+        self.assertNoResult(drained)
+        server.advance(8)
+        self.assertEqual(self.successResultOf(drained), Drained(ended=0, aborted=1))
+
+
+def test_nothing_of_it_is_a_socket(monkeypatch):
+    """No socket is made, and no reactor asked, on the whole way."""
+    monkeypatch.setattr(socket, "socket", None)
+    monkeypatch.setattr("twisted.internet.reactor.callLater", None)
+    server = MemoryServer("echo", idle_timeout=60)
+    client = server.connect()
+    client.send(b"hello")
+    assert client.received == b"hello"
+    server.advance(61)
+    assert client.ended == "closed"
+    assert MemoryServer("echo", "udp").ask(b"x") == [b"x"]
+
+
+def test_a_service_that_is_not_there_is_named():
+    """As at a real start."""
+    with pytest.raises(ConfigurationError, match="there is no service 'ecko'"):
+        MemoryServer("ecko")
+    with pytest.raises(ConfigurationError, match="only tcp and udp"):
+        MemoryServer("echo", "unix")
+    with pytest.raises(ConfigurationError, match="max_connections: 0"):
+        MemoryServer("echo", max_connections=0)
+
+
+def test_peers_come_from_where_the_test_says():
+    """Access and places are decided by the address; the service sees it too."""
+    factory = Recording()
+    server = MemoryServer(factory, only_from=["10.0.0.0/8", "2001:db8::/32"], per_source=1)
+    first = server.connect(("10.0.0.1", 5000))
+    assert server.connect(("10.0.0.1", 5001)).ended == "closed"
+    assert server.connect(("192.0.2.9", 5000)).ended == "closed"
+    sixth = server.connect(("2001:db8::1", 5000))
+    assert (first.ended, sixth.ended, server.connections) == (None, None, 2)
+    assert server.counts.refused == {"per_source": 1, "access": 1}
+    peers = [each.transport.getPeer() for each in factory.made]
+    assert [(each.host, each.port) for each in peers] == [("10.0.0.1", 5000), ("2001:db8::1", 5000)]
+    assert factory.made[1].transport.getHost().host == "2001:db8::7"
+    assert ITCPTransport.providedBy(factory.made[0].transport)
+
+
+def test_at_the_limit_newcomers_wait_until_there_is_a_place():
+    """They are connected, and served once somebody leaves."""
+    server = MemoryServer("echo", max_connections=1)
+    inside, waiting = server.connect(), server.connect()
+    waiting.send(b"waited")
+    assert (waiting.received, waiting.ended, server.counts.suspended) == (b"", None, True)
+    inside.close()
+    assert waiting.received == b"waited"
+    waiting.close()
+    assert (server.connections, server.counts.suspended) == (0, False)
+
+
+@pytest.mark.parametrize(("overload", "ended"), [("close", "closed"), ("reset", "reset")])
+def test_at_the_limit_newcomers_are_turned_away(overload, ended):
+    """As the overload says."""
+    server = MemoryServer("echo", max_connections=1, overload=overload)
+    server.connect()
+    assert server.connect().ended == ended
+    assert server.counts.refused == {"max_connections": 1}
+
+
+def test_time_goes_by_when_it_is_told():
+    """A limit is reached at its time, not before; the timers on the way come in their order."""
+    server = MemoryServer("echo", idle_timeout=3600)
+    client = server.connect()
+    server.advance(1800)
+    client.send(b"x")
+    server.advance(3599)
+    assert client.ended is None
+    server.advance(2)
+    assert (client.ended, server.counts.closed) == ("closed", {"idle_timeout": 1})
+    assert server.server.counters.stalls == 0
+
+
+def test_a_rate_lets_in_as_time_goes_by():
+    """Tokens come with the clock."""
+    server = MemoryServer("echo", connection_rate="1:1")
+    server.connect()
+    second = server.connect()
+    second.send(b"x")
+    assert second.received == b""
+    server.advance(1)
+    assert second.received == b"x"
+
+
+def test_a_service_has_the_same_clock():
+    """What a service does later is stepped too."""
+
+    class Impatient(Protocol, TimeoutMixin):
+        def connectionMade(self):
+            self.callLater = clock.callLater
+            self.setTimeout(10)
+
+    clock = Clock()
+    server = MemoryServer(Factory.forProtocol(Impatient), clock=clock)
+    client = server.connect()
+    server.advance(9)
+    assert client.ended is None
+    server.advance(1)
+    assert client.ended == "closed"
+    assert server.counts.closed == {"service": 1}
+
+
+def test_a_half_close_is_one():
+    """A service that knows it goes on; a client that stays is told, and can still send."""
+    factory = Recording()
+    server = MemoryServer(factory)
+    client = server.connect(stays=True)
+    client.send(b"question")
+    client.end()
+    [service] = factory.made
+    assert service.told == ["made", b"question", "read lost"]
+    service.transport.write(b"answer")
+    assert client.received == b"answer"
+    service.transport.loseWriteConnection()
+    assert client.ended == "closed"
+    service.transport.loseConnection()
+    server.settle()
+    assert service.told[-2:] == ["write lost", "ConnectionDone"]
+    other = server.connect(stays=True)
+    factory.made[1].transport.loseWriteConnection()
+    other.send(b"still")
+    assert factory.made[1].told == ["made", "write lost", b"still"]
+
+
+def test_a_client_that_stays_is_read_until_it_has_lingered():
+    """What a close by the service does to a peer that talks on: its last bytes arrive."""
+    server = MemoryServer(Factory.forProtocol(Upper))
+    client = server.connect(stays=True)
+    client.send(b"bye\r\nmore\r\n")
+    assert (client.received, client.ended, server.connections) == (b"BYE\r\n", "closed", 1)
+    server.advance(2)
+    assert server.connections == 0
+
+
+def test_a_peer_that_does_not_read_has_its_producer_paused():
+    """What waits is bounded, counted as unsent, and ends by the write timeout."""
+    server = MemoryServer("chargen", write_timeout=10)
+    client = server.connect(reads=False)
+    [connection] = server.server.posts[0].gate.connections
+    assert 0 < connection.unsent < 200_000
+    server.advance(5)
+    client.resume()
+    assert len(client.received) >= MOST_RECEIVED  # and there the client pauses by itself
+    before = connection.sent
+    server.advance(5)
+    assert connection.sent == before
+    server.advance(6)
+    assert (server.counts.closed, server.connections) == ({"write_timeout": 1}, 0)
+    assert client.take()[:3] == b' !"'
+    assert client.ended == "reset"
+
+
+def test_a_reset_is_told_on_both_sides():
+    """A service is told that it was no orderly end, and so is a client."""
+    factory = Recording()
+    server = MemoryServer(factory)
+    server.connect().reset()
+    assert factory.made[0].told == ["made", "ConnectionLost"]
+    assert server.counts.closed == {Ending.RESET.value: 1}
+    client = server.connect()
+    factory.made[1].transport.abortConnection()
+    assert client.ended == "reset"
+    assert server.counts.closed == {"reset": 1, "aborted": 1}
+
+
+def test_what_is_sent_to_one_who_is_gone_resets():
+    """As a kernel answers data for a closed socket."""
+    factory = Recording()
+    server = MemoryServer(factory)
+    client = server.connect()
+    client.close()
+    [service] = factory.made
+    assert service.told == ["made", "read lost"]
+    for _ in range(2):  # the first is answered with RST, and the second finds it
+        service.transport.write(b"x")
+        server.settle()
+    assert service.told == ["made", "read lost", "ConnectionLost"]
+
+
+def test_a_protocol_may_be_the_client():
+    """It stands on Twisted's own transport, with the addresses of its side."""
+    server = MemoryServer(Factory.forProtocol(Upper))
+    client = server.connect_protocol(Recorder(), ("192.0.2.50", 1234))
+    client.transport.write(b"hello\r\n")
+    server.settle()
+    assert client.told == ["made", b"HELLO\r\n"]
+    assert (client.transport.getHost().port, client.transport.getPeer().port) == (1234, 7)
+
+
+def test_a_talk_without_end_is_an_error():
+    """Two echoes that begin are not waited for."""
+
+    class Beginning(Protocol):
+        def connectionMade(self):
+            self.transport.write(b"x")
+
+        def dataReceived(self, data):
+            self.transport.write(data)
+
+    server = MemoryServer("echo")
+    with pytest.raises(RuntimeError, match="without end"):
+        server.connect_protocol(Beginning())
+
+
+@pytest.mark.parametrize("expected_failures", [["ZeroDivisionError"]])
+def test_an_exception_of_the_service_is_of_its_connection(expected_failures):
+    """It is logged and counted, the peer is reset, and the server goes on."""
+
+    class Raising(Protocol):
+        def dataReceived(self, data):
+            return 1 / 0
+
+    server = MemoryServer(Factory.forProtocol(Raising))
+    other, client = server.connect(), server.connect()
+    client.send(b"x")
+    assert (client.ended, other.ended) == ("reset", None)
+    assert server.counts.service_failures == 1
+
+
+def test_datagrams_are_held_to_the_rules():
+    """A named service answers by them, whatever the peer."""
+    server = MemoryServer("echo", "udp", no_access=["192.0.2.66"])
+    assert server.ask(b"hello") == [b"hello"]
+    assert server.ask(b"", ("2001:db8::1", 4000)) == [b""]
+    assert server.ask(b"x", ("192.0.2.1", 53)) == []
+    assert server.ask(b"x", ("192.0.2.66", 4000)) == []
+    assert server.ask(b"x", ("192.0.2.1", 7)) == []
+    assert server.counts.datagrams_dropped == {"source_port": 1, "access": 1, "own_port": 1}
+    assert server.sent == [(b"hello", PEER), (b"", ("2001:db8::1", 4000))]
+
+
+class Loud(DatagramProtocol):
+    """Answers with much, to the peer and to others, and speaks first."""
+
+    noisy = False
+
+    def startProtocol(self):
+        self.transport.setBroadcastAllowed(True)
+        self.transport.write(b"here", ("192.0.2.255", 9999))
+
+    def datagramReceived(self, datagram, addr):
+        self.transport.write(datagram * 100, addr)
+        self.transport.write(b"told", ("198.51.100.1", 9))
+
+
+def test_an_own_datagram_protocol_sends_and_receives_what_it_wants():
+    """No rule but access and the rate holds it; all is counted."""
+    server = MemoryServer(Loud(), only_from=["192.0.2.0/24"], datagram_rate="1:2")
+    for peer in (("192.0.2.1", 53), ("192.0.2.1", 7)):
+        assert server.ask(b"abc", peer) == [b"abc" * 100]
+    assert server.ask(b"abc", ("192.0.2.1", 53)) == []
+    assert server.ask(b"abc", ("203.0.113.1", 4000)) == []
+    server.advance(1)
+    assert len(server.ask(b"abc", ("192.0.2.1", 53))) == 1
+    assert server.sent[:3] == [
+        (b"here", ("192.0.2.255", 9999)),
+        (b"abc" * 100, ("192.0.2.1", 53)),
+        (b"told", ("198.51.100.1", 9)),
+    ]
+    assert server.counts.datagrams_dropped == {"datagram_rate": 1, "access": 1}
+    assert (server.counts.datagrams_received, server.counts.datagrams_sent) == (3, 7)
+
+
+def test_an_own_datagram_protocol_can_be_held_to_the_rules():
+    """With safe_replies it is as a named service."""
+    server = MemoryServer(Loud(), safe_replies=True)
+    assert server.ask(b"abc", ("192.0.2.1", 53)) == []
+    assert server.ask(b"abc") == []
+    assert server.ask(b"") == [b""]
+    assert server.counts.datagrams_dropped == {"source_port": 1, "reply_too_long": 1}
+
+
+def test_a_drain_takes_in_who_waits_and_refuses_who_comes():
+    """It ends when the last one has left, and then there is nobody to connect to."""
+    server = MemoryServer("echo")
+    client = server.connect()
+    drained = server.drain(8)
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    client.send(b"last")
+    assert client.received == b"last"
+    client.close()
+    server.settle()
+    assert drained.result == Drained(ended=1, aborted=0)
+    server.advance(100)
+    assert server.clock.getDelayedCalls() == []
+
+
+def test_own_observers_are_told():
+    """They learn of each connection and its end."""
+
+    class Ends(Observer):
+        seen = []
+
+        def connection_closed(self, listener, connection):
+            self.seen.append((listener, connection.peer, connection.ending))
+
+    server = MemoryServer("echo", observers=[Ends()])
+    server.connect(("192.0.2.4", 4000)).close()
+    assert Ends.seen == [("tcp 0.0.0.0:7 (echo)", "192.0.2.4:4000", Ending.PEER)]
+    assert server.info()["listeners"][0]["counts"]["accepted"] == 1
+
+
+def test_what_a_server_does_not_have_is_said():
+    """A UDP server has no connections, a TCP server no datagrams."""
+    with pytest.raises(TypeError, match="see ask"):
+        MemoryServer("echo", "udp").connect()
+    with pytest.raises(TypeError, match="see connect"):
+        MemoryServer("echo").ask(b"x")
