@@ -20,7 +20,7 @@ def test_the_client_gets_its_lines_back(netsrv_server):
     assert shout(server.address, ["one", "two"]) == ["one", "two"]
     assert server.received == [b"one\ntwo\n"]
     [connection] = server.connections
-    assert connection.ending == "peer"
+    assert connection.close_reason == "peer"
 
 
 def test_a_server_that_says_nothing(netsrv_server):

@@ -32,7 +32,7 @@ class Datagrams:
             yield origin.peer, size
 
 
-def takes_whole(receiver: object, whole: str, single: str) -> bool:
+def accepts_batches(receiver: object, whole: str, single: str) -> bool:
     """Whether *receiver* takes many with its method *whole*, not one by one with *single*.
 
     Who derives from such a class and overrides *single* alone wants them one by one.

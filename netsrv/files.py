@@ -21,7 +21,7 @@ STANDARD_OUTPUT = "-"
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-class LineFile:
+class LogFile:
     """Appends lines to the file at *path*; `STANDARD_OUTPUT` is standard output.
 
     Raises OSError if it cannot be opened.
@@ -49,7 +49,7 @@ class LineFile:
         """Write what has been gathered."""
         if not (self._lines or self._rest):
             return
-        lost = self._follow()
+        lost = self._reopen_if_rotated()
         data = self._rest + "".join(self._lines).encode()
         self._lines, self._size = [], 0
         written = 0 if lost else self._write(data)
@@ -95,7 +95,7 @@ class LineFile:
         self._rest = b""
         self.error = None
 
-    def _follow(self) -> bool:
+    def _reopen_if_rotated(self) -> bool:
         """See to it that the open file is the one of our name; tell whether it is lost."""
         if not self._regular or self.path == STANDARD_OUTPUT:
             return False
@@ -110,7 +110,7 @@ class LineFile:
         """Write as much as the file takes now, and give its length."""
         written = 0
         try:
-            while written < len(data) and (self._regular or self._takes_some()):
+            while written < len(data) and (self._regular or self._writable()):
                 chunk = data[written:] if self._regular else data[written : written + AT_ONCE]
                 written += os.write(self._descriptor, chunk)
             self.error = None if written == len(data) else BlockingIOError(0, "nobody reads it")
@@ -118,7 +118,7 @@ class LineFile:
             self.error = error
         return written
 
-    def _takes_some(self) -> bool:
+    def _writable(self) -> bool:
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
         return bool(poll.poll(0))
@@ -128,7 +128,7 @@ class LineFile:
         self._descriptor = -1
 
 
-def read_small_file(path: str, most: int) -> str:
+def read_text_file(path: str, most: int) -> str:
     """Read a text file of at most *most* bytes, in UTF-8.
 
     A FIFO or a device is refused before it is opened, and of what is too long no more is

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from netsrv.guards.admission import Admission
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.timeouts import Visit
-from netsrv.interfaces import Ending, IBatchObserver, Refusal
+from netsrv.interfaces import CloseReason, IBatchObserver, RejectReason
 from netsrv.sockets.addresses import show_sockaddr
 
 LINGER = 2.0
@@ -88,10 +88,10 @@ class Gate:
         """Abort the connections that are left, and say how many those were."""
         left = [each for each in self.connections if not each.aborted]
         for connection in left:
-            connection.abort(Ending.SHUTDOWN)
+            connection.abort(CloseReason.SHUTDOWN)
         return len(left)
 
-    def admit(self, sockaddr: Any) -> Refusal | None:
+    def admit(self, sockaddr: Any) -> RejectReason | None:
         """Ask whether a peer may come in; if so, its connection comes next, or `withdraw`."""
         now = self.now()
         visit = Visit(sockaddr, self.limits, now)
@@ -143,7 +143,7 @@ class Gate:
             limit = connection.visit.limit_reached(connection, now)
             if limit is None or connection.aborted:
                 continue
-            if limit in (Ending.WRITE_TIMEOUT, Ending.CLOSE_GRACE):
+            if limit in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE):
                 connection.abort(limit)
             else:
                 connection.visit.close_begins(now)

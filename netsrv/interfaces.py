@@ -14,7 +14,7 @@ from twisted.plugin import IPlugin
 from zope.interface import Attribute, Interface
 
 
-class Refusal(StrEnum):
+class RejectReason(StrEnum):
     """Why a connection is not served; the value is the word in logs and metrics."""
 
     ACCESS = "access"
@@ -23,7 +23,7 @@ class Refusal(StrEnum):
     CONNECTION_RATE = "connection_rate"
 
 
-class Drop(StrEnum):
+class DropReason(StrEnum):
     """Why a datagram is not served, or its answer not sent; the word in logs and metrics."""
 
     ACCESS = "access"
@@ -36,7 +36,7 @@ class Drop(StrEnum):
     REPLY_TOO_LONG = "reply_too_long"
 
 
-class Ending(StrEnum):
+class CloseReason(StrEnum):
     """Why a connection has ended; the value is the word in logs and metrics."""
 
     PEER = "peer"
@@ -125,7 +125,7 @@ class IConnection(Interface):
     received = Attribute("int: bytes that the peer has sent")
     sent = Attribute("int: bytes that the service has written; at the end, those that went out")
     seconds = Attribute("float: how long it has been served")
-    ending = Attribute("Ending, or None: why it ends, once that is known")
+    close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
 
 
 class IDatagrams(Interface):
@@ -148,13 +148,13 @@ class IObserver(Interface):
     def connection_made(listener: str, connection: IConnection) -> None:
         """A connection was accepted and is now served."""
 
-    def connection_refused(listener: str, peer: str, reason: Refusal) -> None:
+    def connection_refused(listener: str, peer: str, reason: RejectReason) -> None:
         """A connection was closed, or reset, and never served."""
 
     def connection_closed(listener: str, connection: IConnection) -> None:
-        """A connection that was served has ended, for its ``ending``."""
+        """A connection that was served has ended, for its ``close_reason``."""
 
-    def suspended(listener: str, reason: Refusal | None) -> None:
+    def suspended(listener: str, reason: RejectReason | None) -> None:
         """The listener takes nothing in for now; newcomers wait in the backlog.
 
         It is at a limit, or, with None, was told so.
@@ -172,7 +172,7 @@ class IObserver(Interface):
     def datagram_dropped(listener: str, reason: str) -> None:
         """A datagram was not received, or not sent, for *reason*."""
 
-    def datagram_refused(listener: str, peer: tuple[str, int], reason: Drop) -> None:
+    def datagram_refused(listener: str, peer: tuple[str, int], reason: DropReason) -> None:
         """A datagram was not served, or its answer not sent."""
 
     def accept_failed(listener: str, error: OSError) -> None:
@@ -181,7 +181,7 @@ class IObserver(Interface):
     def service_failed(listener: str, what: str) -> None:
         """A service's *what* raised the exception that is being handled."""
 
-    def listener_gone(listener: str, error: OSError) -> None:
+    def listener_failed(listener: str, error: OSError) -> None:
         """The listening socket has failed for good; nobody is accepted there any more."""
 
     def stalled(seconds: float) -> None:
@@ -200,5 +200,5 @@ class IBatchObserver(IObserver):
     def datagrams_sent(listener: str, datagrams: IDatagrams) -> None:
         """Datagrams went out."""
 
-    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         """Datagrams were not served, or their answers not sent, all for the same reason."""

@@ -6,21 +6,21 @@ import socket
 
 import pytest
 
-from netsrv.files import read_small_file
+from netsrv.files import read_text_file
 
 
 def test_a_file_is_read_whole(tmp_path):
     """Text in UTF-8 comes back, up to the last byte that is allowed."""
     path = tmp_path / "file"
     path.write_text("ä" * 50, "utf-8")
-    assert read_small_file(str(path), 100) == "ä" * 50
+    assert read_text_file(str(path), 100) == "ä" * 50
 
 
 def test_a_byte_order_mark_is_no_text(tmp_path):
     """What some editors put before the text is left out."""
     path = tmp_path / "file"
     path.write_bytes(b"\xef\xbb\xbftext")
-    assert read_small_file(str(path), 100) == "text"
+    assert read_text_file(str(path), 100) == "text"
 
 
 def make_directory(path):
@@ -85,7 +85,7 @@ def test_what_is_no_small_text_file_is_refused_at_once(make, words, tmp_path):
     if make is not None:
         make(path)
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
-        read_small_file(str(path), 100)
+        read_text_file(str(path), 100)
     assert str(caught.value) == words
 
 
@@ -97,10 +97,10 @@ def test_a_file_that_nobody_may_read(tmp_path):
     if os.access(path, os.R_OK):
         pytest.skip("root may read everything")
     with pytest.raises(ValueError, match=r"^Permission denied$"):
-        read_small_file(str(path), 100)
+        read_text_file(str(path), 100)
 
 
 def test_a_path_with_a_nul_character():
     """F107: a path that the kernel cannot be asked for is an error like any other."""
     with pytest.raises(ValueError, match="null"):
-        read_small_file("a\0b", 100)
+        read_text_file("a\0b", 100)

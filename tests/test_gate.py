@@ -10,16 +10,16 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.datagrams.gated import GatedDatagrams
+from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import DatagramPort
 from netsrv.gate import LINGER, Gate
 from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import Places
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import NO_LIMITS, Limits
-from netsrv.guards.sources import Arrival
-from netsrv.interfaces import Ending, IObserver
+from netsrv.guards.sources import PacketInfo
+from netsrv.interfaces import CloseReason, IObserver
 from netsrv.streams.connection import GatedFactory
 from netsrv.testing.memory import DatagramSocket, MemoryReactor
 
@@ -47,7 +47,7 @@ class Transport:
     dataBuffer = b""
     offset = 0
     _tempDataLen = 0
-    arrival = Arrival()
+    arrival = PacketInfo()
 
     def __init__(self):
         self.calls = []
@@ -107,7 +107,7 @@ class Gated:
                 self.clock,
                 "tcp 0.0.0.0:7 (test)",
                 self.observer,
-                Admission(Limits(), Places(), 0),
+                Admission(Limits(), ConnectionSlots(), 0),
                 limits,
                 self.clock.seconds,
             )
@@ -385,7 +385,7 @@ def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
 
 def test_datagrams_are_told_and_handed_on():
     """A datagram's sender and size are told before the service has it."""
-    admission = Admission(Limits(), Places(), 0)
+    admission = Admission(Limits(), ConnectionSlots(), 0)
     gate = Gate(Clock(), "udp 0.0.0.0:7 (test)", Observer(), admission)
     got = []
 
@@ -398,7 +398,7 @@ def test_datagrams_are_told_and_handed_on():
 
     service = Answer()
     service.noisy = False
-    gated = GatedDatagrams(gate, service, DatagramGuard(Access(), frozenset(), frozenset(), None))
+    gated = DatagramGate(gate, service, DatagramGuard(Access(), frozenset(), frozenset(), None))
     sock = DatagramSocket(("127.0.0.1", 7))
     port = DatagramPort(MemoryReactor(Clock()), sock, gated, [].append, lambda: None)
     port.startListening()
@@ -426,9 +426,9 @@ def test_an_idle_connection_ends():
     step(gated, 9)
     gated.service.transport.write(b"y")
     step(gated, 9)
-    assert gated.connection.ending is None
+    assert gated.connection.close_reason is None
     step(gated, 3)
-    assert gated.connection.ending is Ending.IDLE_TIMEOUT
+    assert gated.connection.close_reason is CloseReason.IDLE_TIMEOUT
     assert gated.calls[-1] == ("loseWriteConnection",)
 
 
@@ -438,9 +438,9 @@ def test_a_lifetime_ends_whatever_happens():
     for _ in range(9):
         step(gated, 1)
         gated.connection.dataReceived(b"x")
-    assert gated.connection.ending is None
+    assert gated.connection.close_reason is None
     step(gated, 2.5)
-    assert gated.connection.ending is Ending.LIFETIME
+    assert gated.connection.close_reason is CloseReason.LIFETIME
 
 
 def test_who_does_not_go_is_aborted_after_the_grace():
@@ -453,7 +453,7 @@ def test_who_does_not_go_is_aborted_after_the_grace():
     assert producer.stopped
     assert ("abortConnection",) not in gated.calls
     step(gated, 4)
-    assert gated.connection.ending is Ending.LIFETIME
+    assert gated.connection.close_reason is CloseReason.LIFETIME
     assert gated.calls[-1] == ("abortConnection",)
     step(gated, 10)
     assert gated.calls.count(("abortConnection",)) == 1
@@ -467,9 +467,9 @@ def test_output_that_is_stuck_aborts():
     for offset in range(0, 50, 10):  # ten bytes every nine seconds
         gated.transport.offset = offset
         step(gated, 9)
-    assert gated.connection.ending is None
+    assert gated.connection.close_reason is None
     step(gated, 2.5)
-    assert gated.connection.ending is Ending.WRITE_TIMEOUT
+    assert gated.connection.close_reason is CloseReason.WRITE_TIMEOUT
     assert gated.calls[-1] == ("abortConnection",)
 
 
@@ -480,7 +480,7 @@ def test_a_service_that_writes_on_does_not_hide_that_output_is_stuck():
         gated.service.transport.write(b"x")
         gated.transport._tempDataLen = size
         step(gated, 1)
-    assert gated.connection.ending is Ending.WRITE_TIMEOUT
+    assert gated.connection.close_reason is CloseReason.WRITE_TIMEOUT
 
 
 def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
@@ -492,9 +492,9 @@ def test_a_close_by_the_service_has_its_grace_for_output_that_is_stuck():
     for offset in (10, 20, 30):
         gated.transport.offset = offset
         step(gated, 2)
-    assert gated.connection.ending is Ending.SERVICE
+    assert gated.connection.close_reason is CloseReason.SERVICE
     step(gated, 4)
-    assert gated.connection.ending is Ending.CLOSE_GRACE
+    assert gated.connection.close_reason is CloseReason.CLOSE_GRACE
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from netsrv.files import AT_ONCE, GATHERED, LineFile
+from netsrv.files import AT_ONCE, GATHERED, LogFile
 
 
 def lines_of(path):
@@ -24,7 +24,7 @@ def path(tmp_path):
 def test_lines_are_gathered_and_written_together(path):
     """Nothing is written before the flush, all of it then, after what was there."""
     path.write_text("before\n")
-    file = LineFile(str(path))
+    file = LogFile(str(path))
     file.add("one\n")
     file.add("two\n")
     assert lines_of(path) == ["before"]
@@ -38,7 +38,7 @@ def test_lines_are_gathered_and_written_together(path):
 
 def test_many_lines_are_written_at_once(path):
     """Memory is bounded, however long the time to the next flush."""
-    file = LineFile(str(path))
+    file = LogFile(str(path))
     for _ in range(GATHERED // 100):
         file.add("x" * 99 + "\n")
     assert lines_of(path) == []
@@ -49,7 +49,7 @@ def test_many_lines_are_written_at_once(path):
 
 def test_f101_a_file_that_was_moved_away_is_opened_again_under_its_name(path):
     """No line is lost or doubled, with or without a signal."""
-    file = LineFile(str(path))
+    file = LogFile(str(path))
     for number in range(3):
         file.add(f"{number}\n")
         file.flush()
@@ -69,7 +69,7 @@ def test_f101_a_file_that_was_moved_away_is_opened_again_under_its_name(path):
 
 def test_f100_a_full_disk_costs_lines_and_nothing_else():
     """Whole lines are dropped and counted; the reason is known."""
-    file = LineFile("/dev/full")
+    file = LogFile("/dev/full")
     file.add("one\n")
     file.add("two\n")
     file.flush()
@@ -80,7 +80,7 @@ def test_f100_a_full_disk_costs_lines_and_nothing_else():
 
 def test_f100_a_folder_that_is_gone_costs_lines_until_it_is_back(path):
     """A file without a name is no place for lines; with a name again it is written."""
-    file = LineFile(str(path))
+    file = LogFile(str(path))
     shutil.rmtree(path.parent)
     file.add("lost\n")
     file.flush()
@@ -95,7 +95,7 @@ def test_f100_a_folder_that_is_gone_costs_lines_until_it_is_back(path):
 
 def test_a_folder_that_was_moved_away_takes_the_lines_with_it(path):
     """As long as the file that is open has a name, somebody can read it."""
-    file = LineFile(str(path))
+    file = LogFile(str(path))
     moved = path.parent.rename(path.parent.with_name("moved"))
     file.add("one\n")
     file.flush()
@@ -107,9 +107,9 @@ def test_a_folder_that_was_moved_away_takes_the_lines_with_it(path):
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
     """At the start, where somebody sees it."""
     with pytest.raises(IsADirectoryError):
-        LineFile(str(tmp_path))
+        LogFile(str(tmp_path))
     with pytest.raises(FileNotFoundError):
-        LineFile(str(tmp_path / "no" / "file"))
+        LogFile(str(tmp_path / "no" / "file"))
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
@@ -117,7 +117,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    file = LineFile(str(pipe))
+    file = LogFile(str(pipe))
     for number in range(20):
         file.add(f"{number:06d}" + "x" * AT_ONCE + "\n")
         file.flush()

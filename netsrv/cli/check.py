@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.registry import Registry
 from netsrv.server.prepare import (
-    build_service,
+    build_factory,
     check_options_fit,
     open_socket,
     opening_order,
@@ -28,7 +28,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
     """
     for settings in configuration.listeners:
-        build_service(settings, registry)
+        build_factory(settings, registry)
     taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
     same = None
     with ExitStack() as opened:

@@ -15,7 +15,7 @@ from typing import Any
 from twisted.python import usage
 
 from netsrv import __version__
-from netsrv.cli.tap import ServerOptions, complaint, install_reactor
+from netsrv.cli.tap import ServerOptions, error_text_of, install_reactor
 from netsrv.config.model import ConfigurationError
 from netsrv.sockets.steps import AddressUnavailable, SocketError
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return serve(command.subOptions)
     except (ConfigurationError, SocketError) as error:
-        print(complaint(error), file=sys.stderr)
+        print(error_text_of(error), file=sys.stderr)
         unavailable = isinstance(error, AddressUnavailable)
         return Status.UNAVAILABLE if unavailable else Status.CONFIGURATION
     except Exception:
@@ -107,7 +107,7 @@ def serve(options: ServerOptions) -> int:
     output: Any = Output()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(output)], redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
-    options.take_signals(reactor, server)
+    options.install_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()

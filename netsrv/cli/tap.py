@@ -17,7 +17,7 @@ from twisted.python import usage
 
 from netsrv import __version__
 from netsrv.cli.check import check, list_services
-from netsrv.cli.signals import handle_signals
+from netsrv.cli.signals import install_signal_handlers
 from netsrv.config.model import (
     Configuration,
     ConfigurationError,
@@ -195,17 +195,17 @@ class ServerOptions(usage.Options):
 
         Raises `ConfigurationError` or `SocketError`.
         """
-        _keep_standard_descriptors()
+        reserve_stdio()
         registry = find_services() if self.config or self["check"] else None
         configuration = self.configuration(registry)
         if self["check"]:
             self._print(partial(check, configuration), registry)
         return configuration, prepare(configuration, registry)
 
-    def take_signals(self, reactor: Any, server: Server) -> None:
+    def install_signals(self, reactor: Any, server: Server) -> None:
         """Have signals end the server and, with a file, have SIGHUP read it again."""
         reload = None if self.config is None else partial(self._reload, server)
-        handle_signals(reactor, server, reload)
+        install_signal_handlers(reactor, server, reload)
 
     def _reload(self, server: Server) -> None:
         """Serve what the file says by now; a bad one changes nothing, and is named."""
@@ -213,7 +213,7 @@ class ServerOptions(usage.Options):
             registry = find_services()
             server.reload(self.configuration(registry), registry)
         except (ConfigurationError, SocketError, OSError) as error:
-            for line in complaints(error):
+            for line in format_errors(error):
                 self.log.error("{line}", line=line)
             self.log.error("Nothing is changed: the configuration is as before")
 
@@ -235,12 +235,12 @@ class Options(ServerOptions):
 
     def postOptions(self) -> None:
         super().postOptions()
-        self.prepared = _one_line(self.prepare)
+        self.prepared = exit_on_error(self.prepare)
         atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
         install_reactor()
 
 
-def _keep_standard_descriptors() -> None:
+def reserve_stdio() -> None:
     """Leave 0, 1 and 2 to standard input and output: a daemon puts /dev/null there."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         pass
@@ -249,9 +249,9 @@ def _keep_standard_descriptors() -> None:
 
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor by now."""
-    reactor = _one_line(_import_reactor)
+    reactor = exit_on_error(_import_reactor)
     server = Server(reactor, *options.prepared)
-    options.take_signals(reactor, server)
+    options.install_signals(reactor, server)
     return server
 
 
@@ -270,20 +270,20 @@ def _import_reactor() -> Any:
     return reactor
 
 
-def _one_line(step: Callable[[], T]) -> T:
+def exit_on_error(step: Callable[[], T]) -> T:
     """Take a step of the start; what the user did wrong becomes one line and an exit."""
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
-        raise SystemExit(complaint(error)) from None
+        raise SystemExit(error_text_of(error)) from None
 
 
-def complaint(error: Exception) -> str:
+def error_text_of(error: Exception) -> str:
     """Make of an error what the user sees: one line, or one for each mistake."""
-    return "\n".join(f"netsrv: {line}" for line in complaints(error))
+    return "\n".join(f"netsrv: {line}" for line in format_errors(error))
 
 
-def complaints(error: Exception) -> list[str]:
+def format_errors(error: Exception) -> list[str]:
     """Give the lines about an error, escaped."""
     lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
     return [printable(line) for line in lines]

@@ -132,7 +132,7 @@ class ListenerSettings:
         return options
 
 
-def check_own_service(transport: str, service: Any) -> IProtocolFactory | DatagramProtocol:
+def check_service_object(transport: str, service: Any) -> IProtocolFactory | DatagramProtocol:
     """Give a program's own service.  Raises ValueError if *transport* does not take it."""
     if transport == "udp":
         if not isinstance(service, DatagramProtocol):
@@ -178,7 +178,7 @@ def from_command_line(
     `ConfigurationError` with the option that is wrong, and what would be right.
     """
     options = tuple(_parsed("--socket-option", parse_option, text) for text in socket_options)
-    queue = _parsed("--backlog", read_backlog, number_or_text(backlog))
+    queue = _parsed("--backlog", read_backlog, parse_scalar(backlog))
     made = list(file.listeners)
     for transport, text in listeners:
         service, address = _address(transport, text)
@@ -212,7 +212,7 @@ def limits_from_command_line(options: Mapping[str, str | None]) -> Limits:
 def _read(readers: Mapping[str, Reader], texts: Mapping[str, str | None]) -> dict[str, Any]:
     """Read the options that are given, by the names of their readers."""
     return {
-        name: _parsed(f"--{name.replace('_', '-')}", readers[name], number_or_text(text))
+        name: _parsed(f"--{name.replace('_', '-')}", readers[name], parse_scalar(text))
         for name, text in texts.items()
         if text is not None
     }
@@ -226,7 +226,7 @@ def _parsed(option: str, parse: Callable[[Any], T], value: Any) -> T:
         raise ConfigurationError(f"{option} {error}") from error
 
 
-def number_or_text(text: str) -> int | float | str:
+def parse_scalar(text: str) -> int | float | str:
     """Give the number that an option's text is, or the text, as a file would have it."""
     if re.fullmatch("-?[0-9]{1,400}", text):
         return int(text)
@@ -332,12 +332,12 @@ LIMIT_READERS: dict[str, Reader] = {
 
 
 def _address(transport: str, text: str) -> tuple[str, Address]:
-    service, address = split_service(text, usual_service(transport))
+    service, address = split_service(text, default_service(transport))
     parse: Callable[[str], Address] = parse_unix if transport == "unix" else parse_internet
     return service, _parsed(f"--{transport}", parse, address)
 
 
-def usual_service(transport: str) -> str:
+def default_service(transport: str) -> str:
     """The service of a listener for which none is named."""
     return "echo" if transport == "udp" else "accept"
 

@@ -19,7 +19,7 @@ from netsrv.config.model import (
     ConfigurationError,
     ListenerSettings,
     Reader,
-    check_own_service,
+    check_service_object,
     read_backlog,
     shown,
 )
@@ -45,7 +45,7 @@ def read_text(value: Any) -> str:
     return value
 
 
-def read_yes_or_no(value: Any) -> bool:
+def parse_bool(value: Any) -> bool:
     """Read a boolean."""
     if not isinstance(value, bool):
         raise ValueError(f"{shown(value)}: true or false, without quotes")
@@ -98,8 +98,8 @@ def read_option(name: str, value: Any) -> SocketOption:
 SOCKET_READERS: dict[str, Reader] = {
     "mode": read_mode,
     "backlog": read_backlog,
-    "reuse_address": read_yes_or_no,
-    "reuse_port": read_yes_or_no,
+    "reuse_address": parse_bool,
+    "reuse_port": parse_bool,
 }
 """What concerns a listener's socket but for its options, by the names in `ListenerSettings`."""
 
@@ -116,7 +116,7 @@ ADDRESS_READERS: dict[str, Reader] = {
 
 Transport = Literal["tcp", "udp", "unix"]
 
-OwnService: TypeAlias = "IProtocolFactory | Factory | DatagramProtocol"
+ServiceObject: TypeAlias = "IProtocolFactory | Factory | DatagramProtocol"
 """What a program may have served beside the services that are installed."""
 
 
@@ -148,7 +148,7 @@ class ListenerKeywords(TypedDict, total=False):
 def listener(
     transport: Transport,
     address: int | str,
-    service: str | OwnService,
+    service: str | ServiceObject,
     **keywords: Unpack[ListenerKeywords],
 ) -> ListenerSettings:
     """Make the settings of one listener, with values as a configuration file has them.
@@ -193,7 +193,7 @@ _ACCESS_READERS: dict[str, Reader] = {"only_from": _networks, "no_access": _netw
 _OTHER_READERS: dict[str, Reader] = {
     "name": read_text,
     "settings": lambda value: value,
-    "safe_replies": read_yes_or_no,
+    "safe_replies": parse_bool,
     "socket_options": _options,
 }
 
@@ -234,7 +234,7 @@ class _Reading:
         if found.get("safe_replies") and not (own and transport == "udp"):
             self._mistake("safe_replies", "only for a DatagramProtocol; a named service has them")
         if own:
-            self.read("service", lambda value: check_own_service(transport, value), service)
+            self.read("service", lambda value: check_service_object(transport, value), service)
 
     def _mistake(self, name: str, text: str) -> None:
         self.mistakes.append(f"{self.place}: {name}: {text}")

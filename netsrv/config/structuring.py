@@ -24,7 +24,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, override
 
 from netsrv.config.model import Reader, shown
-from netsrv.config.readers import read_integer, read_table, read_text, read_yes_or_no
+from netsrv.config.readers import parse_bool, read_integer, read_table, read_text
 from netsrv.sockets.addresses import printable
 
 LONGEST_LINE = 500
@@ -139,7 +139,7 @@ def make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True)
     strict: dict[Any, Reader] = {
         str: read_text,
-        bool: read_yes_or_no,
+        bool: parse_bool,
         int: read_integer,
         float: _number,
         Path: lambda value: Path(read_text(value)),

@@ -21,9 +21,9 @@ from netsrv.config.model import (
     ConfigurationError,
     ListenerSettings,
     Reader,
+    default_service,
     shown,
     twice,
-    usual_service,
 )
 from netsrv.config.readers import (
     ADDRESS_READERS,
@@ -40,7 +40,7 @@ from netsrv.config.structuring import (
     make_converter,
     mistake_line,
 )
-from netsrv.files import read_small_file
+from netsrv.files import read_text_file
 from netsrv.guards.access import Network, parse_network
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.registry import Registry
@@ -97,7 +97,7 @@ def read_configuration(path: str, registry: Registry, name: str | None = None) -
     """
     name = path if name is None else name
     try:
-        text = read_small_file(path, LONGEST_FILE)
+        text = read_text_file(path, LONGEST_FILE)
     except ValueError as error:
         raise ConfigurationError(mistake_line(name, "", str(error))) from error
     return make_configuration(parse_document(text, name), registry, name)
@@ -212,7 +212,7 @@ def _listener(table: dict[str, Any], registry: Registry, origin: str) -> Listene
     (transport,) = transports
     return ListenerSettings(
         transport,
-        made.service or usual_service(transport),
+        made.service or default_service(transport),
         getattr(made, transport),
         made.backlog,
         made.reuse_address,
@@ -235,7 +235,7 @@ def _places(table: dict[str, Any], origin: str) -> Iterator[ListenerSettings]:
 
 def _settings(table: dict[str, Any], transport: str, registry: Registry) -> Any:
     """Make a service's own settings, with its own class."""
-    name = table.get("service", usual_service(transport))
+    name = table.get("service", default_service(transport))
     given = table.get("settings", {})
     if not isinstance(name, str) or not isinstance(given, dict):
         return None  # their readers say it

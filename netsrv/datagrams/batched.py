@@ -14,10 +14,10 @@ from attrs import define
 
 from netsrv.datagrams import mmsg
 from netsrv.datagrams import single as plain
-from netsrv.datagrams.mmsg import MOST, NAME, Inbox, Outbox
-from netsrv.datagrams.pktinfo import arrival_of, host_and_port
-from netsrv.datagrams.single import MOST_ORIGINS, Failure, Received, send_each
-from netsrv.guards.sources import Arrival, Message, Origin
+from netsrv.datagrams.mmsg import MOST, NAME, RecvArrays, SendArrays
+from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
+from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, Received, send_each
+from netsrv.guards.sources import Flow, Message, PacketInfo
 
 ALONE = 32
 """Datagrams that are received by themselves after one that came alone."""
@@ -40,7 +40,7 @@ def usable(sock: Any) -> bool:
 
 
 @define(eq=False)
-class Address(Origin):
+class Address(Flow):
     """An origin in the kernel's own form."""
 
     name: bytes = b""
@@ -49,24 +49,24 @@ class Address(Origin):
     """The control message with which an answer leaves."""
 
 
-_free: list[Inbox] = []
+_free: list[RecvArrays] = []
 """Those that no batch is in.  All ports share them, since a reactor serves one batch at a
 time; there is one, unless a batch was received while another was being served."""
 
 
 @cache
-def _outbox() -> Outbox:
-    return Outbox()
+def _outbox() -> SendArrays:
+    return SendArrays()
 
 
-class ReceivedInPlace(Received):
+class MappedBatch(Received):
     """Datagrams that are where the kernel has put them."""
 
     def __init__(
         self,
         sock: Any,
-        inbox: Inbox,
-        origins: Sequence[Origin],
+        inbox: RecvArrays,
+        origins: Sequence[Flow],
         sizes: list[int],
         places: Sequence[int] | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class ReceivedInPlace(Received):
 
     def only(self, places: Sequence[int]) -> Received:
         before = self._places
-        return ReceivedInPlace(
+        return MappedBatch(
             self._sock,
             self._inbox,
             [self.origins[each] for each in places],
@@ -106,7 +106,7 @@ class Calls(plain.Calls):
     one, the next few had better be received by themselves.
     """
 
-    def __init__(self, sock: socket.socket, space: int, arrival: Arrival) -> None:
+    def __init__(self, sock: socket.socket, space: int, arrival: PacketInfo) -> None:
         super().__init__(sock, space, arrival)
         self._family: int = sock.family
         self._addresses = _Addresses(arrival)
@@ -114,7 +114,7 @@ class Calls(plain.Calls):
 
     def receive(self, most: int, largest: int) -> Received:
         """Receive what has arrived, up to *most* datagrams or `MOST`."""
-        inbox = _free.pop() if _free else Inbox()
+        inbox = _free.pop() if _free else RecvArrays()
         try:
             count = inbox.receive(self._sock.fileno(), min(most, MOST), self._space)
         except OSError:
@@ -124,9 +124,9 @@ class Calls(plain.Calls):
             self.alone = ALONE
         keys = inbox.keys(count, self._family, self._space)
         origins = [*map(self._addresses.__getitem__, keys)]
-        return ReceivedInPlace(self._sock, inbox, origins, inbox.sizes(count))
+        return MappedBatch(self._sock, inbox, origins, inbox.sizes(count))
 
-    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+    def receive_one(self, largest: int) -> tuple[bytes, Flow, int]:
         """Receive a datagram; where there is nothing to know beside it, that is cheaper."""
         if self._space:
             return super().receive_one(largest)
@@ -137,16 +137,16 @@ class Calls(plain.Calls):
             origin = self.learn(sockaddr, sockaddr, ())
         return data, origin, len(data)
 
-    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
-        arrival = arrival_of(messages) if messages else self._arrival
+    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Flow:
+        arrival = parse_pktinfo(messages) if messages else self._arrival
         name = _name(self._family, sockaddr)
         return Address(host_and_port(sockaddr), arrival, name, _packed(arrival.answer))
 
-    def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
+    def target(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
         return Address(peer, name=_name(self._family, sockaddr))
 
-    def send(self, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+    def send(self, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
         """Send up to `MOST` datagrams, each to the target beside it."""
         if len(packets) < FEW:
             return send_each(self._sock, packets, targets)
@@ -156,16 +156,16 @@ class Calls(plain.Calls):
 class _Addresses(dict[bytes, Address]):
     """What the kernel's bytes stand for, remembered."""
 
-    def __init__(self, arrival: Arrival) -> None:
+    def __init__(self, arrival: PacketInfo) -> None:
         super().__init__()
         self._arrival = arrival
 
     def __missing__(self, key: bytes) -> Address:
-        if len(self) >= MOST_ORIGINS:
+        if len(self) >= FLOW_CACHE_SIZE:
             self.clear()
         name = key[:NAME].ljust(NAME, b"\0")
         messages = list(_messages(key[NAME:]))
-        arrival = arrival_of(messages) if messages else self._arrival
+        arrival = parse_pktinfo(messages) if messages else self._arrival
         found = self[key] = Address(_peer(name), arrival, name, _packed(arrival.answer))
         return found
 

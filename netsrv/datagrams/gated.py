@@ -12,16 +12,16 @@ from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import classImplements, implementer
 
-from netsrv.batches import Datagrams, takes_whole
+from netsrv.batches import Datagrams, accepts_batches
 from netsrv.forwarding import Own
-from netsrv.guards.amplification import allowance, longest_reply, wire_size
+from netsrv.guards.amplification import max_reply_size, reply_budget, wire_size
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.guards.sources import Origin
-from netsrv.interfaces import Drop, IDatagramBatchProtocol
+from netsrv.guards.sources import Flow
+from netsrv.interfaces import DropReason, IDatagramBatchProtocol
 
 
 @implementer(IDatagramBatchProtocol)
-class GatedDatagrams(DatagramProtocol):
+class DatagramGate(DatagramProtocol):
     """Asks the guard, tells the observer, and hands the datagrams on."""
 
     noisy = False
@@ -31,17 +31,17 @@ class GatedDatagrams(DatagramProtocol):
         self._service: Any = service
         self._guard = guard
         self._port: Any = None
-        self._origins: list[Origin] = []
+        self._origins: list[Flow] = []
         self._sizes: list[int] = []
         self._replies: Any = None
-        self._whole = IDatagramBatchProtocol.providedBy(service) and takes_whole(
+        self._whole = IDatagramBatchProtocol.providedBy(service) and accepts_batches(
             service, "datagramsReceived", "datagramReceived"
         )
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
         if self._guard.safe:
-            self._replies = Replies(self._gate, transport)
+            self._replies = ReplyTransport(self._gate, transport)
         self._service.makeConnection(self._replies or transport)
 
     def doStop(self) -> None:
@@ -90,7 +90,7 @@ class GatedDatagrams(DatagramProtocol):
         else:
             batch.each(self._serve)
 
-    def _refuse(self, batch: Any, drops: dict[int, Drop]) -> None:
+    def _refuse(self, batch: Any, drops: dict[int, DropReason]) -> None:
         """Tell the observer of what is not served, reason by reason."""
         for reason in dict.fromkeys(drops.values()):
             places = [place for place, drop in drops.items() if drop is reason]
@@ -107,7 +107,7 @@ class GatedDatagrams(DatagramProtocol):
             replies.peer = None
 
 
-class Replies:
+class ReplyTransport:
     """The port as a service sees it: all that it sends is an answer, and pays for itself.
 
     The answers to a datagram, while it is being served, are together at most three times
@@ -132,7 +132,7 @@ class Replies:
         elif addr == self.peer:
             if self.asked is not None:
                 self._headers = wire_size(0, addr[0])
-                self._left = allowance(self.asked, self._headers)
+                self._left = reply_budget(self.asked, self._headers)
                 self.asked = None
             self._left -= self._headers + len(packet)
             if self._left < 0:
@@ -140,14 +140,16 @@ class Replies:
                 self._refuse(packet, addr)
             else:
                 self.port.write(packet, addr)
-        elif len(packet) > longest_reply(0, addr[0]):
+        elif len(packet) > max_reply_size(0, addr[0]):
             self._refuse(packet, addr)
         else:
             self.port.write(packet, addr)
 
     def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
-        refused = Datagrams((Origin(addr),), (len(packet),))
-        self._gate.observer.datagrams_refused(self._gate.listener, refused, Drop.REPLY_TOO_LONG)
+        refused = Datagrams((Flow(addr),), (len(packet),))
+        self._gate.observer.datagrams_refused(
+            self._gate.listener, refused, DropReason.REPLY_TOO_LONG
+        )
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         self.write(b"".join(seq), addr)
@@ -180,4 +182,4 @@ class Replies:
     socket: Any = Own("port")
 
 
-classImplements(Replies, IMulticastTransport)
+classImplements(ReplyTransport, IMulticastTransport)

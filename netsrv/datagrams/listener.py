@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 
-from netsrv.datagrams.gated import GatedDatagrams
+from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import DatagramPort, kernel_drops
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
@@ -45,7 +45,7 @@ class DatagramListener:
         self._port = DatagramPort(
             reactor,
             sock,
-            GatedDatagrams(gate, protocol, guard),
+            DatagramGate(gate, protocol, guard),
             self._dropped,
             self._raised,
             died=self._died,

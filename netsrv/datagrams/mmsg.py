@@ -67,7 +67,7 @@ AVAILABLE = _receive is not None
 """Whether this system has the calls."""
 
 
-class Inbox:
+class RecvArrays:
     """Where the kernel puts datagrams, and takes them from again to send them back."""
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ class Inbox:
         return headers.send(descriptor, count)
 
 
-class Outbox:
+class SendArrays:
     """Where the kernel takes from what a service sends."""
 
     def __init__(self) -> None:

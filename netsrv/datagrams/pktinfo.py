@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from netsrv.guards.sources import Arrival, Message
+from netsrv.guards.sources import Message, PacketInfo
 
 SPACE = 256
 """Bytes for messages: ours take 72, and options that a user asks for may bring others."""
@@ -34,31 +34,31 @@ def host_and_port(sockaddr: Any) -> tuple[str, int]:
     return sockaddr[0], sockaddr[1]
 
 
-def ask_kernel(sock: socket.socket) -> tuple[int, Arrival]:
+def enable_pktinfo(sock: socket.socket) -> tuple[int, PacketInfo]:
     """Have the kernel tell how each datagram arrives, unless *sock* is bound to one address.
 
     Gives the bytes that its messages take, 0 if there are none; and what holds for a
     datagram that comes without one.  On other systems than Linux it tells nothing.
     """
     if sys.platform != "linux":
-        return 0, Arrival()
+        return 0, PacketInfo()
     host = sock.getsockname()[0]
     if host not in _EVERYWHERE and not _of_many(sock.family, host):
-        return 0, Arrival(loopback=":" in host or host.startswith("127."))
+        return 0, PacketInfo(loopback=":" in host or host.startswith("127."))
     with suppress(OSError):  # without it the kernel chooses where an answer leaves
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    return SPACE, Arrival()
+    return SPACE, PacketInfo()
 
 
-def arrival_of(messages: Iterable[Message]) -> Arrival:
+def parse_pktinfo(messages: Iterable[Message]) -> PacketInfo:
     """Read the messages that came with a datagram.
 
     Where an IPv6 socket takes IPv4 too, an IPv4 datagram has one of each kind.  The one of
     IPv4 knows more.
     """
-    arrival = Arrival()
+    arrival = PacketInfo()
     for level, kind, data in messages:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
             return _over_ipv4(data)
@@ -67,7 +67,7 @@ def arrival_of(messages: Iterable[Message]) -> Arrival:
     return arrival
 
 
-def _over_ipv4(data: bytes) -> Arrival:
+def _over_ipv4(data: bytes) -> PacketInfo:
     """For what was sent to many, the kernel gives one of our addresses beside the one asked.
 
     It gives 0.0.0.0 and interface 0 for a datagram that had come before it was asked to tell.
@@ -75,24 +75,24 @@ def _over_ipv4(data: bytes) -> Arrival:
     interface, own, asked = _IPV4.unpack(data)
     unicast = own == asked if any(own) else asked[0] < 224
     message = _IPV4.pack(0, own if any(own) else asked, b"")
-    return Arrival(
+    return PacketInfo(
         unicast,
         interface in (0, _LOOPBACK_INTERFACE),
         ((socket.IPPROTO_IP, _IP_PKTINFO, message),),
     )
 
 
-def _over_ipv6(data: bytes) -> Arrival:
+def _over_ipv6(data: bytes) -> PacketInfo:
     """The interface matters for a link-local address only, which is one in its scope.
 
     That ::1 comes over no other interface than loopback is the kernel's own rule.
     """
     asked, interface = _IPV6.unpack(data)
     if asked[0] == 0xFF:
-        return Arrival(unicast=False)
+        return PacketInfo(unicast=False)
     link_local = asked[0] == 0xFE and asked[1] & 0xC0 == 0x80
     message = _IPV6.pack(asked, interface if link_local else 0)
-    return Arrival(answer=((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),))
+    return PacketInfo(answer=((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),))
 
 
 def _of_many(family: int, host: str) -> bool:

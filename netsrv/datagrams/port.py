@@ -31,12 +31,12 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
-from netsrv.batches import Datagrams, takes_whole
+from netsrv.batches import Datagrams, accepts_batches
 from netsrv.datagrams.batch import Batch, Lone, Serve
 from netsrv.datagrams.pktinfo import host_and_port
 from netsrv.datagrams.sender import Sender, Socket, error_name
 from netsrv.datagrams.single import Received
-from netsrv.guards.sources import Origin
+from netsrv.guards.sources import Flow
 from netsrv.interfaces import IDatagramBatchProtocol
 
 AT_ONCE = 64
@@ -96,8 +96,8 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self.lone = Lone(self)
         """The datagram that is being served by itself, for a service that takes batches."""
         self._later: list[Callable[[], None]] = []
-        self._held: tuple[Sequence[Origin], Sequence[bytes], Serve] | None = None
-        self._whole = IDatagramBatchProtocol.providedBy(protocol) and takes_whole(
+        self._held: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
+        self._whole = IDatagramBatchProtocol.providedBy(protocol) and accepts_batches(
             protocol, "datagramsReceived", "datagramReceived"
         )
 
@@ -193,7 +193,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             finally:
                 received.free()
 
-    def _serve_one(self, datagram: bytes, origin: Origin, size: int) -> None:
+    def _serve_one(self, datagram: bytes, origin: Flow, size: int) -> None:
         if size > self._largest:
             self._dropped("too long")
             return
@@ -230,7 +230,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self._flush()
         self._serving = before and not self._stopped
 
-    def serve_each(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
+    def serve_each(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
         """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
         before = self.origin
         for place, origin in enumerate(origins):
@@ -244,7 +244,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                 self._raised()
         self.origin = before
 
-    def _hold(self, origins: Sequence[Origin], data: Sequence[bytes], serve: Serve) -> None:
+    def _hold(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
         """Keep what was received and cannot be served now."""
         if self._stopped:
             for _ in data:

@@ -14,8 +14,8 @@ from twisted.internet.error import InvalidAddressError
 from netsrv.batches import Datagrams
 from netsrv.datagrams import batched as many
 from netsrv.datagrams import single as plain
-from netsrv.datagrams.pktinfo import ask_kernel
-from netsrv.guards.sources import Arrival, Origin
+from netsrv.datagrams.pktinfo import enable_pktinfo
+from netsrv.guards.sources import Flow, PacketInfo
 
 Socket = socket.socket
 
@@ -36,7 +36,7 @@ class Sender:
         sent: Callable[[Datagrams], None],
     ) -> None:
         self.addressFamily = sock.family
-        self.origin: Origin | None = None
+        self.origin: Flow | None = None
         """Where the datagram came from that is being served, if one is."""
         self.datagram: bytes | None = None
         """The datagram that is served by itself, until it is sent back."""
@@ -44,25 +44,25 @@ class Sender:
         self._sent = sent
         self._serving = False
         self._turning = False
-        self._sent_to: list[Origin] = []
+        self._sent_to: list[Flow] = []
         self._sent_sizes: list[int] = []
         self._packets: list[bytes] = []
-        self._packets_to: list[Origin] = []
-        self._targets: dict[Any, Origin] = {}
-        self._connected: Origin | None = None
+        self._packets_to: list[Flow] = []
+        self._targets: dict[Any, Flow] = {}
+        self._connected: Flow | None = None
         self._take(sock)
 
     def _take(self, sock: Socket) -> None:
         """Send with *sock* from now on."""
         self._socket = sock
-        space, arrival = ask_kernel(sock)
+        space, arrival = enable_pktinfo(sock)
         kind: Any = many.Calls if many.usable(sock) else plain.Calls
         self._calls: plain.Calls = kind(sock, space, arrival)
 
     @property
-    def arrival(self) -> Arrival:
+    def arrival(self) -> PacketInfo:
         """How the datagram came in that is being served."""
-        return Arrival() if self.origin is None else self.origin.arrival
+        return PacketInfo() if self.origin is None else self.origin.arrival
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send a datagram, or drop it and count why: nothing of the network is raised.
@@ -95,7 +95,7 @@ class Sender:
             raise RuntimeError("already connected, reconnecting is not currently supported")
         _check_numeric(host)
         self.socket.connect((host, port))  # after what was sent to others
-        self._connected = Origin((host, port))
+        self._connected = Flow((host, port))
 
     def send_back(self, received: plain.Received) -> None:
         """Send datagrams back to where they came from, after what was sent before."""
@@ -122,7 +122,7 @@ class Sender:
         else:
             self._sent(Datagrams((self._connected,), (len(packet),)))
 
-    def _target(self, addr: tuple[str, int] | None) -> Origin:
+    def _target(self, addr: tuple[str, int] | None) -> Flow:
         """Where to send what is no answer."""
         if addr is None:
             raise InvalidAddressError(None, "an unconnected port needs an address")
@@ -157,7 +157,7 @@ class Sender:
         else:
             self._told(targets, [*map(len, packets)], self._calls.send(packets, targets))
 
-    def _send_one(self, packet: bytes, target: Origin) -> None:
+    def _send_one(self, packet: bytes, target: Flow) -> None:
         try:
             plain.send_one(self._socket, packet, target)
         except OSError as error:
@@ -169,7 +169,7 @@ class Sender:
                 self._tell_sent()
 
     def _told(
-        self, targets: Sequence[Origin], sizes: Sequence[int], failures: list[plain.Failure]
+        self, targets: Sequence[Flow], sizes: Sequence[int], failures: list[plain.Failure]
     ) -> None:
         """Tell what has gone out, and what has not."""
         if failures:

@@ -9,8 +9,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from netsrv.datagrams.pktinfo import arrival_of, host_and_port
-from netsrv.guards.sources import Arrival, Message, Origin
+from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
+from netsrv.guards.sources import Flow, Message, PacketInfo
 
 Failure = tuple[int, OSError]
 """Which of many could not be sent, by its place, and why."""
@@ -20,7 +20,7 @@ NO_ROOM = frozenset({errno.EAGAIN, errno.ENOBUFS})
 
 _CUT = int(socket.MSG_TRUNC)
 
-MOST_ORIGINS = 4096
+FLOW_CACHE_SIZE = 4096
 """Origins that are remembered; beyond them all are forgotten, and learned anew."""
 
 
@@ -31,7 +31,7 @@ class Received:
     """
 
     def __init__(
-        self, sock: Any, origins: Sequence[Origin], sizes: list[int], data: Sequence[bytes]
+        self, sock: Any, origins: Sequence[Flow], sizes: list[int], data: Sequence[bytes]
     ) -> None:
         self.origins = origins
         self.sizes = sizes
@@ -61,16 +61,16 @@ class Received:
 
 
 class Calls:
-    """The calls of one port: *space* and *arrival* are what `ask_kernel` gives."""
+    """The calls of one port: *space* and *arrival* are what `enable_pktinfo` gives."""
 
     alone = 0
     """How many datagrams had better be received by themselves before the next batch."""
 
-    def __init__(self, sock: Any, space: int, arrival: Arrival) -> None:
+    def __init__(self, sock: Any, space: int, arrival: PacketInfo) -> None:
         self._sock = sock
         self._space = space
         self._arrival = arrival
-        self._origins: dict[Any, Origin] = {}
+        self._origins: dict[Any, Flow] = {}
         self._error: OSError | None = None
 
     def receive(self, most: int, largest: int) -> Received:
@@ -81,7 +81,7 @@ class Calls:
         if self._error is not None:
             error, self._error = self._error, None
             raise error  # which has ended the last batch
-        found: list[tuple[bytes, Origin, int]] = []
+        found: list[tuple[bytes, Flow, int]] = []
         for _ in range(most):
             try:
                 found.append(self.receive_one(largest))
@@ -98,7 +98,7 @@ class Calls:
             [data for data, _, _ in found],
         )
 
-    def receive_one(self, largest: int) -> tuple[bytes, Origin, int]:
+    def receive_one(self, largest: int) -> tuple[bytes, Flow, int]:
         """Receive a datagram; gives its bytes, its origin and its size.  Raises as `receive`."""
         data, messages, flags, sockaddr = self._sock.recvmsg(largest, self._space)
         key = (sockaddr, *messages) if messages else sockaddr
@@ -108,27 +108,27 @@ class Calls:
             origin = self.learn(key, sockaddr, messages)
         return data, origin, largest + 1 if flags & _CUT else len(data)
 
-    def learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+    def learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Flow:
         """Remember under *key* what is known of a datagram."""
-        if len(self._origins) >= MOST_ORIGINS:
+        if len(self._origins) >= FLOW_CACHE_SIZE:
             self._origins.clear()
         origin = self._origins[key] = self._learn(sockaddr, messages)
         return origin
 
-    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Origin:
+    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Flow:
         """What is known of a datagram; it holds for all that come in the same way."""
-        return Origin(host_and_port(sockaddr), arrival_of(messages) if messages else self._arrival)
+        return Flow(host_and_port(sockaddr), parse_pktinfo(messages) if messages else self._arrival)
 
-    def target(self, peer: tuple[str, int], sockaddr: Any) -> Origin:
+    def target(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
-        return Origin(peer)
+        return Flow(peer)
 
-    def send(self, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+    def send(self, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
         """Send each to the target beside it, and give what could not be sent."""
         return send_each(self._sock, packets, targets)
 
 
-def send_one(sock: Any, packet: bytes, target: Origin) -> None:
+def send_one(sock: Any, packet: bytes, target: Flow) -> None:
     """Send a datagram; an answer leaves from the address that was asked."""
     if target.arrival.answer:
         sock.sendmsg((packet,), target.arrival.answer, 0, target.peer)
@@ -136,7 +136,7 @@ def send_one(sock: Any, packet: bytes, target: Origin) -> None:
         sock.sendto(packet, target.peer)
 
 
-def send_each(sock: Any, packets: Sequence[bytes], targets: Sequence[Origin]) -> list[Failure]:
+def send_each(sock: Any, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
     """Send one by one, and give what could not be sent."""
     failures: list[Failure] = []
     done, count = 0, len(packets)

@@ -11,16 +11,16 @@ _IPV4_HEADERS = 20 + 8
 _IPV6_HEADERS = 40 + 8
 
 
-def longest_reply(request: int, host: str) -> int:
+def max_reply_size(request: int, host: str) -> int:
     """Bytes of payload that may answer *request* bytes from *host*.
 
     56 + 3n to IPv4, also to an IPv4 address inside IPv6; 96 + 3n to IPv6.
     """
     headers = wire_size(0, host)
-    return allowance(request, headers) - headers
+    return reply_budget(request, headers) - headers
 
 
-def allowance(request: int, headers: int) -> int:
+def reply_budget(request: int, headers: int) -> int:
     """Bytes on the wire of all answers together; *headers* is the wire size of nothing."""
     return _FACTOR * (headers + request)
 

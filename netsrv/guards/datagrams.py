@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Container, Sequence
 
 from netsrv.guards.access import Access
-from netsrv.guards.rates import Rate, SourceRates
-from netsrv.guards.sources import Arrival, Origin, Source, source_of
-from netsrv.interfaces import Drop
+from netsrv.guards.rates import Rate, SourceRateLimiter
+from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
+from netsrv.interfaces import DropReason
 
 MOST_VERDICTS = 4096
 """Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""
@@ -52,19 +52,19 @@ class DatagramGuard:
         self.safe = safe
         self._own_ports = own_ports
         self._rate: Rate | None = None
-        self._rates: SourceRates | None = None
+        self._rates: SourceRateLimiter | None = None
         self.change(access, refused_ports, rate)
 
     def change(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
         """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
         self._access = access
         self._refused_ports = refused_ports
-        self._verdicts: dict[Origin, Drop | Source | None] = {}
+        self._verdicts: dict[Flow, DropReason | Source | None] = {}
         if rate != self._rate:
             self._rate = rate
-            self._rates = None if rate is None else SourceRates(rate)
+            self._rates = None if rate is None else SourceRateLimiter(rate)
 
-    def drop(self, origin: Origin, now: float) -> Drop | None:
+    def drop(self, origin: Flow, now: float) -> DropReason | None:
         """Why a datagram that came from *origin* is not served, or None if it is."""
         try:
             verdict = self._verdicts[origin]
@@ -75,51 +75,53 @@ class DatagramGuard:
         served, drop = self._judge(origin, 1, now)
         return None if served else drop
 
-    def drops(self, origins: Sequence[Origin], now: float) -> dict[int, Drop]:
+    def drops(self, origins: Sequence[Flow], now: float) -> dict[int, DropReason]:
         """Which of the datagrams that came from *origins* are not served, by place, and why."""
-        few: dict[Origin, tuple[int, Drop]] = {}
+        few: dict[Flow, tuple[int, DropReason]] = {}
         for origin, count in Counter(origins).items():
             served, drop = self._judge(origin, count, now)
             if drop is not None and served < count:
                 few[origin] = served, drop
         return _beyond(few, origins) if few else {}
 
-    def _judge(self, origin: Origin, count: int, now: float) -> tuple[int, Drop | None]:
+    def _judge(self, origin: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
         """How many of so many datagrams are served, and why the others are not."""
         if self.safe and origin.peer[1] in self._own_ports:
-            return 0, Drop.OWN_PORT
+            return 0, DropReason.OWN_PORT
         try:
             verdict = self._verdicts[origin]
         except KeyError:
             verdict = self._remember(origin)
         if verdict is None:
             return count, None
-        if isinstance(verdict, Drop):
+        if isinstance(verdict, DropReason):
             return 0, verdict
         assert self._rates is not None
-        return self._rates.take(verdict, now, count), Drop.DATAGRAM_RATE
+        return self._rates.take(verdict, now, count), DropReason.DATAGRAM_RATE
 
-    def _remember(self, origin: Origin) -> Drop | Source | None:
+    def _remember(self, origin: Flow) -> DropReason | Source | None:
         """What the rules say of all that comes from there; a source is one that has a rate."""
         if len(self._verdicts) >= MOST_VERDICTS:
             self._verdicts.clear()
         source = source_of(origin.peer[0])
-        verdict: Drop | Source | None = self._by_rules(source, origin) if self.safe else None
+        verdict: DropReason | Source | None = self._by_rules(source, origin) if self.safe else None
         if verdict is None and not self._access.allows(source):
-            verdict = Drop.ACCESS
+            verdict = DropReason.ACCESS
         if verdict is None and self._rates is not None and not source.loopback:
             verdict = source
         self._verdicts[origin] = verdict
         return verdict
 
-    def _by_rules(self, source: Source, origin: Origin) -> Drop | None:
+    def _by_rules(self, source: Source, origin: Flow) -> DropReason | None:
         port = origin.peer[1]
         if port in self._refused_ports or port == 0:
-            return Drop.SOURCE_PORT
+            return DropReason.SOURCE_PORT
         return _by_addresses(source, origin.arrival)
 
 
-def _beyond(few: dict[Origin, tuple[int, Drop]], origins: Sequence[Origin]) -> dict[int, Drop]:
+def _beyond(
+    few: dict[Flow, tuple[int, DropReason]], origins: Sequence[Flow]
+) -> dict[int, DropReason]:
     """The places of those that come after the ones that are still served."""
     left = {origin: served for origin, (served, _) in few.items()}
     drops = {}
@@ -131,11 +133,11 @@ def _beyond(few: dict[Origin, tuple[int, Drop]], origins: Sequence[Origin]) -> d
     return drops
 
 
-def _by_addresses(source: Source, arrival: Arrival) -> Drop | None:
+def _by_addresses(source: Source, arrival: PacketInfo) -> DropReason | None:
     if not source.unicast:
-        return Drop.NOT_UNICAST
+        return DropReason.NOT_UNICAST
     if not arrival.unicast:
-        return Drop.DESTINATION
+        return DropReason.DESTINATION
     if source.loopback and not arrival.loopback:
-        return Drop.MARTIAN
+        return DropReason.MARTIAN
     return None

@@ -31,7 +31,7 @@ def parse_rate(text: str) -> Rate:
     return Rate(per_second, most)
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket: it fills at the rate, holds a burst, and each one who comes takes a token.
 
     *now* is in seconds of a clock that never goes back.  `tokens` are those that there were
@@ -53,14 +53,14 @@ class Bucket:
         self.tokens -= 1
         return True
 
-    def take_some(self, now: float, wanted: int) -> int:
+    def take_up_to(self, now: float, wanted: int) -> int:
         """Take so many tokens, or those that there are; give how many that was."""
         self._fill(now)
         taken = min(wanted, int(self.tokens))
         self.tokens -= taken
         return taken
 
-    def give_back(self) -> None:
+    def put_back(self) -> None:
         """Put back the token that `take` has just taken."""
         self.tokens += 1
 
@@ -84,7 +84,7 @@ class Bucket:
             self._since = now
 
 
-class SourceRates:
+class SourceRateLimiter:
     """A bucket for each source, in tables that stay bounded, IPv4 and IPv6 apart.
 
     When a table is full, the source that was quiet for longest makes way, if it has its
@@ -94,7 +94,10 @@ class SourceRates:
     def __init__(self, rate: Rate, most_sources: int = 65_536) -> None:
         self._rate = rate
         self._most = most_sources
-        self._tables: dict[int, OrderedDict[bytes, Bucket]] = {4: OrderedDict(), 8: OrderedDict()}
+        self._tables: dict[int, OrderedDict[bytes, TokenBucket]] = {
+            4: OrderedDict(),
+            8: OrderedDict(),
+        }
 
     def take(self, source: Source, now: float, wanted: int = 1) -> int:
         """Take so many tokens from the source's bucket, or those that there are."""
@@ -104,15 +107,15 @@ class SourceRates:
         if bucket is None:
             if len(table) >= self._most and not self._make_room(table, now):
                 return 0
-            bucket = table[key] = Bucket(self._rate, now)
+            bucket = table[key] = TokenBucket(self._rate, now)
         table.move_to_end(key)
-        return bucket.take_some(now, wanted)
+        return bucket.take_up_to(now, wanted)
 
     def __len__(self) -> int:
         return sum(map(len, self._tables.values()))
 
     @staticmethod
-    def _make_room(table: OrderedDict[bytes, Bucket], now: float) -> bool:
+    def _make_room(table: OrderedDict[bytes, TokenBucket], now: float) -> bool:
         key, oldest = next(iter(table.items()))
         if not oldest.full(now):
             return False

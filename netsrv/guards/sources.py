@@ -64,7 +64,7 @@ Message = tuple[int, int, bytes]
 
 
 @frozen
-class Arrival:
+class PacketInfo:
     """What is known of a datagram beside its sender; by default there is nothing against it."""
 
     unicast: bool = True
@@ -76,9 +76,9 @@ class Arrival:
 
 
 @define(eq=False)
-class Origin:
+class Flow:
     """Whom a datagram came from, and how.  All that come alike may share one."""
 
     peer: tuple[str, int]
     """A numeric address, which leads back also where it is link-local, and a port."""
-    arrival: Arrival = Arrival()
+    arrival: PacketInfo = PacketInfo()

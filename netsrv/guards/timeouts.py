@@ -9,7 +9,7 @@ from typing import Any
 
 from netsrv.guards.limits import Limits
 from netsrv.guards.sources import Source, source_of
-from netsrv.interfaces import Ending
+from netsrv.interfaces import CloseReason
 
 
 class Visit:
@@ -39,7 +39,7 @@ class Visit:
         self._moved = self._out = 0
         self._give_up: float | None = None
 
-    def limit_reached(self, connection: Any, now: float) -> Ending | None:
+    def limit_reached(self, connection: Any, now: float) -> CloseReason | None:
         """Look at a connection's counts, and say which limit it has reached, if any."""
         limits = self._limits
         unsent = connection.unsent
@@ -50,14 +50,14 @@ class Visit:
         if out != self._out or not unsent:
             self._out, self._out_at = out, now
         if self._give_up is not None:
-            return Ending.CLOSE_GRACE if now >= self._give_up else None
+            return CloseReason.CLOSE_GRACE if now >= self._give_up else None
         if connection.disconnecting:
             stalled = now - self._out_at >= limits.close_grace
-            return Ending.CLOSE_GRACE if stalled else None
+            return CloseReason.CLOSE_GRACE if stalled else None
         for limit, seconds, since in (
-            (Ending.LIFETIME, limits.lifetime, self.opened_at),
-            (Ending.IDLE_TIMEOUT, limits.idle_timeout, self._moved_at),
-            (Ending.WRITE_TIMEOUT, limits.write_timeout, self._out_at),
+            (CloseReason.LIFETIME, limits.lifetime, self.opened_at),
+            (CloseReason.IDLE_TIMEOUT, limits.idle_timeout, self._moved_at),
+            (CloseReason.WRITE_TIMEOUT, limits.write_timeout, self._out_at),
         ):
             if seconds is not None and now - since >= seconds:
                 return limit

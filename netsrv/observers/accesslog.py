@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from netsrv.files import LineFile
-from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
+from netsrv.files import LogFile
+from netsrv.interfaces import DropReason, IConnection, IDatagrams, RejectReason
 from netsrv.observers.dispatch import Observer
 from netsrv.sockets.addresses import show_sockaddr
 
@@ -39,7 +39,7 @@ class AccessLog(Observer):
     def __init__(
         self,
         clock: Any,
-        file: LineFile,
+        file: LogFile,
         datagrams: bool = False,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -64,13 +64,13 @@ class AccessLog(Observer):
             connection.seconds,
             connection.received,
             connection.sent,
-            connection.ending,
+            connection.close_reason,
         )
         self.file.add(line)
         if self._timer is None:
             self._start_timer()
 
-    def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
+    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
         self._add(REFUSED, listener, peer, reason)
 
     def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
@@ -79,7 +79,7 @@ class AccessLog(Observer):
     def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
         self._add_each(SENT, listener, datagrams)
 
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         if self.datagrams:
             for peer, _size in datagrams:
                 self._add(DROPPED, listener, show_sockaddr(peer), reason)

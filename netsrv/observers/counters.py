@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 
 from attrs import define, field
 
-from netsrv.interfaces import Drop, IConnection, IDatagrams, Refusal
+from netsrv.interfaces import DropReason, IConnection, IDatagrams, RejectReason
 from netsrv.observers.dispatch import Observer
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -57,19 +57,19 @@ class Counters(Observer):
         counts.accepted += 1
         counts.active += 1
 
-    def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
+    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
         self.listeners[listener].refused[str(reason)] += 1
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
         counts = self.listeners[listener]
         counts.active -= 1
-        counts.closed[str(connection.ending)] += 1
+        counts.closed[str(connection.close_reason)] += 1
         counts.received_bytes += connection.received
         counts.sent_bytes += connection.sent
         counts.seconds += connection.seconds
         counts.durations[bisect_left(BOUNDS, connection.seconds)] += 1
 
-    def suspended(self, listener: str, reason: Refusal | None) -> None:
+    def suspended(self, listener: str, reason: RejectReason | None) -> None:
         self.listeners[listener].suspended = True
 
     def resumed(self, listener: str) -> None:
@@ -88,7 +88,7 @@ class Counters(Observer):
     def datagram_dropped(self, listener: str, reason: str) -> None:
         self.listeners[listener].datagrams_dropped[reason] += 1
 
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         self.listeners[listener].datagrams_dropped[str(reason)] += datagrams.count
 
     def accept_failed(self, listener: str, error: OSError) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.batches import takes_whole
+from netsrv.batches import accepts_batches
 from netsrv.interfaces import (
-    Drop,
+    DropReason,
     IBatchObserver,
     IConnection,
     IDatagrams,
     IObserver,
-    Refusal,
+    RejectReason,
 )
 
 SINGLE = {
@@ -38,20 +38,24 @@ class Observer:
     """Is told of everything, and does nothing."""
 
     def connection_made(self, listener: str, connection: IConnection) -> None: ...
-    def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None: ...
+    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None: ...
     def connection_closed(self, listener: str, connection: IConnection) -> None: ...
-    def suspended(self, listener: str, reason: Refusal | None) -> None: ...
+    def suspended(self, listener: str, reason: RejectReason | None) -> None: ...
     def resumed(self, listener: str) -> None: ...
     def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
     def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
     def datagram_dropped(self, listener: str, reason: str) -> None: ...
-    def datagram_refused(self, listener: str, peer: tuple[str, int], reason: Drop) -> None: ...
+    def datagram_refused(
+        self, listener: str, peer: tuple[str, int], reason: DropReason
+    ) -> None: ...
     def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None: ...
     def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None: ...
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None: ...
+    def datagrams_refused(
+        self, listener: str, datagrams: IDatagrams, reason: DropReason
+    ) -> None: ...
     def accept_failed(self, listener: str, error: OSError) -> None: ...
     def service_failed(self, listener: str, what: str) -> None: ...
-    def listener_gone(self, listener: str, error: OSError) -> None: ...
+    def listener_failed(self, listener: str, error: OSError) -> None: ...
     def stalled(self, seconds: float) -> None: ...
 
 
@@ -59,7 +63,7 @@ OFTEN = frozenset({"connection_made", "connection_closed"})
 """Events with a quicker way, since passing on any arguments whatever takes its time."""
 
 
-class Audience(Observer):
+class ObserverDispatcher(Observer):
     """Tells each of *observers*; one that raises is told nothing more, and the log says so."""
 
     log = Logger()
@@ -115,7 +119,7 @@ class Audience(Observer):
 def _told(observer: IObserver, event: str) -> Told | None:
     """How an observer is told of an event, if it wants to know."""
     single = SINGLE.get(event)
-    if single is not None and not takes_whole(observer, event, single):
+    if single is not None and not accepts_batches(observer, event, single):
         return (
             (partial(_tell_each, getattr(observer, single)), observer)
             if _overrides(observer, single)
@@ -125,7 +129,7 @@ def _told(observer: IObserver, event: str) -> Told | None:
 
 
 def _tell_each(
-    tell: Callable[..., None], listener: str, datagrams: IDatagrams, *reason: Drop
+    tell: Callable[..., None], listener: str, datagrams: IDatagrams, *reason: DropReason
 ) -> None:
     for peer, size in datagrams:
         tell(listener, peer, *(reason or (size,)))

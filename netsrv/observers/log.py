@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from netsrv.interfaces import Drop, Ending, IConnection, IDatagrams, Refusal
+from netsrv.interfaces import CloseReason, DropReason, IConnection, IDatagrams, RejectReason
 from netsrv.observers.dispatch import Observer
 from netsrv.sockets.addresses import show_sockaddr
 
@@ -27,28 +27,33 @@ TRACEBACK_EVERY = 60.0
 
 
 TIME_LIMITS = frozenset(
-    {Ending.IDLE_TIMEOUT, Ending.LIFETIME, Ending.WRITE_TIMEOUT, Ending.CLOSE_GRACE}
+    {
+        CloseReason.IDLE_TIMEOUT,
+        CloseReason.LIFETIME,
+        CloseReason.WRITE_TIMEOUT,
+        CloseReason.CLOSE_GRACE,
+    }
 )
 
 
 OPTIONS = {
-    Refusal.ACCESS: "--only-from, --no-access",
-    Refusal.MAX_CONNECTIONS: "--max-connections",
-    Refusal.PER_SOURCE: "--per-source",
-    Refusal.CONNECTION_RATE: "--connection-rate",
+    RejectReason.ACCESS: "--only-from, --no-access",
+    RejectReason.MAX_CONNECTIONS: "--max-connections",
+    RejectReason.PER_SOURCE: "--per-source",
+    RejectReason.CONNECTION_RATE: "--connection-rate",
 }
 """The option that changes what a peer was refused for."""
 
 
 RULES = {
-    Drop.ACCESS: "its network may not come in (--only-from, --no-access)",
-    Drop.SOURCE_PORT: "it seems to come from a server's port (--refuse-source-ports)",
-    Drop.OWN_PORT: "it seems to come from a port that this server serves",
-    Drop.NOT_UNICAST: "nobody can have its address",
-    Drop.DESTINATION: "it was sent to a broadcast or multicast address",
-    Drop.MARTIAN: "its loopback address came over another interface",
-    Drop.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
-    Drop.REPLY_TOO_LONG: "the answer is more than three times as long",
+    DropReason.ACCESS: "its network may not come in (--only-from, --no-access)",
+    DropReason.SOURCE_PORT: "it seems to come from a server's port (--refuse-source-ports)",
+    DropReason.OWN_PORT: "it seems to come from a port that this server serves",
+    DropReason.NOT_UNICAST: "nobody can have its address",
+    DropReason.DESTINATION: "it was sent to a broadcast or multicast address",
+    DropReason.MARTIAN: "its loopback address came over another interface",
+    DropReason.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
+    DropReason.REPLY_TOO_LONG: "the answer is more than three times as long",
 }
 """Why a datagram is dropped, and the option that changes it."""
 
@@ -77,7 +82,7 @@ class LogObserver(Observer):
         elif self._within_rate("connections"):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
-    def connection_refused(self, listener: str, peer: str, reason: Refusal) -> None:
+    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
         if self._first(listener, reason):
             line = "{listener}: refused {peer} ({option}); from now on such peers are counted"
             self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
@@ -85,7 +90,7 @@ class LogObserver(Observer):
             self._surplus[f"connections refused ({reason})"] += 1
 
     def connection_closed(self, listener: str, connection: IConnection) -> None:
-        limit = connection.ending
+        limit = connection.close_reason
         if limit not in TIME_LIMITS:
             return
         option = "--" + limit.replace("_", "-")
@@ -95,7 +100,7 @@ class LogObserver(Observer):
         else:
             self._surplus[f"connections ended ({limit})"] += 1
 
-    def suspended(self, listener: str, reason: Refusal | None) -> None:
+    def suspended(self, listener: str, reason: RejectReason | None) -> None:
         if reason is None:
             self.log.info("{listener}: suspended, newcomers wait", listener=listener)
         elif self._first(listener, "suspended", reason):
@@ -117,7 +122,7 @@ class LogObserver(Observer):
                 "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
             )
 
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: Drop) -> None:
+    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         first = self._first(listener, reason)
         if first:
             peer, _size = next(iter(datagrams))
@@ -144,7 +149,7 @@ class LogObserver(Observer):
             self._start_window()
             self._surplus[f"exceptions in {what}"] += 1
 
-    def listener_gone(self, listener: str, error: OSError) -> None:
+    def listener_failed(self, listener: str, error: OSError) -> None:
         self.log.error(
             "{listener}: the listening socket failed: {error}; nobody is accepted there any more",
             listener=listener,

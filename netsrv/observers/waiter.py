@@ -5,17 +5,17 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred
 
 from netsrv.interfaces import IConnection
-from netsrv.observers.dispatch import Audience, Observer
+from netsrv.observers.dispatch import Observer, ObserverDispatcher
 
 
-class Census(Observer):
+class ConnectionWaiter(Observer):
     """Fires *result* with what *count* gives, as soon as *wanted* is true of it.
 
     What *wanted* raises is for whoever has asked.
     """
 
     def __init__(
-        self, audience: Audience, count: Callable[[], int], wanted: Callable[[int], bool]
+        self, audience: ObserverDispatcher, count: Callable[[], int], wanted: Callable[[int], bool]
     ) -> None:
         self.result: Deferred[int] = Deferred(lambda _result: audience.remove(self))
         self._audience = audience

@@ -16,7 +16,7 @@ from netsrv.datagrams.listener import DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import Places
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
 from netsrv.interfaces import IBatchObserver
@@ -100,7 +100,7 @@ class Roster:
         self,
         reactor: Any,
         observer: IBatchObserver,
-        places: Places,
+        places: ConnectionSlots,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.posts: list[Post] = []

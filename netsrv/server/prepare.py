@@ -19,9 +19,9 @@ from netsrv.config.model import (
     Configuration,
     ConfigurationError,
     ListenerSettings,
-    check_own_service,
+    check_service_object,
 )
-from netsrv.files import LineFile
+from netsrv.files import LogFile
 from netsrv.registry import Registry, find_services
 from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
 from netsrv.sockets.opening import (
@@ -68,7 +68,7 @@ class Prepared:
     listeners: tuple[PreparedListener, ...]
     problems: tuple[str, ...]
     """The plugins that could not be used, a line each."""
-    access_log: LineFile | None = None
+    access_log: LogFile | None = None
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
@@ -84,7 +84,7 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     """
     listeners = configuration.listeners
     registry = registry or find_services()
-    services = [build_service(each, registry) for each in listeners]
+    services = [build_factory(each, registry) for each in listeners]
     check_protocols(listeners, services)
     sockets = _open_all(listeners)
     try:
@@ -99,13 +99,13 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     return Prepared(tuple(made), tuple(registry.problems), access_log)
 
 
-def open_access_log(configuration: Configuration) -> LineFile | None:
+def open_access_log(configuration: Configuration) -> LogFile | None:
     """Open the access log, if one is asked for.  Raises `ConfigurationError`."""
     path = configuration.access_log
     if path is None:
         return None
     try:
-        return LineFile(path)
+        return LogFile(path)
     except (OSError, ValueError) as error:
         words = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"access log {path}: {words}") from error
@@ -117,7 +117,7 @@ def close_all(sockets: list[OpenSocket]) -> None:
         each.close()
 
 
-def build_service(
+def build_factory(
     settings: ListenerSettings, registry: Registry
 ) -> IProtocolFactory | DatagramProtocol:
     """Have a listener's service make its factory or protocol; a program's own is one already.
@@ -155,7 +155,7 @@ def build_service(
 
 def _own_service(settings: ListenerSettings) -> IProtocolFactory | DatagramProtocol:
     try:
-        return check_own_service(settings.transport, settings.service)
+        return check_service_object(settings.transport, settings.service)
     except ValueError as error:
         raise ConfigurationError(f"{settings.place}: service: {error}") from error
 

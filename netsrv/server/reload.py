@@ -18,7 +18,7 @@ from netsrv.registry import Registry
 from netsrv.server.listeners import Post, Roster
 from netsrv.server.prepare import (
     PreparedListener,
-    build_service,
+    build_factory,
     check_options_fit,
     check_protocols,
     close_all,
@@ -153,7 +153,7 @@ def addition(
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
     """
-    service = build_service(settings, registry)
+    service = build_factory(settings, registry)
     there = [each.prepared for each in posts]
     check_protocols(
         (*(each.settings for each in there), settings), [*(each.service for each in there), service]
@@ -247,4 +247,4 @@ def _service(settings: ListenerSettings, post: Post | None, registry: Registry) 
         before = post.prepared.settings
         if (before.service, before.settings) == (settings.service, settings.settings):
             return post.prepared.service
-    return build_service(settings, registry)
+    return build_factory(settings, registry)

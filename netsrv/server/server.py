@@ -17,24 +17,24 @@ from twisted.logger import Logger
 from netsrv import __version__
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.config.readers import listener
-from netsrv.files import LineFile
-from netsrv.guards.capacity import Places
+from netsrv.files import LogFile
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.interfaces import IObserver
 from netsrv.observers.accesslog import AccessLog
 from netsrv.observers.counters import Counters
-from netsrv.observers.dispatch import Audience
+from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.log import LogObserver
-from netsrv.observers.waiter import Census
+from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
 from netsrv.server.info import report
 from netsrv.server.listeners import Post, Roster
 from netsrv.server.prepare import Prepared, PreparedListener, open_access_log, prepare
 from netsrv.server.reload import addition, plan
-from netsrv.server.watchdog import Pulse
+from netsrv.server.watchdog import StallDetector
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.opening import OpenSocket
 
-__all__ = ["Drained", "Server", "listener", "most_connections"]
+__all__ = ["Drained", "Server", "listener", "max_connections_for"]
 
 RESERVE = 64
 """Descriptors that connections leave to everything else."""
@@ -42,7 +42,7 @@ RESERVE = 64
 FD_SETSIZE = 1024
 
 
-def most_connections(reactor: Any) -> int:
+def max_connections_for(reactor: Any) -> int:
     """How many connections the process has descriptors for (getrlimit(2)).
 
     The select reactor cannot watch descriptors from FD_SETSIZE, 1,024, on (select(2)).
@@ -87,12 +87,14 @@ class Server(Service):
         self.aborted = 0
         """Connections that had to be aborted at the end."""
         self.counters = Counters()
-        self.audience = Audience([self.counters, *observers])
+        self.audience = ObserverDispatcher([self.counters, *observers])
         """All who observe; more may be added, and removed, at any time."""
         self._reactor = reactor
         self._prepared = prepared
-        self._roster = Roster(reactor, self.audience, Places(most_connections(reactor)), now)
-        self._pulse = Pulse(reactor, now, self._stalled)
+        self._roster = Roster(
+            reactor, self.audience, ConnectionSlots(max_connections_for(reactor)), now
+        )
+        self._pulse = StallDetector(reactor, now, self._stalled)
         self._log_observer: LogObserver | None = None
         self._access_log: AccessLog | None = None
         self._news: list[tuple[str, dict[str, str]]] = []
@@ -143,13 +145,13 @@ class Server(Service):
         self._pulse.start()
         self._announce(self.posts)
 
-    def _watch(self, access_log: LineFile | None) -> None:
+    def _watch(self, access_log: LogFile | None) -> None:
         """Begin to log what happens to peers."""
         self._log_observer = LogObserver(self._reactor, self.configuration.log_rate)
         self.audience.add(self._log_observer)
         self._open_access_log(access_log)
 
-    def _open_access_log(self, file: LineFile | None) -> None:
+    def _open_access_log(self, file: LogFile | None) -> None:
         self._close_access_log()
         if file is not None:
             datagrams = self.configuration.access_log_datagrams
@@ -287,7 +289,7 @@ class Server(Service):
 
     def wait_for_connections(self, wanted: Callable[[int], bool]) -> Deferred[int]:
         """Fire with the number of live connections, as soon as *wanted* is true of it."""
-        return Census(self.audience, lambda: self.connections, wanted).result
+        return ConnectionWaiter(self.audience, lambda: self.connections, wanted).result
 
     def reload(self, configuration: Configuration, registry: Registry | None = None) -> None:
         """Serve another configuration from now on, as a whole or not at all.

@@ -14,7 +14,7 @@ LATE = 1.0
 """Seconds that a beat comes late before it is worth telling."""
 
 
-class Pulse:
+class StallDetector:
     """Calls *stalled* with the seconds that the reactor was blocked.
 
     *clock* provides IReactorTime; *now* gives seconds that never go back.  Both must agree

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import (
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.guards.amplification import longest_reply
+from netsrv.guards.amplification import max_reply_size
 from netsrv.interfaces import IDatagramService, IStreamService
 
 RING = bytes(range(0x20, 0x7F))
@@ -68,7 +68,7 @@ class ChargenDatagrams(DatagramProtocol):
         self._random_length = random_length
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        longest = min(LONGEST_DATAGRAM, longest_reply(len(datagram), addr[0]))
+        longest = min(LONGEST_DATAGRAM, max_reply_size(len(datagram), addr[0]))
         self.transport.write(ROUND[: self._random_length(0, longest)], addr)
 
 

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IProtocolFactory, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.guards.amplification import longest_reply
+from netsrv.guards.amplification import max_reply_size
 from netsrv.interfaces import IDatagramService, IStreamService
 from netsrv.sockets.addresses import show_address, show_peer, show_sockaddr
 from netsrv.sockets.options import Value, named_option, show_value
@@ -87,7 +87,7 @@ class InfoDatagrams(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         local = show_address(self.transport.getHost())
         line = _line(peer=show_sockaddr(addr), local=local, received=len(datagram))
-        if len(line) <= longest_reply(len(datagram), addr[0]):
+        if len(line) <= max_reply_size(len(datagram), addr[0]):
             self.transport.write(line, addr)
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from twisted.internet.interfaces import IProtocolFactory, ITransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from netsrv.guards.amplification import longest_reply
+from netsrv.guards.amplification import max_reply_size
 
 Message = Callable[[], bytes]
 """Makes the message of the moment; empty where there is nothing to say."""
@@ -36,7 +36,7 @@ class MessageDatagrams(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         message = self._message()
         if message:
-            self.transport.write(message[: longest_reply(len(datagram), addr[0])], addr)
+            self.transport.write(message[: max_reply_size(len(datagram), addr[0])], addr)
 
 
 def message_factory(message: Message) -> IProtocolFactory:

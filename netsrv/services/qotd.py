@@ -13,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.files import read_small_file
+from netsrv.files import read_text_file
 from netsrv.interfaces import IDatagramService, IStreamService
 from netsrv.services.message import Message, MessageDatagrams, message_factory
 from netsrv.sockets.addresses import printable
@@ -48,7 +48,7 @@ def read_quotes(path: str) -> tuple[str, ...]:
 
     Raises ValueError with what is wrong, and in which line.
     """
-    text = read_small_file(path, LONGEST_FILE).replace("\r\n", "\n")
+    text = read_text_file(path, LONGEST_FILE).replace("\r\n", "\n")
     quotes = tuple(_checked_quotes(text if text.endswith("\n") else f"{text}\n"))
     if not quotes:
         raise ValueError("holds no quote")

@@ -35,7 +35,7 @@ NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 
 
 @implementer(IReadDescriptor)
-class AcceptLoop:
+class Acceptor:
     """Accepts connections from a listening socket that it is given.
 
     *serve* is called with each connection's socket and address and owns the socket,
@@ -70,38 +70,38 @@ class AcceptLoop:
 
     def logPrefix(self) -> str:
         """How the reactor names this loop when it logs."""
-        return "AcceptLoop"
+        return "Acceptor"
 
-    def start(self) -> None:
+    def resume(self) -> None:
         """Accept from now on, first who was held when the loop was stopped."""
         self.accepting = True
         self._reactor.addReader(self)
         if self._held is not None:
             self._accept_some()
 
-    def stop(self) -> None:
+    def suspend(self) -> None:
         """Accept no more.  The socket stays open: clients connect, and wait."""
         self.accepting = False
         self._reactor.removeReader(self)
         self._cancel_pause()
 
-    coming = False
+    pending = False
     """Whether somebody is accepted who is served later: who is accepted here is served at once."""
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Accept all who wait by now, and then nobody any more."""
         self._cancel_pause()
         for _ in range(MOST_WAITING // AT_ONCE):
             if not (self.accepting and self._accept_some()):
                 break
-        self.leave()
+        self.detach()
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Accept nobody any more, and close who was held."""
-        self.stop()
-        self.let_go()
+        self.suspend()
+        self.close_pending()
 
-    def let_go(self) -> None:
+    def close_pending(self) -> None:
         """Close the connection that was held, if there is one."""
         if self._held is not None:
             self._held[0].close()
@@ -133,7 +133,7 @@ class AcceptLoop:
     def _goes_on(self, error: OSError) -> bool:
         """Sort an error of ``accept``; tell whether to try again at once."""
         if error.errno in LISTENER_GONE:
-            self.stop()
+            self.suspend()
             self._gone(error)
             return False
         self._failed(error)
@@ -166,7 +166,7 @@ class AcceptLoop:
 
     def _end_pause(self) -> None:
         self._pause = None
-        self.start()
+        self.resume()
 
     def connectionLost(self, reason: Any) -> None:
         """The reactor gives the descriptor up: at its end, or since something is wrong with it.

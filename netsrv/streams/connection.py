@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from netsrv.forwarding import Own
-from netsrv.interfaces import Ending, IConnection
+from netsrv.interfaces import CloseReason, IConnection
 from netsrv.sockets.addresses import show_sockaddr
 
 
@@ -54,7 +54,7 @@ OPEN, CLOSING, LINGERING, LOST = State
 _NOBODY: Any = Protocol()
 """The protocol of a connection that is lost."""
 
-PLAIN = frozenset({Ending.PEER, Ending.SERVICE})
+PLAIN = frozenset({CloseReason.PEER, CloseReason.SERVICE})
 """Endings of which nothing more is to be said."""
 
 
@@ -73,8 +73,8 @@ class Connection:
         "_producer",
         "_state",
         "aborted",
+        "close_reason",
         "connected",
-        "ending",
         "protocol",
         "received",
         "seconds",
@@ -96,7 +96,7 @@ class Connection:
         """What the gate knows of the peer."""
         self.seconds = 0.0
         """How long the connection was served, once it has ended."""
-        self.ending: Ending | None = None
+        self.close_reason: CloseReason | None = None
         """Why it ends, once that is known."""
         self.aborted = False
         self._state = OPEN
@@ -144,7 +144,7 @@ class Connection:
             self._tell("readConnectionLost", self.protocol.readConnectionLost)
         else:
             self._state = CLOSING
-            self._ends_for(Ending.PEER)
+            self._ends_for(CloseReason.PEER)
             self._end_producer()
             self.transport.loseConnection()
 
@@ -159,9 +159,9 @@ class Connection:
     def connectionLost(self, reason: Failure) -> None:
         self.connected = 0
         if reason.type is not ConnectionDone:
-            self._ends_for(Ending.RESET)
-        elif self.ending is None:
-            self.ending = Ending.PEER
+            self._ends_for(CloseReason.RESET)
+        elif self.close_reason is None:
+            self.close_reason = CloseReason.PEER
         if self.sent:
             self.sent -= self.unsent
         self._state = LOST
@@ -187,8 +187,8 @@ class Connection:
         if self._state is not OPEN:
             return
         self._state = CLOSING
-        if self.ending is None:
-            self.ending = Ending.PEER if self._peer_ended else Ending.SERVICE
+        if self.close_reason is None:
+            self.close_reason = CloseReason.PEER if self._peer_ended else CloseReason.SERVICE
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
             self._linger()
@@ -200,7 +200,7 @@ class Connection:
 
     def abortConnection(self) -> None:
         """Reset the connection at once; what was not sent is lost."""
-        self.abort(Ending.ABORTED)
+        self.abort(CloseReason.ABORTED)
 
     @property
     def unsent(self) -> int:
@@ -270,13 +270,13 @@ class Connection:
 
     # The gate's side
 
-    def end(self, why: Ending) -> None:
+    def end(self, why: CloseReason) -> None:
         """Close whatever the service still has to say."""
         self._ends_for(why)
         self._end_producer()
         self.loseConnection()
 
-    def abort(self, why: Ending) -> None:
+    def abort(self, why: CloseReason) -> None:
         """Reset the connection at once; what was not sent is lost."""
         if self._state is not LOST:
             self._ends_for(why)
@@ -291,10 +291,10 @@ class Connection:
 
     # How it is done
 
-    def _ends_for(self, why: Ending) -> None:
+    def _ends_for(self, why: CloseReason) -> None:
         """Remember why; what goes wrong during a plain close says more than that it was one."""
-        if self.ending is None or (self.ending in PLAIN and why not in PLAIN):
-            self.ending = why
+        if self.close_reason is None or (self.close_reason in PLAIN and why not in PLAIN):
+            self.close_reason = why
 
     def _linger(self) -> None:
         self._state = LINGERING
@@ -328,7 +328,7 @@ class Connection:
 
     def _failed(self, what: str) -> None:
         self._gate.observer.service_failed(self._gate.listener, what)
-        self.abort(Ending.SERVICE_FAILED)
+        self.abort(CloseReason.SERVICE_FAILED)
 
 
 classImplements(

@@ -13,9 +13,9 @@ from twisted.internet.interfaces import IProtocolFactory
 
 from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
-from netsrv.interfaces import Refusal
+from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
-from netsrv.streams.acceptor import AcceptLoop
+from netsrv.streams.acceptor import Acceptor
 from netsrv.streams.connection import GatedFactory
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 
@@ -49,7 +49,7 @@ class StreamListener:
         acceptor: Any = IStreamAcceptor(self._reactor, None)
         if acceptor is not None:
             return acceptor.acceptStreams(self._sock, self._welcome, *told)
-        return AcceptLoop(self._reactor, self._sock, self._serve, *told)
+        return Acceptor(self._reactor, self._sock, self._serve, *told)
 
     def start(self) -> None:
         """Start the factory, and accept."""
@@ -59,18 +59,18 @@ class StreamListener:
     def suspend(self) -> None:
         """Accept nobody; newcomers wait in the backlog."""
         self._open = False
-        self._loop.stop()
+        self._loop.suspend()
         self._stop_waiting()
 
     def resume(self) -> None:
         """Accept again."""
         if not self.gone:
             self._open = True
-            self._loop.start()
+            self._loop.resume()
 
     def finish(self) -> None:
         """Accept those in the backlog for whom there is a place, and stop the factory."""
-        self._loop.finish()
+        self._loop.drain()
         self._end()
 
     def limit(self, limits: Limits) -> None:
@@ -87,13 +87,13 @@ class StreamListener:
 
     def release(self) -> None:
         """Accept nobody, and stop the factory."""
-        self._loop.leave()
+        self._loop.detach()
         self._end()
 
     def _end(self) -> None:
         self._open = False
         self._stop_waiting()
-        if self._loop.coming:
+        if self._loop.pending:
             self.gate.expect()
             self._reactor.callLater(0, self.gate.close)
         else:
@@ -142,18 +142,18 @@ class StreamListener:
         if admission.open or self._overload is not Overload.PAUSE:
             return True
         if admission.full:
-            for each in admission.places:
+            for each in admission.slots:
                 if each.full:
-                    each.when_left(self._place_left)
-            return self._pause(Refusal.MAX_CONNECTIONS)
+                    each.on_release(self._place_left)
+            return self._pause(RejectReason.MAX_CONNECTIONS)
         wait = admission.wait(self.gate.now())
         if wait:
             self._next_token = self._reactor.callLater(wait, self._place_left)
-            return self._pause(Refusal.CONNECTION_RATE)
+            return self._pause(RejectReason.CONNECTION_RATE)
         return True
 
-    def _pause(self, reason: Refusal) -> bool:
-        self._loop.stop()
+    def _pause(self, reason: RejectReason) -> bool:
+        self._loop.suspend()
         self.gate.observer.suspended(self.gate.listener, reason)
         return False
 
@@ -161,7 +161,7 @@ class StreamListener:
         self._stop_waiting()
         if self._open:
             self.gate.observer.resumed(self.gate.listener)
-            self._loop.start()
+            self._loop.resume()
 
     def _stop_waiting(self) -> None:
         if self._next_token is not None and self._next_token.active():
@@ -175,4 +175,4 @@ class StreamListener:
         self._open = False
         with suppress(OSError):
             self._sock.close()  # nobody shall wait there in vain
-        self.gate.observer.listener_gone(self.gate.listener, error)
+        self.gate.observer.listener_failed(self.gate.listener, error)

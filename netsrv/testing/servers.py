@@ -21,12 +21,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
-from netsrv.config.readers import ListenerKeywords, OwnService, Transport, listener
+from netsrv.config.readers import ListenerKeywords, ServiceObject, Transport, listener
 from netsrv.interfaces import IObserver
 from netsrv.observers.counters import Counts
-from netsrv.observers.waiter import Census
+from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
-from netsrv.server.prepare import Prepared, PreparedListener, build_service
+from netsrv.server.prepare import Prepared, PreparedListener, build_factory
 from netsrv.server.server import Drained, Server
 from netsrv.sockets.opening import OpenSocket
 from netsrv.testing.memory import DatagramSocket, ListeningSocket, MemoryReactor, Peer
@@ -47,7 +47,7 @@ MOST_RECEIVED = 2**20
 
 
 def _settings(
-    service: str | OwnService, transport: Transport | None, address: str, keywords: Any
+    service: str | ServiceObject, transport: Transport | None, address: str, keywords: Any
 ) -> ListenerSettings:
     usual: Transport = "udp" if isinstance(service, DatagramProtocol) else "tcp"
     return listener(transport or usual, address, service, **keywords)
@@ -195,7 +195,7 @@ class MemoryServer(_Served):
 
     def __init__(
         self,
-        service: str | OwnService,
+        service: str | ServiceObject,
         transport: Transport | None = None,
         *,
         clock: Clock | None = None,
@@ -210,7 +210,7 @@ class MemoryServer(_Served):
         registry = Registry() if settings.own else find_services()
         self._sock = self._open(settings)
         opened = OpenSocket(self._sock, settings.place, ())  # type: ignore[arg-type]
-        made = PreparedListener(settings, build_service(settings, registry), opened)
+        made = PreparedListener(settings, build_factory(settings, registry), opened)
         self.server = Server(
             self._reactor,
             Configuration((settings,)),
@@ -327,7 +327,7 @@ class LoopbackServer(_Served):
     def __init__(
         self,
         reactor: Any,
-        service: str | OwnService,
+        service: str | ServiceObject,
         transport: Transport | None = None,
         *,
         observers: Iterable[IObserver] = (),
@@ -379,7 +379,9 @@ class LoopbackServer(_Served):
         Live ones are among them, and their services know of them.  For a number of live ones
         alone see `netsrv.server.Server.wait_for_connections`.
         """
-        accepted = Census(self.server.audience, lambda: self.counts.accepted, count.__le__)
+        accepted = ConnectionWaiter(
+            self.server.audience, lambda: self.counts.accepted, count.__le__
+        )
         return accepted.result.addCallback(
             lambda found: deferLater(self._reactor, 0, lambda: found)
         )

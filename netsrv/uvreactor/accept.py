@@ -18,9 +18,9 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.uvreactor.fallback import PlainNewcomer
-from netsrv.uvreactor.interfaces import IAcceptLoop
-from netsrv.uvreactor.newcomer import Newcomer
+from netsrv.uvreactor.fallback import AcceptedSocket
+from netsrv.uvreactor.interfaces import IAcceptor
+from netsrv.uvreactor.newcomer import AcceptedConnection
 from netsrv.uvreactor.shortage import descriptor_limit, free_descriptors
 
 AT_ONCE = 64
@@ -49,8 +49,8 @@ NO_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOME
 """No descriptor or no memory is left; trying again at once would only spin."""
 
 
-@implementer(IAcceptLoop, IReadDescriptor)
-class AcceptLoop:
+@implementer(IAcceptor, IReadDescriptor)
+class NativeAcceptor:
     """Accepts connections from a listening socket that it is given; see `IStreamAcceptor`."""
 
     log = Logger()
@@ -83,9 +83,9 @@ class AcceptLoop:
         self._pause: Any = None
         self._late = self._hold
 
-    # IAcceptLoop
+    # IAcceptor
 
-    def start(self) -> None:
+    def resume(self) -> None:
         """Accept from now on, first who was held when the loop was stopped."""
         self.accepting = True
         self._late = self._hold
@@ -95,12 +95,12 @@ class AcceptLoop:
         if self.accepting and self._may_accept():
             self._open()
 
-    def stop(self) -> None:
+    def suspend(self) -> None:
         """Accept no more.  The socket stays open: clients connect, and wait."""
         self.accepting = False
         self._shut()
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Accept all who wait by now, and then nobody any more."""
         self._shut()
         while self.accepting and self._held and self._may_accept():
@@ -108,20 +108,20 @@ class AcceptLoop:
         for _ in range(MOST_WAITING // AT_ONCE):
             if not (self.accepting and self._accept_some()):
                 break
-        self.leave()
+        self.detach()
 
-    def leave(self) -> None:
-        """Accept nobody any more, and close who was held; who is coming is still served."""
-        self.stop()
-        self.let_go()
+    def detach(self) -> None:
+        """Accept nobody any more, and close who was held; who is pending is still served."""
+        self.suspend()
+        self.close_pending()
         self._late = self._serve_one
 
     @property
-    def coming(self) -> bool:
+    def pending(self) -> bool:
         """Whether uvloop has accepted somebody who is here in the next turn of the loop."""
         return self._made != self._arrived
 
-    def let_go(self) -> None:
+    def close_pending(self) -> None:
         """Close the connections that were held, if there are any."""
         self._late = self._turn_away
         while self._held:
@@ -129,7 +129,7 @@ class AcceptLoop:
 
     # uvloop's server
 
-    def arrived(self, newcomer: Newcomer) -> None:
+    def arrived(self, newcomer: AcceptedConnection) -> None:
         """uvloop has accepted somebody."""
         self._arrived += 1
         if self._server is None:
@@ -142,7 +142,7 @@ class AcceptLoop:
         if self.accepting and not self._may_accept():
             self._shut()
 
-    def _arrived_late(self, newcomer: Newcomer) -> None:
+    def _arrived_late(self, newcomer: AcceptedConnection) -> None:
         """uvloop had accepted somebody before its server was closed."""
         if not self.accepting:
             self._late(newcomer)
@@ -151,7 +151,7 @@ class AcceptLoop:
         else:
             self._hold(newcomer)
 
-    def left(self, newcomer: Newcomer) -> None:
+    def left(self, newcomer: AcceptedConnection) -> None:
         """Somebody has gone before being served."""
         if newcomer in self._held:  # its text, in an error, would need the address of the peer
             self._held.remove(newcomer)
@@ -177,11 +177,11 @@ class AcceptLoop:
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(0))
 
-    def _newcomer(self) -> Newcomer:
+    def _newcomer(self) -> AcceptedConnection:
         self._made += 1
-        return Newcomer(self)
+        return AcceptedConnection(self)
 
-    def _hold(self, newcomer: Newcomer) -> None:
+    def _hold(self, newcomer: AcceptedConnection) -> None:
         self._held.append(newcomer)
         newcomer.hold()
 
@@ -241,7 +241,7 @@ class AcceptLoop:
 
     def logPrefix(self) -> str:
         """How the reactor names this loop when it logs."""
-        return "AcceptLoop"
+        return "NativeAcceptor"
 
     def doRead(self) -> None:
         """Accept those who wait, up to `AT_ONCE`."""
@@ -269,7 +269,7 @@ class AcceptLoop:
                 if not self._goes_on(error):
                     return False
                 continue
-            self._serve_one(PlainNewcomer(self.reactor, connection, sockaddr))
+            self._serve_one(AcceptedSocket(self.reactor, connection, sockaddr))
             if not self.accepting:
                 return False
             if not served:
@@ -282,7 +282,7 @@ class AcceptLoop:
     def _goes_on(self, error: OSError) -> bool:
         """Sort an error of ``accept``; tell whether to try again at once."""
         if error.errno in LISTENER_GONE:
-            self.stop()
+            self.suspend()
             self._gone(error)
             return False
         self._failed(error)
@@ -301,7 +301,7 @@ class AcceptLoop:
 
     def _end_pause(self) -> None:
         self._pause = None
-        self.start()
+        self.resume()
 
     def _serve_one(self, newcomer: Any) -> None:
         """Have a newcomer served, whatever happens."""
@@ -320,7 +320,7 @@ class AcceptLoop:
             self.log.failure("A newcomer could not be served")
 
     def _turn_away(self, newcomer: Any) -> None:
-        if isinstance(newcomer, Newcomer | PlainNewcomer):
+        if isinstance(newcomer, AcceptedConnection | AcceptedSocket):
             newcomer.close()
         else:
             newcomer.abortConnection()

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.process import reapAllProcesses
 
 
-class ChildSignals:
+class SigchldHandler:
     """Has children that have ended noticed, by means of *from_signal*, a `callFromThread`."""
 
     def __init__(self, from_signal: Callable[..., Any]) -> None:

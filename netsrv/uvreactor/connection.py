@@ -88,14 +88,14 @@ class Connection(Consumer):
         from twisted.internet._newtls import _BypassTLS
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from netsrv.uvreactor.secure import SecureConnection
+        from netsrv.uvreactor.secure import TLSConnection
 
         producer, streaming = self.producer, self.streamingProducer
         if producer is not None:
             self.unregisterProducer()
         factory = TLSMemoryBIOFactory(contextFactory, not normal, None)  # type: ignore[arg-type]
         self.protocol = factory.protocol(factory, self.protocol, False)
-        self.__class__ = SecureConnection
+        self.__class__ = TLSConnection
         self.protocol.makeConnection(_BypassTLS(Connection, self))
         if producer is not None:
             self.registerProducer(producer, streaming)

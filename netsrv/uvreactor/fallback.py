@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from netsrv.uvreactor.handle import reset_on_close, to_address
-from netsrv.uvreactor.interfaces import INewcomer
+from netsrv.uvreactor.interfaces import IAcceptedConnection
 
 log = Logger()
 
@@ -35,9 +35,9 @@ class UNIXServer(_Unsent, unix.Server):
     """Twisted's own transport for unix sockets."""
 
 
-@implementer(INewcomer)
-class PlainNewcomer:
-    """A connection that was accepted and is not served yet: `INewcomer`."""
+@implementer(IAcceptedConnection)
+class AcceptedSocket:
+    """A connection that was accepted and is not served yet: `IAcceptedConnection`."""
 
     def __init__(self, reactor: Any, sock: socket.socket, sockaddr: Any) -> None:
         self._reactor = reactor

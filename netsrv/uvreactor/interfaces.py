@@ -3,7 +3,7 @@
 from zope.interface import Attribute, Interface
 
 
-class INewcomer(Interface):
+class IAcceptedConnection(Interface):
     """A connection that was accepted and is not served yet."""
 
     def getHandle():  # type: ignore[no-untyped-def]
@@ -19,25 +19,25 @@ class INewcomer(Interface):
         """Reset it: the peer gets RST."""
 
 
-class IAcceptLoop(Interface):
+class IAcceptor(Interface):
     """Accepts the connections of a listening socket."""
 
     accepting = Attribute("Whether the loop runs, be it in a pause.")
-    coming = Attribute("Whether somebody is accepted who is served in the next turn.")
+    pending = Attribute("Whether somebody is accepted who is served in the next turn.")
 
-    def start():  # type: ignore[no-untyped-def]
+    def resume():  # type: ignore[no-untyped-def]
         """Accept from now on, first who was held when the loop was stopped."""
 
-    def stop():  # type: ignore[no-untyped-def]
+    def suspend():  # type: ignore[no-untyped-def]
         """Accept no more.  The socket stays open: clients connect, and wait."""
 
-    def finish():  # type: ignore[no-untyped-def]
+    def drain():  # type: ignore[no-untyped-def]
         """Accept all who wait by now, and then nobody any more."""
 
-    def leave():  # type: ignore[no-untyped-def]
+    def detach():  # type: ignore[no-untyped-def]
         """Accept nobody any more, and close who was held; who is coming is still served."""
 
-    def let_go():  # type: ignore[no-untyped-def]
+    def close_pending():  # type: ignore[no-untyped-def]
         """Close the connections that were held, if there are any."""
 
 
@@ -45,9 +45,9 @@ class IStreamAcceptor(Interface):
     """A reactor that accepts connections in a loop of its own."""
 
     def acceptStreams(sock, serve, failed, gone, may_accept):  # type: ignore[no-untyped-def]
-        """Give an `IAcceptLoop` for the listening socket *sock*, not started yet.
+        """Give an `IAcceptor` for the listening socket *sock*, not started yet.
 
-        ``serve(newcomer, sockaddr)`` is called with each connection, an `INewcomer`, and
+        ``serve(newcomer, sockaddr)`` is called with each connection, an `IAcceptedConnection`, and
         its peer's address as ``accept`` gives it.  ``failed(error)`` is told of each
         OSError of accepting or of *serve*.  ``gone(error)`` is told, once, when the
         listening socket has failed for good.  ``may_accept()`` is asked before each

@@ -7,12 +7,12 @@ from zope.interface import implementer
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.handle import reset_on_close, to_address
 from netsrv.uvreactor.hold import Hold
-from netsrv.uvreactor.interfaces import INewcomer
+from netsrv.uvreactor.interfaces import IAcceptedConnection
 
 
-@implementer(INewcomer)
-class Newcomer(Connection):
-    """A connection that was accepted and is not served yet: `INewcomer`."""
+@implementer(IAcceptedConnection)
+class AcceptedConnection(Connection):
+    """A connection that was accepted and is not served yet: `IAcceptedConnection`."""
 
     __slots__ = ()
 

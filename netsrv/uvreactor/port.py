@@ -23,17 +23,17 @@ class TCPPort(tcp.Port):
                 self.socket, self._serve, self._failed, self._gone, lambda: True
             )
         self.reactor.ports.add(self)
-        self._loop.start()
+        self._loop.resume()
 
     def stopReading(self) -> None:
         """Accept no more; who comes waits in the backlog."""
         self.reactor.ports.discard(self)
         if self._loop is not None:
-            self._loop.stop()
+            self._loop.suspend()
 
     def connectionLost(self, reason: Failure) -> None:
         if self._loop is not None:
-            self._loop.let_go()
+            self._loop.close_pending()
         super().connectionLost(reason)
 
     def _serve(self, newcomer: Any, sockaddr: Any) -> None:

@@ -15,8 +15,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor.accept import AcceptLoop
-from netsrv.uvreactor.children import ChildSignals
+from netsrv.uvreactor.accept import NativeAcceptor
+from netsrv.uvreactor.children import SigchldHandler
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.consumer import log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
@@ -91,7 +91,7 @@ class UvloopReactor(WatchingReactor):
         may_accept: Callable[[], bool],
     ) -> Any:
         """Give an accept loop; see `IStreamAcceptor`."""
-        return AcceptLoop(self, sock, serve, failed, gone, may_accept)
+        return NativeAcceptor(self, sock, serve, failed, gone, may_accept)
 
     def addReader(self, reader: Any) -> None:
         if isinstance(reader, Connection):
@@ -160,7 +160,7 @@ class UvloopReactor(WatchingReactor):
 
     def _signalsFactory(self) -> Any:
         ordinary = super(PosixReactorBase, self)._signalsFactory()
-        return _MultiSignalHandling((ordinary, ChildSignals(self.callFromThread)))
+        return _MultiSignalHandling((ordinary, SigchldHandler(self.callFromThread)))
 
     # The loop
 

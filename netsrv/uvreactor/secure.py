@@ -10,7 +10,7 @@ from netsrv.uvreactor.connection import Connection
 
 
 @implementer(ISSLTransport)
-class SecureConnection(Connection):
+class TLSConnection(Connection):
     """A connection on which TLS was started: what the application writes goes through TLS."""
 
     __slots__ = ()

@@ -15,12 +15,12 @@ from zope.interface.verify import verifyObject
 from netsrv.datagrams import batched as many
 from netsrv.datagrams import mmsg
 from netsrv.datagrams import single as plain
-from netsrv.datagrams.gated import GatedDatagrams
+from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import AT_ONCE, DatagramPort
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.rates import Rate
-from netsrv.interfaces import Drop, IDatagramBatch, IDatagramBatchProtocol
+from netsrv.interfaces import DropReason, IDatagramBatch, IDatagramBatchProtocol
 from netsrv.services.discard import DiscardDatagrams
 from netsrv.services.echo import EchoDatagrams
 from netsrv.testing.memory import DatagramSocket
@@ -686,7 +686,7 @@ class Gate(Port):
         self.gate = Gated().gate
         self.gate.observer.told.clear()
         guard = DatagramGuard(access or Access(), refused, frozenset(), rate, safe)
-        super().__init__(wire, GatedDatagrams(self.gate, service, guard))
+        super().__init__(wire, DatagramGate(self.gate, service, guard))
 
     def told(self, event):
         """Each datagram of which the observer was told, with what else it was told."""
@@ -714,7 +714,7 @@ def test_f30_what_is_not_served_is_taken_out_of_a_batch(wire, service):
     ]
     refused = port.told("datagrams_refused")
     assert [size for _, size, _ in refused] == [len(each) for each in numbered(30)[1::3]]
-    assert {(peer, why) for peer, _, why in refused} == {(wire.peers[1], Drop.SOURCE_PORT)}
+    assert {(peer, why) for peer, _, why in refused} == {(wire.peers[1], DropReason.SOURCE_PORT)}
     assert port.told("datagrams_received") == [
         (wire.peers[number % 3], len(each))
         for number, each in enumerate(numbered(30))
@@ -746,7 +746,7 @@ def test_f36_a_rate_holds_within_a_batch(wire, service):
     port.read()
     assert wire.came_back(0) == numbered(20)[0:10:2]
     assert wire.came_back(1) == numbered(20)[1:10:2]
-    assert {why for _, _, why in port.told("datagrams_refused")} == {Drop.DATAGRAM_RATE}
+    assert {why for _, _, why in port.told("datagrams_refused")} == {DropReason.DATAGRAM_RATE}
 
 
 @every_form
@@ -855,8 +855,8 @@ def test_f42_what_else_the_kernel_tells_is_not_sent_back(form, service):
 @services()
 def test_the_peers_that_are_remembered_are_bounded(monkeypatch, wire, service):
     """A flood from made-up addresses does not fill the memory; who comes again is served."""
-    monkeypatch.setattr(plain, "MOST_ORIGINS", 2)
-    monkeypatch.setattr(many, "MOST_ORIGINS", 2)
+    monkeypatch.setattr(plain, "FLOW_CACHE_SIZE", 2)
+    monkeypatch.setattr(many, "FLOW_CACHE_SIZE", 2)
     port = Gate(wire, service())
     for number, each in enumerate(numbered(30)):
         wire.arrive(each, number % 3)

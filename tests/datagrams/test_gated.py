@@ -5,11 +5,11 @@ from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.batches import Datagrams
-from netsrv.datagrams.gated import GatedDatagrams
+from netsrv.datagrams.gated import DatagramGate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.guards.sources import Arrival, Origin
-from netsrv.interfaces import Drop
+from netsrv.guards.sources import Flow, PacketInfo
+from netsrv.interfaces import DropReason
 from tests.test_gate import Gated, Transport
 
 PEER = ("192.0.2.1", 40000)
@@ -59,13 +59,13 @@ class GatedUDP:
         self.gate.observer.told.clear()
         self.service = Answering()
         guard = DatagramGuard(Access(), frozenset({7}), frozenset(), None)
-        self.protocol = GatedDatagrams(self.gate, self.service, guard)
+        self.protocol = DatagramGate(self.gate, self.service, guard)
         self.port = Transport()
         self.protocol.makeConnection(self.port)
 
     def receive(self, datagram, peer):
         """Have a datagram come."""
-        self.protocol.datagramsReceived(BatchOf(Origin(peer, self.port.arrival), datagram))
+        self.protocol.datagramsReceived(BatchOf(Flow(peer, self.port.arrival), datagram))
 
     def sizes_sent(self, request, *sizes, peer=PEER, to=None):
         """Ask with *request* bytes; give the sizes of the answers that went out."""
@@ -98,7 +98,7 @@ def test_an_answer_is_at_most_three_times_its_request(request_size):
     longest = 56 + 3 * request_size
     assert udp.sizes_sent(request_size, longest) == [longest]
     assert udp.sizes_sent(request_size, longest + 1) == []
-    assert udp.drops == [Drop.REPLY_TOO_LONG]
+    assert udp.drops == [DropReason.REPLY_TOO_LONG]
 
 
 def test_many_answers_share_what_the_request_pays_for():
@@ -122,16 +122,16 @@ def test_a_refused_datagram_does_not_reach_the_service():
     """F30: it is told to the observer with its reason, and not as received."""
     udp = GatedUDP()
     assert udp.sizes_sent(100, 1, peer=("192.0.2.1", 7)) == []
-    assert udp.refused == [(("192.0.2.1", 7), 100, Drop.SOURCE_PORT)]
+    assert udp.refused == [(("192.0.2.1", 7), 100, DropReason.SOURCE_PORT)]
     assert udp.received == 0
 
 
 def test_f34_a_service_never_sees_what_was_sent_to_many():
     """The port tells the guard how each datagram arrived."""
     udp = GatedUDP()
-    udp.port.arrival = Arrival(unicast=False)
+    udp.port.arrival = PacketInfo(unicast=False)
     assert udp.sizes_sent(100, 1) == []
-    assert udp.refused == [(PEER, 100, Drop.DESTINATION)]
+    assert udp.refused == [(PEER, 100, DropReason.DESTINATION)]
     assert udp.received == 0
 
 

@@ -6,8 +6,8 @@ from socket import IPPROTO_IP, IPPROTO_IPV6, IPV6_PKTINFO, inet_aton, inet_pton
 
 import pytest
 
-from netsrv.datagrams.pktinfo import arrival_of, ask_kernel
-from netsrv.guards.sources import Arrival
+from netsrv.datagrams.pktinfo import enable_pktinfo, parse_pktinfo
+from netsrv.guards.sources import PacketInfo
 
 IP_PKTINFO = 8
 LOOPBACK, ETHERNET = (index.to_bytes(4, sys.byteorder) for index in (1, 2))
@@ -41,24 +41,28 @@ def test_f34_what_was_sent_to_many_has_another_address_beside_ours(
 ):
     """ipi_spec_dst is ours, ipi_addr is the header's; an answer leaves from ours."""
     answer = over_ipv4(NOTHING, own, "0.0.0.0")
-    assert arrival_of([over_ipv4(interface, own, asked)]) == Arrival(unicast, loopback, (answer,))
+    assert parse_pktinfo([over_ipv4(interface, own, asked)]) == PacketInfo(
+        unicast, loopback, (answer,)
+    )
 
 
 @pytest.mark.parametrize(("asked", "unicast"), [("192.0.2.1", True), ("224.0.0.1", False)])
 def test_a_datagram_may_have_come_before_the_kernel_was_asked(asked, unicast):
     """Then it tells the header's address alone, and that is no sign of a broadcast."""
     answer = over_ipv4(NOTHING, asked, "0.0.0.0")
-    told = arrival_of([over_ipv4(NOTHING, "0.0.0.0", asked)])
-    assert told == Arrival(unicast, loopback=True, answer=(answer,))
+    told = parse_pktinfo([over_ipv4(NOTHING, "0.0.0.0", asked)])
+    assert told == PacketInfo(unicast, loopback=True, answer=(answer,))
 
 
 def test_f41_f42_an_answer_over_ipv6_leaves_from_the_address_asked():
     """Only a link-local address is none without its interface."""
-    assert arrival_of([over_ipv6("2001:db8::1", ETHERNET)]).answer == (
+    assert parse_pktinfo([over_ipv6("2001:db8::1", ETHERNET)]).answer == (
         over_ipv6("2001:db8::1", NOTHING),
     )
-    assert arrival_of([over_ipv6("febf::1", ETHERNET)]).answer == (over_ipv6("febf::1", ETHERNET),)
-    assert arrival_of([over_ipv6("ff02::1", ETHERNET)]) == Arrival(unicast=False)
+    assert parse_pktinfo([over_ipv6("febf::1", ETHERNET)]).answer == (
+        over_ipv6("febf::1", ETHERNET),
+    )
+    assert parse_pktinfo([over_ipv6("ff02::1", ETHERNET)]) == PacketInfo(unicast=False)
 
 
 def test_an_ipv4_datagram_at_an_ipv6_socket_has_two_messages():
@@ -66,8 +70,12 @@ def test_an_ipv4_datagram_at_an_ipv6_socket_has_two_messages():
     ipv4 = over_ipv4(ETHERNET, "192.0.2.1", "192.0.2.255")
     ipv6 = over_ipv6("::ffff:192.0.2.255", ETHERNET)
     timestamp = socket.SOL_SOCKET, 29, bytes(16)
-    assert arrival_of([timestamp, ipv6, ipv4]) == arrival_of([ipv4, ipv6]) == arrival_of([ipv4])
-    assert arrival_of([timestamp]) == Arrival()
+    assert (
+        parse_pktinfo([timestamp, ipv6, ipv4])
+        == parse_pktinfo([ipv4, ipv6])
+        == parse_pktinfo([ipv4])
+    )
+    assert parse_pktinfo([timestamp]) == PacketInfo()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +91,6 @@ def test_only_a_socket_of_many_addresses_is_asked(host, asked, loopback):
     """One that is bound to one address keeps the plain way."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
-        space, arrival = ask_kernel(sock)
-        assert (space > 0, arrival) == (asked, Arrival(loopback=loopback))
+        space, arrival = enable_pktinfo(sock)
+        assert (space > 0, arrival) == (asked, PacketInfo(loopback=loopback))
         assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == asked

@@ -4,11 +4,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import Places
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import Limits
 from netsrv.guards.rates import Rate
 from netsrv.guards.sources import source_of
-from netsrv.interfaces import Refusal
+from netsrv.interfaces import RejectReason
 
 HOSTS = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "10.0.0.1"]
 SOURCES = [*(source_of(each) for each in HOSTS), None]
@@ -19,7 +19,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.shared = Places(5)
+        self.shared = ConnectionSlots(5)
         self.admissions = [
             Admission(Limits(max_connections=4, per_source=2), self.shared, 0),
             Admission(Limits(per_source=3, connection_rate=Rate(2, 3)), self.shared, 0),
@@ -39,7 +39,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert wait == 0
             inside.append(source)
         else:
-            assert (refusal is Refusal.MAX_CONNECTIONS) == was_full
+            assert (refusal is RejectReason.MAX_CONNECTIONS) == was_full
 
     @precondition(lambda self: any(self.inside))
     @rule(data=st.data())
@@ -48,8 +48,8 @@ class AdmissionMachine(RuleBasedStateMachine):
         listener = data.draw(st.sampled_from([n for n in (0, 1) if self.inside[n]]))
         source = data.draw(st.sampled_from(self.inside[listener]))
         self.called = 0
-        self.shared.when_left(self.call)
-        self.shared.when_left(self.call)
+        self.shared.on_release(self.call)
+        self.shared.on_release(self.call)
         self.inside[listener].remove(source)
         self.admissions[listener].release(source)
         assert self.called == 1
@@ -66,7 +66,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @invariant()
     def limits_hold(self):
         """Nobody is in beyond a limit, and the places count exactly who is in."""
-        assert 0 <= self.shared.taken == sum(map(len, self.inside)) <= 5
+        assert 0 <= self.shared.in_use == sum(map(len, self.inside)) <= 5
         assert len(self.inside[0]) <= 4
         for inside, share in zip(self.inside, (2, 3), strict=True):
             keys = [each.key for each in inside if each is not None]
@@ -77,9 +77,9 @@ class AdmissionMachine(RuleBasedStateMachine):
         for admission, inside in zip(self.admissions, self.inside, strict=True):
             for source in inside:
                 admission.release(source)
-            assert admission.places[0].taken == 0
+            assert admission.slots[0].in_use == 0
             assert len(admission._per_source) == 0
-        assert self.shared.taken == 0
+        assert self.shared.in_use == 0
 
 
 TestAdmission = AdmissionMachine.TestCase
@@ -88,21 +88,21 @@ TestAdmission = AdmissionMachine.TestCase
 def test_access_comes_first_and_costs_nothing():
     """A peer that may not come in takes no place and no token."""
     no_access = Limits(no_access=(), only_from=(), max_connections=1, connection_rate=Rate(1, 1))
-    admission = Admission(no_access, Places(), 0)
+    admission = Admission(no_access, ConnectionSlots(), 0)
     assert admission.admit(None, 0) is None
-    assert admission.admit(None, 0) is Refusal.MAX_CONNECTIONS
+    assert admission.admit(None, 0) is RejectReason.MAX_CONNECTIONS
     admission.release(None)
-    assert admission.admit(None, 0) is Refusal.CONNECTION_RATE
-    assert admission.places[0].taken == 0
+    assert admission.admit(None, 0) is RejectReason.CONNECTION_RATE
+    assert admission.slots[0].in_use == 0
     assert admission.admit(None, 1) is None
 
 
 def test_f15_a_million_come_and_go():
     """F15: after a million, none is counted as in, and the table of sources is empty."""
-    shared = Places(10)
+    shared = ConnectionSlots(10)
     admission = Admission(Limits(max_connections=5, per_source=3), shared, 0)
     for number in range(1_000_000):
         source = SOURCES[number % len(SOURCES)]
         assert admission.admit(source, number) is None
         admission.release(source)
-    assert (shared.taken, admission.places[0].taken, len(admission._per_source)) == (0, 0, 0)
+    assert (shared.in_use, admission.slots[0].in_use, len(admission._per_source)) == (0, 0, 0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from netsrv.guards.amplification import longest_reply, wire_size
+from netsrv.guards.amplification import max_reply_size, wire_size
 
 
 @pytest.mark.parametrize("request_size", [0, 1, 20, 1400])
@@ -11,6 +11,6 @@ from netsrv.guards.amplification import longest_reply, wire_size
 )
 def test_an_answer_is_at_most_three_times_its_request_on_the_wire(host, headers, request_size):
     """Headers included, the longest answer is exactly three times the request."""
-    longest = longest_reply(request_size, host)
+    longest = max_reply_size(request_size, host)
     assert headers + longest == 3 * (headers + request_size)
     assert wire_size(longest, host) == headers + longest

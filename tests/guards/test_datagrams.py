@@ -5,8 +5,8 @@ import pytest
 from netsrv.guards.access import Access, parse_network
 from netsrv.guards.datagrams import MOST_VERDICTS, DatagramGuard, parse_ports
 from netsrv.guards.rates import Rate
-from netsrv.guards.sources import Arrival, Origin
-from netsrv.interfaces import Drop
+from netsrv.guards.sources import Flow, PacketInfo
+from netsrv.interfaces import DropReason
 
 GUARD = DatagramGuard(
     Access((), [parse_network("192.0.2.66")]),
@@ -18,7 +18,7 @@ GUARD = DatagramGuard(
 
 def drop_of(guard, host, port, arrival, now):
     """Why a datagram from there is not served, or None if it is."""
-    return guard.drops([Origin((host, port), arrival)], now).get(0)
+    return guard.drops([Flow((host, port), arrival)], now).get(0)
 
 
 @pytest.mark.parametrize(
@@ -48,93 +48,96 @@ def test_what_are_no_ports_is_refused(text):
     [
         ("192.0.2.1", 40000, None),
         ("2001:db8::1", 40000, None),
-        ("192.0.2.1", 0, Drop.SOURCE_PORT),
-        ("192.0.2.1", 7, Drop.SOURCE_PORT),
-        ("192.0.2.1", 1023, Drop.SOURCE_PORT),
+        ("192.0.2.1", 0, DropReason.SOURCE_PORT),
+        ("192.0.2.1", 7, DropReason.SOURCE_PORT),
+        ("192.0.2.1", 1023, DropReason.SOURCE_PORT),
         ("192.0.2.1", 1024, None),
-        ("192.0.2.1", 2049, Drop.SOURCE_PORT),
-        ("192.0.2.1", 51423, Drop.OWN_PORT),
-        ("::1", 51423, Drop.OWN_PORT),
-        ("0.0.0.0", 40000, Drop.NOT_UNICAST),
-        ("224.0.0.1", 40000, Drop.NOT_UNICAST),
-        ("255.255.255.255", 40000, Drop.NOT_UNICAST),
-        ("::", 40000, Drop.NOT_UNICAST),
-        ("ff02::1", 40000, Drop.NOT_UNICAST),
-        ("::ffff:224.0.0.1", 40000, Drop.NOT_UNICAST),
-        ("192.0.2.66", 40000, Drop.ACCESS),
+        ("192.0.2.1", 2049, DropReason.SOURCE_PORT),
+        ("192.0.2.1", 51423, DropReason.OWN_PORT),
+        ("::1", 51423, DropReason.OWN_PORT),
+        ("0.0.0.0", 40000, DropReason.NOT_UNICAST),
+        ("224.0.0.1", 40000, DropReason.NOT_UNICAST),
+        ("255.255.255.255", 40000, DropReason.NOT_UNICAST),
+        ("::", 40000, DropReason.NOT_UNICAST),
+        ("ff02::1", 40000, DropReason.NOT_UNICAST),
+        ("::ffff:224.0.0.1", 40000, DropReason.NOT_UNICAST),
+        ("192.0.2.66", 40000, DropReason.ACCESS),
     ],
 )
 def test_a_datagram_from_where_no_client_is_is_dropped(host, port, drop):
     """F29-F31, F33: by its source port, one of ours, or an address that nobody can have."""
-    assert drop_of(GUARD, host, port, Arrival(), 1_000_000) == drop
+    assert drop_of(GUARD, host, port, PacketInfo(), 1_000_000) == drop
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "127.0.0.1"])
 def test_f34_what_was_sent_to_many_is_dropped(host):
     """Nobody answers a broadcast: many would at once, and a forged sender would get it all."""
-    arrival = Arrival(unicast=False)
-    assert drop_of(GUARD, host, 40000, arrival, 0) is Drop.DESTINATION
+    arrival = PacketInfo(unicast=False)
+    assert drop_of(GUARD, host, 40000, arrival, 0) is DropReason.DESTINATION
 
 
 def test_f33_a_loopback_address_comes_over_the_loopback_interface():
     """From elsewhere it is forged; any other address may come over any interface."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
-    elsewhere = Arrival(loopback=False)
+    elsewhere = PacketInfo(loopback=False)
     for host in ("127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1"):
-        assert drop_of(guard, host, 40000, elsewhere, 0) is Drop.MARTIAN
-        assert drop_of(guard, host, 40000, Arrival(), 0) is None
+        assert drop_of(guard, host, 40000, elsewhere, 0) is DropReason.MARTIAN
+        assert drop_of(guard, host, 40000, PacketInfo(), 0) is None
     assert drop_of(guard, "192.0.2.1", 40000, elsewhere, 0) is None
 
 
 def test_port_0_is_never_served():
     """F29: nothing can be sent back to it, whatever list is given."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
-    assert drop_of(guard, "192.0.2.1", 0, Arrival(), 0) is Drop.SOURCE_PORT
+    assert drop_of(guard, "192.0.2.1", 0, PacketInfo(), 0) is DropReason.SOURCE_PORT
 
 
 def test_a_source_has_its_rate_but_this_machine_has_none():
     """F32, F36: beyond its tokens a source is not served, an IPv6 /64 as one."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), Rate(1, 2))
     for one, other in (("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::2")):
-        answers = [drop_of(guard, host, 40000, Arrival(), 0) for host in (one, other, one)]
-        assert answers == [None, None, Drop.DATAGRAM_RATE]
-    assert drop_of(guard, "192.0.2.1", 40000, Arrival(), 1) is None
+        answers = [drop_of(guard, host, 40000, PacketInfo(), 0) for host in (one, other, one)]
+        assert answers == [None, None, DropReason.DATAGRAM_RATE]
+    assert drop_of(guard, "192.0.2.1", 40000, PacketInfo(), 1) is None
     for _ in range(5):
-        assert drop_of(guard, "127.0.0.1", 40000, Arrival(), 0) is None
+        assert drop_of(guard, "127.0.0.1", 40000, PacketInfo(), 0) is None
 
 
 def test_of_a_batch_the_first_are_served_as_far_as_the_rate_goes():
     """F36: each origin has its share of a source's tokens; others are served all the same."""
     guard = DatagramGuard(Access(), frozenset({7}), frozenset(), Rate(1, 2))
-    one, other, bad = Origin(("192.0.2.1", 1)), Origin(("192.0.2.2", 1)), Origin(("192.0.2.2", 7))
+    one, other, bad = Flow(("192.0.2.1", 1)), Flow(("192.0.2.2", 1)), Flow(("192.0.2.2", 7))
     batch = [one, bad, one, other, one, one, bad]
     assert guard.drops(batch, 0) == {
-        1: Drop.SOURCE_PORT,
-        4: Drop.DATAGRAM_RATE,
-        5: Drop.DATAGRAM_RATE,
-        6: Drop.SOURCE_PORT,
+        1: DropReason.SOURCE_PORT,
+        4: DropReason.DATAGRAM_RATE,
+        5: DropReason.DATAGRAM_RATE,
+        6: DropReason.SOURCE_PORT,
     }
-    assert guard.drops([other, other, other], 0) == {1: Drop.DATAGRAM_RATE, 2: Drop.DATAGRAM_RATE}
+    assert guard.drops([other, other, other], 0) == {
+        1: DropReason.DATAGRAM_RATE,
+        2: DropReason.DATAGRAM_RATE,
+    }
 
 
 def test_what_was_judged_is_judged_anew_by_other_rules():
     """A verdict is remembered, but not for longer than its rules; own ports change meanwhile."""
     own_ports = set()
     guard = DatagramGuard(Access(), frozenset(), own_ports, None)
-    peer = Origin(("192.0.2.1", 7))
+    peer = Flow(("192.0.2.1", 7))
     assert guard.drops([peer], 0) == {}
     own_ports.add(7)
-    assert guard.drops([peer], 0) == {0: Drop.OWN_PORT}
+    assert guard.drops([peer], 0) == {0: DropReason.OWN_PORT}
     own_ports.clear()
     guard.change(Access(), frozenset({7}), None)
-    assert guard.drops([peer], 0) == {0: Drop.SOURCE_PORT}
+    assert guard.drops([peer], 0) == {0: DropReason.SOURCE_PORT}
     guard.change(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
-    assert guard.drops([peer], 0) == {0: Drop.ACCESS}
+    assert guard.drops([peer], 0) == {0: DropReason.ACCESS}
 
 
 def test_the_verdicts_that_are_remembered_are_bounded():
     """A flood from made-up addresses does not fill the memory."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
     for port in range(1, MOST_VERDICTS + 10):
-        guard.drops([Origin(("192.0.2.1", port))], 0)
+        guard.drops([Flow(("192.0.2.1", port))], 0)
     assert len(guard._verdicts) <= MOST_VERDICTS

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from netsrv.guards.rates import Bucket, Rate, SourceRates, parse_rate
+from netsrv.guards.rates import Rate, SourceRateLimiter, TokenBucket, parse_rate
 from netsrv.guards.sources import source_of
 
 
@@ -29,7 +29,7 @@ def test_what_is_no_rate_is_refused(text):
 
 def test_a_bucket_gives_its_burst_and_then_its_rate():
     """After the burst a token comes every 1/rate seconds, and `wait` says when."""
-    bucket = Bucket(Rate(10, 3), 0)
+    bucket = TokenBucket(Rate(10, 3), 0)
     assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
     assert bucket.wait(0) == pytest.approx(0.1)
     assert not bucket.take(0.05)
@@ -45,7 +45,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate():
 )
 def test_a_bucket_never_gives_more_than_burst_and_rate(per_second, burst, steps):
     """Whatever the times, also a clock that goes back, no more come than were earned."""
-    bucket = Bucket(Rate(per_second, burst), 0)
+    bucket = TokenBucket(Rate(per_second, burst), 0)
     now = latest = 0.0
     taken = 0
     for step in steps:
@@ -57,7 +57,7 @@ def test_a_bucket_never_gives_more_than_burst_and_rate(per_second, burst, steps)
 
 def test_each_source_has_a_bucket_of_its_own():
     """F12: an IPv4 address is a source, and so is an IPv6 /64 as a whole."""
-    rates = SourceRates(Rate(1, 1))
+    rates = SourceRateLimiter(Rate(1, 1))
     one, same = source_of("2001:db8::1"), source_of("2001:db8::ffff:1")
     other, ipv4 = source_of("2001:db8:0:1::1"), source_of("192.0.2.1")
     assert [rates.take(each, 0) for each in (one, same, other, ipv4)] == [True, False, True, True]
@@ -67,7 +67,7 @@ def test_each_source_has_a_bucket_of_its_own():
 
 def test_a_full_table_forgets_only_who_is_quiet():
     """F14: a source with its whole burst makes way, else the newcomer is refused."""
-    rates = SourceRates(Rate(1, 2), most_sources=2)
+    rates = SourceRateLimiter(Rate(1, 2), most_sources=2)
     a, b, c = (source_of(f"192.0.2.{number}") for number in (1, 2, 3))
     assert rates.take(a, 0)
     assert rates.take(b, 0.5)
@@ -80,7 +80,7 @@ def test_a_full_table_forgets_only_who_is_quiet():
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), max_size=100))
 def test_a_table_stays_bounded_and_fair(visits):
     """F14: whoever comes, the table keeps its size, and no source gets more than its share."""
-    rates = SourceRates(Rate(1, 3), most_sources=8)
+    rates = SourceRateLimiter(Rate(1, 3), most_sources=8)
     now = 0.0
     taken: dict[int, int] = {}
     for number, step in visits:
@@ -101,7 +101,7 @@ class RatesMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.rates = SourceRates(self.RATE, most_sources=self.MOST)
+        self.rates = SourceRateLimiter(self.RATE, most_sources=self.MOST)
         self.now = 0.0
         self.tokens = {}
         self.given = {}

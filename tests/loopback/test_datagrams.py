@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.port import DatagramPort, kernel_drops
-from netsrv.interfaces import Drop
+from netsrv.interfaces import DropReason
 from netsrv.registry import find_services
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.opening import open_datagram
@@ -180,7 +180,7 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
             return sock.recv(10)
 
     assert await client(ask_all) == b"proof"
-    assert told == [Drop.DESTINATION]
+    assert told == [DropReason.DESTINATION]
 
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")

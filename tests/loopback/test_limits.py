@@ -9,11 +9,11 @@ from twisted.internet import reactor
 
 from netsrv.config.model import limits_from_command_line
 from netsrv.guards.sources import source_of
-from netsrv.interfaces import Refusal
+from netsrv.interfaces import RejectReason
 from tests.loopback.clients import connect, connect_from, exchange, read_all, reset, target, until
 
 SOURCE = source_of("127.0.0.1")
-FULL = Refusal.MAX_CONNECTIONS
+FULL = RejectReason.MAX_CONNECTIONS
 
 
 def limited(**options):
@@ -76,7 +76,7 @@ async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service
             await client(write_and_reset, opened)
     await until(lambda: inside(server) == 0)
     admission = listener.gate.admission
-    assert [each.taken for each in admission.places] == [0, 0]
+    assert [each.in_use for each in admission.slots] == [0, 0]
     assert [admission.admit(SOURCE, 0.0) for _ in range(3)] == [None, None, FULL]
     for _ in range(2):
         admission.release(SOURCE)

@@ -102,12 +102,12 @@ async def test_new_limits_count_those_who_are_there(serve, client):
     assert await client(exchange, server.sockets[0], b"") == b""
     server.reload(first)
     assert await client(exchange, server.sockets[0], b"again") == b"again"
-    counts = [sum(gate.admission.places[0].taken for gate in [each.gate]) for each in server.posts]
+    counts = [sum(gate.admission.slots[0].in_use for gate in [each.gate]) for each in server.posts]
     assert counts == [2]
     for each in (old, second):
         each.close()
     await server.wait_for_connections(lambda count: count == 0)
-    assert server.posts[0].gate.admission.places[0].taken == 0
+    assert server.posts[0].gate.admission.slots[0].in_use == 0
 
 
 @pytest_twisted.ensureDeferred

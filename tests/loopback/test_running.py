@@ -111,7 +111,9 @@ async def test_f3_a_reset_is_counted_as_one(serve, client):
 
     class Ends(Observer):
         def connection_closed(self, listener, connection):
-            endings.append((connection.ending.value, connection.sent > 0, connection.seconds > 0))
+            endings.append(
+                (connection.close_reason.value, connection.sent > 0, connection.seconds > 0)
+            )
 
     server.audience.add(Ends())
     for end in (echo_and_reset, exchange):

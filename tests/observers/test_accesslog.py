@@ -5,9 +5,9 @@ import json
 import pytest
 
 from netsrv.batches import Datagrams
-from netsrv.files import LineFile
-from netsrv.guards.sources import Origin
-from netsrv.interfaces import Drop, Ending, Refusal
+from netsrv.files import LogFile
+from netsrv.guards.sources import Flow
+from netsrv.interfaces import CloseReason, DropReason, RejectReason
 from netsrv.observers.accesslog import PERIOD, AccessLog
 from tests.observers.test_counters import Connection
 
@@ -24,9 +24,9 @@ def test_each_connection_is_a_line(tmp_path, clock):
     """When, where, who, how long, how much and why it ended; whatever a name holds is escaped."""
     path = tmp_path / "log"
     times = iter([0.25, 1_792_000_000.999999])
-    log = AccessLog(clock, LineFile(str(path)), now=lambda: next(times))
-    log.connection_closed(LISTENER, Connection(5, 7, 1.5, Ending.IDLE_TIMEOUT))
-    log.connection_refused(LISTENER, 'unix pid 1 "\x1b', Refusal.ACCESS)
+    log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
+    log.connection_closed(LISTENER, Connection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
+    log.connection_refused(LISTENER, 'unix pid 1 "\x1b', RejectReason.ACCESS)
     assert lines_of(path) == []
     clock.advance(PERIOD)
     assert lines_of(path) == [
@@ -54,10 +54,10 @@ def test_each_connection_is_a_line(tmp_path, clock):
 def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
     """What came, what went and what was dropped."""
     path = tmp_path / "log"
-    log = AccessLog(clock, LineFile(str(path)), datagrams, now=lambda: 0.0)
-    log.datagrams_received(LISTENER, Datagrams([Origin(PEER)], [5]))
-    log.datagrams_sent(LISTENER, Datagrams([Origin(PEER)], [0]))
-    log.datagrams_refused(LISTENER, Datagrams([Origin(PEER)], [1]), Drop.SOURCE_PORT)
+    log = AccessLog(clock, LogFile(str(path)), datagrams, now=lambda: 0.0)
+    log.datagrams_received(LISTENER, Datagrams([Flow(PEER)], [5]))
+    log.datagrams_sent(LISTENER, Datagrams([Flow(PEER)], [0]))
+    log.datagrams_refused(LISTENER, Datagrams([Flow(PEER)], [1]), DropReason.SOURCE_PORT)
     log.close()
     assert clock.getDelayedCalls() == []
     told = [list(each.items())[3] for each in lines_of(path)]
@@ -69,9 +69,9 @@ def test_the_clock_may_be_set_back(tmp_path, clock):
     """F104: a line has the time that it is."""
     path = tmp_path / "log"
     times = iter([86400.0, 0.0])
-    log = AccessLog(clock, LineFile(str(path)), now=lambda: next(times))
+    log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
     for _ in range(2):
-        log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+        log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
     log.close()
     assert [each["time"][:10] for each in lines_of(path)] == ["1970-01-02", "1970-01-01"]
 
@@ -83,17 +83,17 @@ def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "access.log"
-    log = AccessLog(clock, LineFile(str(path)), now=lambda: 0.0)
+    log = AccessLog(clock, LogFile(str(path)), now=lambda: 0.0)
     path.unlink()
     folder.rmdir()
     for _ in range(5):
-        log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+        log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
         clock.advance(PERIOD)
     assert lines == [
         f"access log {path}: No such file or directory; lines that it does not take are counted"
     ]
     folder.mkdir()
-    log.connection_refused(LISTENER, "peer", Refusal.ACCESS)
+    log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
     clock.advance(PERIOD)
     assert lines[1:] == [f"access log {path}: is written again; 5 lines were dropped"]
     assert len(lines_of(path)) == 1

@@ -4,8 +4,8 @@ from attrs import define
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
-from netsrv.guards.sources import Origin
-from netsrv.interfaces import Drop, Ending, IBatchObserver, Refusal
+from netsrv.guards.sources import Flow
+from netsrv.interfaces import CloseReason, DropReason, IBatchObserver, RejectReason
 from netsrv.observers.counters import BOUNDS, Counters
 
 HERE, THERE = "tcp 0.0.0.0:7 (echo)", "udp 0.0.0.0:7 (echo)"
@@ -14,7 +14,7 @@ PEER = ("192.0.2.1", 40000)
 
 def seen(*sizes):
     """Datagrams of these sizes, as observers see them."""
-    return Datagrams([Origin(PEER)] * len(sizes), sizes)
+    return Datagrams([Flow(PEER)] * len(sizes), sizes)
 
 
 @define
@@ -24,7 +24,7 @@ class Connection:
     received: int = 0
     sent: int = 0
     seconds: float = 0.0
-    ending: Ending | None = None
+    close_reason: CloseReason | None = None
     peer: str = "192.0.2.1:40000"
 
 
@@ -33,16 +33,16 @@ def test_connections_are_counted_from_their_beginning_to_their_end():
     counters = Counters()
     assert verifyObject(IBatchObserver, counters)
     connections = [
-        Connection(5, 7, 0.0005, Ending.PEER),
-        Connection(1, 0, 0.01, Ending.IDLE_TIMEOUT),
-        Connection(0, 0, 7200, Ending.PEER),
+        Connection(5, 7, 0.0005, CloseReason.PEER),
+        Connection(1, 0, 0.01, CloseReason.IDLE_TIMEOUT),
+        Connection(0, 0, 7200, CloseReason.PEER),
         Connection(),
     ]
     for each in connections:
         counters.connection_made(HERE, each)
     for each in connections[:3]:
         counters.connection_closed(HERE, each)
-    counters.connection_refused(HERE, "192.0.2.9:1", Refusal.ACCESS)
+    counters.connection_refused(HERE, "192.0.2.9:1", RejectReason.ACCESS)
     counts = counters.listeners[HERE]
     assert (counts.accepted, counts.active) == (4, 1)
     assert counts.closed == {"peer": 2, "idle_timeout": 1}
@@ -58,7 +58,7 @@ def test_datagrams_are_counted_each_way():
     counters.datagrams_received(THERE, seen(5, 0))
     counters.datagrams_sent(THERE, seen(7))
     counters.datagram_dropped(THERE, "send EPERM")
-    counters.datagrams_refused(THERE, seen(1, 1), Drop.SOURCE_PORT)
+    counters.datagrams_refused(THERE, seen(1, 1), DropReason.SOURCE_PORT)
     counts = counters.listeners[THERE]
     assert (counts.datagrams_received, counts.datagrams_sent) == (2, 1)
     assert (counts.received_bytes, counts.sent_bytes) == (5, 7)
@@ -72,7 +72,7 @@ def test_what_goes_wrong_is_counted_and_what_is_the_case_is_known():
     counters.service_failed(HERE, "dataReceived")
     counters.stalled(2.5)
     counters.suspended(HERE, None)
-    counters.suspended(THERE, Refusal.MAX_CONNECTIONS)
+    counters.suspended(THERE, RejectReason.MAX_CONNECTIONS)
     counters.resumed(THERE)
     assert counters.listeners[HERE].accept_errors == 1
     assert counters.listeners[HERE].service_failures == 1

@@ -4,9 +4,9 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
-from netsrv.guards.sources import Origin
-from netsrv.interfaces import Drop, IBatchObserver
-from netsrv.observers.dispatch import Audience, Observer
+from netsrv.guards.sources import Flow
+from netsrv.interfaces import DropReason, IBatchObserver
+from netsrv.observers.dispatch import Observer, ObserverDispatcher
 
 
 class Listening(Observer):
@@ -29,13 +29,13 @@ class Raising(Observer):
 def test_an_observer_that_overrides_nothing_is_one():
     """The interface is whole, for one who observes and for all of them."""
     assert verifyObject(IBatchObserver, Observer())
-    assert verifyObject(IBatchObserver, Audience())
+    assert verifyObject(IBatchObserver, ObserverDispatcher())
 
 
 def test_each_is_told_of_what_it_wants_to_know():
     """Who is added is told from then on, who is removed no more."""
     first, second = Listening(), Listening()
-    audience = Audience([first])
+    audience = ObserverDispatcher([first])
     audience.resumed("one")
     audience.add(second)
     audience.resumed("two")
@@ -49,7 +49,7 @@ def test_each_is_told_of_what_it_wants_to_know():
 def test_who_raises_is_told_nothing_more_and_disturbs_nobody(expected_failures):
     """The others are told, the failure is logged, once."""
     before, after = Listening(), Listening()
-    audience = Audience([before, Raising(), after])
+    audience = ObserverDispatcher([before, Raising(), after])
     audience.resumed("one")
     audience.resumed("two")
     assert before.told == after.told == ["one", "two"]
@@ -64,7 +64,7 @@ def test_who_leaves_while_it_is_told_disturbs_nobody():
             audience.remove(self)
 
     leaving, staying = Leaving(), Listening()
-    audience = Audience([leaving, staying])
+    audience = ObserverDispatcher([leaving, staying])
     audience.resumed("one")
     audience.resumed("two")
     assert (leaving.told, staying.told) == (["one"], ["one", "two"])
@@ -72,7 +72,7 @@ def test_who_leaves_while_it_is_told_disturbs_nobody():
 
 HERE = "udp 0.0.0.0:7 (echo)"
 PEERS = [("192.0.2.1", 40000), ("192.0.2.2", 40000)]
-BATCH = Datagrams([Origin(each) for each in PEERS], [5, 0])
+BATCH = Datagrams([Flow(each) for each in PEERS], [5, 0])
 
 
 class Single(Observer):
@@ -111,18 +111,18 @@ class SingleAgain(Whole):
 def test_a_batch_is_told_as_one_or_one_by_one_as_each_observer_wants_it():
     """Nobody is told twice, and nobody misses one."""
     single, whole, again = Single(), Whole(), SingleAgain()
-    audience = Audience([single, whole, again])
+    audience = ObserverDispatcher([single, whole, again])
     audience.datagrams_received(HERE, BATCH)
     received = [("received", HERE, PEERS[0], 5), ("received", HERE, PEERS[1], 0)]
     assert single.told == again.told == received
     assert whole.told == [("batch", HERE, BATCH)]
     audience.datagrams_sent(HERE, BATCH)
-    audience.datagrams_refused(HERE, BATCH, Drop.ACCESS)
+    audience.datagrams_refused(HERE, BATCH, DropReason.ACCESS)
     assert single.told[2:] == [
         ("sent", HERE, PEERS[0], 5),
         ("sent", HERE, PEERS[1], 0),
-        ("refused", HERE, PEERS[0], Drop.ACCESS),
-        ("refused", HERE, PEERS[1], Drop.ACCESS),
+        ("refused", HERE, PEERS[0], DropReason.ACCESS),
+        ("refused", HERE, PEERS[1], DropReason.ACCESS),
     ]
     assert (len(whole.told), len(again.told)) == (1, 2)
 
@@ -140,7 +140,7 @@ def test_an_observer_that_knows_no_batches_is_told_of_each_datagram():
             return lambda *details: None
 
     foreign = Foreign()
-    audience = Audience([foreign])
+    audience = ObserverDispatcher([foreign])
     audience.datagrams_received(HERE, BATCH)
     audience.datagrams_sent(HERE, BATCH)
     assert foreign.told == 2
@@ -156,7 +156,7 @@ def test_who_raises_in_the_middle_of_a_batch_is_told_nothing_more():
             raise RuntimeError("as told")
 
     weak, single = Weak(), Single()
-    audience = Audience([weak, single])
+    audience = ObserverDispatcher([weak, single])
     audience.datagrams_received(HERE, BATCH)
     audience.datagrams_received(HERE, BATCH)
     assert (len(weak.told), len(single.told)) == (1, 4)

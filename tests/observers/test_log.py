@@ -7,8 +7,8 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
-from netsrv.guards.sources import Origin
-from netsrv.interfaces import Drop, IBatchObserver
+from netsrv.guards.sources import Flow
+from netsrv.interfaces import DropReason, IBatchObserver
 from netsrv.observers.log import WINDOW, LogObserver
 
 LISTENER = "tcp 0.0.0.0:7 (echo)"
@@ -29,10 +29,10 @@ def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
     """A connection and a datagram each make the line that users look for."""
     log = LogObserver(clock, 10)
     log.connection_made(LISTENER, PEER)
-    log.datagrams_received(LISTENER, Datagrams([Origin(("::ffff:192.0.2.1", 40000))], [0]))
+    log.datagrams_received(LISTENER, Datagrams([Flow(("::ffff:192.0.2.1", 40000))], [0]))
     log.datagram_dropped(LISTENER, "send EPERM")
     log.accept_failed(LISTENER, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
-    log.listener_gone(LISTENER, OSError(errno.EBADF, os.strerror(errno.EBADF)))
+    log.listener_failed(LISTENER, OSError(errno.EBADF, os.strerror(errno.EBADF)))
     assert lines == [
         "Got connection from 192.0.2.1:40000",
         "Got data from 192.0.2.1:40000 (0 bytes)",
@@ -61,7 +61,7 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
     log = LogObserver(clock, 3)
     for _ in range(5):
         log.connection_made(LISTENER, PEER)
-    log.datagrams_received(LISTENER, Datagrams([Origin(("192.0.2.1", 40000))] * 4, range(4)))
+    log.datagrams_received(LISTENER, Datagrams([Flow(("192.0.2.1", 40000))] * 4, range(4)))
     assert len(lines) == 3
     clock.advance(WINDOW)
     assert lines[3:] == ["In a second, without a line each: 2 connections, 4 datagrams"]
@@ -85,10 +85,10 @@ def test_closing_sums_up_and_leaves_no_timer(clock, lines):
 def test_of_a_batch_above_the_rate_the_first_are_lines(clock, lines):
     """The rest is a number, whichever way datagrams come."""
     log = LogObserver(clock, 2)
-    batch = Datagrams([Origin(("192.0.2.1", 40000))] * 64, range(64))
+    batch = Datagrams([Flow(("192.0.2.1", 40000))] * 64, range(64))
     log.datagrams_received(LISTENER, batch)
     log.datagrams_received(LISTENER, batch)
-    log.datagrams_refused(LISTENER, batch, Drop.SOURCE_PORT)
+    log.datagrams_refused(LISTENER, batch, DropReason.SOURCE_PORT)
     assert len(lines) == 3
     clock.advance(WINDOW)
     assert lines[3:] == [

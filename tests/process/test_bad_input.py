@@ -28,7 +28,7 @@ def test_each_command_is_as_brief(
 
 
 def test_an_argument_that_is_no_text(tmp_path: Path) -> None:
-    """Bytes that are no character reach neither the terminal nor Python's own complaints."""
+    """Bytes that are no character reach neither the terminal nor Python's own format_errors."""
     done = finish([*SERVE.command, "--tcp", b"no\xff\x1b:7"], tmp_path)
     assert done.returncode in (SERVE.misconfigured, SERVE.unavailable)
     assert only_line(done).isprintable()

@@ -23,7 +23,7 @@ MEASUREMENTS = {
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS)
 def test_a_measurement_runs(measurement: str) -> None:
-    """It ends by itself, with its results and no complaint."""
+    """It ends by itself, with its results and no error_text_of."""
     done = finish([sys.executable, "-m", *measurement.split()], TOP)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()

@@ -107,7 +107,7 @@ def test_progress_is_shown_apart_from_the_results(run):
 
 
 @pytest.mark.parametrize(
-    ("option", "complaint"),
+    ("option", "error_text_of"),
     [
         ("--only ecko", "--only ecko: there is no such row; there are echo, "),
         ("--rounds 0", "invalid number above 0: int value: '0'"),
@@ -115,11 +115,11 @@ def test_progress_is_shown_apart_from_the_results(run):
         ("--json /nowhere/run.json", "No such file or directory: '/nowhere/run.json'"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_measured(option, complaint):
+def test_a_mistake_is_told_before_anything_is_measured(option, error_text_of):
     """The last line names the option and what is wrong with it."""
     done = finish([sys.executable, "-m", "bench.compare", *option.split()], TOP)
     assert (done.returncode, done.stdout) == (2, "")
-    assert complaint in done.stderr.splitlines()[-1]
+    assert error_text_of in done.stderr.splitlines()[-1]
 
 
 def test_without_a_compiler_it_says_so(tmp_path):

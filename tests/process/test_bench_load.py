@@ -90,13 +90,13 @@ def test_lost_datagrams_are_counted_and_not_waited_for(programs):
 
 
 @pytest.mark.parametrize(
-    ("answer", "complaint"),
+    ("answer", "error_text_of"),
     [
         (lambda data: data[:-1] + b"?", "what came back is not what was sent"),
         (lambda data: b"", "the server has closed a connection"),
     ],
 )
-def test_a_wrong_echo_ends_the_load(programs, answer, complaint):
+def test_a_wrong_echo_ends_the_load(programs, answer, error_text_of):
     """An echo that is none is no figure but an error."""
 
     class Wrong(socketserver.BaseRequestHandler):
@@ -106,7 +106,7 @@ def test_a_wrong_echo_ends_the_load(programs, answer, complaint):
     with (
         served(socketserver.TCPServer(("127.0.0.1", 0), Wrong)) as port,
         load(programs, "exchange", port, 1, 64, 1, 64) as running,
-        pytest.raises(LoadError, match=complaint),
+        pytest.raises(LoadError, match=error_text_of),
     ):
         running.run(0)
 

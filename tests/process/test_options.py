@@ -36,7 +36,7 @@ def test_reuse_address(options: list[str], tcp_value: str, udp_value: str, tmp_p
 
 
 def test_limits_of_connections(tmp_path: Path) -> None:
-    """Places, the policy at them, and access hold for the listeners of the command line."""
+    """Limits, the policy at them, and access hold for the listeners of the command line."""
     options = ["--max-connections", "1", "--overload", "reset", "--no-access", "127.0.0.2"]
     with Running([*SERVE.command, "--tcp", "echo=0", *options], tmp_path) as server:
         port = server.port("tcp")

@@ -196,8 +196,8 @@ def test_connections_in_the_order_of_acceptance(netsrv_server):
             assert exchange(second, b"three") == b"three"
             names = ["{}:{}".format(*sock.getsockname()) for sock in (first, second)]
             assert [each.peer for each in server.connections] == names
-            assert [each.ending for each in server.connections] == [None, None]
-        assert [each.ending for each in server.connections] == [None, "peer"]
+            assert [each.close_reason for each in server.connections] == [None, None]
+        assert [each.close_reason for each in server.connections] == [None, "peer"]
         assert [(each.received, each.sent) for each in server.connections] == [(3, 3), (5, 5)]
     assert server.received == [b"one", b"three"]
 
@@ -211,7 +211,7 @@ def test_what_was_sent_is_there_when_it_is_asked_for(transport, netsrv_server):
             sock.send(b"%d" % number)
             assert server.received[-1:] == [b"%d" % number]
         if transport == "tcp":
-            assert server.connections[-1].ending == "peer"
+            assert server.connections[-1].close_reason == "peer"
     assert len(server.received) == 20
 
 
@@ -361,7 +361,7 @@ def test_what_was_seen_outlives_the_server(netsrv_server):
         assert read_ends(sock)
     assert server.process.returncode == 0
     assert server.received == [b"hello"]
-    assert [each.ending for each in server.connections] == ["shutdown"]
+    assert [each.close_reason for each in server.connections] == ["shutdown"]
     assert "Got connection" in server.log
     assert not Path(server.address).parent.exists()
     server.stop()

@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import Places
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import Limits
 from netsrv.guards.rates import Rate
-from netsrv.interfaces import Ending
+from netsrv.interfaces import CloseReason
 from netsrv.streams.connection import GatedFactory
 from tests.test_gate import DONE, HalfCloseableService, Observer, Service, Transport
 
@@ -36,7 +36,7 @@ class House:
 
     def __init__(self):
         self.clock = Clock()
-        self.shared = Places(PLACES)
+        self.shared = ConnectionSlots(PLACES)
         self.admission = Admission(LIMITS, self.shared, 0.0)
         self.gate = Gate(
             self.clock,
@@ -46,7 +46,7 @@ class House:
             LIMITS,
             self.clock.seconds,
         )
-        self.places = [*self.admission.places]
+        self.slots = [*self.admission.slots]
 
     def factory(self, service):
         """Put the gate before a service's factory; None is a service that serves nobody."""
@@ -100,7 +100,7 @@ class DrainMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["loseConnection", "abortConnection", "end"]))
     def is_closed(self, data, how):
         """A connection is closed from our side; the transport takes its time."""
-        why = [Ending.LIFETIME] if how == "end" else []
+        why = [CloseReason.LIFETIME] if how == "end" else []
         getattr(self.picks(data), how)(*why)
 
     @precondition(lambda self: self.inside)
@@ -148,7 +148,7 @@ class DrainMachine(RuleBasedStateMachine):
         """Each place that is taken is somebody's who is in; nobody waits for an empty house."""
         house = self.house
         assert set(house.gate.connections) == set(self.inside)
-        assert all(each.taken == len(self.inside) >= 0 for each in house.places)
+        assert all(each.in_use == len(self.inside) >= 0 for each in house.slots)
         assert len(self.inside) <= 4
         assert all(len(fired) <= 1 for fired in self.waiters)
         assert self.inside or all(self.waiters)
@@ -166,7 +166,7 @@ class DrainMachine(RuleBasedStateMachine):
         for connection in list(self.inside):
             self.loses(connection)
         self.counts_are_right()
-        assert [each.taken for each in self.house.places] == [0, 0]
+        assert [each.in_use for each in self.house.slots] == [0, 0]
         assert all(fired == [None] for fired in self.waiters)
         self.house.gate.close()
         assert self.house.clock.getDelayedCalls() == []

@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock
 
-from netsrv.server.watchdog import PERIOD, Pulse
+from netsrv.server.watchdog import PERIOD, StallDetector
 
 
 class Machine:
@@ -12,7 +12,7 @@ class Machine:
         self.clock = Clock()
         self.now = 100.0
         self.stalls = []
-        self.pulse = Pulse(self.clock, lambda: self.now, self.stalls.append)
+        self.pulse = StallDetector(self.clock, lambda: self.now, self.stalls.append)
         self.pulse.start()
 
     def pass_by(self, real, shown):

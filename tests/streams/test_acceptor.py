@@ -6,7 +6,7 @@ import os
 import pytest
 from twisted.internet.task import Clock
 
-from netsrv.streams.acceptor import AT_ONCE, LISTENER_GONE, NO_RESOURCES, PAUSE, AcceptLoop
+from netsrv.streams.acceptor import AT_ONCE, LISTENER_GONE, NO_RESOURCES, PAUSE, Acceptor
 
 
 class ReactorClock(Clock):
@@ -54,14 +54,14 @@ class Loop:
         self.reactor = ReactorClock()
         self.sock = Socket(*script)
         self.served, self.failed, self.gone = [], [], []
-        self.loop = AcceptLoop(
+        self.loop = Acceptor(
             self.reactor,
             self.sock,
             lambda connection, sockaddr: (serve or self.served.append)(connection),
             lambda error: self.failed.append(error.errno),
             lambda error: self.gone.append(error.errno),
         )
-        self.loop.start()
+        self.loop.resume()
 
     @property
     def watching(self):
@@ -139,7 +139,7 @@ def test_finishing_takes_in_all_who_wait():
     """At the end the whole queue is served, however long, and then nobody any more."""
     everyone = [str(number) for number in range(3 * AT_ONCE + 5)]
     loop = Loop(*everyone)
-    loop.loop.finish()
+    loop.loop.drain()
     assert loop.served == everyone
     assert not loop.watching
 
@@ -150,12 +150,12 @@ def test_stopping_in_the_middle_stops_at_once():
 
     def serve_one(connection):
         served.append(connection)
-        loop.loop.stop()
+        loop.loop.suspend()
 
     loop = Loop("a", "b", serve=serve_one)
     loop.loop.doRead()
     assert (served, loop.sock.script, loop.watching) == (["a"], ["b"], False)
-    loop.loop.start()
+    loop.loop.resume()
     assert loop.watching
 
 
@@ -163,7 +163,7 @@ def test_stopping_during_a_pause_leaves_no_timer():
     """A stopped loop does not come back by itself."""
     loop = Loop(errno.EMFILE)
     loop.loop.doRead()
-    loop.loop.stop()
+    loop.loop.suspend()
     assert loop.reactor.getDelayedCalls() == []
     assert not loop.watching
 
@@ -213,6 +213,6 @@ def test_a_held_connection_is_closed_at_the_end_if_there_is_still_no_descriptor(
     held = Connection()
     loop = Loop(held, serve=fail)
     loop.loop.doRead()
-    loop.loop.finish()
+    loop.loop.drain()
     assert held.closed
     assert loop.reactor.getDelayedCalls() == []

@@ -12,7 +12,7 @@ from netsrv.datagrams.listener import AGAIN, DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import Places
+from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
 from netsrv.sockets.steps import AddressUnavailable
@@ -34,7 +34,7 @@ class Reopened:
             self.reactor,
             "udp 127.0.0.1:7 (test)",
             Observer(),
-            Admission(Limits(), Places(), 0),
+            Admission(Limits(), ConnectionSlots(), 0),
             now=self.reactor.seconds,
         )
         guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
@@ -113,20 +113,20 @@ def test_f38_a_listener_that_ends_tries_no_more():
 class Acceptor(ReactorClock):
     """A reactor that has accepted somebody who is on the way; and its own accept loop."""
 
-    coming = True
+    pending = True
     accepting = False
 
     def acceptStreams(self, *_arguments):
         return self
 
-    def finish(self):
+    def drain(self):
         """Nobody else waits."""
 
 
 def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
     """It is not empty before the next turn of the reactor, and leaves no timer."""
     reactor = Acceptor()
-    admission = Admission(Limits(), Places(), 0)
+    admission = Admission(Limits(), ConnectionSlots(), 0)
     gate = Gate(reactor, "tcp 127.0.0.1:7 (test)", Observer(), admission, now=reactor.seconds)
     factory = Factory()
     factory.noisy = False

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from netsrv.config.model import ConfigurationError
-from netsrv.interfaces import Ending
+from netsrv.interfaces import CloseReason
 from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Drained
 from netsrv.testing.servers import MOST_RECEIVED, PEER, MemoryServer
@@ -238,7 +238,7 @@ def test_a_reset_is_told_on_both_sides():
     server = MemoryServer(factory)
     server.connect().reset()
     assert factory.made[0].told == ["made", "ConnectionLost"]
-    assert server.counts.closed == {Ending.RESET.value: 1}
+    assert server.counts.closed == {CloseReason.RESET.value: 1}
     client = server.connect()
     factory.made[1].transport.abortConnection()
     assert client.ended == "reset"
@@ -375,11 +375,11 @@ def test_own_observers_are_told():
         seen = []
 
         def connection_closed(self, listener, connection):
-            self.seen.append((listener, connection.peer, connection.ending))
+            self.seen.append((listener, connection.peer, connection.close_reason))
 
     server = MemoryServer("echo", observers=[Ends()])
     server.connect(("192.0.2.4", 4000)).close()
-    assert Ends.seen == [("tcp 0.0.0.0:7 (echo)", "192.0.2.4:4000", Ending.PEER)]
+    assert Ends.seen == [("tcp 0.0.0.0:7 (echo)", "192.0.2.4:4000", CloseReason.PEER)]
     assert server.info()["listeners"][0]["counts"]["accepted"] == 1
 
 

@@ -119,12 +119,12 @@ class RaisingCases(Case):
         self.mistakes()
 
     def test_in_writeConnectionLost(self):
-        class Ending(HalfCloseable):
+        class CloseReason(HalfCloseable):
             def dataReceived(self, data):
                 super().dataReceived(data)
                 self.transport.loseWriteConnection()
 
-        seen = self.raises(lambda events: Ending(events, "write"), b"x", "Mistake")
+        seen = self.raises(lambda events: CloseReason(events, "write"), b"x", "Mistake")
         assert seen == ["made", b"x", "write ended", "Mistake"]
         self.mistakes()
 

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from netsrv.uvreactor import accept
 from netsrv.uvreactor.accept import SPARE
-from netsrv.uvreactor.interfaces import IAcceptLoop, INewcomer, IStreamAcceptor
+from netsrv.uvreactor.interfaces import IAcceptedConnection, IAcceptor, IStreamAcceptor
 from tests.uvreactor.conftest import Recorder, Runner, Served
 from tests.uvreactor.peer import PATIENCE, Peer
 
@@ -38,11 +38,11 @@ class Accepting:
             lambda: len(self.served) < self.places,
         )
         self.peers: list[Peer] = []
-        self.loop.start()
+        self.loop.resume()
 
     def serve(self, newcomer: Any, sockaddr: Any) -> None:
         """Serve, and count."""
-        verifyObject(INewcomer, newcomer)
+        verifyObject(IAcceptedConnection, newcomer)
         self.served.append(type(newcomer).__name__)
         newcomer.serve(self.factory)
 
@@ -66,8 +66,8 @@ def accepting(runner: Runner) -> Iterator[Accepting]:
         sock.setblocking(False)
         accepting = Accepting(runner, sock)
         yield accepting
-        accepting.loop.stop()
-        accepting.loop.let_go()
+        accepting.loop.suspend()
+        accepting.loop.close_pending()
         for each in accepting.peers:
             each.sock.close()
 
@@ -81,7 +81,7 @@ def waiting(sock: socket.socket) -> int:
 def test_the_interfaces_are_provided(accepting):
     """Those that a program asks for."""
     assert IStreamAcceptor.providedBy(accepting.runner.reactor)
-    assert verifyObject(IAcceptLoop, accepting.loop)
+    assert verifyObject(IAcceptor, accepting.loop)
 
 
 def test_it_stops_exactly_at_a_limit(accepting):
@@ -91,13 +91,13 @@ def test_it_stops_exactly_at_a_limit(accepting):
     accepting.until_served(3)
     assert waiting(accepting.sock) == 17
     accepting.places = 5
-    accepting.loop.start()
+    accepting.loop.resume()
     accepting.until_served(5)
     assert waiting(accepting.sock) == 15
     accepting.places = 20
-    accepting.loop.start()
+    accepting.loop.resume()
     accepting.until_served(20)
-    assert set(accepting.served) == {"Newcomer"}
+    assert set(accepting.served) == {"AcceptedConnection"}
 
 
 def test_the_backlog_stays_as_it_was(accepting):
@@ -108,11 +108,11 @@ def test_the_backlog_stays_as_it_was(accepting):
 
 def test_who_waits_while_it_is_stopped_is_served_later(accepting):
     """Nobody is turned away."""
-    accepting.loop.stop()
+    accepting.loop.suspend()
     accepting.come(5)
     accepting.runner.turns()
     assert accepting.served == []
-    accepting.loop.start()
+    accepting.loop.resume()
     accepting.until_served(5)
 
 
@@ -125,15 +125,15 @@ def test_who_was_accepted_when_it_is_stopped_is_held(accepting):
     loop._server.close()
 
     def stopping() -> Any:
-        loop.reactor.loop.call_soon(loop.stop)
+        loop.reactor.loop.call_soon(loop.suspend)
         return make()
 
     loop._server, loop._newcomer = None, stopping
-    loop.start()
+    loop.resume()
     accepting.runner.turns(10)
     assert (accepting.served, waiting(accepting.sock)) == ([], 0)
     loop._newcomer = make
-    loop.start()
+    loop.resume()
     accepting.until_served(1)
     accepting.runner.until(lambda: accepting.factory.built[0].received == b"early")
 
@@ -142,10 +142,10 @@ def test_who_is_held_may_be_let_go(accepting):
     """The peer sees the end, not a reset."""
     loop = accepting.loop
     [peer] = accepting.come()
-    accepting.runner.reactor.loop.call_soon(loop.stop)
+    accepting.runner.reactor.loop.call_soon(loop.suspend)
     accepting.runner.turns(10)
-    loop.let_go()
-    loop.start()
+    loop.close_pending()
+    loop.resume()
     accepting.until_served(1)
     peer.sock.close()
 
@@ -153,7 +153,7 @@ def test_who_is_held_may_be_let_go(accepting):
 def test_finish_accepts_all_who_wait(accepting):
     """At once, and nobody who comes later."""
     accepting.come(50)
-    accepting.loop.finish()
+    accepting.loop.drain()
     assert len(accepting.served) == 50
     accepting.come()
     accepting.runner.turns()
@@ -166,7 +166,7 @@ def test_finish_keeps_to_the_limit(accepting):
     """Who is too many stays in the backlog."""
     accepting.places = 3
     accepting.come(5)
-    accepting.loop.finish()
+    accepting.loop.drain()
     assert len(accepting.served) == 3
     assert waiting(accepting.sock) == 2
 
@@ -222,9 +222,9 @@ def test_serving_that_fails_is_told(accepting):
 
 def test_who_has_left_before_being_served_is_told(accepting):
     """The limits get their place back, since it was never taken."""
-    accepting.loop.stop()
+    accepting.loop.suspend()
     accepting.come()[0].reset()
-    accepting.loop.start()
+    accepting.loop.resume()
     accepting.runner.until(lambda: accepting.failed or accepting.served)
     assert (accepting.failed or [errno.ECONNABORTED]) == [errno.ECONNABORTED]
 
@@ -235,10 +235,10 @@ def test_a_server_that_uvloop_has_given_up_is_noticed(accepting):
     accepting.loop._server = Deaf()
     accepting.come()
     accepting.until_served(1)
-    assert accepting.served == ["PlainNewcomer"]
+    assert accepting.served == ["AcceptedSocket"]
     accepting.come()
     accepting.until_served(2)
-    assert accepting.served == ["PlainNewcomer", "Newcomer"]
+    assert accepting.served == ["AcceptedSocket", "AcceptedConnection"]
 
 
 class Deaf:
@@ -254,7 +254,7 @@ def test_a_busy_program_is_not_taken_for_a_deaf_server(accepting):
     accepting.loop.look()
     accepting.loop.look()
     accepting.until_served(1)
-    assert accepting.served == ["Newcomer"]
+    assert accepting.served == ["AcceptedConnection"]
 
 
 def test_a_listening_socket_that_is_none_any_more_is_told_once(accepting):
@@ -326,7 +326,7 @@ loop = reactor.acceptStreams(
     lambda error: print("failed", error.errno, time.process_time(), flush=True),
     lambda error: print("gone", flush=True), lambda: True,
 )
-loop.start()
+loop.resume()
 reactor.run()
 """
 
@@ -396,10 +396,10 @@ def test_few_descriptors_are_left_for_uvloop(accepting, monkeypatch):
     free = [0]
     monkeypatch.setattr(accept, "free_descriptors", lambda descriptor, most: min(most, free[0]))
     for free[0], kind in [
-        (SPARE, "Newcomer"),
-        (SPARE, "PlainNewcomer"),
-        (99, "PlainNewcomer"),
-        (99, "Newcomer"),
+        (SPARE, "AcceptedConnection"),
+        (SPARE, "AcceptedSocket"),
+        (99, "AcceptedSocket"),
+        (99, "AcceptedConnection"),
     ]:
         accepting.loop._unchecked = 0
         accepting.come()

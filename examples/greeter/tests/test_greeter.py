@@ -49,4 +49,4 @@ def test_a_line_without_end(netsrv_server):
     with socket.create_connection(server.address, timeout=5) as sock:
         sock.sendall(b"x" * 100)
         assert sock.recv(100) == b""
-    assert server.connections[0].ending == "service"
+    assert server.connections[0].close_reason == "service"
