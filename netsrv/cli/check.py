@@ -40,7 +40,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
             except AddressUnavailable as error:
                 if not error.in_use:
                     raise
-                yield f"{settings.place} ({settings.service_name})"
+                yield f"{settings.address_label} ({settings.service_name})"
                 yield f"  note: {error}"
                 options = try_options(settings)
             else:

@@ -76,7 +76,7 @@ class ListenerSettings:
     """The service's own, an instance of its class; None for the defaults."""
     mode: int | None = None
     """Permissions of a unix socket's file; None leaves them to the umask."""
-    origin: str = field(default="", eq=False)
+    config_location: str = field(default="", eq=False)
     """Where it stands in a file: ``netsrv.toml: listener[0]``; empty for the command line."""
     name: str = ""
     """How the log names a service of a program's own; empty for its class."""
@@ -84,14 +84,14 @@ class ListenerSettings:
     """Whether a DatagramProtocol of a program's own is held to the rules for datagrams."""
 
     @property
-    def own(self) -> bool:
+    def embedded(self) -> bool:
         """Whether the service is a program's own, and not one that is installed."""
         return not isinstance(self.service, str)
 
     @property
     def service_name(self) -> str:
         """How the log names the service.  A plain factory goes by its protocol's class."""
-        if not self.own:
+        if not self.embedded:
             return str(self.service)
         kind = type(self.service)
         if kind in (Factory, ServerFactory) and isinstance(self.service.protocol, type):
@@ -99,15 +99,15 @@ class ListenerSettings:
         return self.name or kind.__name__
 
     @property
-    def place(self) -> str:
+    def address_label(self) -> str:
         """How messages name the listener: ``tcp 0.0.0.0:7``."""
         return f"{self.transport} {self.address}"
 
     @property
-    def asked_as(self) -> str:
+    def option_label(self) -> str:
         """How messages name what the user wrote: ``--tcp 0.0.0.0:7``."""
-        if self.origin:
-            return f"{self.origin}.{self.transport}: {self.address}"
+        if self.config_location:
+            return f"{self.config_location}.{self.transport}: {self.address}"
         return f"--{self.transport} {self.address}"
 
     def all_options(self) -> list[SocketOption]:
@@ -346,10 +346,10 @@ def twice(listeners: Sequence[ListenerSettings]) -> Iterator[str]:
     """Name the listeners whose address another one before them has."""
     seen: dict[str, ListenerSettings] = {}
     for each in listeners:
-        first = seen.setdefault(each.place, each)
+        first = seen.setdefault(each.address_label, each)
         if first is not each and getattr(each.address, "port", None) != 0:
-            before = f", before in {first.origin}" if first.origin else ""
-            yield f"{each.asked_as}: stands twice{before}"
+            before = f", before in {first.config_location}" if first.config_location else ""
+            yield f"{each.option_label}: stands twice{before}"
 
 
 def _same_as_none(listeners: Sequence[ListenerSettings]) -> Iterator[str]:
@@ -359,6 +359,6 @@ def _same_as_none(listeners: Sequence[ListenerSettings]) -> Iterator[str]:
         port = getattr(each.address, "port", None)
         if port == SAME and (first is None or first is each):
             yield (
-                f"{each.asked_as}: {SAME!r} is the port of the first TCP listener, "
+                f"{each.option_label}: {SAME!r} is the port of the first TCP listener, "
                 "and there is none before it"
             )

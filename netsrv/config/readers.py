@@ -173,7 +173,7 @@ def listener(
     made.check_rest(transport, service, found)
     if made.mistakes:
         raise ConfigurationError(*made.mistakes)
-    return ListenerSettings(transport, service, where, origin=made.place, **found)
+    return ListenerSettings(transport, service, where, config_location=made.place, **found)
 
 
 def _networks(value: Any) -> tuple[Network, ...]:

@@ -230,7 +230,7 @@ def _places(table: dict[str, Any], origin: str) -> Iterator[ListenerSettings]:
     for transport in TRANSPORTS:
         with suppress(ValueError, KeyError):
             address = LISTENER_READERS[transport](table[transport])
-            yield ListenerSettings(transport, "", address, origin=origin)
+            yield ListenerSettings(transport, "", address, config_location=origin)
 
 
 def _settings(table: dict[str, Any], transport: str, registry: Registry) -> Any:

@@ -207,7 +207,7 @@ class Roster:
         gate = Gate(reactor, prepared.name, self._observer, admission, limits, self._now)
         service: Any = prepared.service
         if prepared.settings.transport == "udp":
-            safe = prepared.settings.safe_replies or not prepared.settings.own
+            safe = prepared.settings.safe_replies or not prepared.settings.embedded
             access = Access(limits.only_from, limits.no_access)
             rate, refused = limits.datagram_rate, limits.refuse_source_ports
             guard = DatagramGuard(access, refused, self._own_ports, rate, safe)

@@ -124,7 +124,7 @@ def build_factory(
 
     Raises `ConfigurationError`.
     """
-    if settings.own:
+    if settings.embedded:
         return _own_service(settings)
     try:
         if settings.transport == "udp":
@@ -134,19 +134,20 @@ def build_factory(
             found = registry.stream(settings.service)
             service = found.stream(_service_settings(settings, found))
     except LookupError as error:
-        raise ConfigurationError(f"{settings.place}: {error.args[0]}") from error
+        raise ConfigurationError(f"{settings.address_label}: {error.args[0]}") from error
     except ConfigurationError:
         raise
     except (Exception, SystemExit) as error:
         raise ConfigurationError(
-            f"{settings.place}: the service {settings.service!r} failed: "
+            f"{settings.address_label}: the service {settings.service!r} failed: "
             f"{type(error).__name__}: {error}"
         ) from error
     method = "datagramReceived" if settings.transport == "udp" else "buildProtocol"
     if not hasattr(service, method):
         kind = "a DatagramProtocol" if settings.transport == "udp" else "a Factory"
         raise ConfigurationError(
-            f"{settings.place}: the service {settings.service!r} gave {service!r} instead of {kind}"
+            f"{settings.address_label}: the service {settings.service!r} gave {service!r} "
+            f"instead of {kind}"
         )
     with suppress(AttributeError):  # a frozen one stays noisy
         service.noisy = False  # the line that says what we wait for is enough
@@ -157,7 +158,7 @@ def _own_service(settings: ListenerSettings) -> IProtocolFactory | DatagramProto
     try:
         return check_service_object(settings.transport, settings.service)
     except ValueError as error:
-        raise ConfigurationError(f"{settings.place}: service: {error}") from error
+        raise ConfigurationError(f"{settings.address_label}: service: {error}") from error
 
 
 def _service_settings(listener: ListenerSettings, service: Any) -> Any:
@@ -167,9 +168,13 @@ def _service_settings(listener: ListenerSettings, service: Any) -> Any:
         return listener.settings
     required = [each.name for each in fields(kind) if each.default is NOTHING] if has(kind) else []
     if required:
-        how = "give them as settings=" if listener.origin else "they stand in a file, see --config"
+        how = (
+            "give them as settings="
+            if listener.config_location
+            else "they stand in a file, see --config"
+        )
         raise ConfigurationError(
-            f"{listener.place}: the service {listener.service!r} needs the settings "
+            f"{listener.address_label}: the service {listener.service!r} needs the settings "
             f"{', '.join(required)}: {how}"
         )
     return kind()
@@ -182,7 +187,7 @@ def check_protocols(listeners: tuple[ListenerSettings, ...], services: list[Any]
         if settings.transport == "udp":
             if id(service) in seen:
                 raise ConfigurationError(
-                    f"{settings.place}: the service {settings.service_name!r} gave a "
+                    f"{settings.address_label}: the service {settings.service_name!r} gave a "
                     "DatagramProtocol that it has given to another listener"
                 )
             seen.add(id(service))
@@ -246,12 +251,12 @@ def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
     address, family = settings.address, socket.AF_UNIX
     kind = socket.SOCK_DGRAM if settings.transport == "udp" else socket.SOCK_STREAM
     if isinstance(address, InternetAddress):
-        family, _ = resolve(settings.place, evolve(address, port=0), kind)
+        family, _ = resolve(settings.address_label, evolve(address, port=0), kind)
     with create(family, kind) as sock:
         try:
             return tuple(set_options(sock, settings.all_options()))
         except OptionRefused as error:
-            raise OptionRefused(f"{settings.place}: {error}") from error
+            raise OptionRefused(f"{settings.address_label}: {error}") from error
 
 
 def reopener(prepared: PreparedListener) -> Callable[[], socket.socket]:
@@ -294,11 +299,17 @@ def check_options_fit(
 
     The command line asks for all of its listeners at once, a file for each.
     """
-    found = {(listener.origin, each.name) for listener, options in taken for each in options}
+    found = {
+        (listener.config_location, each.name) for listener, options in taken for each in options
+    }
     for each in listeners:
         for option in each.socket_options:
-            if (each.origin, option.name) not in found:
-                place = f"{each.origin}.socket_options." if each.origin else "--socket-option "
+            if (each.config_location, option.name) not in found:
+                place = (
+                    f"{each.config_location}.socket_options."
+                    if each.config_location
+                    else "--socket-option "
+                )
                 raise ConfigurationError(
                     f"{place}{option.name}: fits none of the sockets that are asked for"
                 )

@@ -108,7 +108,8 @@ def _not_started(settings: ListenerSettings, error: Exception) -> str:
     if isinstance(error, SocketError):
         return str(error)
     words = f"{type(error).__name__}: {error}"
-    return f"{settings.place}: the service {settings.service_name!r} cannot be started: {words}"
+    name = settings.service_name
+    return f"{settings.address_label}: the service {name!r} cannot be started: {words}"
 
 
 def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry) -> Change:
@@ -233,9 +234,9 @@ def _keys(listeners: Iterable[ListenerSettings]) -> list[tuple[str, int]]:
     seen: Counter[str] = Counter()
     keys = []
     for each in listeners:
-        place = each.place
+        place = each.address_label
         if getattr(each.address, "port", None) == SAME and first is not None:
-            place = f"{place} as {first.place}"
+            place = f"{place} as {first.address_label}"
         keys.append((place, seen[place]))
         seen[place] += 1
     return keys

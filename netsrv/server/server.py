@@ -242,7 +242,7 @@ class Server(Service):
         same = [each for each in alike if each.prepared.settings is settings]
         for found in same or alike:
             return found
-        raise LookupError(f"{settings.place} is not among the listeners that are running")
+        raise LookupError(f"{settings.address_label} is not among the listeners that are running")
 
     def add_listener(self, settings: ListenerSettings) -> Post:
         """Serve one more listener from now on; the others are not touched.
@@ -252,7 +252,7 @@ class Server(Service):
         """
         if not self._serving:
             raise RuntimeError("the server is not running; give it its listeners when it is made")
-        registry = Registry() if settings.own else find_services()
+        registry = Registry() if settings.embedded else find_services()
         prepared = addition(settings, self.posts, registry)
         try:
             post = self._roster.add(prepared)

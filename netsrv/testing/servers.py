@@ -207,9 +207,9 @@ class MemoryServer(_Served):
         self._reactor = MemoryReactor(self.clock)
         self._ports = 0
         settings = _settings(service, transport, f"0.0.0.0:{PORT}", keywords)
-        registry = Registry() if settings.own else find_services()
+        registry = Registry() if settings.embedded else find_services()
         self._sock = self._open(settings)
-        opened = OpenSocket(self._sock, settings.place, ())  # type: ignore[arg-type]
+        opened = OpenSocket(self._sock, settings.address_label, ())  # type: ignore[arg-type]
         made = PreparedListener(settings, build_factory(settings, registry), opened)
         self.server = Server(
             self._reactor,

@@ -105,7 +105,9 @@ def test_all_listeners_that_stand_twice_are_named():
 
 def test_the_command_line_comes_after_the_file_and_overrides_it():
     """Listeners are added to those of the file, and its limits are its own; options win."""
-    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    of_file = ListenerSettings(
+        "tcp", "echo", InternetAddress("", 7), config_location="f: listener[0]"
+    )
     file = Configuration((of_file,), log_rate=5, shutdown_timeout=0.5)
     made = from_command_line([("udp", "same")], limits=limits(lifetime="9"), file=file)
     assert made.listeners[0] is of_file
@@ -118,7 +120,9 @@ def test_the_command_line_comes_after_the_file_and_overrides_it():
 
 def test_a_listener_of_the_file_and_of_the_command_line():
     """An address that stands in both is named with both places."""
-    of_file = ListenerSettings("tcp", "echo", InternetAddress("", 7), origin="f: listener[0]")
+    of_file = ListenerSettings(
+        "tcp", "echo", InternetAddress("", 7), config_location="f: listener[0]"
+    )
     with pytest.raises(ConfigurationError) as caught:
         from_command_line([("tcp", "7")], file=Configuration((of_file,)))
     assert str(caught.value) == "--tcp 0.0.0.0:7: stands twice, before in f: listener[0]"
@@ -210,4 +214,4 @@ def test_a_mistake_in_a_limit_names_the_option(options, line):
 def test_settings_need_no_command_line():
     """Settings can be written down directly, by programs that embed a server."""
     settings = ListenerSettings("tcp", "echo", InternetAddress("127.0.0.1", 0))
-    assert (settings.backlog, settings.place) == (1024, "tcp 127.0.0.1:0")
+    assert (settings.backlog, settings.address_label) == (1024, "tcp 127.0.0.1:0")

@@ -149,13 +149,13 @@ def test_every_key_has_its_effect(read):
     )
     assert (made.shutdown_timeout, made.log_rate) == (0.5, 0)
     [listener] = made.listeners
-    assert listener.place == "tcp 127.0.0.1:7"
+    assert listener.address_label == "tcp 127.0.0.1:7"
     assert listener.service == "echo"
     assert listener.backlog == 4096
     assert (listener.reuse_address, listener.reuse_port) == (False, True)
     options = ("SO_RCVBUF=1048576", "SO_LINGER=1:0", "SO_BINDTODEVICE=lo")
     assert listener.socket_options == tuple(map(parse_option, options))
-    assert listener.origin == "netsrv.toml: listener[0]"
+    assert listener.config_location == "netsrv.toml: listener[0]"
     assert listener.limits == Limits(
         9,
         Overload.CLOSE,
@@ -261,7 +261,7 @@ def test_the_file_is_read_again_by_whoever_asks_again(registry, tmp_path, monkey
     path.write_text("[[listener]]\ntcp = 7\n")
     options = ServerOptions()
     options.parseOptions(["-c", "netsrv.toml", "--udp", "same"])
-    assert [each.place for each in options.configuration(registry).listeners] == [
+    assert [each.address_label for each in options.configuration(registry).listeners] == [
         "tcp 0.0.0.0:7",
         "udp 0.0.0.0:same",
     ]
@@ -271,7 +271,7 @@ def test_the_file_is_read_again_by_whoever_asks_again(registry, tmp_path, monkey
         options.configuration(registry)
     assert str(caught.value) == "netsrv.toml: listener[0].unix: 7: a text, in quotes"
     path.write_text("[[listener]]\ntcp = 8\n")
-    assert options.configuration(registry).listeners[0].place == "tcp 0.0.0.0:8"
+    assert options.configuration(registry).listeners[0].address_label == "tcp 0.0.0.0:8"
 
 
 def test_a_path_is_needed():

@@ -117,8 +117,12 @@ def test_an_option_in_a_file_must_fit_its_own_listener():
     options = (parse_option("TCP_NODELAY=1"),)
     address = InternetAddress("127.0.0.1", 0)
     listeners = (
-        ListenerSettings("tcp", "echo", address, origin="f: listener[0]", socket_options=options),
-        ListenerSettings("udp", "echo", address, origin="f: listener[1]", socket_options=options),
+        ListenerSettings(
+            "tcp", "echo", address, config_location="f: listener[0]", socket_options=options
+        ),
+        ListenerSettings(
+            "udp", "echo", address, config_location="f: listener[1]", socket_options=options
+        ),
     )
     before = sockets_open()
     with pytest.raises(ConfigurationError) as caught:
