@@ -19,9 +19,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from bench.measure import machine
+from tests import timeouts
+from tests.clients import exchange, tcp
 from tests.process import thirdparty
-from tests.process.peers import exchange, tcp
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 
 IDLE = 1000
 BUSY = 10
@@ -78,7 +79,7 @@ def drain(folder: Path, staying: int) -> None:
     """
     thirdparty.services(folder, SERVICE)
     options = ["--tcp", "echo=127.0.0.1:0", "--tcp", "burst=127.0.0.1:0", "--log-rate", "0"]
-    limit = ["--shutdown-timeout", str(TIMEOUT if staying else PATIENCE)]
+    limit = ["--shutdown-timeout", str(TIMEOUT if staying else timeouts.TIMEOUT)]
     command = ["netsrv", "serve", *options, *limit]
     with Running(command, folder, thirdparty.on_path(folder)) as server, ExitStack() as stack:
         echo, burst = server.port("tcp", 1), server.port("tcp", 2)

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.process.running import PATIENCE, Running, interruptible
+from tests.process.running import Running, interruptible
+from tests.timeouts import TIMEOUT
 
 TOP = Path(__file__).resolve().parent.parent
 NATIVE = TOP / "bench" / "native"
@@ -98,7 +99,7 @@ class Load:
 
     def __exit__(self, *exc_info: object) -> None:
         self._process.kill()
-        self._process.communicate(timeout=PATIENCE)
+        self._process.communicate(timeout=TIMEOUT)
 
     def run(self, seconds: float) -> dict[str, Any]:
         """Have it work for so long, or send one message for each peer if 0; give its figures."""
@@ -119,7 +120,7 @@ class Load:
 
     def _give_up(self) -> None:
         self._process.kill()
-        _, said = self._process.communicate(timeout=PATIENCE)
+        _, said = self._process.communicate(timeout=TIMEOUT)
         status = self._process.returncode
         reason = "it waited in vain" if status == -signal.SIGALRM else f"status {status}"
         raise LoadError(said.strip() or f"load: {reason}")

@@ -25,7 +25,7 @@ from bench.measure import machine
 from bench.processes import LoadError, bound_to, compile_programs, cores, raise_descriptors
 from bench.rows import Row
 from bench.turns import KINDS, Figures, Loaded
-from tests.process.running import PATIENCE
+from tests.timeouts import TIMEOUT
 
 FREQUENCY = "3999"
 """Samples in a second of processor time."""
@@ -61,7 +61,7 @@ def watched(words: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        _, said = perf.communicate("\n", PATIENCE)
+        _, said = perf.communicate("\n", TIMEOUT)
     if perf.returncode:
         raise LoadError(f"perf: {said.strip()}")
 

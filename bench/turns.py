@@ -11,7 +11,8 @@ from typing import Any
 from bench.measure import cpu_seconds, memory_bytes, runnable, wanted_seconds
 from bench.processes import PLUGINS, TOP, Load, LoadError, bound_to, cores, serving
 from bench.rows import OURS, START_EMPTY, START_OURS, UNLIMITED, WEB_OURS, Row, command
-from tests.process.running import PATIENCE, Running, located
+from tests.process.running import Running, located
+from tests.timeouts import TIMEOUT
 
 PAGE = bytes(1024)
 """What is served on the web."""
@@ -103,10 +104,10 @@ class Web(Loaded):
 
     def _answer(self, server: Running, port: int, request: bytes) -> int:
         """Ask once, as soon as somebody is there; give the length of the answer, which stays."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TIMEOUT
         while server.process.poll() is None and time.monotonic() < until:
             try:
-                sock = socket.create_connection((self.host, port), PATIENCE)
+                sock = socket.create_connection((self.host, port), TIMEOUT)
             except ConnectionRefusedError:
                 time.sleep(0.01)
                 continue

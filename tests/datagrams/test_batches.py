@@ -24,8 +24,7 @@ from netsrv.interfaces import DropReason, IDatagramBatch, IDatagramBatchProtocol
 from netsrv.services.discard import DiscardDatagrams
 from netsrv.services.echo import EchoDatagrams
 from netsrv.testing.memory import DatagramSocket
-from tests.streams.test_acceptor import ReactorClock
-from tests.test_gate import Gated
+from tests.doubles import Gated, ReactorClock
 
 HOST = "127.0.0.1"
 

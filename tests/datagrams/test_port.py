@@ -1,7 +1,6 @@
 """The datagram port: what it does with whatever a socket may raise."""
 
 import errno
-import os
 import socket
 
 import pytest
@@ -11,57 +10,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
 from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
-from tests.streams.test_acceptor import ReactorClock
-
-PEER = ("192.0.2.1", 40000)
-
-NOBODYS = 1_000_000
-"""A descriptor that no file has: what is closed by its number here is nobody else's."""
-
-
-class Socket:
-    """A socket with a script: numbers are errors, bytes are datagrams; it keeps what is sent."""
-
-    family = socket.AF_INET
-
-    def __init__(self, *script, sending=None, flags=0, peer=PEER):
-        self.script = list(script)
-        self.sending = sending
-        self.flags = flags
-        self.peer = peer
-        self.sent = []
-        self.open = True
-
-    def getsockname(self):
-        return "127.0.0.1", 7
-
-    def recvmsg(self, size, space):
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "nothing has come")
-        step = self.script.pop(0)
-        if isinstance(step, int):
-            raise OSError(step, os.strerror(step))
-        return step[:size], [], self.flags, self.peer
-
-    def sendto(self, packet, address):
-        if self.sending is not None:
-            raise OSError(self.sending, os.strerror(self.sending))
-        self.sent.append((packet, address))
-
-    def send(self, packet):
-        self.sendto(packet, None)
-
-    def connect(self, address):
-        self.connected = address
-
-    def fileno(self):
-        return NOBODYS if self.open else -1
-
-    def detach(self):
-        self.open = False
-
-    def close(self):
-        self.open = False
+from tests.doubles import PEER, ReactorClock, ScriptedDatagramSocket
 
 
 class Echo(DatagramProtocol):
@@ -92,7 +41,7 @@ class Port:
     def __init__(self, *script, died=None, **options):
         self.died = died
         self.reactor = ReactorClock()
-        self.sock = Socket(*script, **options)
+        self.sock = ScriptedDatagramSocket(*script, **options)
         self.dropped, self.raised = [], []
         self.protocol = Echo()
         self.port = DatagramPort(
@@ -175,7 +124,7 @@ def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
     for useless in (port.port.suspend, port.port.resume, port.port.doRead):
         useless()
     assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
-    new = Socket(b"next")
+    new = ScriptedDatagramSocket(b"next")
     port.port.replace(new)
     assert port.watching
     port.port.doRead()
@@ -187,7 +136,7 @@ def test_f38_a_port_that_was_stopped_needs_no_socket():
     port = Port(errno.EBADF, died=lambda error: None)
     port.port.doRead()
     port.port.stopListening()
-    late = Socket(b"never")
+    late = ScriptedDatagramSocket(b"never")
     port.port.replace(late)
     assert (late.open, port.watching) == (False, False)
 

@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.blocks import DRAWING, Block, Refused, read_blocks
-from tests.process.running import BIN, PATIENCE, interruptible
+from tests.process.running import BIN, interruptible
+from tests.timeouts import TIMEOUT
 
-LONGEST = 3 * int(PATIENCE)
+LONGEST = 3 * int(TIMEOUT)
 """Seconds for a whole document."""
 
 
@@ -116,7 +117,7 @@ class Terminal:
             pass
         if not pattern(expected).fullmatch(self._shown):
             raise _mismatch(expected, self._shown)
-        return self._process.wait(PATIENCE)
+        return self._process.wait(TIMEOUT)
 
     def interrupt(self) -> None:
         """Do what Control-C does."""
@@ -125,7 +126,7 @@ class Terminal:
     def _read(self, expected: list[str]) -> bool:
         """Read on; False at the end of the output.  Raises `Mismatch` if nothing comes."""
         output = self._process.stdout
-        if not select.select([output], [], [], PATIENCE)[0]:
+        if not select.select([output], [], [], TIMEOUT)[0]:
             raise Mismatch(
                 f"nothing more comes, and it has not ended; {_mismatch(expected, self._shown)}"
             )

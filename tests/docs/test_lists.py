@@ -12,7 +12,7 @@ from netsrv.cli.tap import ServerOptions
 from netsrv.config.toml import AccessTable, FileTable, ListenerTable
 from netsrv.guards.limits import Limits
 from netsrv.interfaces import IService
-from tests.docs.test_documents import TOP, path_of
+from tests.checkout import TOP, path_of
 from twisted.plugins import netsrv_services
 
 REFERENCE = path_of("reference.rst").read_text()

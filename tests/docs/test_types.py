@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 
 SETTINGS = ["--config-file", str(TOP / "setup.cfg"), "--cache-dir", str(TOP / ".mypy_cache")]
 

@@ -17,7 +17,8 @@ from netsrv.interfaces import DropReason
 from netsrv.registry import find_services
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.opening import open_datagram
-from tests.loopback.clients import ask, connect, read_all, target
+from tests.clients import ask, connect, read_all, target
+from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 from twisted.plugins import netsrv_services
 
 REGISTRY = find_services()
@@ -86,7 +87,7 @@ async def test_f25_discard_is_silent(serve, client):
 
     def discard_then_echo(discard, echo):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.sendto(b"x", target(discard))
             sock.sendto(b"y", target(echo))
             return sock.recv(100)
@@ -101,7 +102,7 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
 
     def ask_over_ipv4(opened):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.sendto(b"x" * 50, ("127.0.0.1", opened.port))
             return json.loads(sock.recv(1000))
 
@@ -117,12 +118,12 @@ async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, c
 
     def ask_from(host, port):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, port))
             sock.sendto(b"x", target(echo))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as proof:
-                proof.settimeout(20)
+                proof.settimeout(CLIENT_TIMEOUT)
                 proof.sendto(b"y", target(echo))
                 assert proof.recv(10) == b"y"  # so the first one was seen before
             sock.setblocking(False)
@@ -141,7 +142,7 @@ async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, c
 def asked_at(host, port, data=b"x"):
     """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         sock.bind(("127.0.0.1", 0))
@@ -173,7 +174,7 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
 
     def ask_all():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.sendto(b"x", ("127.255.255.255", server.sockets[0].port))
             sock.sendto(b"proof", target(proof))
@@ -220,7 +221,7 @@ async def test_f42_one_that_came_before_the_server_started_is_answered_too(clien
 
     opened = open_datagram(InternetAddress(listener, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.sendto(b"early", ("127.0.0.2", opened.port))
         port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
         port.startListening()
@@ -244,10 +245,10 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
     port = DatagramPort(reactor, opened.sock, Later(), [].append, lambda: None)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.sendto(b"x", ("127.0.0.2", opened.port))
         assert await client(sock.recvfrom, 10) == (b"now", ("127.0.0.2", opened.port))
-        port.write(b"later", await received.addTimeout(20, reactor))
+        port.write(b"later", await received.addTimeout(TIMEOUT, reactor))
         assert await client(sock.recvfrom, 10) == (b"later", ("127.0.0.1", opened.port))
     await port.stopListening()
 
@@ -275,7 +276,7 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
     service.datagramReceived = close_it
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"close it", target(opened))
-    await open_again.addTimeout(20, reactor)
+    await open_again.addTimeout(TIMEOUT, reactor)
     assert opened.address == before
     assert await client(ask, opened, b"next") == [b"next"]
     if taken:
@@ -343,11 +344,11 @@ async def test_f37_a_connected_port_outlives_a_refusal(client):
         there = peer.getsockname()
     port.connect(*there)
     port.write(b"is anyone there?")
-    await refused.addTimeout(20, reactor)
+    await refused.addTimeout(TIMEOUT, reactor)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(there)
         peer.sendto(b"now I am", target(opened))
-        assert await received.addTimeout(20, reactor) == b"now I am"
+        assert await received.addTimeout(TIMEOUT, reactor) == b"now I am"
     await port.stopListening()
 
 
@@ -368,7 +369,7 @@ async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.sendto(bytes(1001), target(opened))
         peer.sendto(bytes(1000), target(opened))
-        assert await received.addTimeout(20, reactor) == bytes(1000)
+        assert await received.addTimeout(TIMEOUT, reactor) == bytes(1000)
     assert dropped == ["too long"]
     await port.stopListening()
 
@@ -429,7 +430,7 @@ async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
     await port.joinGroup("224.0.0.251", "127.0.0.1")
     await port.leaveGroup("224.0.0.251", "127.0.0.1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-        peer.settimeout(20)
+        peer.settimeout(CLIENT_TIMEOUT)
         peer.bind(("127.0.0.1", 0))
         port.connect(*peer.getsockname())
         port.write(b"hello")

@@ -25,10 +25,10 @@ from netsrv.config.model import ConfigurationError
 from netsrv.server.server import Server, listener
 from netsrv.sockets.steps import AddressUnavailable
 from netsrv.testing.servers import LoopbackServer
-from tests.conftest import watched
-from tests.loopback.clients import PATIENCE, ask, connect, exchange, read_all, until
-from tests.loopback.test_server import sockets_open
+from tests.clients import ask, connect, read_all, visit
 from tests.process.needs import tool
+from tests.reactor import sockets_open, until, watched
+from tests.timeouts import TIMEOUT
 
 HOST = "127.0.0.1"
 
@@ -79,7 +79,7 @@ def receive(sock, end: bytes) -> bytes:
 
 def talk_http(port):
     """Three requests on one connection, then one in chunks, as Python's client sends them."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
     answers = []
     for number in range(3):
         connection.request("GET", f"/{number}")
@@ -131,7 +131,7 @@ async def test_a_site_under_load_stays_at_its_limit(embed):
     url = f"http://{HOST}:{server.posts[0].port}/"
     wrk = [tool("wrk"), "-t1", "-c40", "-d2s", "--timeout", "1s", url]
     done = await deferToThread(subprocess.run, wrk, capture_output=True, text=True, check=True)
-    await server.wait_for_connections(lambda live: live == 0).addTimeout(PATIENCE, reactor)
+    await server.wait_for_connections(lambda live: live == 0).addTimeout(TIMEOUT, reactor)
     assert most == 8
     assert int(re.search(r"(\d+) requests in", done.stdout)[1]) > 100
     assert "Non-2xx" not in done.stdout
@@ -196,7 +196,7 @@ class Prefixed(Int16StringReceiver):
 async def test_twisteds_basic_protocols(embed, client, protocol, said):
     """What comes in one piece or byte by byte is answered, also after a half-close."""
     server = embed(listener("tcp", f"{HOST}:0", Factory.forProtocol(protocol)))
-    assert await client(exchange, server.sockets[0], said) == said
+    assert await client(visit, server.sockets[0], said) == said
     with await client(connect, server.sockets[0]) as sock:
         for number in range(len(said)):
             sock.sendall(said[number : number + 1])
@@ -311,7 +311,7 @@ async def test_of_two_that_look_alike_the_right_one_goes(embed, client):
     await server.remove_listener(alike[1])
     assert [each.port for each in server.posts] == [ports[0], ports[2]]
     server.remove_listener(alike[0])
-    assert await client(exchange, server.post(alike[2]).prepared.socket, b"x") == b"x"
+    assert await client(visit, server.post(alike[2]).prepared.socket, b"x") == b"x"
 
 
 @pytest_twisted.ensureDeferred
@@ -382,7 +382,7 @@ async def test_a_server_that_starts_again_serves_what_it_served_last(client):
     server.remove_listener(first)
     await server.stopService()
     server.startService()
-    assert await client(exchange, server.post(second).prepared.socket, b"x") == b"x"
+    assert await client(visit, server.post(second).prepared.socket, b"x") == b"x"
     assert len(server.posts) == 1
     await server.stopService()
 
@@ -468,7 +468,7 @@ async def test_a_program_drains_before_its_database_goes(embed, client):
     sock = await client(connect, server.sockets[0])
     sock.sendall(b"what?\r\n")
     await until(lambda: asked)
-    draining = server.drain(PATIENCE)
+    draining = server.drain(TIMEOUT)
     assert not draining.called
     database.callback(b"that")
     assert await client(read_all, sock) == b"that\r\n"
@@ -486,7 +486,7 @@ async def test_a_server_for_tests_tells_of_its_connections(client):
     async with LoopbackServer(reactor, "echo", idle_timeout=60) as server:
         third = server.wait_for_connections(3)
         for _ in range(2):
-            assert await client(exchange, server.server.sockets[0], b"x") == b"x"
+            assert await client(visit, server.server.sockets[0], b"x") == b"x"
         assert not third.called
         sock = await client(connect, server.server.sockets[0])
         await third
@@ -504,7 +504,7 @@ async def test_a_server_for_tests_takes_its_clients_along(client):
     server = LoopbackServer(reactor, "echo").start()
     protocol = await server.connect(Lines())
     protocol.transport.pauseProducing()  # it will not see the server's end by itself
-    await server.stop().addTimeout(PATIENCE, reactor)
+    await server.stop().addTimeout(TIMEOUT, reactor)
     assert protocol.transport.disconnected
     async with LoopbackServer(reactor, Free()) as server:
         assert await client(ask, server.server.sockets[0], b"x") == [b"x" * 1000]

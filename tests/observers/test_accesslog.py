@@ -9,7 +9,7 @@ from netsrv.files import LogFile
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import CloseReason, DropReason, RejectReason
 from netsrv.observers.accesslog import PERIOD, AccessLog
-from tests.observers.test_counters import Connection
+from tests.doubles import ObservedConnection
 
 LISTENER = 'unix /run/a"b\\\n (echo)'
 PEER = ("::ffff:192.0.2.1", 40000)
@@ -25,7 +25,7 @@ def test_each_connection_is_a_line(tmp_path, clock):
     path = tmp_path / "log"
     times = iter([0.25, 1_792_000_000.999999])
     log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
-    log.connection_closed(LISTENER, Connection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
+    log.connection_closed(LISTENER, ObservedConnection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
     log.connection_refused(LISTENER, 'unix pid 1 "\x1b', RejectReason.ACCESS)
     assert lines_of(path) == []
     clock.advance(PERIOD)

@@ -1,12 +1,12 @@
 """Plain integers, for each listener its own."""
 
-from attrs import define
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import CloseReason, DropReason, IBatchObserver, RejectReason
 from netsrv.observers.counters import BOUNDS, Counters
+from tests.doubles import ObservedConnection
 
 HERE, THERE = "tcp 0.0.0.0:7 (echo)", "udp 0.0.0.0:7 (echo)"
 PEER = ("192.0.2.1", 40000)
@@ -17,26 +17,15 @@ def seen(*sizes):
     return Datagrams([Flow(PEER)] * len(sizes), sizes)
 
 
-@define
-class Connection:
-    """A connection as observers see it."""
-
-    received: int = 0
-    sent: int = 0
-    seconds: float = 0.0
-    close_reason: CloseReason | None = None
-    peer: str = "192.0.2.1:40000"
-
-
 def test_connections_are_counted_from_their_beginning_to_their_end():
     """How many are there, how many ended and why, what they carried and how long they took."""
     counters = Counters()
     assert verifyObject(IBatchObserver, counters)
     connections = [
-        Connection(5, 7, 0.0005, CloseReason.PEER),
-        Connection(1, 0, 0.01, CloseReason.IDLE_TIMEOUT),
-        Connection(0, 0, 7200, CloseReason.PEER),
-        Connection(),
+        ObservedConnection(5, 7, 0.0005, CloseReason.PEER),
+        ObservedConnection(1, 0, 0.01, CloseReason.IDLE_TIMEOUT),
+        ObservedConnection(0, 0, 7200, CloseReason.PEER),
+        ObservedConnection(),
     ]
     for each in connections:
         counters.connection_made(HERE, each)

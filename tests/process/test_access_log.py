@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.clients import tcp, udp, visit
 from tests.process import needs
-from tests.process.peers import tcp, udp, visit
-from tests.process.running import PATIENCE, Running, located
+from tests.process.running import Running, located
 from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.timeouts import TIMEOUT
 
 ECHO = ("--tcp", "echo=127.0.0.1:0")
 
@@ -153,7 +154,7 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> Non
         for _ in range(20):
             assert visit(port, b"x") == b"x"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     assert len(records(log)) == 20
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.starts import finish
 
 MEASUREMENTS = {

@@ -11,7 +11,7 @@ import pytest
 from bench.compare import Measurement, Progress, chosen
 from bench.processes import compile_programs
 from bench.rows import OURS, C
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.needs import tool
 from tests.process.starts import finish
 

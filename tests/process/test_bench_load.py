@@ -16,10 +16,11 @@ import pytest
 from bench.processes import Load, LoadError, compile_programs
 from bench.rows import ROWS, C, Row
 from bench.turns import KINDS, Loaded
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.needs import tool
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 from tests.process.starts import finish
+from tests.timeouts import TIMEOUT
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def served(server: socketserver.BaseServer):
         yield server.server_address[1]
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         server.server_close()
 
 
@@ -139,7 +140,7 @@ def test_who_is_killed_leaves_no_process(programs):
         descriptors = [os.pidfd_open(int(each)) for each in found.groups()]
         assert run.stop(signal.SIGKILL) == -signal.SIGKILL
     for each in descriptors:
-        ended, _, _ = select([each], [], [], PATIENCE)
+        ended, _, _ = select([each], [], [], TIMEOUT)
         os.close(each)
         assert ended
 

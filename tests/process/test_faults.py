@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, read_all, talk, tcp, udp
 from tests.process import needs
-from tests.process.peers import exchange, read_to_end, talk, tcp, udp
 from tests.process.running import Running, located
 from tests.process.starts import EPOLL, SERVE, Start
 
@@ -132,7 +132,7 @@ def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
     with faulty("accept4", "EMFILE", "--tcp", "daytime=0", when="2+") as server:
         port = server.port("tcp")
         with tcp(port) as lingering, tcp(port):  # the first has its line, and does not end
-            assert read_to_end(lingering).endswith(b"-UTC\r\n")
+            assert read_all(lingering).endswith(b"-UTC\r\n")
             server.wait_for("accept: Too many open files; ")
             server.process.send_signal(signal.SIGTERM)
             assert server.wait() == 0

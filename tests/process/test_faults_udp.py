@@ -9,8 +9,8 @@ from statistics import median
 
 import pytest
 
+from tests.clients import exchange, tcp, udp
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.peers import exchange, tcp
+from tests.clients import exchange, tcp
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD
 

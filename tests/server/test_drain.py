@@ -12,7 +12,13 @@ from netsrv.guards.limits import Limits
 from netsrv.guards.rates import Rate
 from netsrv.interfaces import CloseReason
 from netsrv.streams.connection import GatedFactory
-from tests.test_gate import DONE, HalfCloseableService, Observer, Service, Transport
+from tests.doubles import (
+    DONE,
+    HalfCloseableRecorder,
+    Recorder,
+    RecordingObserver,
+    RecordingTransport,
+)
 
 LIMITS = Limits(
     max_connections=4,
@@ -41,7 +47,7 @@ class House:
         self.gate = Gate(
             self.clock,
             "tcp 0.0.0.0:7 (test)",
-            Observer(),
+            RecordingObserver(),
             self.admission,
             LIMITS,
             self.clock.seconds,
@@ -71,7 +77,7 @@ class DrainMachine(RuleBasedStateMachine):
 
     @rule(
         host=st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]),
-        service=st.sampled_from([Service, HalfCloseableService, None]),
+        service=st.sampled_from([Recorder, HalfCloseableRecorder, None]),
         gone=st.booleans(),
     )
     def comes(self, host, service, gone):
@@ -82,7 +88,7 @@ class DrainMachine(RuleBasedStateMachine):
         if may_come and not gone:
             connection = self.house.factory(service).buildProtocol(None)
         if connection is not None:
-            connection.makeConnection(Transport())
+            connection.makeConnection(RecordingTransport())
             self.inside.append(connection)
             self.since[connection] = self.house.clock.seconds()
         gate.withdraw()

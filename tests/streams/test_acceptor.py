@@ -4,38 +4,9 @@ import errno
 import os
 
 import pytest
-from twisted.internet.task import Clock
 
 from netsrv.streams.acceptor import AT_ONCE, LISTENER_GONE, NO_RESOURCES, PAUSE, Acceptor
-
-
-class ReactorClock(Clock):
-    """A clock that also remembers who is watched for reading."""
-
-    def __init__(self):
-        super().__init__()
-        self.readers = set()
-
-    def addReader(self, reader):
-        self.readers.add(reader)
-
-    def removeReader(self, reader):
-        self.readers.discard(reader)
-
-
-class Socket:
-    """A socket with a script: numbers are errors, anything else is accepted."""
-
-    def __init__(self, *script):
-        self.script = list(script)
-
-    def accept(self):
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "nobody waits")
-        step = self.script.pop(0)
-        if isinstance(step, int):
-            raise OSError(step, os.strerror(step))
-        return step, None
+from tests.doubles import ReactorClock, ScriptedListeningSocket
 
 
 class Connection:
@@ -52,7 +23,7 @@ class Loop:
 
     def __init__(self, *script, serve=None):
         self.reactor = ReactorClock()
-        self.sock = Socket(*script)
+        self.sock = ScriptedListeningSocket(*script)
         self.served, self.failed, self.gone = [], [], []
         self.loop = Acceptor(
             self.reactor,

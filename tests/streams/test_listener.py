@@ -18,9 +18,7 @@ from netsrv.guards.limits import Limits
 from netsrv.sockets.steps import AddressUnavailable
 from netsrv.streams.listener import StreamListener
 from netsrv.uvreactor.interfaces import IStreamAcceptor
-from tests.datagrams.test_port import Socket
-from tests.streams.test_acceptor import ReactorClock
-from tests.test_gate import Observer
+from tests.doubles import ReactorClock, RecordingObserver, ScriptedDatagramSocket
 
 
 class Reopened:
@@ -33,7 +31,7 @@ class Reopened:
         gate = Gate(
             self.reactor,
             "udp 127.0.0.1:7 (test)",
-            Observer(),
+            RecordingObserver(),
             Admission(Limits(), ConnectionSlots(), 0),
             now=self.reactor.seconds,
         )
@@ -73,8 +71,8 @@ def lines():
 
 def test_f38_a_dead_socket_is_tried_every_second_until_it_works(lines):
     """One line when it dies, one for each new reason why not, one when it is back."""
-    new = Socket(b"next")
-    reopened = Reopened(Socket(errno.EBADF), "no", "no", "never", new)
+    new = ScriptedDatagramSocket(b"next")
+    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no", "no", "never", new)
     reopened.read()
     for _ in range(40):
         reopened.reactor.advance(AGAIN / 8)
@@ -91,7 +89,12 @@ def test_f38_a_dead_socket_is_tried_every_second_until_it_works(lines):
 
 def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop(lines):
     """There is a second between two tries, also if the first one worked."""
-    reopened = Reopened(Socket(errno.EBADF), Socket(errno.EBADF), Socket(errno.EBADF), Socket())
+    reopened = Reopened(
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(),
+    )
     for _ in range(25):
         reopened.read()
         reopened.reactor.advance(AGAIN / 8)
@@ -101,7 +104,7 @@ def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop(lines):
 
 def test_f38_a_listener_that_ends_tries_no_more():
     """Nothing is left behind of a socket that could not be opened again."""
-    reopened = Reopened(Socket(errno.EBADF), "no")
+    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no")
     reopened.read()
     reopened.reactor.advance(AGAIN)
     reopened.listener.suspend()
@@ -127,7 +130,9 @@ def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
     """It is not empty before the next turn of the reactor, and leaves no timer."""
     reactor = Acceptor()
     admission = Admission(Limits(), ConnectionSlots(), 0)
-    gate = Gate(reactor, "tcp 127.0.0.1:7 (test)", Observer(), admission, now=reactor.seconds)
+    gate = Gate(
+        reactor, "tcp 127.0.0.1:7 (test)", RecordingObserver(), admission, now=reactor.seconds
+    )
     factory = Factory()
     factory.noisy = False
     with socket.socket() as sock:
