@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from netsrv.guards.admission import Admission
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.timeouts import Visit
-from netsrv.interfaces import CloseReason, IBatchObserver, RejectReason
+from netsrv.interfaces import CloseReason, IObserver, RejectReason
 from netsrv.sockets.addresses import show_sockaddr
 
 LINGER = 2.0
@@ -37,7 +37,7 @@ class Gate:
         self,
         clock: Any,
         listener: str,
-        observer: IBatchObserver,
+        observer: IObserver,
         admission: Admission,
         limits: Limits = NO_LIMITS,
         now: Callable[[], float] = time.monotonic,

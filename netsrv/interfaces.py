@@ -24,7 +24,7 @@ class RejectReason(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a datagram is not served, or its answer not sent; the word in logs and metrics."""
+    """Why a datagram was not received, served or sent; the value is the label in metrics."""
 
     ACCESS = "access"
     SOURCE_PORT = "source_port"
@@ -34,6 +34,12 @@ class DropReason(StrEnum):
     MARTIAN = "martian"
     DATAGRAM_RATE = "datagram_rate"
     REPLY_TOO_LONG = "reply_too_long"
+    TOO_LONG = "too_long"
+    """It is longer than a datagram can be, and was cut by the kernel."""
+    STOPPED = "stopped"
+    """The listener stopped before the datagram was served."""
+    RECEIVE_ERROR = "receive_error"
+    SEND_ERROR = "send_error"
 
 
 class CloseReason(StrEnum):
@@ -129,13 +135,13 @@ class IConnection(Interface):
 
 
 class IDatagrams(Interface):
-    """What observers see of datagrams that came, went or were refused together."""
+    """Datagrams that were received, sent or refused together, as observers see them."""
 
-    count = Attribute("int: how many they are, at least one")
-    size = Attribute("int: their bytes together")
+    count = Attribute("int: the number of datagrams, at least one")
+    size = Attribute("int: the sum of their sizes in bytes")
 
     def __iter__() -> Iterator[tuple[tuple[str, int], int]]:
-        """Give the peer's ``(host, port)`` and the size of each, in order."""
+        """Yield the peer's ``(host, port)`` and the size in bytes of each, in order."""
 
 
 class IObserver(Interface):
@@ -163,17 +169,20 @@ class IObserver(Interface):
     def resumed(listener: str) -> None:
         """The listener accepts again."""
 
-    def datagram_received(listener: str, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes, 0 included, came in and goes to its service."""
+    def datagrams_received(listener: str, datagrams: IDatagrams) -> None:
+        """Datagrams were received and go to the service."""
 
-    def datagram_sent(listener: str, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes, 0 included, went out."""
+    def datagrams_sent(listener: str, datagrams: IDatagrams) -> None:
+        """Datagrams were sent."""
 
-    def datagram_dropped(listener: str, reason: str) -> None:
-        """A datagram was not received, or not sent, for *reason*."""
+    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
+        """A rule for datagrams rejected these requests, or these replies, for one *reason*."""
 
-    def datagram_refused(listener: str, peer: tuple[str, int], reason: DropReason) -> None:
-        """A datagram was not served, or its answer not sent."""
+    def datagram_dropped(listener: str, reason: DropReason, error: OSError | None) -> None:
+        """A datagram was lost before it was served, or could not be sent.
+
+        *error* is that of the system call for RECEIVE_ERROR and SEND_ERROR, otherwise None.
+        """
 
     def accept_failed(listener: str, error: OSError) -> None:
         """A connection could not be accepted; the listener goes on."""
@@ -186,19 +195,3 @@ class IObserver(Interface):
 
     def stalled(seconds: float) -> None:
         """Something has blocked the reactor: for so long nobody at all was served."""
-
-
-class IBatchObserver(IObserver):
-    """An observer that is told of datagrams in batches; any other one of each by itself.
-
-    An `Observer` that overrides one of these is not told of the single event beside it.
-    """
-
-    def datagrams_received(listener: str, datagrams: IDatagrams) -> None:
-        """Datagrams came in, and go to their service."""
-
-    def datagrams_sent(listener: str, datagrams: IDatagrams) -> None:
-        """Datagrams went out."""
-
-    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
-        """Datagrams were not served, or their answers not sent, all for the same reason."""

@@ -34,9 +34,7 @@ class DatagramGate(DatagramProtocol):
         self._origins: list[Flow] = []
         self._sizes: list[int] = []
         self._replies: Any = None
-        self._whole = IDatagramBatchProtocol.providedBy(service) and accepts_batches(
-            service, "datagramsReceived", "datagramReceived"
-        )
+        self._whole = accepts_batches(service)
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport

@@ -13,7 +13,7 @@ from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.interfaces import IDatagrams
+from netsrv.interfaces import DropReason, IDatagrams
 from netsrv.sockets.steps import SocketError
 
 AGAIN = 1.0
@@ -124,8 +124,8 @@ class DatagramListener:
             return
         self.log.info("{listener}: the socket is open again", listener=self.gate.listener)
 
-    def _dropped(self, reason: str) -> None:
-        self.gate.observer.datagram_dropped(self.gate.listener, reason)
+    def _dropped(self, reason: DropReason, error: OSError | None) -> None:
+        self.gate.observer.datagram_dropped(self.gate.listener, reason, error)
 
     def _sent(self, datagrams: IDatagrams) -> None:
         self.gate.observer.datagrams_sent(self.gate.listener, datagrams)

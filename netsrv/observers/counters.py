@@ -85,11 +85,11 @@ class Counters(Observer):
         counts.datagrams_sent += datagrams.count
         counts.sent_bytes += datagrams.size
 
-    def datagram_dropped(self, listener: str, reason: str) -> None:
-        self.listeners[listener].datagrams_dropped[reason] += 1
-
     def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         self.listeners[listener].datagrams_dropped[str(reason)] += datagrams.count
+
+    def datagram_dropped(self, listener: str, reason: DropReason, error: OSError | None) -> None:
+        self.listeners[listener].datagrams_dropped[str(reason)] += 1
 
     def accept_failed(self, listener: str, error: OSError) -> None:
         self.listeners[listener].accept_errors += 1

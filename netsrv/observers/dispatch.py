@@ -5,35 +5,24 @@ nothing.  What an observer raises is its own trouble: the server goes on.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.batches import accepts_batches
 from netsrv.interfaces import (
     DropReason,
-    IBatchObserver,
     IConnection,
     IDatagrams,
     IObserver,
     RejectReason,
 )
 
-SINGLE = {
-    "datagrams_received": "datagram_received",
-    "datagrams_sent": "datagram_sent",
-    "datagrams_refused": "datagram_refused",
-}
-"""The events of batches, and those of which there is one for each datagram."""
-
-
 Told = tuple[Callable[..., None], IObserver]
 """What is called for an event, and whose it is."""
 
 
-@implementer(IBatchObserver)
+@implementer(IObserver)
 class Observer:
     """Is told of everything, and does nothing."""
 
@@ -42,16 +31,13 @@ class Observer:
     def connection_closed(self, listener: str, connection: IConnection) -> None: ...
     def suspended(self, listener: str, reason: RejectReason | None) -> None: ...
     def resumed(self, listener: str) -> None: ...
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
-    def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
-    def datagram_dropped(self, listener: str, reason: str) -> None: ...
-    def datagram_refused(
-        self, listener: str, peer: tuple[str, int], reason: DropReason
-    ) -> None: ...
     def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None: ...
     def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None: ...
     def datagrams_refused(
         self, listener: str, datagrams: IDatagrams, reason: DropReason
+    ) -> None: ...
+    def datagram_dropped(
+        self, listener: str, reason: DropReason, error: OSError | None
     ) -> None: ...
     def accept_failed(self, listener: str, error: OSError) -> None: ...
     def service_failed(self, listener: str, what: str) -> None: ...
@@ -85,7 +71,7 @@ class ObserverDispatcher(Observer):
         """Have each event call exactly those who want to know of it."""
         calls = {
             event: self._telling(event, [_told(each, event) for each in observers])
-            for event in IBatchObserver.names(all=True)
+            for event in IObserver.names(all=True)
         }
         self._observers = observers
         vars(self).update(calls)
@@ -117,23 +103,7 @@ class ObserverDispatcher(Observer):
 
 
 def _told(observer: IObserver, event: str) -> Told | None:
-    """How an observer is told of an event, if it wants to know."""
-    single = SINGLE.get(event)
-    if single is not None and not accepts_batches(observer, event, single):
-        return (
-            (partial(_tell_each, getattr(observer, single)), observer)
-            if _overrides(observer, single)
-            else None
-        )
-    return (getattr(observer, event), observer) if _overrides(observer, event) else None
-
-
-def _tell_each(
-    tell: Callable[..., None], listener: str, datagrams: IDatagrams, *reason: DropReason
-) -> None:
-    for peer, size in datagrams:
-        tell(listener, peer, *(reason or (size,)))
-
-
-def _overrides(observer: IObserver, event: str) -> bool:
-    return getattr(type(observer), event, None) is not getattr(Observer, event)
+    """Return how an observer is called for an event; None if it does not override it."""
+    if getattr(type(observer), event, None) is getattr(Observer, event):
+        return None
+    return getattr(observer, event), observer

@@ -55,7 +55,16 @@ RULES = {
     DropReason.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
     DropReason.REPLY_TOO_LONG: "the answer is more than three times as long",
 }
-"""Why a datagram is dropped, and the option that changes it."""
+"""The rule that refused a datagram, with the option that changes it."""
+
+
+LOSSES = {
+    DropReason.TOO_LONG: "too long",
+    DropReason.STOPPED: "stopped",
+    DropReason.RECEIVE_ERROR: "receive",
+    DropReason.SEND_ERROR: "send",
+}
+"""Why a datagram was dropped by no rule; the name of the error follows, if there is one."""
 
 
 class LogObserver(Observer):
@@ -116,11 +125,10 @@ class LogObserver(Observer):
                 "Got data from {peer} ({size} bytes)", peer=show_sockaddr(peer), size=size
             )
 
-    def datagram_dropped(self, listener: str, reason: str) -> None:
-        if self._within_rate(f"datagrams dropped ({reason})"):
-            self.log.warn(
-                "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
-            )
+    def datagram_dropped(self, listener: str, reason: DropReason, error: OSError | None) -> None:
+        text = LOSSES[reason] if error is None else f"{LOSSES[reason]} {_error_name(error)}"
+        if self._within_rate(f"datagrams dropped ({text})"):
+            self.log.warn("{listener}: dropped a datagram: {text}", listener=listener, text=text)
 
     def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
         first = self._first(listener, reason)
@@ -132,7 +140,7 @@ class LogObserver(Observer):
             self._surplus[f"datagrams dropped ({reason})"] += datagrams.count - first
 
     def accept_failed(self, listener: str, error: OSError) -> None:
-        name = errno.errorcode.get(error.errno or 0, "?")
+        name = _error_name(error)
         if self._first(listener, "accept", name):
             line = "{listener}: accept: {error}; from now on such errors are counted"
             self.log.warn(line, listener=listener, error=error.strerror)
@@ -200,3 +208,7 @@ class LogObserver(Observer):
         if surplus:
             sums = ", ".join(f"{count} {kind}" for kind, count in surplus.items())
             self.log.info("In a second, without a line each: {sums}", sums=sums)
+
+
+def _error_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "?")

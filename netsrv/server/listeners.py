@@ -19,7 +19,7 @@ from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.interfaces import IBatchObserver
+from netsrv.interfaces import IObserver
 from netsrv.server.prepare import PreparedListener, reopener
 from netsrv.streams.listener import StreamListener
 
@@ -99,7 +99,7 @@ class Roster:
     def __init__(
         self,
         reactor: Any,
-        observer: IBatchObserver,
+        observer: IObserver,
         places: ConnectionSlots,
         now: Callable[[], float] = time.monotonic,
     ) -> None:

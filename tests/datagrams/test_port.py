@@ -11,6 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
 from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
+from netsrv.interfaces import DropReason
 from tests.streams.test_acceptor import ReactorClock
 
 PEER = ("192.0.2.1", 40000)
@@ -99,11 +100,15 @@ class Port:
             self.reactor,
             self.sock,
             self.protocol,
-            self.dropped.append,
+            self.drop,
             lambda: self.raised.append(1),
             died=self.died,
         )
         self.port.startListening()
+
+    def drop(self, reason, error):
+        """Record a drop: its reason, and the name of the error if there was one."""
+        self.dropped.append((reason, errno.errorcode[error.errno]) if error else reason)
 
     @property
     def watching(self):
@@ -131,7 +136,7 @@ def test_a_cut_datagram_is_dropped_and_counted():
     """F28: what is longer than the buffer is not served short."""
     port = Port(b"x" * 10, flags=socket.MSG_TRUNC)
     port.port.doRead()
-    assert (port.protocol.got, port.dropped) == ([], ["too long"])
+    assert (port.protocol.got, port.dropped) == ([], [DropReason.TOO_LONG])
 
 
 def test_a_protocol_that_raises_gets_the_next_datagram():
@@ -147,7 +152,7 @@ def test_the_late_answer_to_something_sent_is_counted(number):
     """F37: receiving goes on at once after an error that came from the network."""
     port = Port(number, b"next")
     port.port.doRead()
-    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
     assert port.sock.sent == [(b"next", PEER)]
 
 
@@ -156,7 +161,10 @@ def test_any_other_error_pauses_and_the_port_stays_open(number):
     """F38: no error closes the port, and none makes it spin."""
     port = Port(number, b"next")
     port.port.doRead()
-    assert (port.dropped, port.watching) == ([f"receive {errno.errorcode[number]}"], False)
+    assert (port.dropped, port.watching) == (
+        [(DropReason.RECEIVE_ERROR, errno.errorcode[number])],
+        False,
+    )
     port.reactor.advance(PAUSE)
     assert port.watching
     port.port.doRead()
@@ -169,7 +177,7 @@ def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
     told = []
     port = Port(number, b"never", died=told.append)
     port.port.doRead()
-    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
     assert [error.errno for error in told] == [number]
     assert (port.sock.open, port.watching) == (False, False)
     for useless in (port.port.suspend, port.port.resume, port.port.doRead):
@@ -199,7 +207,7 @@ def test_what_cannot_be_sent_is_dropped_and_counted(name):
     """F39: nothing is queued, and nothing raised into the protocol."""
     port = Port(b"a", b"b", sending=getattr(errno, name))
     port.port.doRead()
-    assert port.dropped == [f"send {name}"] * 2
+    assert port.dropped == [(DropReason.SEND_ERROR, name)] * 2
     assert (port.raised, port.watching) == ([], True)
 
 

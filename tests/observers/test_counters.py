@@ -1,11 +1,13 @@
 """Plain integers, for each listener its own."""
 
+import errno
+
 from attrs import define
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
 from netsrv.guards.sources import Flow
-from netsrv.interfaces import CloseReason, DropReason, IBatchObserver, RejectReason
+from netsrv.interfaces import CloseReason, DropReason, IObserver, RejectReason
 from netsrv.observers.counters import BOUNDS, Counters
 
 HERE, THERE = "tcp 0.0.0.0:7 (echo)", "udp 0.0.0.0:7 (echo)"
@@ -31,7 +33,7 @@ class Connection:
 def test_connections_are_counted_from_their_beginning_to_their_end():
     """How many are there, how many ended and why, what they carried and how long they took."""
     counters = Counters()
-    assert verifyObject(IBatchObserver, counters)
+    assert verifyObject(IObserver, counters)
     connections = [
         Connection(5, 7, 0.0005, CloseReason.PEER),
         Connection(1, 0, 0.01, CloseReason.IDLE_TIMEOUT),
@@ -57,12 +59,13 @@ def test_datagrams_are_counted_each_way():
     counters = Counters()
     counters.datagrams_received(THERE, seen(5, 0))
     counters.datagrams_sent(THERE, seen(7))
-    counters.datagram_dropped(THERE, "send EPERM")
+    counters.datagram_dropped(THERE, DropReason.SEND_ERROR, OSError(errno.EPERM, "no"))
+    counters.datagram_dropped(THERE, DropReason.STOPPED, None)
     counters.datagrams_refused(THERE, seen(1, 1), DropReason.SOURCE_PORT)
     counts = counters.listeners[THERE]
     assert (counts.datagrams_received, counts.datagrams_sent) == (2, 1)
     assert (counts.received_bytes, counts.sent_bytes) == (5, 7)
-    assert counts.datagrams_dropped == {"send EPERM": 1, "source_port": 2}
+    assert counts.datagrams_dropped == {"send_error": 1, "stopped": 1, "source_port": 2}
 
 
 def test_what_goes_wrong_is_counted_and_what_is_the_case_is_known():

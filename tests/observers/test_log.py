@@ -8,7 +8,7 @@ from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
 from netsrv.guards.sources import Flow
-from netsrv.interfaces import DropReason, IBatchObserver
+from netsrv.interfaces import DropReason, IObserver
 from netsrv.observers.log import WINDOW, LogObserver
 
 LISTENER = "tcp 0.0.0.0:7 (echo)"
@@ -22,7 +22,7 @@ class PEER:
 
 def test_it_observes(clock):
     """The log is an observer like any other."""
-    assert verifyObject(IBatchObserver, LogObserver(clock, 10))
+    assert verifyObject(IObserver, LogObserver(clock, 10))
 
 
 def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
@@ -30,13 +30,15 @@ def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
     log = LogObserver(clock, 10)
     log.connection_made(LISTENER, PEER)
     log.datagrams_received(LISTENER, Datagrams([Flow(("::ffff:192.0.2.1", 40000))], [0]))
-    log.datagram_dropped(LISTENER, "send EPERM")
+    log.datagram_dropped(LISTENER, DropReason.SEND_ERROR, OSError(errno.EPERM, "no"))
+    log.datagram_dropped(LISTENER, DropReason.TOO_LONG, None)
     log.accept_failed(LISTENER, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
     log.listener_failed(LISTENER, OSError(errno.EBADF, os.strerror(errno.EBADF)))
     assert lines == [
         "Got connection from 192.0.2.1:40000",
         "Got data from 192.0.2.1:40000 (0 bytes)",
         "tcp 0.0.0.0:7 (echo): dropped a datagram: send EPERM",
+        "tcp 0.0.0.0:7 (echo): dropped a datagram: too long",
         "tcp 0.0.0.0:7 (echo): accept: Too many open files; from now on such errors are counted",
         "tcp 0.0.0.0:7 (echo): the listening socket failed: Bad file descriptor; "
         "nobody is accepted there any more",
