@@ -29,7 +29,7 @@ class DatagramListener:
 
     log = Logger()
 
-    gone = False
+    failed = False
 
     def __init__(
         self,
@@ -74,18 +74,18 @@ class DatagramListener:
         """Receive again."""
         self._port.resume()
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Receive one last batch, and stop the protocol."""
         self._try_no_more()
         self._port.doRead()
         self._port.stopListening()
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Receive nothing, and stop the protocol."""
         self._try_no_more()
         self._port.release()
 
-    def limit(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits) -> None:
         """Serve by other rules."""
         self.gate.limit(limits)
         access = Access(limits.only_from, limits.no_access)

@@ -34,26 +34,26 @@ class Listener(Protocol):
         """How many datagrams the kernel has dropped; None for streams, or if unknown."""
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Start the service, and receive or accept."""
 
     def suspend(self) -> None:
-        """Take nothing in; the socket stays bound, and peers wait in the kernel."""
+        """Stop receiving or accepting; the socket stays open, and peers wait in the kernel."""
 
     def resume(self) -> None:
-        """Serve again, those who waited first."""
+        """Receive or accept again, first the peers that waited."""
 
-    def finish(self) -> None:
-        """Take in who waits by now, and then nobody any more.  Live connections go on."""
+    def drain(self) -> None:
+        """Serve the peers that wait in the kernel, then stop.  Live connections go on."""
 
-    def release(self) -> None:
-        """Leave the socket, and who waits there, to another listener."""
+    def detach(self) -> None:
+        """Stop, and leave the socket and the peers that wait there to another listener."""
 
-    def limit(self, limits: Limits) -> None:
-        """Take in by other limits from now on."""
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits to the peers that come from now on."""
 
     @property
-    def gone(self) -> bool:
-        """Whether the socket has failed for good."""
+    def failed(self) -> bool:
+        """True if the socket has failed for good."""
 
 
 @frozen
@@ -143,7 +143,7 @@ class Roster:
         what the service raises when it is started, and then the old one goes on.
         """
         if _served_alike(prepared, post.prepared):
-            post.listener.limit(prepared.settings.limits)
+            post.listener.set_limits(prepared.settings.limits)
             new = Post(prepared, post.listener)
             self.posts[self.posts.index(post)] = new
             return new
@@ -152,7 +152,7 @@ class Roster:
     def _replace(self, post: Post, prepared: PreparedListener) -> Post:
         admission = post.gate.admission
         new = Post(prepared, self._listener(prepared, admission))
-        post.listener.release()
+        post.listener.detach()
         admission.change(prepared.settings.limits, self._now())
         try:
             self._start(new)
@@ -171,7 +171,7 @@ class Roster:
 
         Who waits by now is taken in.
         """
-        post.listener.finish()
+        post.listener.drain()
         post.prepared.socket.close()
         self.posts.remove(post)
         self._leaving = [*self._occupied(), post.gate]

@@ -118,7 +118,7 @@ def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
     """
     listeners = configuration.listeners
-    alive = [each for each in posts if not each.listener.gone]
+    alive = [each for each in posts if not each.listener.failed]
     there = dict(zip(_keys([each.prepared.settings for each in alive]), alive, strict=True))
     wanted = dict(zip(_keys(listeners), listeners, strict=True))
     services = {key: _service(each, there.get(key), registry) for key, each in wanted.items()}

@@ -45,7 +45,7 @@ class StreamListener:
 
     def _accept_loop(self) -> Any:
         """The reactor's own loop where it has one, and ours elsewhere."""
-        told = (self._failed, self._gone, self._may_accept)
+        told = (self._accept_failed, self._socket_failed, self._may_accept)
         acceptor: Any = IStreamAcceptor(self._reactor, None)
         if acceptor is not None:
             return acceptor.acceptStreams(self._sock, self._welcome, *told)
@@ -64,16 +64,16 @@ class StreamListener:
 
     def resume(self) -> None:
         """Accept again."""
-        if not self.gone:
+        if not self.failed:
             self._open = True
             self._loop.resume()
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Accept those in the backlog for whom there is a place, and stop the factory."""
         self._loop.drain()
         self._end()
 
-    def limit(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits) -> None:
         """Accept by other limits, first those who have waited because of the old ones."""
         self.gate.limit(limits)
         self._overload = limits.overload
@@ -81,11 +81,11 @@ class StreamListener:
             self._place_left()
 
     @property
-    def gone(self) -> bool:
-        """Whether nobody can be accepted here any more."""
+    def failed(self) -> bool:
+        """True if the socket has failed for good."""
         return self._sock.fileno() == -1
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Accept nobody, and stop the factory."""
         self._loop.detach()
         self._end()
@@ -168,10 +168,10 @@ class StreamListener:
             self._next_token.cancel()
         self._next_token = None
 
-    def _failed(self, error: OSError) -> None:
+    def _accept_failed(self, error: OSError) -> None:
         self.gate.observer.accept_failed(self.gate.listener, error)
 
-    def _gone(self, error: OSError) -> None:
+    def _socket_failed(self, error: OSError) -> None:
         self._open = False
         with suppress(OSError):
             self._sock.close()  # nobody shall wait there in vain

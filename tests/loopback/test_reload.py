@@ -318,7 +318,7 @@ async def test_a_listener_that_was_gone_is_there_again(serve, client):
     server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
     first = server.sockets[0]
     first.sock.shutdown(socket.SHUT_RDWR)
-    await until(lambda: server.posts[0].listener.gone)
+    await until(lambda: server.posts[0].listener.failed)
     server.suspend()
     server.resume()
     assert await client(exchange, server.sockets[1], b"x") == b"x"

@@ -105,7 +105,7 @@ def test_f38_a_listener_that_ends_tries_no_more():
     reopened.read()
     reopened.reactor.advance(AGAIN)
     reopened.listener.suspend()
-    reopened.listener.finish()
+    reopened.listener.drain()
     assert reopened.reactor.getDelayedCalls() == []
 
 
@@ -133,7 +133,7 @@ def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
     with socket.socket() as sock:
         listener = StreamListener(reactor, sock, gate, factory)
         factory.doStart()
-        listener.finish()
+        listener.drain()
     emptied = []
     gate.when_empty().addCallback(emptied.append)
     assert (emptied, gate.occupied) == ([], True)
