@@ -5,7 +5,6 @@ from.  The way of a peer is put together in each class's `__init__`.
 """
 
 import socket
-import struct
 from contextlib import suppress
 from typing import Any
 
@@ -15,9 +14,8 @@ from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
-from netsrv.streams.acceptor import Acceptor
 from netsrv.streams.connection import GatedFactory
-from netsrv.uvreactor.interfaces import IStreamAcceptor
+from netsrv.uvreactor.acceptor import accept_streams
 
 
 class StreamListener:
@@ -38,18 +36,12 @@ class StreamListener:
         self._sock = sock
         self._factory = GatedFactory(gate, factory)
         self._local = sock.family == socket.AF_UNIX
-        self._loop = self._accept_loop()
+        self._loop = accept_streams(
+            reactor, sock, self._welcome, self._failed, self._gone, self._may_accept
+        )
         self._overload = overload
         self._open = False
         self._next_token: Any = None
-
-    def _accept_loop(self) -> Any:
-        """The reactor's own loop where it has one, and ours elsewhere."""
-        told = (self._failed, self._gone, self._may_accept)
-        acceptor: Any = IStreamAcceptor(self._reactor, None)
-        if acceptor is not None:
-            return acceptor.acceptStreams(self._sock, self._welcome, *told)
-        return Acceptor(self._reactor, self._sock, self._serve, *told)
 
     def start(self) -> None:
         """Start the factory, and accept."""
@@ -103,38 +95,20 @@ class StreamListener:
         except BaseException:
             self.gate.observer.service_failed(self.gate.listener, "stopFactory")
 
-    def _welcome(self, newcomer: Any, sockaddr: Any) -> None:
-        """Have the reactor serve a connection that it has accepted, if it is admitted."""
+    def _welcome(self, connection: Any, sockaddr: Any) -> None:
+        """Serve an accepted connection if it is admitted; else close or reset it."""
         if self._local:
-            sockaddr = show_credentials(newcomer.getHandle())
+            sockaddr = show_credentials(connection.getHandle())
         if self.gate.admit(sockaddr) is None:
-            newcomer.serve(self._factory)
+            try:
+                connection.serve(self._factory)
+            except BaseException:
+                self.gate.withdraw()
+                raise
         elif self._overload is Overload.RESET:
-            newcomer.reset()
+            connection.reset()
         else:
-            newcomer.close()
-
-    def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
-        """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
-        if self._local:
-            sockaddr = show_credentials(connection)
-        if self.gate.admit(sockaddr) is not None:
-            self._turn_away(connection)
-            return
-        try:
-            self._reactor.adoptStreamConnection(
-                connection.fileno(), connection.family, self._factory
-            )
-        except BaseException:
-            self.gate.withdraw()
-            raise
-        connection.close()
-
-    def _turn_away(self, connection: socket.socket) -> None:
-        """Close a connection that is not served, or reset it."""
-        if self._overload is Overload.RESET:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+            connection.close()
 
     def _may_accept(self) -> bool:
         """Whether there is a place for whoever comes; if not, and we pause, wait for one."""

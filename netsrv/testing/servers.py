@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -250,7 +250,7 @@ class MemoryServer(_Served):
             self._ports += 1
         host = HOST_IPV6 if ":" in peer[0] else HOST_IPV4
         end = self._sock.connect(peer, (host, PORT))
-        self._reactor.adopt(end, _Only(protocol))
+        self._reactor.adopt(end, protocol)
         self._reactor.settle()
         return protocol
 
@@ -295,18 +295,6 @@ class MemoryServer(_Served):
         drained = self.server.drain(timeout)
         self._reactor.settle()
         return drained
-
-
-class _Only(Factory):
-    """Gives the one protocol that there is."""
-
-    noisy = False
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, addr: Any) -> Protocol:
-        return self._protocol
 
 
 # In the running reactor

@@ -24,7 +24,7 @@ from netsrv.interfaces import DropReason, IDatagramBatch, IDatagramBatchProtocol
 from netsrv.services.discard import DiscardDatagrams
 from netsrv.services.echo import EchoDatagrams
 from netsrv.testing.memory import DatagramSocket
-from tests.streams.test_acceptor import ReactorClock
+from tests.doubles import ReactorClock
 from tests.test_gate import Gated
 
 HOST = "127.0.0.1"

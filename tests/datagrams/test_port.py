@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
 from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
-from tests.streams.test_acceptor import ReactorClock
+from tests.doubles import ReactorClock
 
 PEER = ("192.0.2.1", 40000)
 

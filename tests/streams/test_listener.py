@@ -19,7 +19,7 @@ from netsrv.sockets.steps import AddressUnavailable
 from netsrv.streams.listener import StreamListener
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from tests.datagrams.test_port import Socket
-from tests.streams.test_acceptor import ReactorClock
+from tests.doubles import ReactorClock
 from tests.test_gate import Observer
 
 
