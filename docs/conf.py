@@ -28,7 +28,11 @@ default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 html_theme = "alabaster"
-html_theme_options = {"description": "TCP and UDP servers, from four steps to a real network"}
+html_theme_options = {
+    "description": "TCP and UDP servers, from four steps to a real network",
+    "page_width": "1180px",
+    "body_max_width": "none",
+}
 
 PAGE = re.compile(r"`([^`<]+) <(?:docs/)?([\w-]+)\.rst>`_")
 MODULE = re.compile(r"`([^`<]+) <(netsrv/[\w/]+)\.py>`_")
@@ -64,7 +68,9 @@ def _cell(tests: Sequence[FaultTest]) -> nodes.entry:
     """Return the cell that lists some tests: the words of the name, and the file."""
     items = nodes.bullet_list()
     for test in tests:
-        words = nodes.paragraph("", f"{test.words} ", nodes.literal(text=test.path))
+        words = nodes.paragraph(
+            "", f"{test.words} ", nodes.literal(text=test.path.removeprefix("tests/"))
+        )
         items += nodes.list_item("", words)
     return nodes.entry("", items) if tests else nodes.entry()
 
