@@ -27,6 +27,7 @@ exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+smartquotes_action = "qe"  # leave -- as it is, for options
 html_theme = "alabaster"
 html_theme_options = {
     "description": "TCP and UDP servers, from four steps to a real network",
