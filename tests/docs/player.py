@@ -211,7 +211,7 @@ class Player:
         if command is None:
             if not self._servers:
                 raise Mismatch("output, but no server that it could be from")
-            self._reopen_if_rotated(self._servers[-1], expected)
+            self._follow(self._servers[-1], expected)
             return
         elsewhere = self._elsewhere.get(command)
         if elsewhere is not None:
@@ -221,11 +221,11 @@ class Player:
         terminal = self._terminals.enter_context(Terminal(command, self._folder))
         if any("Waiting for" in line for line in expected):
             self._servers.append(terminal)
-            self._reopen_if_rotated(terminal, expected)
+            self._follow(terminal, expected)
         elif status := terminal.ends(expected):
             raise Mismatch(f"{command} ends with status {status}")
 
-    def _reopen_if_rotated(self, server: Terminal, expected: list[str]) -> None:
+    def _follow(self, server: Terminal, expected: list[str]) -> None:
         """See how a server goes on, and perhaps how it ends."""
         before = list(takewhile(lambda line: not line.startswith("^C"), expected))
         server.shows(before)
