@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run; each module is run by itself, see README.rst."""
+"""Measurements; each module is a program, see README.rst."""

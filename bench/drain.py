@@ -1,10 +1,10 @@
-"""How often a drain under load brings every byte to every peer that reads, and ends as it should.
+"""Count how often a drain under load delivers every byte and ends with the right status.
 
 Usage: python -m bench.drain [--runs N]
 
-In each run 1,000 connections are open, 10 of them more are in the middle of an echo of 8 MB,
-and to 10 more a service has written 8 MB at once, when SIGTERM comes.  The peers read on, and
-the idle ones go; in every other run some of them stay, and have to be aborted.
+When SIGTERM comes, 1,000 connections are idle, 10 more are in the middle of an echo of 8 MB,
+and a service has written 8 MB to each of another 10.  These peers read on, and the idle ones
+close; in every other run some idle ones stay and have to be aborted.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from bench.measure import machine
+from tests import timeouts
+from tests.clients import exchange, tcp
 from tests.process import thirdparty
-from tests.process.peers import exchange, tcp
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 
 IDLE = 1000
 BUSY = 10
@@ -29,8 +30,8 @@ STAYING = 100
 SIZE = 8_000_000
 DATA = random.Random(7).randbytes(SIZE)
 
-TIMEOUT = 4
-"""Seconds of a drain in which some stay: enough for those who read."""
+DRAIN_TIMEOUT = 4
+"""Seconds of a drain in which idle peers stay: enough for the peers that read."""
 
 SERVICE = f"""
 import random
@@ -45,7 +46,7 @@ burst = Service("burst", Burst)
 
 
 class Reader:
-    """A peer that reads a little, and the rest once the drain has begun."""
+    """A peer that reads a little at first, and the rest once the drain has begun."""
 
     def __init__(self, port: int, begin: Callable[[socket.socket], None]) -> None:
         self.sock = tcp(port)
@@ -53,7 +54,7 @@ class Reader:
         self.got = bytearray(self.sock.recv(1000))
 
     def read_the_rest(self) -> bool:
-        """Read to the end; tell whether everything has come."""
+        """Read to the end; return True if all data has arrived."""
         with self.sock:
             while piece := self.sock.recv(1 << 20):
                 self.got += piece
@@ -61,10 +62,10 @@ class Reader:
 
 
 def send_all(sock: socket.socket) -> None:
-    """Send the data and the end, in the background: a peer that does not read is not read from."""
+    """Send the data and FIN in a thread, since the server stops reading if the peer does."""
 
     def send() -> None:
-        with suppress(OSError):  # whoever reads sees it too
+        with suppress(OSError):  # the reading side fails too
             sock.sendall(DATA)
             sock.shutdown(socket.SHUT_WR)
 
@@ -72,18 +73,18 @@ def send_all(sock: socket.socket) -> None:
 
 
 def drain(folder: Path, staying: int) -> None:
-    """Do it once, in *folder*; what is not as it should be is an AssertionError or an OSError.
+    """Drain once, in *folder*; *staying* idle peers stay until they are aborted.
 
-    *staying* idle peers stay until they are aborted.
+    Raises AssertionError or OSError if a byte, the status or a line of the log is missing.
     """
     thirdparty.services(folder, SERVICE)
     options = ["--tcp", "echo=127.0.0.1:0", "--tcp", "burst=127.0.0.1:0", "--log-rate", "0"]
-    limit = ["--shutdown-timeout", str(TIMEOUT if staying else PATIENCE)]
+    limit = ["--shutdown-timeout", str(DRAIN_TIMEOUT if staying else timeouts.TIMEOUT)]
     command = ["netsrv", "serve", *options, *limit]
     with Running(command, folder, thirdparty.on_path(folder)) as server, ExitStack() as stack:
         echo, burst = server.port("tcp", 1), server.port("tcp", 2)
         idle = [stack.enter_context(tcp(echo)) for _ in range(IDLE)]
-        assert all(exchange(each, b"hello") == b"hello" for each in idle)
+        assert all(exchange(sock, b"hello") == b"hello" for sock in idle)
         readers = [Reader(echo, send_all) for _ in range(BUSY)]
         readers += [Reader(burst, lambda sock: None) for _ in range(BUSY)]
         server.process.send_signal(signal.SIGTERM)
@@ -91,8 +92,8 @@ def drain(folder: Path, staying: int) -> None:
         with ThreadPoolExecutor(2 * BUSY) as pool:
             for complete in pool.map(Reader.read_the_rest, readers):
                 assert complete
-        for each in idle[staying:]:
-            each.close()
+        for sock in idle[staying:]:
+            sock.close()
         assert server.wait() == (3 if staying else 0)
         ended = IDLE + 2 * BUSY - staying
         server.wait_for(rf"Drained: {ended} connections ended, {staying} aborted$")
@@ -100,9 +101,9 @@ def drain(folder: Path, staying: int) -> None:
 
 
 def main() -> None:
-    """Repeat it, and count."""
+    """Repeat the drain, and count."""
     parser = argparse.ArgumentParser(prog="bench.drain", description=__doc__.partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=100, help="how often")
+    parser.add_argument("--runs", type=int, default=100, help="number of drains, default 100")
     runs = parser.parse_args().runs
     print(machine())
     succeeded = 0

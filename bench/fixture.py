@@ -1,4 +1,4 @@
-"""What a server of the fixture costs: from its start until it is ready, and what many leave.
+"""Measure what a server of the pytest fixture costs from start to ready, and what many leave.
 
 Usage: python -m bench.fixture [--rounds N] [--servers N]
 """
@@ -16,20 +16,20 @@ from bench.measure import cpu_seconds, machine
 from netsrv.fixture import start_server
 from tests.process.running import located
 
-SHORTEST = "twistd --help"
+REFERENCE = "twistd --help"
 
 GOAL = 1.5
-"""How many times as long as `SHORTEST` a start may take."""
+"""The longest start, as a multiple of `REFERENCE`."""
 
 Figures = tuple[float, float]
-"""Milliseconds by the wall clock, and of processor time."""
+"""Milliseconds by the wall clock, and of CPU time."""
 
 
-def shortest() -> Figures:
-    """Run the command to its end."""
+def reference() -> Figures:
+    """Run the reference command to its end."""
     null = subprocess.DEVNULL
     began = time.monotonic()
-    process = subprocess.Popen(located(SHORTEST.split()), stdin=null, stdout=null, stderr=null)
+    process = subprocess.Popen(located(REFERENCE.split()), stdin=null, stdout=null, stderr=null)
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0  # nothing is left for Popen to wait for
     wall = time.monotonic() - began
@@ -37,7 +37,7 @@ def shortest() -> Figures:
 
 
 def starting(*arguments: str, **options: object) -> Callable[[], Figures]:
-    """Give what starts a server, and measures until it is ready."""
+    """Return a function that starts a server and measures until it is ready."""
 
     def start() -> Figures:
         began = time.monotonic()
@@ -49,24 +49,24 @@ def starting(*arguments: str, **options: object) -> Callable[[], Figures]:
 
 
 CASES: dict[str, Callable[[], Figures]] = {
-    SHORTEST: shortest,
+    REFERENCE: reference,
     'netsrv_server("echo")': starting("echo"),
     'netsrv_server("echo", max_connections=1)': starting("echo", max_connections=1),
 }
 
 
-def show(what: str, measured: dict[str, list[float]]) -> None:
+def show(title: str, measured: dict[str, list[float]]) -> None:
     """Print a table."""
-    print(f"\n{what} in milliseconds")
-    print(f"  {'':42} {'minimum':>8} {'median':>8}  minimum / that of {SHORTEST}")
+    print(f"\n{title} in milliseconds")
+    print(f"  {'':42} {'minimum':>8} {'median':>8}  minimum / that of {REFERENCE}")
     for name, numbers in measured.items():
-        ratio = min(numbers) / min(measured[SHORTEST])
-        goal = "" if name == SHORTEST else f"  goal: at most {GOAL}"
+        ratio = min(numbers) / min(measured[REFERENCE])
+        goal = "" if name == REFERENCE else f"  goal: at most {GOAL}"
         print(f"  {name:42} {min(numbers):8.0f} {median(numbers):8.0f}  {ratio:.2f}{goal}")
 
 
 def one_after_another(count: int) -> None:
-    """Start and stop servers, and print what has stayed."""
+    """Start and stop servers; print how many processes and descriptors are left."""
     began, before = time.monotonic(), len(os.listdir("/proc/self/fd"))
     for _ in range(count):
         start_server("echo").stop()
@@ -82,8 +82,10 @@ def one_after_another(count: int) -> None:
 def main() -> None:
     """Measure in turns, and print."""
     parser = argparse.ArgumentParser(prog="bench.fixture", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20, help="how often each is started")
-    parser.add_argument("--servers", type=int, default=0, help="how many to start and stop then")
+    parser.add_argument("--rounds", type=int, default=20, help="starts of each, default 20")
+    parser.add_argument(
+        "--servers", type=int, default=0, help="servers to start and stop afterwards, default 0"
+    )
     arguments = parser.parse_args()
     wall: dict[str, list[float]] = defaultdict(list)
     processor: dict[str, list[float]] = defaultdict(list)

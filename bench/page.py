@@ -1,103 +1,83 @@
-"""The page of a run: tables and plots in docs/benchmark.rst, from what ``--json`` has written.
+"""Write the table, the plots and the figures of docs/benchmark.rst from a run.
 
-Usage: python -m bench.page FILE [--profiles FILE]
+Usage: python -m bench.page FILE
 
-Nothing is copied by hand: what stands between two comments of the page is replaced.
+FILE is what ``bench.compare --json`` has written.  The table replaces the lines between two
+comments of the page; docs/benchmark/ gets the plots, and ``run.json``: the figures without
+those of the single rounds.
 """
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.plot import draw
+from bench.plot import picture
 from bench.processes import TOP
-from bench.profile import calls_each
-from bench.report import HEADS, cells, compared, ratio, verdict, wanted
+from bench.report import verdict
+from bench.rows import START_EMPTY, STOCK, UVLOOP, WEB_STOCK, C
 
 PAGE = TOP / "docs" / "benchmark.rst"
-PLOTS = "benchmark"
-BEGIN = ".. The figures begin here; python -m bench.page writes them."
-END = ".. The figures end here."
+FOLDER = TOP / "docs" / "benchmark"
+PLOTTED = ("echo", "accept", "udp")
+"""Rows that have a plot in the page."""
+BEGIN = ".. The table begins here; python -m bench.page writes it."
+END = ".. The table ends here."
+
+OTHERS = ((UVLOOP,), (STOCK, WEB_STOCK, START_EMPTY), (C,))
+"""The contenders of the columns after netsrv's; a row has at most one of each."""
+HEAD = """\
+.. csv-table::
+   :header: Work | netsrv | uvloop | Twisted | C | Promised ratio
+   :widths: 34 9 9 9 9 30
+   :delim: |
+"""
 
 
-def tables(result: Mapping[str, Any], profiles: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Give all tables of a run as reStructuredText, and those of `bench.profile`."""
-    return "\n".join([*_run(result), *_goals(result), *_rows(result), *_profiles(profiles)])
-
-
-def _run(result: Mapping[str, Any]) -> list[str]:
+def table(result: Mapping[str, Any]) -> str:
+    """Return the run's settings and its table, a row per work, as reStructuredText."""
     settings = result["settings"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    began = result["began"].partition("T")[0]
-    return [
-        f"Measured on {began}: {result['machine']}; {versions}. {settings['rounds']} rounds of "
-        f"{settings['seconds']} s for each contender, {result['took'] / 60:.0f} minutes in all.",
-        "",
-    ]
+    measured = (
+        f"Measured on {result['began'].partition('T')[0]}: {result['machine']}; {versions}. "
+        f"{settings['rounds']} rounds of {settings['seconds']} s, "
+        f"{result['took'] / 60:.0f} minutes."
+    )
+    return "\n".join([measured, "", HEAD, *map(_line, result["rows"]), ""])
 
 
-def _goals(result: Mapping[str, Any]) -> list[str]:
-    body = [
-        [row["title"], compared(goal), ratio(goal), wanted(goal), verdict(goal)]
-        for row in result["rows"]
-        for goal in row["goals"]
-    ]
-    heads = ["Work", "Ratio", "Median (95 % interval)", "Bound", ""]
-    return [*_headed("What is promised"), *_table(heads, [30, 24, 20, 12, 14], body)]
+def _line(row: Mapping[str, Any]) -> str:
+    ours = next(iter(row["contenders"]), None)
+    shown = [ours, *(_first(row, names) for names in OTHERS)]
+    values = [_value(row, name) for name in shown]
+    goals = "; ".join(_goal(goal, ours) for goal in row["goals"] if not goal["chase"])
+    return "   " + " | ".join([f"{row['title']}: {row['unit']}", *values, goals])
 
 
-def _rows(result: Mapping[str, Any]) -> list[str]:
-    lines = _headed("All figures")
-    for row in result["rows"]:
-        lines += [f"**{row['title']}**", ""]
-        if row["contenders"]:
-            lines += [f".. image:: {PLOTS}/{row['name']}.svg", f"   :alt: {row['title']}", ""]
-            body = [[name, *cells(row, name)] for name in row["contenders"]]
-            heads = ["", row["unit"], *HEADS]
-            kept = [n for n in range(len(heads)) if n < 2 or any(line[n] for line in body)]
-            lines += _table(
-                [heads[n] for n in kept],
-                [[24, 24, 10, 9, 9, 9, 8, 7][n] for n in kept],
-                [[line[n] for n in kept] for line in body],
-            )
-        for name, why in row["missing"].items():
-            lines += [f"{name} was not measured: {why}.", ""]
-    return lines
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    return next((name for name in names if name in row["contenders"]), None)
 
 
-def _profiles(profiles: Sequence[Mapping[str, Any]]) -> list[str]:
-    lines = _headed("Where the time goes") if profiles else []
-    for row in profiles:
-        body = []
-        for name, one in row["contenders"].items():
-            parts = {"kernel": 0.0, "Python": 0.0, **one["libraries"]}
-            kernel, python = parts.pop("kernel"), parts.pop("Python")
-            rest = ", ".join(f"{each} {cost:.2f}" for each, cost in parts.items() if cost >= 0.05)
-            times = [f"{each:.2f}" for each in (one["cost"], kernel, python)]
-            body.append([name, *times, rest, calls_each(one)])
-        heads = ["", "µs of CPU", "kernel", "Python", "the rest", "system calls each"]
-        lines += [f"**{row['title']}**", "", *_table(heads, [18, 9, 8, 8, 20, 37], body)]
-    return lines
+def _value(row: Mapping[str, Any], name: str | None) -> str:
+    if name is None:
+        return ""
+    return f"{abs(row['contenders'][name]['median']['value']):,.{row['digits']}f}"
 
 
-def _headed(title: str) -> list[str]:
-    return [title, "~" * len(title), ""]
-
-
-def _table(heads: Sequence[str], widths: Sequence[int], body: Iterable[Sequence[str]]) -> list[str]:
-    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {' '.join(map(str, widths))}"]
-    for number, row in enumerate([heads, *body]):
-        lines.append("")
-        for place, cell in enumerate(row):
-            escaped = cell.replace("*", r"\*") if number else cell
-            lines.append(f"   {'* -' if place == 0 else '  -'} {escaped}".rstrip())
-    return [*lines, ""]
+def _goal(goal: Mapping[str, Any], ours: str | None) -> str:
+    """Return a goal in short: the other contender, the ratio, the bound, and the answer."""
+    of = "" if goal["of"] == ours else f"{goal['of']} / "
+    other = f"{of}{goal['against'] or ''}{' (CPU)' if goal['figure'] == 'cpu' else ''}"
+    if goal["median"] is None:
+        return f"{other}: {verdict(goal)}"
+    bound = f"{'≥' if goal['more'] else '≤'} {goal['limit']:.2f}"
+    answer = ("yes" if goal["reached"] else "no") + ("" if goal["sure"] else "?")
+    return f"{other} {goal['median']:.2f} {bound}: {answer}".strip()
 
 
 def replaced(page: str, figures: str) -> str:
-    """Give the page with other figures; raises ValueError if it has no place for them."""
+    """Return the page with another table.  Raises ValueError if it has no place for one."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -105,16 +85,32 @@ def replaced(page: str, figures: str) -> str:
     return f"{before}{begin}\n\n{figures}\n{end}{after}"
 
 
+def without_rounds(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result without the figures of single rounds."""
+    rows = [
+        {
+            **row,
+            "contenders": {
+                name: {key: value for key, value in one.items() if key != "turns"}
+                for name, one in row["contenders"].items()
+            },
+        }
+        for row in result["rows"]
+    ]
+    return {**result, "rows": rows}
+
+
 def main() -> None:
-    """Write the page and the plots."""
+    """Write the page, the plots and the figures."""
     parser = argparse.ArgumentParser(prog="bench.page", description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path, help="what bench.compare --json has written")
-    parser.add_argument("--profiles", type=Path, metavar="FILE", help="that of bench.profile")
-    options = parser.parse_args()
-    result = json.loads(options.file.read_text())
-    profiles = json.loads(options.profiles.read_text()) if options.profiles else []
-    PAGE.write_text(replaced(PAGE.read_text(), tables(result, profiles)))
-    draw(result, PAGE.parent / PLOTS)
+    parser.add_argument("file", type=Path, help="the file of bench.compare --json")
+    result = json.loads(parser.parse_args().file.read_text())
+    PAGE.write_text(replaced(PAGE.read_text(), table(result)))
+    figures = json.dumps(without_rounds(result), ensure_ascii=False)
+    (FOLDER / "run.json").write_text(figures + "\n")
+    for row in result["rows"]:
+        if row["name"] in PLOTTED and row["contenders"]:
+            (FOLDER / f"{row['name']}.svg").write_text(picture(row))
 
 
 if __name__ == "__main__":

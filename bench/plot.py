@@ -1,7 +1,6 @@
-"""Plots of a run as SVG, without a library: bars with intervals, one picture for each row."""
+"""Draw a row of a run as SVG, without a library: a bar with its interval per contender."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
@@ -9,21 +8,10 @@ WIDTH, LEFT, RIGHT, TOP, STEP, BAR = 760, 220, 130, 44, 26, 16
 OURS, OTHERS, LIMIT = "#1f6f8b", "#b8c4cc", "#8a9a5b"
 
 
-def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draw each row of a run that has figures, as NAME.svg in a folder; give the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for row in result["rows"]:
-        if row["contenders"]:
-            paths.append(folder / f"{row['name']}.svg")
-            paths[-1].write_text(picture(row))
-    return paths
-
-
 def picture(row: Mapping[str, Any]) -> str:
-    """Give the picture of a row: a bar for each contender, as long as its median is high."""
+    """Return the plot of a row: a bar for each contender, whose length is its median."""
     contenders = row["contenders"]
-    scale = (WIDTH - LEFT - RIGHT) / max(each["interval"][1] for each in contenders.values())
+    scale = (WIDTH - LEFT - RIGHT) / max(one["interval"][1] for one in contenders.values())
     height = TOP + STEP * len(contenders) + 10
     better = "more" if row["more"] else "less"
     parts = [
@@ -39,8 +27,8 @@ def picture(row: Mapping[str, Any]) -> str:
 
 
 def _bar(top: int, name: str, one: Mapping[str, Any], scale: float, digits: int) -> list[str]:
-    """Draw one bar, its name, its median, and the interval as a line across its end."""
-    middle, low, high = (max(0.0, each) for each in (one["median"]["value"], *one["interval"]))
+    """Return one bar, its name, its median, and the interval as a line across its end."""
+    middle, low, high = (max(0.0, number) for number in (one["median"]["value"], *one["interval"]))
     colour = OURS if name.startswith("netsrv") or "uvloop web" in name else OTHERS
     colour = LIMIT if name.startswith("C") else colour
     y, base = top + BAR / 2, top + BAR - 4

@@ -1,4 +1,4 @@
-"""What is measured, on whom, and what it shall reach."""
+"""The rows of the comparison: work, contenders and goals."""
 
 import importlib.util
 import sys
@@ -33,7 +33,7 @@ ALL_LIMITS = [
     *("--only-from", ",".join(["127.0.0.0/8", "192.0.2.0/24", *NETWORKS])),
     *("--no-access", "198.51.100.0/24,203.0.113.0/24,2001:db8::/32"),
 ]
-"""Every limit, none of which is reached."""
+"""Every limit; none is reached."""
 
 NO_LIMITS = "--write-timeout none --datagram-rate none --refuse-source-ports none".split()
 
@@ -44,14 +44,14 @@ MODULES = {
     GEVENT: ["greenlets"],
     THREADS: ["threads"],
 }
-"""The programs in ``bench/servers`` of those who are compared."""
+"""The programs in ``bench/servers``, by contender."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure of one contender shall be, as a ratio to another's; without one, by itself.
+    """The bound of a contender's figure as a ratio to another's, or by itself if *against* is None.
 
-    A goal to *chase* is not promised.  Where *more* is true, more is better.
+    A goal to *chase* is not promised.  With *more* the ratio is at least *limit*.
     """
 
     of: str
@@ -64,11 +64,11 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of work, and those who do it.
+    """One kind of work and its contenders.
 
-    *words* are those of the load generator after the port: peers, bytes, messages on their
-    way per peer, bytes of an answer.  *kind* says how it is measured, see ``bench.turns``.
-    *options* are for netsrv, which does a part of its work later: within *afterwards* seconds.
+    *words* are the load generator's arguments after the port: peers, bytes, messages in flight
+    per peer, bytes of an answer.  *kind* is a key of ``bench.turns.KINDS``.  *options* are for
+    netsrv; *afterwards* are the seconds in which it finishes work that it has deferred.
     """
 
     name: str
@@ -87,12 +87,12 @@ class Row:
 
     @property
     def datagrams(self) -> bool:
-        """Whether it is about UDP."""
+        """True if the work is UDP."""
         return self.work.startswith(("udp", "plain"))
 
 
 def command(name: str, row: Row, host: str, folder: Path) -> list[str]:
-    """Give the command that serves for a contender; *folder* has the programs in C and the logs."""
+    """Return the command of a contender; *folder* has the compiled programs and the logs."""
     if name == C:
         return [str(folder / "server"), "udp" if row.datagrams else row.work, host]
     if name == C_BATCH:
@@ -110,14 +110,14 @@ def _netsrv(name: str, row: Row, host: str, folder: Path) -> list[str]:
     limits = NO_LIMITS if name == UNLIMITED else ALL_LIMITS
     listener = ["--udp" if row.datagrams else "--tcp", f"{service}={host}:0"]
     options = [
-        each.format(log=folder / f"{row.name}-{name.replace(' ', '-')}.jsonl")
-        for each in row.options
+        option.format(log=folder / f"{row.name}-{name.replace(' ', '-')}.jsonl")
+        for option in row.options
     ]
     return ["netsrv", "serve", *listener, "--log-rate", "0", *limits, *options]
 
 
 def absent(name: str) -> str | None:
-    """Give the reason why a contender cannot take part, or None."""
+    """Return the reason why a contender cannot take part, or None."""
     package = {UVLOOP: "uvloop", GEVENT: "gevent"}.get(name)
     if package and importlib.util.find_spec(package) is None:
         return f"{package} is not installed; the extra bench has it"

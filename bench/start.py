@@ -1,4 +1,4 @@
-"""What an error at the start costs: processor time, beside that of ``twistd --help``.
+"""Measure the CPU time of an error at the start, beside that of ``twistd --help``.
 
 Usage: python -m bench.start [--rounds N]
 """
@@ -12,20 +12,20 @@ from statistics import median
 from bench.measure import machine
 from tests.process.running import located
 
-SHORTEST = "twistd --help"
+REFERENCE = "twistd --help"
 
 COMMANDS = [
-    SHORTEST,
+    REFERENCE,
     "twistd -n netsrv --tcp 192.0.2.1:0",
     "netsrv serve --tcp 192.0.2.1:0",
     "netsrv serve --tcp 65536",
     "netsrv --version",
 ]
-"""No interface has 192.0.2.1 (RFC 5737)."""
+"""No interface has the address 192.0.2.1 (RFC 5737)."""
 
 
 def milliseconds(command: str) -> float:
-    """Run a command, and give its processor time."""
+    """Run a command; return its CPU time in milliseconds."""
     null = subprocess.DEVNULL
     process = subprocess.Popen(located(command.split()), stdin=null, stdout=null, stderr=null)
     _, _, usage = os.wait4(process.pid, 0)
@@ -36,7 +36,7 @@ def milliseconds(command: str) -> float:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="bench.start", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20, help="how often each command is run")
+    parser.add_argument("--rounds", type=int, default=20, help="runs of each command, default 20")
     rounds = parser.parse_args().rounds
     measured: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
@@ -44,9 +44,9 @@ def main() -> None:
             measured[command].append(milliseconds(command))
     print(machine())
     print("\nProcessor time of a start in milliseconds")
-    print(f"  {'':36} {'minimum':>8} {'median':>8}  minimum / that of {SHORTEST}")
+    print(f"  {'':36} {'minimum':>8} {'median':>8}  minimum / that of {REFERENCE}")
     for command, numbers in measured.items():
-        ratio = min(numbers) / min(measured[SHORTEST])
+        ratio = min(numbers) / min(measured[REFERENCE])
         print(f"  {command:36} {min(numbers):8.0f} {median(numbers):8.0f}  {ratio:.2f}")
 
 

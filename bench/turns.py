@@ -1,4 +1,4 @@
-"""How one contender has its turn: under load, for its memory, or for its start."""
+"""Measure one turn of a contender: under load, its memory, or its start."""
 
 import os
 import socket
@@ -8,25 +8,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.measure import cpu_seconds, memory_bytes, runnable, wanted_seconds
+from bench.measure import busy_seconds, cpu_seconds, memory_bytes, runnable
 from bench.processes import PLUGINS, TOP, Load, LoadError, bound_to, cores, serving
 from bench.rows import OURS, START_EMPTY, START_OURS, UNLIMITED, WEB_OURS, Row, command
-from tests.process.running import PATIENCE, Running, located
+from tests.process.running import Running, located
+from tests.timeouts import TIMEOUT
 
-PAGE = bytes(1024)
-"""What is served on the web."""
+WEB_PAGE = bytes(1024)
+"""The file that the web site serves."""
 
-QUIET = 20e-6
-"""Seconds of processor time that a server may have in 2 ms and still be called idle."""
+IDLE_CPU = 20e-6
+"""CPU seconds that an idle server uses at most in 2 ms."""
 
 Figures = dict[str, float]
-"""What one turn has measured; ``value`` is what the row is about."""
+"""The figures of one turn; ``value`` is the one that the row compares."""
 
 
 class Loaded:
-    """A server that is there through all rounds, with the load generator connected to it.
+    """A server that runs through all rounds, with the load generator connected to it.
 
-    Raises `AssertionError` if it does not start, and `LoadError` where it does not serve.
+    Raises `AssertionError` if it does not start, and `LoadError` if it does not serve.
     """
 
     def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
@@ -42,19 +43,19 @@ class Loaded:
             raise
 
     def start(self) -> tuple[Running, int, list[str]]:
-        """Start the server; give it, its port, and the words for the load."""
+        """Start the server; return it, its port, and the load generator's arguments."""
         server = serving(command(self.name, self.row, self.host, self.folder))
         self._stack.enter_context(server)
         port = server.port("udp" if self.row.datagrams else "tcp")
-        return server, port, [str(each) for each in self.row.words]
+        return server, port, [str(word) for word in self.row.words]
 
     def turn(self, seconds: float) -> Figures:
-        """Put the load on it for so long."""
+        """Put the server under load for some seconds."""
         pid = self.server.process.pid
-        before, wanted = cpu_seconds(pid), self._wanted()
+        before, busy = cpu_seconds(pid), self._busy()
         done = self.load.run(seconds)
-        server, load = (b - a for a, b in zip(wanted, self._wanted(), strict=True))
-        server = max(server, cpu_seconds(pid) - before)  # threads that have ended are in this one
+        server, load = (b - a for a, b in zip(busy, self._busy(), strict=True))
+        server = max(server, cpu_seconds(pid) - before)  # this one includes threads that have ended
         if self.name in (OURS, UNLIMITED):
             time.sleep(self.row.afterwards)
         spent = settled(pid) - before
@@ -72,21 +73,21 @@ class Loaded:
             **{name: done[name] for name in ("lost", "p50", "p99", "p999")},
         }
 
-    def _wanted(self) -> list[float]:
-        return [wanted_seconds(pid) for pid in (self.server.process.pid, self.load.pid)]
+    def _busy(self) -> list[float]:
+        return [busy_seconds(pid) for pid in (self.server.process.pid, self.load.pid)]
 
     def close(self) -> None:
-        """End both."""
+        """End the server and the load."""
         self._stack.close()
 
 
 class Web(Loaded):
-    """A site of ``twistd web``, asked for one file again and again on connections that stay."""
+    """A site of ``twistd web``; the load requests one file repeatedly on open connections."""
 
     def start(self) -> tuple[Running, int, list[str]]:
         site = self.folder / "site"
         site.mkdir(exist_ok=True)
-        (site / "page.bin").write_bytes(PAGE)
+        (site / "page.bin").write_bytes(WEB_PAGE)
         with socket.socket() as sock:
             sock.bind((self.host, 0))
             port = sock.getsockname()[1]
@@ -102,18 +103,18 @@ class Web(Loaded):
         return server, port, [str(peers), str(len(request)), "1", str(length), request]
 
     def _answer(self, server: Running, port: int, request: bytes) -> int:
-        """Ask once, as soon as somebody is there; give the length of the answer, which stays."""
-        until = time.monotonic() + PATIENCE
-        while server.process.poll() is None and time.monotonic() < until:
+        """Send one request once the server accepts; return the length of the answer."""
+        deadline = time.monotonic() + TIMEOUT
+        while server.process.poll() is None and time.monotonic() < deadline:
             try:
-                sock = socket.create_connection((self.host, port), PATIENCE)
+                sock = socket.create_connection((self.host, port), TIMEOUT)
             except ConnectionRefusedError:
                 time.sleep(0.01)
                 continue
             with sock:
                 sock.sendall(request)
                 answer = b""
-                while not answer.endswith(PAGE):
+                while not answer.endswith(WEB_PAGE):
                     piece = sock.recv(65536)
                     if not piece:
                         break
@@ -127,14 +128,14 @@ class Web(Loaded):
 
 
 class Memory:
-    """What a server needs for connections that are idle; a new server for each turn."""
+    """The memory of idle connections; each turn starts a new server."""
 
     def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
         self.name, self.row, self.host, self.folder = name, row, host, folder
 
     def turn(self, seconds: float) -> Figures:
-        """Open them, have each echo one message, and look."""
-        words = [str(each) for each in self.row.words]
+        """Open the connections, let each echo one message, and measure."""
+        words = [str(word) for word in self.row.words]
         with serving(command(self.name, self.row, self.host, self.folder)) as server:
             port, pid = server.port("tcp"), server.process.pid
             settled(pid)
@@ -144,15 +145,15 @@ class Memory:
                 settled(pid)
                 after = memory_bytes(pid)
         count = done["operations"]
-        each = {name: (after[name] - before[name]) / 1024 / count for name in after}
-        return {"value": each["pss"], "amount": count, **each}
+        sizes = {name: (after[name] - before[name]) / 1024 / count for name in after}
+        return {"value": sizes["pss"], "amount": count, **sizes}
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: each turn ends its own processes."""
 
 
 class Start:
-    """The time from exec until a server says that it waits; a new one for each turn."""
+    """The time from exec until a server logs that it waits; each turn starts a new one."""
 
     def __init__(self, name: str, row: Row, host: str, folder: Path) -> None:
         netsrv = ["netsrv", "--tcp", f"echo={host}:0"]
@@ -162,7 +163,7 @@ class Start:
         }.get(name, ["twistd", "-n", "--pidfile=", *netsrv])
 
     def turn(self, seconds: float) -> Figures:
-        """Start it, and kill it when it is there."""
+        """Start the server, and kill it once it waits."""
         environ = {**os.environ, "PYTHONPATH": f"{PLUGINS}{os.pathsep}{TOP}"}
         began = time.monotonic()
         process: Any = subprocess.Popen(
@@ -175,18 +176,18 @@ class Start:
             preexec_fn=bound_to(cores()[0]),  # noqa: PLW1509 - as in Running
         )
         with process:
-            said = b""
-            while b"Waiting for " not in said:
+            output = b""
+            while b"Waiting for " not in output:
                 piece = os.read(process.stdout.fileno(), 65536)
                 if not piece:
-                    raise AssertionError(f"it did not start: {said.decode(errors='replace')}")
-                said += piece
+                    raise AssertionError(f"it did not start: {output.decode(errors='replace')}")
+                output += piece
             wall, cpu = time.monotonic() - began, cpu_seconds(process.pid)
             process.kill()
         return {"value": wall * 1000, "cpu": cpu * 1000, "amount": 1}
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Do nothing: each turn ends its own processes."""
 
 
 KINDS: dict[str, type[Loaded | Memory | Start]] = {
@@ -198,12 +199,12 @@ KINDS: dict[str, type[Loaded | Memory | Start]] = {
 
 
 def settled(pid: int) -> float:
-    """Wait until a server is idle, for at most a second; give its processor time then."""
+    """Wait until a server is idle, for at most a second; return its CPU time then."""
     last = cpu_seconds(pid)
     for _ in range(500):
         time.sleep(0.002)
         this = cpu_seconds(pid)
-        if this - last < QUIET and not runnable(pid):
+        if this - last < IDLE_CPU and not runnable(pid):
             break
         last = this
     return this

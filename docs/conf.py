@@ -1,78 +1,87 @@
-"""How Sphinx makes the documents, and what it must be told for them.
+"""Sphinx's settings for the documents.
 
-The documents are also read where no Sphinx is, so they use plain links to files;
-here these become links between pages.  And autodoc knows no interfaces of
-zope.interface: the directive ``interface`` writes one down.
+The documents are also read where no Sphinx is, so they link to files; here these links
+become links between pages.  For the same reason the table of faults is an ordinary one,
+and gets its column of tests when the page is built.
 """
 
-import inspect
 import re
-from typing import Any
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
-from zope.interface.interface import InterfaceClass, Method
 
 from netsrv import __version__
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.docs.faults import FaultTest, tests_by_fault
 
 project = "netsrv"
 author = "the authors of netsrv"
 version = release = __version__
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinxcontrib.zopeext.autointerface"]
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+smartquotes_action = "qe"  # leave -- as it is, for options
 html_theme = "alabaster"
-html_theme_options = {"description": "TCP and UDP servers, from four steps to a real network"}
+html_theme_options = {
+    "description": "TCP and UDP servers, from four steps to a real network",
+    "page_width": "1180px",
+    "body_max_width": "none",
+}
 
 PAGE = re.compile(r"`([^`<]+) <(?:docs/)?([\w-]+)\.rst>`_")
 MODULE = re.compile(r"`([^`<]+) <(netsrv/[\w/]+)\.py>`_")
+TESTS_WIDTH = 45
+"""Width of the column of tests, in per cent of the other columns together."""
 
 
-class InterfaceDirective(SphinxDirective):
-    """``.. interface:: module.IName``: its doc, attributes and methods, with inherited ones."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        module, _, name = self.arguments[0].rpartition(".")
-        interface = getattr(__import__(module, fromlist=[name]), name)
-        lines = [f".. py:class:: {module}.{name}", "", *_doc(interface), ""]
-        for member in _members(interface):
-            kind = "method" if isinstance(member, Method) else "attribute"
-            signature = member.getSignatureString() if isinstance(member, Method) else ""
-            lines += [f"   .. py:{kind}:: {member.__name__}{signature}", ""]
-            lines += [*(f"   {line}" for line in _doc(member)), ""]
-        parent = nodes.Element()
-        source = self.get_source_info()[0]
-        self.state.nested_parse(StringList(lines, source=source), self.content_offset, parent)
-        return parent.children
-
-
-def _members(interface: InterfaceClass) -> list[Any]:
-    """The members in the order of the source, those of bases first, without Twisted's."""
-    ours = [each for each in reversed(interface.__iro__) if each.__module__.startswith("netsrv.")]
-    return [each.direct(name) for each in ours for name in each.names()]
-
-
-def _doc(documented: Any) -> list[str]:
-    return [f"   {line}" for line in inspect.cleandoc(documented.getDoc()).splitlines()]
-
-
-def link_pages(_app: Sphinx, *where_and_source: Any) -> None:
+def link_pages(_app: Sphinx, *where_and_source: list[str]) -> None:
     """Turn links to files into links between pages, in a source or an included one."""
     source = where_and_source[-1]
     source[0] = MODULE.sub(
-        lambda found: f":py:mod:`{found[1]} <{found[2].replace('/', '.')}>`",
+        lambda match: f":py:mod:`{match[1]} <{match[2].replace('/', '.')}>`",
         PAGE.sub(r":doc:`\1 <\2>`", source[0]),
     )
 
 
+def add_tests(app: Sphinx, doctree: nodes.document) -> None:
+    """Add the column of tests to the tables of faults, found by the tests' names."""
+    if app.env.docname != "faults":
+        return
+    tests = tests_by_fault()
+    for group in doctree.findall(nodes.tgroup):
+        group["cols"] += 1
+        columns = list(group.findall(nodes.colspec))
+        columns[-1].parent.insert(len(columns), nodes.colspec(colwidth=TESTS_WIDTH))
+        for row in group.findall(nodes.row):
+            number = row[0].astext()
+            is_head = isinstance(row.parent, nodes.thead)
+            row.append(_words("Tests") if is_head else _cell(tests.get(number, [])))
+
+
+def _cell(tests: Sequence[FaultTest]) -> nodes.entry:
+    """Return the cell that lists some tests: the words of the name, and the file."""
+    items = nodes.bullet_list()
+    for test in tests:
+        words = nodes.paragraph(
+            "", f"{test.words} ", nodes.literal(text=test.path.removeprefix("tests/"))
+        )
+        items += nodes.list_item("", words)
+    return nodes.entry("", items) if tests else nodes.entry()
+
+
+def _words(text: str) -> nodes.entry:
+    return nodes.entry("", nodes.paragraph(text=text))
+
+
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
-    app.add_directive("interface", InterfaceDirective)
+    """Connect the functions above.  Sphinx calls it."""
     app.connect("source-read", link_pages)
     app.connect("include-read", link_pages)
+    app.connect("doctree-read", add_tests)

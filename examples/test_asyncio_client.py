@@ -1,10 +1,10 @@
-"""An asyncio client and its tests: no plugin for asyncio is needed, nor in the way."""
+"""An asyncio client and its tests, which need no plugin for asyncio."""
 
 import asyncio
 
 
 async def shout(host: str, port: int, line: str) -> str:
-    """Send a line, and give the one that comes back.  Here is where your client goes."""
+    """Send a line, and return the line that comes back.  Put your client here."""
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(f"{line}\n".encode())
     answer = await reader.readline()
@@ -14,7 +14,7 @@ async def shout(host: str, port: int, line: str) -> str:
 
 
 def test_many_at_once(netsrv_server):
-    """Twenty clients at once get each its own line."""
+    """Each of twenty concurrent clients gets its own line."""
     server = netsrv_server("echo")
     lines = [f"line {number}" for number in range(20)]
 
@@ -26,7 +26,7 @@ def test_many_at_once(netsrv_server):
 
 
 def test_waiting_without_blocking_the_loop(netsrv_server):
-    """What waits for the server runs in a thread, and the loop goes on."""
+    """A thread waits for the server, and the loop continues."""
     server = netsrv_server("echo")
 
     async def client_and_watcher() -> str:

@@ -1,4 +1,4 @@
-"""A UDP client that must ask again, and its test with a server that loses datagrams."""
+"""A UDP client that repeats a request, and its tests with a server that loses datagrams."""
 
 import socket
 
@@ -7,7 +7,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 
 def ask(address: tuple[str, int], question: bytes, tries: int = 5, wait: float = 0.2) -> bytes:
-    """Ask until there is an answer.  Here is where your client goes."""
+    """Send a question until there is an answer.  Put your client here."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(wait)
         sock.connect(address)
@@ -21,7 +21,7 @@ def ask(address: tuple[str, int], question: bytes, tries: int = 5, wait: float =
 
 
 class LosesTwo(DatagramProtocol):
-    """Answers nothing to the first two datagrams; it runs in the server's process."""
+    """Ignores the first two datagrams; it runs in the server's process."""
 
     lost = 0
 
@@ -33,14 +33,14 @@ class LosesTwo(DatagramProtocol):
 
 
 def test_the_client_asks_again(netsrv_server):
-    """The third question is answered, and no fourth one is asked."""
+    """The third question gets an answer, and there is no fourth one."""
     server = netsrv_server(f"{__name__}:LosesTwo", transport="udp")
     assert ask(server.address, b"hello") == b"hello"
     assert server.received == [b"hello"] * 3
 
 
 def test_the_client_gives_up(netsrv_server):
-    """After its last try it says so."""
+    """The client reports an error after its last try."""
     server = netsrv_server("discard", transport="udp")
     with pytest.raises(TimeoutError, match="2 questions"):
         ask(server.address, b"hello", tries=2, wait=0.05)

@@ -1,7 +1,7 @@
-"""Datagrams that come or go together, and who is told of them as one.
+"""Datagrams that were received or sent together, and the protocols that take them so.
 
-A server that is busy receives many datagrams in one call.  What is done once for all of
-them costs little for each; but most who are told want them one by one.
+A busy server receives many datagrams in one call.  Work that is done once for all of them
+costs little for each.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 
 from zope.interface import implementer
 
-from netsrv.interfaces import IDatagrams
+from netsrv.interfaces import IDatagramBatchProtocol, IDatagrams
 
 Peer = tuple[str, int]
 """A numeric address and a port."""
@@ -32,16 +32,18 @@ class Datagrams:
             yield origin.peer, size
 
 
-def accepts_batches(receiver: object, whole: str, single: str) -> bool:
-    """Whether *receiver* takes many with its method *whole*, not one by one with *single*.
+def accepts_batches(protocol: object) -> bool:
+    """Return whether a protocol is called for whole batches.
 
-    Who derives from such a class and overrides *single* alone wants them one by one.
+    A subclass that overrides only ``datagramReceived`` is called once per datagram.
     """
-    if single in getattr(receiver, "__dict__", ()):
+    if not IDatagramBatchProtocol.providedBy(protocol):
         return False
-    for kind in type(receiver).__mro__:
-        if whole in vars(kind):
+    if "datagramReceived" in getattr(protocol, "__dict__", ()):
+        return False
+    for kind in type(protocol).__mro__:
+        if "datagramsReceived" in vars(kind):
             return True
-        if single in vars(kind):
+        if "datagramReceived" in vars(kind):
             return False
     return False

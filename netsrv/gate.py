@@ -1,8 +1,8 @@
-"""The gate: where a peer meets the server, before it meets the service.
+"""The gate of a listener: it admits connections, tracks them, and ends them.
 
-One gate stands at each listener.  It asks the guards who may come in, knows who is
-there, tells the observer, and sees to it that who shall go goes.  It opens no sockets and
-speaks no protocol; `netsrv.streams.connection` stands between a transport and a service.
+Each listener has one gate.  It asks the guards, reports events to the observer, and enforces
+time limits and shutdown.  It opens no sockets and speaks no protocol:
+`netsrv.streams.connection` stands between a transport and a service.
 """
 
 import time
@@ -14,30 +14,75 @@ from twisted.internet.defer import Deferred
 
 from netsrv.guards.admission import Admission
 from netsrv.guards.limits import NO_LIMITS, Limits
-from netsrv.guards.timeouts import Visit
-from netsrv.interfaces import CloseReason, IBatchObserver, RejectReason
+from netsrv.guards.sources import Source, source_of
+from netsrv.guards.timeouts import Timeouts
+from netsrv.interfaces import CloseReason, IObserver, ListenerInfo, RejectReason
 from netsrv.sockets.addresses import show_sockaddr
 
-LINGER = 2.0
-"""Seconds that a connection which we have ended goes on reading, so that the peer gets
-our last bytes: closing with unread input would send RST, which destroys them."""
+LINGER_TIMEOUT = 2.0
+"""Seconds that a connection goes on reading after our FIN, so that the peer gets our last
+bytes: closing with unread input would send RST, which destroys them."""
 
-LONGEST_PERIOD = 1.0
-"""Seconds from one sweep to the next, at most; less where a time limit is short."""
+MAX_SWEEP_INTERVAL = 1.0
+"""Seconds from one sweep to the next, at most; shorter if a time limit is short."""
+
+
+class Permit:
+    """The right of one accepted connection to be served: it holds a slot until its end.
+
+    Pass it to the connection, or `cancel` it if none comes to be.
+    """
+
+    __slots__ = ("gate", "limits", "since", "sockaddr", "source", "spent")
+
+    def __init__(
+        self, gate: "Gate", sockaddr: Any, source: Source | None, limits: Limits, since: float
+    ) -> None:
+        self.gate = gate
+        self.sockaddr = sockaddr
+        """The peer's address as ``accept`` returned it; of a unix socket, its credentials."""
+        self.source = source
+        """The source that the limits count; None for a peer without an address."""
+        self.limits = limits
+        """The limits in effect when the connection was accepted."""
+        self.since = since
+        """When it was accepted, in seconds of the gate's clock."""
+        self.spent = False
+        """True once a connection holds the slot, or the slot was given back."""
+
+    def identify(self, sockaddr: Any) -> RejectReason | None:
+        """Check the source of a connection whose address was not known at accept.
+
+        Returns the reason against it, which is reported; then the permit is cancelled.
+        """
+        source, self.sockaddr = source_of(sockaddr[0]), sockaddr
+        reason = self.gate.admission.identify(source)
+        if reason is None:
+            self.source = source
+        else:
+            self.gate.report_rejection(sockaddr, reason)
+            self.cancel()
+        return reason
+
+    def cancel(self) -> None:
+        """Give the slot back, unless that was done before or a connection holds it."""
+        if not self.spent:
+            self.spent = True
+            self.gate.admission.release(self.source)
 
 
 class Gate:
-    """The gate of one listener; *listener* is its name in the log.
+    """The live connections of one listener.
 
-    *clock* provides IReactorTime; *now* gives seconds that never go back, for limits;
-    *observer* is told of everything.
+    *clock* provides IReactorTime; *now* returns seconds of a monotonic clock, for limits;
+    *observer* gets the events of the listener *listener_info*.
     """
 
     def __init__(
         self,
         clock: Any,
-        listener: str,
-        observer: IBatchObserver,
+        listener_info: ListenerInfo,
+        observer: IObserver,
         admission: Admission,
         limits: Limits = NO_LIMITS,
         now: Callable[[], float] = time.monotonic,
@@ -46,135 +91,157 @@ class Gate:
         self.now = now
         self.admission = admission
         self.limits = limits
-        self._period = min(LONGEST_PERIOD, limits.shortest / 4)
-        self._next_sweep: Any = None
-        self._newcomer: Visit | None = None
-        self.listener = listener
+        self.listener_info = listener_info
         self.observer = observer
-        self.connections: set[Any] = set()
-        self._ended: deque[tuple[float, Any]] = deque()
-        self._ending: Any = None
-        self._closed = self._expecting = False
-        self._empty: list[Deferred[None]] = []
+        self.connections: dict[Any, Timeouts | None] = {}
+        """The live connections, each with its time limits once a sweep has seen it."""
+        self._sweep_interval = min(MAX_SWEEP_INTERVAL, limits.shortest / 4)
+        self._next_sweep: Any = None
+        self._lingering: deque[tuple[float, Any]] = deque()
+        self._linger_timer: Any = None
+        self._closed = False
+        self._drain_waiters: list[Deferred[None]] = []
 
-    def limit(self, limits: Limits) -> None:
-        """Let newcomers in by other limits; who is in keeps those under which it came."""
-        self.admission.change(limits, self.now())
+    def set_limits(self, limits: Limits) -> None:
+        """Admit by other limits; a live connection keeps those under which it was accepted."""
+        self.admission.set_limits(limits, self.now())
         self.limits = limits
-        self._period = min(self._period, limits.shortest / 4)
+        self._sweep_interval = min(self._sweep_interval, limits.shortest / 4)
+
+    # Admission
+
+    def admit(self, sockaddr: Any) -> Permit | RejectReason:
+        """Admit a connection from *sockaddr*, or return the reason against it, and report it."""
+        now = self.now()
+        source = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
+        reason = self.admission.admit(source, now)
+        if reason is None:
+            return Permit(self, sockaddr, source, self.limits, now)
+        self.report_rejection(sockaddr, reason)
+        return reason
+
+    def reserve(self, sockaddr: Any) -> Permit | RejectReason:
+        """Hold a slot for a connection whose source comes later: see `Permit.identify`."""
+        now = self.now()
+        reason = self.admission.reserve(now)
+        if reason is None:
+            return Permit(self, sockaddr, None, self.limits, now)
+        self.report_rejection(sockaddr, reason)
+        return reason
+
+    def report_rejection(self, sockaddr: Any, reason: RejectReason) -> None:
+        """Report a connection that is not served."""
+        self.observer.connection_refused(self.listener_info, show_sockaddr(sockaddr), reason)
+
+    def report_failure(self, callback: str) -> None:
+        """Report the exception that is being handled; the service's *callback* raised it."""
+        self.observer.service_failed(self.listener_info, callback)
+
+    # Connections
+
+    def connection_made(self, connection: Any) -> None:
+        """Track a connection from its first moment on."""
+        connection.permit.spent = True
+        self.connections[connection] = None
+        if self._next_sweep is None:
+            self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
+        self.observer.connection_made(self.listener_info, connection)
+
+    def connection_lost(self, connection: Any) -> None:
+        """Release the slot of a connection that has ended, and report its end."""
+        self.connections.pop(connection, None)
+        self.admission.release(connection.permit.source)
+        self.observer.connection_closed(self.listener_info, connection)
+        if self._closed and not self.connections:
+            self._drained()
+
+    def linger(self, connection: Any) -> None:
+        """Close a connection on which FIN was sent, `LINGER_TIMEOUT` seconds from now."""
+        self._forget_lost()
+        self._lingering.append((self.now() + LINGER_TIMEOUT, connection))
+        if self._linger_timer is None:
+            self._linger_timer = self.clock.callLater(LINGER_TIMEOUT, self._end_lingering)
+
+    # The end
 
     @property
-    def occupied(self) -> bool:
-        """Whether somebody is in, or has been accepted and is on the way."""
-        return bool(self.connections) or self._expecting
+    def drained(self) -> bool:
+        """True if the gate is closed and its last connection has ended."""
+        return self._closed and not self.connections
 
-    def expect(self) -> None:
-        """Somebody is on the way: the gate is not empty before it is closed."""
-        self._expecting = True
+    def open(self) -> None:
+        """Admit, also after `close`."""
+        self._closed = False
 
     def close(self) -> None:
-        """Nobody comes any more: no timer is left behind by the last connection."""
-        self._closed, self._expecting = True, False
-        self._tell_if_empty()
+        """Stop admitting; stop the timers once the last connection has ended."""
+        self._closed = True
+        if not self.connections:
+            self._drained()
 
-    def when_empty(self) -> Deferred[None]:
-        """Fire once the last of the live connections has gone, and nobody is on the way."""
-        waiter: Deferred[None] = Deferred(self._empty.remove)
-        self._empty.append(waiter)
-        self._tell_if_empty()
+    def when_drained(self) -> Deferred[None]:
+        """Fire once the gate is closed and its last connection has ended."""
+        waiter: Deferred[None] = Deferred(self._drain_waiters.remove)
+        self._drain_waiters.append(waiter)
+        if self.drained:
+            self._drained()
         return waiter
 
     def abort_all(self) -> int:
-        """Abort the connections that are left, and say how many those were."""
-        left = [each for each in self.connections if not each.aborted]
-        for connection in left:
+        """Abort the live connections, and return how many were not aborted before."""
+        live = [connection for connection in self.connections if not connection.aborted]
+        for connection in live:
             connection.abort(CloseReason.SHUTDOWN)
-        return len(left)
+        return len(live)
 
-    def admit(self, sockaddr: Any) -> RejectReason | None:
-        """Ask whether a peer may come in; if so, its connection comes next, or `withdraw`."""
-        now = self.now()
-        visit = Visit(sockaddr, self.limits, now)
-        refusal = self.admission.admit(visit.source, now)
-        if refusal is None:
-            self._newcomer = visit
-        else:
-            self.observer.connection_refused(self.listener, show_sockaddr(sockaddr), refusal)
-        return refusal
-
-    def withdraw(self) -> None:
-        """Give the place back of a peer that was admitted and has not come in."""
-        if self._newcomer is not None:
-            self.admission.release(self._newcomer.source)
-            self._newcomer = None
-
-    def entered(self, connection: Any) -> None:
-        """A connection is there."""
-        connection.visit, self._newcomer = self._newcomer, None
-        self.connections.add(connection)
-        if self._next_sweep is None:
-            self._next_sweep = self.clock.callLater(self._period, self._sweep)
-        self.observer.connection_made(self.listener, connection)
-
-    def left(self, connection: Any) -> None:
-        """A connection is gone."""
-        self.connections.discard(connection)
-        self.admission.release(connection.visit.source)
-        connection.seconds = self.now() - connection.visit.opened_at
-        self.observer.connection_closed(self.listener, connection)
-        if not self.connections and (self._closed or self._empty):
-            self._tell_if_empty()
-
-    def linger(self, connection: Any) -> None:
-        """Close a connection on which we have sent FIN, once its peer has had `LINGER` seconds."""
-        self._forget_who_left()
-        self._ended.append((self.now() + LINGER, connection))
-        if self._ending is None:
-            self._ending = self.clock.callLater(LINGER, self._end_lingering)
+    # Timers
 
     def _sweep(self) -> None:
-        """Look at all connections, and end those that have reached a time limit."""
+        """Close the connections that have reached a time limit."""
         if not self.connections:
             self._next_sweep = None
             return
-        self._next_sweep = self.clock.callLater(self._period, self._sweep)
+        self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
         now = self.now()
-        for connection in list(self.connections):
-            limit = connection.visit.limit_reached(connection, now)
-            if limit is None or connection.aborted:
+        for connection, known in list(self.connections.items()):
+            if connection not in self.connections:
+                continue  # lost while another one was closed
+            timeouts = known or self._start_timeouts(connection)
+            reason = timeouts.expired(connection, now)
+            if reason is None or connection.aborted:
                 continue
-            if limit in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE):
-                connection.abort(limit)
+            if reason in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE):
+                connection.abort(reason)
             else:
-                connection.visit.close_begins(now)
-                connection.end(limit)
+                timeouts.start_grace(now)
+                connection.end(reason)
+
+    def _start_timeouts(self, connection: Any) -> Timeouts:
+        """Make the time limits of a connection; one that is short-lived never needs them."""
+        permit = connection.permit
+        timeouts = self.connections[connection] = Timeouts(permit.limits, permit.since)
+        return timeouts
 
     def _end_lingering(self) -> None:
-        self._ending = None
+        self._linger_timer = None
         now = self.now()
-        while self._ended and self._ended[0][0] <= now:
-            connection = self._ended.popleft()[1]
-            connection.transport.loseConnection()
-        self._forget_who_left()
-        if self._ended:
-            self._ending = self.clock.callLater(self._ended[0][0] - now, self._end_lingering)
+        while self._lingering and self._lingering[0][0] <= now:
+            self._lingering.popleft()[1].end_linger()
+        self._forget_lost()
+        if self._lingering:
+            wait = self._lingering[0][0] - now
+            self._linger_timer = self.clock.callLater(wait, self._end_lingering)
 
-    def _forget_who_left(self) -> None:
-        while self._ended and self._ended[0][1] not in self.connections:
-            self._ended.popleft()
+    def _forget_lost(self) -> None:
+        while self._lingering and self._lingering[0][1] not in self.connections:
+            self._lingering.popleft()
 
-    def _tell_if_empty(self) -> None:
-        if self.occupied:
-            return
-        if self._closed:
-            self._stop_timers()
-        waiting, self._empty = self._empty, []
-        for waiter in waiting:
-            waiter.callback(None)
-
-    def _stop_timers(self) -> None:
-        for timer in (self._next_sweep, self._ending):
+    def _drained(self) -> None:
+        for timer in (self._next_sweep, self._linger_timer):
             if timer is not None and timer.active():
                 timer.cancel()
-        self._next_sweep = self._ending = None
-        self._ended.clear()
+        self._next_sweep = self._linger_timer = None
+        self._lingering.clear()
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            waiter.callback(None)

@@ -1,13 +1,14 @@
-"""The words of the house: what a service is, why a peer is refused, what an observer is told.
+"""The contracts of netsrv: what a service is, the reasons in logs and metrics, events.
 
-No code that does anything lives here.  Whoever writes a service for netsrv needs
-this module and Twisted, and nothing else of ours.
+This module holds no behaviour.  To write a service for netsrv, this module and Twisted are
+all that is needed.
 """
 
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 from twisted.plugin import IPlugin
@@ -15,7 +16,7 @@ from zope.interface import Attribute, Interface
 
 
 class RejectReason(StrEnum):
-    """Why a connection is not served; the value is the word in logs and metrics."""
+    """Why a connection is rejected; the value is the word in logs and metrics."""
 
     ACCESS = "access"
     MAX_CONNECTIONS = "max_connections"
@@ -24,7 +25,7 @@ class RejectReason(StrEnum):
 
 
 class DropReason(StrEnum):
-    """Why a datagram is not served, or its answer not sent; the word in logs and metrics."""
+    """Why a datagram was not received, served or sent; the value is the label in metrics."""
 
     ACCESS = "access"
     SOURCE_PORT = "source_port"
@@ -34,13 +35,19 @@ class DropReason(StrEnum):
     MARTIAN = "martian"
     DATAGRAM_RATE = "datagram_rate"
     REPLY_TOO_LONG = "reply_too_long"
+    TOO_LONG = "too_long"
+    """It is longer than a datagram can be, and was cut by the kernel."""
+    STOPPED = "stopped"
+    """The listener stopped before the datagram was served."""
+    RECEIVE_ERROR = "receive_error"
+    SEND_ERROR = "send_error"
 
 
 class CloseReason(StrEnum):
     """Why a connection has ended; the value is the word in logs and metrics."""
 
     PEER = "peer"
-    """The peer ended it, or said its last first."""
+    """The peer closed it, or half-closed it first."""
     SERVICE = "service"
     """The service closed it."""
     RESET = "reset"
@@ -53,28 +60,47 @@ class CloseReason(StrEnum):
     LIFETIME = "lifetime"
     WRITE_TIMEOUT = "write_timeout"
     CLOSE_GRACE = "close_grace"
-    """The service, or the peer, closed it, and the peer did not take what was left in time."""
+    """It was closed, and the peer did not read the remaining output in time."""
     SHUTDOWN = "shutdown"
-    """It was still there at the end of a drain."""
+    """It was still open at the end of a drain."""
+
+
+@frozen(eq=False)
+class ListenerInfo:
+    """The identity of a running listener, in events, logs and metrics; `str` is its log name.
+
+    Each running listener has one object of its own.  A listener that gets another service at
+    a reload gets a new one.
+    """
+
+    transport: str
+    """``tcp``, ``udp`` or ``unix``."""
+    address: str
+    """The address in effect: ``0.0.0.0:7``, ``[::1]:7``, ``/run/echo.sock``."""
+    service: str
+    """The service's name, as the log shows it."""
+
+    def __str__(self) -> str:
+        return f"{self.transport} {self.address} ({self.service})"
 
 
 class IService(IPlugin):
-    """What every service has, whatever it is spoken on.
+    """The common part of all services.
 
     Put an object that provides `IStreamService`, `IDatagramService` or both into a
     module in ``twisted/plugins/`` and netsrv finds it by its name.
     """
 
-    name = Attribute("str: the word that chooses it, as in ``--tcp NAME=ADDRESS``")
+    name = Attribute("str: the name that selects it, as in ``--tcp NAME=ADDRESS``")
     description = Attribute("str: one line for --list-services")
     settings = Attribute("A frozen class for the service's own settings, or None if it has none")
 
 
 class IStreamService(IService):
-    """A service that is spoken on connections: TCP and unix sockets."""
+    """A service on connections: TCP and unix sockets."""
 
     def stream(settings: Any) -> IProtocolFactory:
-        """Make the factory for one listener.
+        """Return the factory for one listener.
 
         *settings* is an instance of the service's settings class, or None.  The
         factory's ``buildProtocol`` is called for each connection.
@@ -82,10 +108,10 @@ class IStreamService(IService):
 
 
 class IDatagramService(IService):
-    """A service that is spoken in datagrams: UDP."""
+    """A service on datagrams: UDP."""
 
     def datagram(settings: Any) -> DatagramProtocol:
-        """Make the protocol for one listener; *settings* as for `IStreamService`.
+        """Return the protocol for one listener; *settings* as for `IStreamService`.
 
         Its ``datagramReceived`` is called for each datagram, with the sender's
         ``(host, port)``.
@@ -119,86 +145,88 @@ class IDatagramBatchProtocol(Interface):
 
 
 class IConnection(Interface):
-    """What observers see of a connection."""
+    """A connection, as observers see it."""
 
-    peer = Attribute("str: who is at the other end, as in ``127.0.0.1:40000``")
+    peer = Attribute("str: the peer's address, as in ``127.0.0.1:40000``")
     received = Attribute("int: bytes that the peer has sent")
-    sent = Attribute("int: bytes that the service has written; at the end, those that went out")
-    seconds = Attribute("float: how long it has been served")
+    sent = Attribute("int: bytes that the service has written; at the end, those that were sent")
+    seconds = Attribute("float: how long it was served, once it has ended")
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
 
 
 class IDatagrams(Interface):
-    """What observers see of datagrams that came, went or were refused together."""
+    """Datagrams that were received, sent or refused together, as observers see them."""
 
-    count = Attribute("int: how many they are, at least one")
-    size = Attribute("int: their bytes together")
+    count = Attribute("int: the number of datagrams, at least one")
+    size = Attribute("int: the sum of their sizes in bytes")
 
     def __iter__() -> Iterator[tuple[tuple[str, int], int]]:
-        """Give the peer's ``(host, port)`` and the size of each, in order."""
+        """Yield the peer's ``(host, port)`` and the size in bytes of each, in order."""
 
 
 class IObserver(Interface):
-    """What is told of everything that happens to peers; it is never asked.
+    """Receives an event for everything that happens to listeners, connections and datagrams.
 
-    Derive from `netsrv.observers.Observer` to be told of some events only.  A
-    *listener* is the text that names one in the log: ``tcp 0.0.0.0:7 (echo)``.
+    Return values are ignored.  An observer that raises is removed.  Derive from
+    `netsrv.observers.Observer` to receive some events only.  The argument *listener* is the
+    `ListenerInfo` of the listener at which the event happens.
     """
 
-    def connection_made(listener: str, connection: IConnection) -> None:
+    def listener_started(listener: ListenerInfo) -> None:
+        """A listener starts to serve."""
+
+    def listener_closed(listener: ListenerInfo) -> None:
+        """A listener is closed, and its last connection has ended; no event of it follows."""
+
+    def listener_failed(listener: ListenerInfo, error: OSError, reopening: bool) -> None:
+        """A listener's socket has failed: for good, or until it is open again if *reopening*."""
+
+    def listener_reopen_failed(listener: ListenerInfo, reason: str) -> None:
+        """A failed socket cannot be opened again, for a new *reason*; it is tried every second."""
+
+    def listener_reopened(listener: ListenerInfo) -> None:
+        """A failed socket is open again."""
+
+    def connection_made(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection was accepted and is now served."""
 
-    def connection_refused(listener: str, peer: str, reason: RejectReason) -> None:
-        """A connection was closed, or reset, and never served."""
+    def connection_refused(listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
+        """A connection was closed, or reset, without being served."""
 
-    def connection_closed(listener: str, connection: IConnection) -> None:
+    def connection_closed(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection that was served has ended, for its ``close_reason``."""
 
-    def suspended(listener: str, reason: RejectReason | None) -> None:
-        """The listener takes nothing in for now; newcomers wait in the backlog.
+    def suspended(listener: ListenerInfo, reason: RejectReason | None) -> None:
+        """A listener stops accepting for now; new connections wait in the backlog.
 
-        It is at a limit, or, with None, was told so.
+        It is at the limit that *reason* names, or was suspended by its owner if that is None.
         """
 
-    def resumed(listener: str) -> None:
-        """The listener accepts again."""
+    def resumed(listener: ListenerInfo) -> None:
+        """A listener accepts again."""
 
-    def datagram_received(listener: str, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes, 0 included, came in and goes to its service."""
+    def datagrams_received(listener: ListenerInfo, datagrams: IDatagrams) -> None:
+        """Datagrams were received and go to the service."""
 
-    def datagram_sent(listener: str, peer: tuple[str, int], size: int) -> None:
-        """A datagram of *size* bytes, 0 included, went out."""
+    def datagrams_sent(listener: ListenerInfo, datagrams: IDatagrams) -> None:
+        """Datagrams were sent."""
 
-    def datagram_dropped(listener: str, reason: str) -> None:
-        """A datagram was not received, or not sent, for *reason*."""
+    def datagrams_refused(
+        listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
+    ) -> None:
+        """A rule for datagrams rejected these requests, or these replies, for one *reason*."""
 
-    def datagram_refused(listener: str, peer: tuple[str, int], reason: DropReason) -> None:
-        """A datagram was not served, or its answer not sent."""
+    def datagram_dropped(listener: ListenerInfo, reason: DropReason, error: OSError | None) -> None:
+        """A datagram was lost before it was served, or could not be sent.
 
-    def accept_failed(listener: str, error: OSError) -> None:
+        *error* is that of the system call for RECEIVE_ERROR and SEND_ERROR, otherwise None.
+        """
+
+    def accept_failed(listener: ListenerInfo, error: OSError) -> None:
         """A connection could not be accepted; the listener goes on."""
 
-    def service_failed(listener: str, what: str) -> None:
-        """A service's *what* raised the exception that is being handled."""
-
-    def listener_failed(listener: str, error: OSError) -> None:
-        """The listening socket has failed for good; nobody is accepted there any more."""
+    def service_failed(listener: ListenerInfo, callback: str) -> None:
+        """A service's *callback* raised the exception that is being handled."""
 
     def stalled(seconds: float) -> None:
-        """Something has blocked the reactor: for so long nobody at all was served."""
-
-
-class IBatchObserver(IObserver):
-    """An observer that is told of datagrams in batches; any other one of each by itself.
-
-    An `Observer` that overrides one of these is not told of the single event beside it.
-    """
-
-    def datagrams_received(listener: str, datagrams: IDatagrams) -> None:
-        """Datagrams came in, and go to their service."""
-
-    def datagrams_sent(listener: str, datagrams: IDatagrams) -> None:
-        """Datagrams went out."""
-
-    def datagrams_refused(listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
-        """Datagrams were not served, or their answers not sent, all for the same reason."""
+        """The reactor was blocked for so long; no connection was served in that time."""

@@ -10,11 +10,13 @@ Twisted's default otherwise.
 import gc
 import os
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import partial
 from unittest import TestCase
 
 import pytest
 import pytest_twisted
+from hypothesis import settings
 
 if os.environ.get("NETSRV_TEST_REACTOR") == "uvloop":
     from netsrv.uvreactor import install
@@ -29,6 +31,11 @@ from twisted.internet import reactor
 from twisted.logger import LogEvent, globalLogPublisher
 
 from tests.process.networks import leave_the_machine
+from tests.reactor import watched
+from tests.timeouts import EXAMPLE_DEADLINE
+
+settings.register_profile("netsrv", deadline=timedelta(seconds=EXAMPLE_DEADLINE))
+settings.load_profile("netsrv")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,12 +53,6 @@ def pytest_collection_finish() -> None:
     """Spare what stays to the end anyway from the look for garbage after each test."""
     gc.collect()
     gc.freeze()
-
-
-def watched() -> set[object]:
-    """Give what the reactor watches, but for what it watches for itself."""
-    everything = {*reactor.getReaders(), *reactor.getWriters()}
-    return {each for each in everything if "_signals" not in type(each).__module__}
 
 
 @pytest.fixture

@@ -3,86 +3,30 @@
 import gc
 
 import pytest
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.interfaces import IPushProducer, ITCPTransport
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.task import Clock
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import DatagramPort
-from netsrv.gate import LINGER, Gate
+from netsrv.gate import LINGER_TIMEOUT, Gate
 from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.guards.limits import NO_LIMITS, Limits
-from netsrv.guards.sources import PacketInfo
-from netsrv.interfaces import CloseReason, IObserver
+from netsrv.guards.limits import Limits
+from netsrv.interfaces import CloseReason
 from netsrv.streams.connection import GatedFactory
 from netsrv.testing.memory import DatagramSocket, MemoryReactor
-
-DONE = Failure(ConnectionDone())
-PEER = ("192.0.2.1", 40000)
-
-
-@implementer(IObserver)
-class Observer:
-    """Remembers the names of what it was told."""
-
-    def __init__(self):
-        self.told = []
-
-    def __getattr__(self, name):
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return lambda *details: self.told.append((name, *details))
-
-
-class Transport:
-    """Records calls.  It has no handle, like everything that is not a socket."""
-
-    TLS = False
-    dataBuffer = b""
-    offset = 0
-    _tempDataLen = 0
-    arrival = PacketInfo()
-
-    def __init__(self):
-        self.calls = []
-
-    def __getattr__(self, name):
-        if name in ("getHandle", "fileno", "unsent") or name.startswith("_"):
-            raise AttributeError(name)
-        return lambda *arguments: self.calls.append((name, *arguments))
-
-
-class Service(Protocol):
-    """Records what it is told."""
-
-    def __init__(self):
-        self.told = []
-
-    def connectionMade(self):
-        self.told.append("made")
-
-    def dataReceived(self, data):
-        self.told.append(data)
-
-    def connectionLost(self, reason):
-        self.told.append("lost")
-
-
-@implementer(IHalfCloseableProtocol)
-class HalfCloseableService(Service):
-    """Knows half-closed connections too."""
-
-    def readConnectionLost(self):
-        self.told.append("read lost")
-
-    def writeConnectionLost(self):
-        self.told.append("write lost")
+from tests.doubles import (
+    DONE,
+    PEER,
+    UDP_INFO,
+    Gated,
+    HalfCloseableRecorder,
+    Recorder,
+    RecordingObserver,
+)
 
 
 class Producer:
@@ -94,45 +38,13 @@ class Producer:
         self.stopped = True
 
 
-class Gated:
-    """A gate with one connection to a service; *beside* another it is at the same gate."""
-
-    def __init__(self, service=Service, limits=NO_LIMITS, beside=None):
-        self.clock = beside.clock if beside else Clock()
-        self.observer = beside.observer if beside else Observer()
-        self.gate = (
-            beside.gate
-            if beside
-            else Gate(
-                self.clock,
-                "tcp 0.0.0.0:7 (test)",
-                self.observer,
-                Admission(Limits(), ConnectionSlots(), 0),
-                limits,
-                self.clock.seconds,
-            )
-        )
-        self.factory = GatedFactory(self.gate, Factory.forProtocol(service))
-        self.transport = Transport()
-        assert self.gate.admit(PEER) is None
-        self.connection = self.factory.buildProtocol(None)
-        if self.connection is not None:
-            self.connection.makeConnection(self.transport)
-            self.service = self.connection.protocol
-
-    @property
-    def calls(self):
-        """What was asked of the transport."""
-        return self.transport.calls
-
-
 def test_bytes_pass_both_ways_and_are_counted():
     """The service sees what the peer sends, the peer what the service writes."""
     gated = Gated()
     gated.connection.dataReceived(b"abc")
     gated.service.transport.write(b"de")
     gated.service.transport.writeSequence([b"f", b"g"])
-    assert gated.service.told == ["made", b"abc"]
+    assert gated.service.events == ["made", b"abc"]
     assert gated.calls == [("write", b"de"), ("write", b"fg")]
     assert (gated.connection.received, gated.connection.sent) == (3, 4)
     assert [each[0] for each in gated.observer.told] == ["connection_made"]
@@ -157,17 +69,17 @@ def test_closing_without_a_byte_on_either_side_is_immediate():
 
 
 def test_closing_after_the_service_has_spoken_lingers():
-    """F5b: after our last byte FIN is sent, and reading goes on for `LINGER` seconds at most."""
+    """F5b: after our last byte FIN is sent; reading goes on for `LINGER_TIMEOUT` at most."""
     gated = Gated()
     gated.service.transport.write(b"reply")
     gated.service.transport.loseConnection()
     assert gated.calls[1:] == [("resumeProducing",), ("loseWriteConnection",)]
     gated.connection.dataReceived(b"late")
     gated.service.transport.pauseProducing()
-    assert gated.service.told == ["made"]
-    gated.clock.advance(LINGER * 2)  # FIN is not sent yet: the peer reads slowly
+    assert gated.service.events == ["made"]
+    gated.clock.advance(LINGER_TIMEOUT * 2)  # FIN is not sent yet: the peer reads slowly
     gated.connection.writeConnectionLost()
-    gated.clock.advance(LINGER - 0.1)
+    gated.clock.advance(LINGER_TIMEOUT - 0.1)
     assert len(gated.calls) == 3
     gated.clock.advance(0.1)
     assert gated.calls[3:] == [("loseConnection",)]
@@ -185,7 +97,7 @@ def test_lingering_ends_when_the_peer_ends():
     gated.connection.readConnectionLost()
     assert gated.calls[-1] == ("loseConnection",)
     gated.connection.connectionLost(DONE)
-    assert gated.service.told == ["made", "lost"]
+    assert gated.service.events == ["made", "ConnectionDone"]
     gated.gate.close()
     assert gated.clock.getDelayedCalls() == []
 
@@ -215,18 +127,18 @@ def test_one_timer_serves_all_who_linger():
 
 def test_a_service_that_knows_half_closed_connections_is_told():
     """The end of input and of output reach a service that asks for them."""
-    gated = Gated(HalfCloseableService)
+    gated = Gated(HalfCloseableRecorder)
     gated.connection.readConnectionLost()
     gated.service.transport.loseWriteConnection()
     gated.connection.writeConnectionLost()
-    assert gated.service.told == ["made", "read lost", "write lost"]
+    assert gated.service.events == ["made", "read lost", "write lost"]
     gated.service.transport.loseConnection()
     assert gated.calls == [("loseWriteConnection",), ("loseConnection",)]
 
 
 def test_after_the_end_of_input_reading_is_not_taken_up_again():
     """A service that resumes reading does not see the same end twice."""
-    gated = Gated(HalfCloseableService)
+    gated = Gated(HalfCloseableRecorder)
     gated.connection.readConnectionLost()
     gated.service.transport.resumeProducing()
     assert gated.calls == []
@@ -240,7 +152,7 @@ def test_for_other_services_the_end_of_input_is_the_end():
     gated.connection.readConnectionLost()
     assert producer.stopped
     assert gated.calls[1:] == [("unregisterProducer",), ("loseConnection",)]
-    assert gated.service.told == ["made"]
+    assert gated.service.events == ["made"]
 
 
 def test_a_producer_that_cannot_stop_does_no_harm():
@@ -251,7 +163,7 @@ def test_a_producer_that_cannot_stop_does_no_harm():
     gated.service.transport.registerProducer(producer, True)
     wrapped = gated.calls[0][1]
     wrapped.stopProducing()
-    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "stopProducing")
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener_info, "stopProducing")
 
 
 def test_a_peer_that_ends_does_not_cut_what_a_producer_still_sends():
@@ -279,13 +191,13 @@ def test_a_service_may_unregister_its_producer_at_the_end():
 
 def test_a_half_close_and_then_a_close_linger_once():
     """FIN that the service has sent itself is not sent again."""
-    gated = Gated(HalfCloseableService)
+    gated = Gated(HalfCloseableRecorder)
     gated.service.transport.write(b"a")
     gated.service.transport.loseWriteConnection()
     gated.connection.writeConnectionLost()
     gated.service.transport.loseConnection()
     assert gated.calls[1:] == [("loseWriteConnection",), ("resumeProducing",)]
-    gated.clock.advance(LINGER)
+    gated.clock.advance(LINGER_TIMEOUT)
     assert gated.calls[-1] == ("loseConnection",)
     gated.connection.connectionLost(DONE)
 
@@ -301,10 +213,10 @@ def test_tls_closes_in_its_own_way():
 
 def test_data_that_a_service_cannot_take_ends_its_connection():
     """F21: dataReceived that raises is told to the observer, and the connection aborted."""
-    gated = Gated(type("Raising", (Service,), {"dataReceived": raise_something}))
+    gated = Gated(type("Raising", (Recorder,), {"dataReceived": raise_something}))
     gated.connection.dataReceived(b"x")
     assert gated.calls == [("abortConnection",)]
-    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "dataReceived")
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener_info, "dataReceived")
     assert gated.gate.abort_all() == 0
 
 
@@ -340,14 +252,14 @@ def test_an_abort_is_an_abort():
     gated.connection.dataReceived(b"late")
     gated.connection.connectionLost(DONE)
     assert gated.calls == [("abortConnection",)]
-    assert gated.service.told == ["made", "lost"]
+    assert gated.service.events == ["made", "ConnectionDone"]
 
 
 def test_a_service_that_raises_at_the_start_loses_that_connection():
     """F20: connectionMade that raises is told to the observer, and the connection aborted."""
-    gated = Gated(type("Raising", (Service,), {"connectionMade": raise_something}))
+    gated = Gated(type("Raising", (Recorder,), {"connectionMade": raise_something}))
     assert gated.calls == [("abortConnection",)]
-    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener, "connectionMade")
+    assert gated.observer.told[-1] == ("service_failed", gated.gate.listener_info, "connectionMade")
 
 
 @pytest.mark.parametrize(
@@ -355,38 +267,41 @@ def test_a_service_that_raises_at_the_start_loses_that_connection():
 )
 def test_a_factory_without_a_protocol_serves_nobody(build, told):
     """F19: a factory that raises or returns None costs that connection only."""
-    gated = Gated(Service)
+    gated = Gated(Recorder)
     gated.observer.told.clear()
     service = Factory()
     service.buildProtocol = build
-    assert GatedFactory(gated.gate, service).buildProtocol(None) is None
+    permit = gated.gate.admit(PEER)
+    assert GatedFactory(permit, service).buildProtocol(None) is None
+    assert gated.gate.admission.slots[0].in_use == 1
     assert [each[2] for each in gated.observer.told] == told
 
 
 def test_the_gate_knows_when_it_is_empty():
-    """`when_empty` fires when the last connection has gone, and at once if none is there."""
+    """`when_drained` fires when the last connection has gone, and at once if none is there."""
     gated = Gated()
     fired = []
-    gated.gate.when_empty().addCallback(fired.append)
+    gated.gate.when_drained().addCallback(fired.append)
+    gated.gate.close()
     assert fired == []
     assert gated.gate.abort_all() == 1
     gated.connection.connectionLost(DONE)
-    gated.gate.when_empty().addCallback(fired.append)
+    gated.gate.when_drained().addCallback(fired.append)
     assert fired == [None, None]
 
 
 def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
     """F21: connectionLost that raises does not keep its place in the gate."""
-    gated = Gated(type("Raising", (Service,), {"connectionLost": raise_something}))
+    gated = Gated(type("Raising", (Recorder,), {"connectionLost": raise_something}))
     gated.connection.connectionLost(DONE)
-    assert gated.gate.connections == set()
-    assert gated.observer.told[-2] == ("service_failed", gated.gate.listener, "connectionLost")
+    assert len(gated.gate.connections) == 0
+    assert gated.observer.told[-2] == ("service_failed", gated.gate.listener_info, "connectionLost")
 
 
 def test_datagrams_are_told_and_handed_on():
     """A datagram's sender and size are told before the service has it."""
     admission = Admission(Limits(), ConnectionSlots(), 0)
-    gate = Gate(Clock(), "udp 0.0.0.0:7 (test)", Observer(), admission)
+    gate = Gate(Clock(), UDP_INFO, RecordingObserver(), admission)
     got = []
 
     class Answer(DatagramProtocol):
@@ -408,7 +323,7 @@ def test_datagrams_are_told_and_handed_on():
     port.stopListening()
     assert got == [(b"abc", ("192.0.2.1", 9)), "refused"]
     [(event, listener, datagrams)] = gate.observer.told
-    assert (event, listener) == ("datagrams_received", "udp 0.0.0.0:7 (test)")
+    assert (event, listener) == ("datagrams_received", UDP_INFO)
     assert list(datagrams) == [(("192.0.2.1", 9), 3)]
 
 

@@ -122,10 +122,10 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
         file.add(f"{number:06d}" + "x" * AT_ONCE + "\n")
         file.flush()
     assert file.dropped > 0
-    first = read_all(reader)
+    first = read_pipe(reader)
     file.add("last\n")
     file.close()
-    lines = (first + read_all(reader)).decode().split("\n")
+    lines = (first + read_pipe(reader)).decode().split("\n")
     assert lines.pop() == ""
     assert lines.pop() == "last"
     assert {len(each) for each in lines} == {AT_ONCE + 6}
@@ -133,7 +133,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
     os.close(reader)
 
 
-def read_all(descriptor):
+def read_pipe(descriptor):
     """Read what there is."""
     pieces = []
     try:

@@ -1,4 +1,4 @@
-"""A service for twistd that does nothing but say that it is there."""
+"""A service for twistd that does nothing but print that it waits."""
 
 from twisted.application.service import Service
 from twisted.python.usage import Options as NoOptions

@@ -1,4 +1,4 @@
-"""Bare protocols on asyncio's own loop, or on uvloop: LOOP stands before WORK and HOST."""
+"""Bare protocols on asyncio's own loop, or on uvloop: LOOP comes before WORK and HOST."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ class Accept(asyncio.Protocol):
 
 
 class Echo(asyncio.Protocol):
-    """Sends everything back; a peer that does not read is not read from."""
+    """Sends everything back; stops reading from a peer that does not read."""
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport

@@ -1,6 +1,6 @@
 """Twisted alone, on epoll.
 
-The streams flow as ours do: a peer that does not read is not read from.
+As in netsrv, a protocol stops reading from a peer that does not read.
 """
 
 import socket

@@ -50,13 +50,13 @@ class EchoDatagrams(socketserver.BaseRequestHandler):
 
 
 class Streams(socketserver.ThreadingTCPServer):
-    """Connections, and nobody told of those that their peers reset."""
+    """A server of connections that does not report resets."""
 
     request_queue_size = 1024
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Leave it: the peer is gone."""
+        """Ignore the error: the peer is gone."""
 
 
 STREAMS = {"accept": Accept, "echo": Echo, "chargen": Chargen, "discard": Discard}

@@ -10,13 +10,13 @@ from contextlib import ExitStack
 
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.registry import Registry
-from netsrv.server.prepare import (
-    build_factory,
+from netsrv.server.binding import (
     check_options_fit,
     open_socket,
     opening_order,
     try_options,
 )
+from netsrv.server.factories import build_factory
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect

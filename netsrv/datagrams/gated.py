@@ -34,9 +34,7 @@ class DatagramGate(DatagramProtocol):
         self._origins: list[Flow] = []
         self._sizes: list[int] = []
         self._replies: Any = None
-        self._whole = IDatagramBatchProtocol.providedBy(service) and accepts_batches(
-            service, "datagramsReceived", "datagramReceived"
-        )
+        self._whole = accepts_batches(service)
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
@@ -55,7 +53,7 @@ class DatagramGate(DatagramProtocol):
         drop = self._guard.drop(origin, gate.now())
         if drop is not None:
             refused = Datagrams((origin,), (len(datagram),))
-            gate.observer.datagrams_refused(gate.listener, refused, drop)
+            gate.observer.datagrams_refused(gate.listener_info, refused, drop)
             return
         if not self._sizes:
             self._port.at_end(self._tell_received)
@@ -72,7 +70,7 @@ class DatagramGate(DatagramProtocol):
         """Tell of those that came one by one."""
         received = Datagrams(self._origins, self._sizes)
         self._origins, self._sizes = [], []
-        self._gate.observer.datagrams_received(self._gate.listener, received)
+        self._gate.observer.datagrams_received(self._gate.listener_info, received)
 
     def datagramsReceived(self, batch: Any) -> None:
         gate = self._gate
@@ -82,7 +80,7 @@ class DatagramGate(DatagramProtocol):
             batch = batch.only([each for each in range(len(batch.sizes)) if each not in drops])
             if not batch.sizes:
                 return
-        gate.observer.datagrams_received(gate.listener, batch.seen())
+        gate.observer.datagrams_received(gate.listener_info, batch.seen())
         if self._whole:
             self._service.datagramsReceived(batch)
         elif self._replies is None:
@@ -95,7 +93,7 @@ class DatagramGate(DatagramProtocol):
         for reason in dict.fromkeys(drops.values()):
             places = [place for place, drop in drops.items() if drop is reason]
             self._gate.observer.datagrams_refused(
-                self._gate.listener, batch.only(places).seen(), reason
+                self._gate.listener_info, batch.only(places).seen(), reason
             )
 
     def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
@@ -148,7 +146,7 @@ class ReplyTransport:
     def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
         refused = Datagrams((Flow(addr),), (len(packet),))
         self._gate.observer.datagrams_refused(
-            self._gate.listener, refused, DropReason.REPLY_TOO_LONG
+            self._gate.listener_info, refused, DropReason.REPLY_TOO_LONG
         )
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:

@@ -1,11 +1,15 @@
-"""A UDP socket, the gate and a datagram service, put together."""
+"""A datagram listener: a UDP socket, the gate and a datagram service, put together.
+
+A datagram takes this way::
+
+    port -> datagram gate (guard) -> service protocol
+"""
 
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
-from twisted.logger import Logger
 
 from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import DatagramPort, kernel_drops
@@ -13,23 +17,21 @@ from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.interfaces import IDatagrams
+from netsrv.interfaces import DropReason, IDatagrams
 from netsrv.sockets.steps import SocketError
 
-AGAIN = 1.0
-"""Seconds from one try to open a dead socket again to the next, at least."""
+REOPEN_INTERVAL = 1.0
+"""Seconds from one attempt to reopen a failed socket to the next, at least."""
 
 
 class DatagramListener:
     """Receives datagrams on *sock*, and has *protocol* answer them.
 
-    A socket that has died is replaced by what *reopen* gives, which raises `SocketError` if
-    it cannot.
+    A socket that fails is replaced by the result of *reopen*, which raises `SocketError` if it
+    cannot open one.
     """
 
-    log = Logger()
-
-    gone = False
+    failed = False
 
     def __init__(
         self,
@@ -48,87 +50,89 @@ class DatagramListener:
             DatagramGate(gate, protocol, guard),
             self._dropped,
             self._raised,
-            died=self._died,
+            died=self._socket_failed,
             sent=self._sent,
         )
         self._guard = guard
         self._reopen = reopen
         self._not_before = 0.0
-        self._next_try: Any = None
-        self._why = ""
+        self._next_attempt: Any = None
+        self._reason = ""
 
     @property
     def kernel_drops(self) -> int | None:
-        """How many datagrams the kernel has dropped at the present socket; None if unknown."""
+        """Datagrams that the kernel has dropped at the present socket; None if unknown."""
         return kernel_drops(self._port.socket)
+
+    # The verbs of a listener
 
     def start(self) -> None:
         """Start the protocol, and receive."""
+        self.gate.open()
         self._port.startListening()
 
     def suspend(self) -> None:
-        """Receive nothing; datagrams wait in the socket's buffer while there is room."""
+        """Stop receiving; datagrams wait in the socket's buffer while there is space."""
         self._port.suspend()
 
     def resume(self) -> None:
         """Receive again."""
         self._port.resume()
 
-    def finish(self) -> None:
+    def drain(self) -> None:
         """Receive one last batch, and stop the protocol."""
-        self._try_no_more()
+        self._cancel_attempt()
         self._port.doRead()
         self._port.stopListening()
+        self.gate.close()
 
-    def release(self) -> None:
-        """Receive nothing, and stop the protocol."""
-        self._try_no_more()
+    def detach(self) -> None:
+        """Stop receiving, leave the socket to another listener, and stop the protocol."""
+        self._cancel_attempt()
         self._port.release()
+        self.gate.close()
 
-    def limit(self, limits: Limits) -> None:
+    def set_limits(self, limits: Limits) -> None:
         """Serve by other rules."""
-        self.gate.limit(limits)
+        self.gate.set_limits(limits)
         access = Access(limits.only_from, limits.no_access)
         self._guard.change(access, limits.refuse_source_ports, limits.datagram_rate)
 
-    def _try_no_more(self) -> None:
-        if self._next_try is not None:
-            self._next_try.cancel()
-            self._next_try = None
+    # A socket that fails
 
-    def _died(self, error: OSError) -> None:
-        self.log.error(
-            "{listener}: the socket failed: {error}; it is opened again",
-            listener=self.gate.listener,
-            error=error.strerror,
-        )
-        self._why = ""
+    def _socket_failed(self, error: OSError) -> None:
+        self.gate.observer.listener_failed(self.gate.listener_info, error, True)
+        self._reason = ""
         wait = max(0.0, self._not_before - self.gate.now())
-        self._next_try = self._reactor.callLater(wait, self._try_to_reopen)
+        self._next_attempt = self._reactor.callLater(wait, self._try_to_reopen)
 
     def _try_to_reopen(self) -> None:
-        """Go on with a new socket, or try again later; each new reason is one line."""
-        self._next_try = None
-        self._not_before = self.gate.now() + AGAIN
+        """Replace the socket, or try again later; each new reason is reported once."""
+        self._next_attempt = None
+        self._not_before = self.gate.now() + REOPEN_INTERVAL
+        observer, info = self.gate.observer, self.gate.listener_info
         try:
             self._port.replace(self._reopen())
         except (SocketError, OSError) as error:
-            if str(error) != self._why:
-                self._why = str(error)
-                self.log.error(
-                    "{listener}: cannot be opened again: {why}; tried every second",
-                    listener=self.gate.listener,
-                    why=self._why,
-                )
-            self._next_try = self._reactor.callLater(AGAIN, self._try_to_reopen)
+            if str(error) != self._reason:
+                self._reason = str(error)
+                observer.listener_reopen_failed(info, self._reason)
+            self._next_attempt = self._reactor.callLater(REOPEN_INTERVAL, self._try_to_reopen)
             return
-        self.log.info("{listener}: the socket is open again", listener=self.gate.listener)
+        observer.listener_reopened(info)
 
-    def _dropped(self, reason: str) -> None:
-        self.gate.observer.datagram_dropped(self.gate.listener, reason)
+    def _cancel_attempt(self) -> None:
+        if self._next_attempt is not None:
+            self._next_attempt.cancel()
+            self._next_attempt = None
+
+    # What the port reports
+
+    def _dropped(self, reason: DropReason, error: OSError | None) -> None:
+        self.gate.observer.datagram_dropped(self.gate.listener_info, reason, error)
 
     def _sent(self, datagrams: IDatagrams) -> None:
-        self.gate.observer.datagrams_sent(self.gate.listener, datagrams)
+        self.gate.observer.datagrams_sent(self.gate.listener_info, datagrams)
 
     def _raised(self) -> None:
-        self.gate.observer.service_failed(self.gate.listener, "datagram protocol")
+        self.gate.report_failure("datagram protocol")

@@ -34,10 +34,10 @@ from zope.interface import implementer
 from netsrv.batches import Datagrams, accepts_batches
 from netsrv.datagrams.batch import Batch, Lone, Serve
 from netsrv.datagrams.pktinfo import host_and_port
-from netsrv.datagrams.sender import Sender, Socket, error_name
+from netsrv.datagrams.sender import Sender, Socket
 from netsrv.datagrams.single import Received
 from netsrv.guards.sources import Flow
-from netsrv.interfaces import IDatagramBatchProtocol
+from netsrv.interfaces import DropReason
 
 AT_ONCE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
@@ -66,8 +66,8 @@ DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP}
 class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     """Receives from a bound UDP socket that it is given, and is its protocol's transport.
 
-    *dropped* is told why, in a word or an errno's name, whenever a datagram is lost
-    here.  *raised* is told of an exception of the protocol, while it is being handled.
+    *dropped* is called with the reason, and the error if there was one, for each datagram
+    that is lost here.  *raised* is told of an exception of the protocol, while it is being handled.
     *died* is told that the socket is dead: the port has parted with it, and goes on when
     it is given another by `replace`.  Without it a dead socket is like any other error.
     *sent* is told of datagrams that went out.
@@ -78,7 +78,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         reactor: Any,
         sock: Socket,
         protocol: DatagramProtocol,
-        dropped: Callable[[str], None],
+        dropped: Callable[[DropReason, OSError | None], None],
         raised: Callable[[], None],
         largest: int = LARGEST,
         died: Callable[[OSError], None] | None = None,
@@ -97,9 +97,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         """The datagram that is being served by itself, for a service that takes batches."""
         self._later: list[Callable[[], None]] = []
         self._held: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
-        self._whole = IDatagramBatchProtocol.providedBy(protocol) and accepts_batches(
-            protocol, "datagramsReceived", "datagramReceived"
-        )
+        self._whole = accepts_batches(protocol)
 
     def _take(self, sock: Socket) -> None:
         super()._take(sock)
@@ -195,7 +193,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
 
     def _serve_one(self, datagram: bytes, origin: Flow, size: int) -> None:
         if size > self._largest:
-            self._dropped("too long")
+            self._dropped(DropReason.TOO_LONG, None)
             return
         before = self._serving, self.origin
         self._serving, self.origin, self.datagram = True, origin, datagram
@@ -212,7 +210,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         if max(received.sizes) > self._largest:
             for size in received.sizes:
                 if size > self._largest:
-                    self._dropped("too long")
+                    self._dropped(DropReason.TOO_LONG, None)
             places = [each for each, size in enumerate(received.sizes) if size <= self._largest]
             if not places:
                 return
@@ -248,7 +246,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         """Keep what was received and cannot be served now."""
         if self._stopped:
             for _ in data:
-                self._dropped("stopped")
+                self._dropped(DropReason.STOPPED, None)
         else:
             self._held = origins, data, serve
 
@@ -263,7 +261,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
 
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
-        self._dropped(f"receive {error_name(error)}")
+        self._dropped(DropReason.RECEIVE_ERROR, error)
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving

@@ -16,6 +16,7 @@ from netsrv.datagrams import batched as many
 from netsrv.datagrams import single as plain
 from netsrv.datagrams.pktinfo import enable_pktinfo
 from netsrv.guards.sources import Flow, PacketInfo
+from netsrv.interfaces import DropReason
 
 Socket = socket.socket
 
@@ -32,7 +33,7 @@ class Sender:
     def __init__(
         self,
         sock: Socket,
-        dropped: Callable[[str], None],
+        dropped: Callable[[DropReason, OSError | None], None],
         sent: Callable[[Datagrams], None],
     ) -> None:
         self.addressFamily = sock.family
@@ -190,7 +191,7 @@ class Sender:
             self._sent(sent)
 
     def _send_failed(self, error: OSError) -> None:
-        self._dropped(f"send {error_name(error)}")
+        self._dropped(DropReason.SEND_ERROR, error)
         if error.errno == errno.ECONNREFUSED:
             self._refused()
 
@@ -211,8 +212,3 @@ def _check_numeric(host: str) -> None:
     except (socket.gaierror, UnicodeError):
         if host != "<broadcast>":
             raise InvalidAddressError(host, "write() only accepts IP addresses") from None
-
-
-def error_name(error: OSError) -> str:
-    """The errno's name, or the error's text if it has none."""
-    return errno.errorcode.get(error.errno or 0, str(error))

@@ -1,7 +1,10 @@
-"""Who may come in to one listener: the guards, asked in one order.
+"""Admission to one listener: the guards, asked in one order.
 
-Access first, which costs no place; then the places; then the rate, whose token only
-those take who come in.  No sockets and no timers: *now* is passed in.
+Admission has two steps, because a listener may learn a connection's source after it has
+accepted it (from a PROXY protocol header): `Admission.reserve` takes a slot and a token of
+the connection rate, `Admission.identify` checks the source.  Where the source is known at
+accept, `Admission.admit` takes both steps, and asks for access first, which costs nothing.
+No sockets and no timers here: *now* is passed in.
 """
 
 import math
@@ -15,9 +18,9 @@ from netsrv.interfaces import RejectReason
 
 
 class Admission:
-    """Asks the guards of one listener, and counts who is in.
+    """Asks the guards of one listener, and counts its connections.
 
-    *shared* are the places of the whole process: its descriptors.
+    *shared* are the slots of the whole process: its descriptors.
     """
 
     def __init__(self, limits: Limits, shared: ConnectionSlots, now: float) -> None:
@@ -25,12 +28,12 @@ class Admission:
         self._per_source = PerSource()
         self._limits: Limits | None = None
         self._rate: TokenBucket | None = None
-        self.change(limits, now)
+        self.set_limits(limits, now)
 
-    def change(self, limits: Limits, now: float) -> None:
-        """Let in by other limits from now on; who is in stays, and counts."""
-        self.slots[0].limit = _most(limits.max_connections)
-        self._per_source.limit = _most(limits.per_source)
+    def set_limits(self, limits: Limits, now: float) -> None:
+        """Apply other limits; connections that are open stay, and count."""
+        self.slots[0].limit = _or_infinity(limits.max_connections)
+        self._per_source.limit = _or_infinity(limits.per_source)
         self._access = Access(limits.only_from, limits.no_access)
         rate = limits.connection_rate
         if self._limits is None or rate != self._limits.connection_rate:
@@ -38,25 +41,40 @@ class Admission:
         self._limits = limits
 
     def admit(self, source: Source | None, now: float) -> RejectReason | None:
-        """Count one in, or say why not.  A *source* of None is a peer of this machine."""
+        """Count a connection in, or return the reason against it.
+
+        A *source* of None is a peer on a unix socket, which has no address.
+        """
         if source is not None and not self._access.allows(source):
             return RejectReason.ACCESS
+        reason = self.reserve(now)
+        if reason is None and source is not None and not self._per_source.acquire(source):
+            self._cancel_reservation()
+            return RejectReason.PER_SOURCE
+        return reason
+
+    def reserve(self, now: float) -> RejectReason | None:
+        """Take a slot and a token of the rate, or return the reason why there is none."""
         own, shared = self.slots
         if own.in_use >= own.limit or shared.in_use >= shared.limit:
             return RejectReason.MAX_CONNECTIONS
-        rate = self._rate
-        if rate is not None and not rate.take(now):
+        if self._rate is not None and not self._rate.take(now):
             return RejectReason.CONNECTION_RATE
-        if source is not None and not self._per_source.acquire(source):
-            if rate is not None:
-                rate.put_back()
-            return RejectReason.PER_SOURCE
         own.in_use += 1
         shared.in_use += 1
         return None
 
+    def identify(self, source: Source) -> RejectReason | None:
+        """Check the source of a connection that holds a reservation, and count it.
+
+        If there is a reason against it, the caller gives the slot back by ``release(None)``.
+        """
+        if not self._access.allows(source):
+            return RejectReason.ACCESS
+        return None if self._per_source.acquire(source) else RejectReason.PER_SOURCE
+
     def release(self, source: Source | None) -> None:
-        """Count one out that `admit` has counted in."""
+        """Count out a connection that was counted in; *source* is None if it has none yet."""
         if source is not None:
             self._per_source.release(source)
         own, shared = self.slots
@@ -65,22 +83,27 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        """Whether there is no place for anybody."""
+        """True if no slot is free."""
         own, shared = self.slots
         return own.full or shared.full
 
     @property
-    def open(self) -> bool:
-        """Whether there is a place and a token for certain, as far as that is known at once."""
+    def may_accept(self) -> bool:
+        """True if a slot and a token are free for certain, without asking the clock."""
         own, shared = self.slots
         if own.in_use >= own.limit or shared.in_use >= shared.limit:
             return False
         return self._rate is None or self._rate.tokens >= 1
 
-    def wait(self, now: float) -> float:
-        """Seconds until the rate lets the next one in; 0 if it does now."""
+    def retry_after(self, now: float) -> float:
+        """Return the seconds until the connection rate has a token; 0.0 if it has one."""
         return 0.0 if self._rate is None else self._rate.wait(now)
 
+    def _cancel_reservation(self) -> None:
+        if self._rate is not None:
+            self._rate.put_back()
+        self.release(None)
 
-def _most(limit: int | None) -> float:
+
+def _or_infinity(limit: int | None) -> float:
     return math.inf if limit is None else limit

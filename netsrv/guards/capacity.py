@@ -1,4 +1,4 @@
-"""How many may be in at once: of all together, and of each source."""
+"""How many connections may be open at once: in all, and from each source."""
 
 import math
 from collections.abc import Callable
@@ -7,55 +7,55 @@ from netsrv.guards.sources import Source
 
 
 class ConnectionSlots:
-    """So many places, and those who wait for one.  By default there is no end of them."""
+    """A counting semaphore without a queue; the default has no limit."""
 
-    def __init__(self, most: float = math.inf) -> None:
-        self.limit = most
-        self.waiters: list[Callable[[], None]] = []
-        """Who is to be called when somebody leaves: see `on_release`."""
+    def __init__(self, limit: float = math.inf) -> None:
+        self.limit = limit
         self.in_use = 0
-        """How many are in.  Who counts one in has looked whether it is full."""
+        """Slots in use.  The caller that acquires one has checked `full` and adds 1."""
+        self.waiters: list[Callable[[], None]] = []
+        """Called once when a slot is released: see `on_release`."""
 
     @property
     def full(self) -> bool:
-        """Whether nobody more can come in."""
+        """True if no slot is free."""
         return self.in_use >= self.limit
 
     def release(self) -> None:
-        """Give a place back, and call all who wait: they look themselves whether it is theirs."""
+        """Release a slot and call all waiters; each rechecks whether it can proceed."""
         self.in_use -= 1
         if self.waiters:
-            waiting, self.waiters = self.waiters, []
-            for each in waiting:
-                each()
+            waiters, self.waiters = self.waiters, []
+            for waiter in waiters:
+                waiter()
 
-    def on_release(self, call: Callable[[], None]) -> None:
-        """Call once, the next time that somebody leaves."""
-        if call not in self.waiters:
-            self.waiters.append(call)
+    def on_release(self, waiter: Callable[[], None]) -> None:
+        """Call *waiter* once, at the next release of a slot."""
+        if waiter not in self.waiters:
+            self.waiters.append(waiter)
 
 
 class PerSource:
-    """Counts who is in from each source; the table is as long as there are sources in.
+    """Counts the connections of each source; the table holds connected sources only.
 
-    *most* may be in from one source; by default there is no end of them.
+    *limit* is the number of connections that one source may have; the default has no limit.
     """
 
-    def __init__(self, most: float = math.inf) -> None:
-        self.limit = most
+    def __init__(self, limit: float = math.inf) -> None:
+        self.limit = limit
         self._sources: dict[bytes, int] = {}
 
     def acquire(self, source: Source) -> bool:
-        """Count one in, if the source has not as many in as it may."""
+        """Count a connection of *source*; return False, and count nothing, at the limit."""
         key = source.key
-        there = self._sources.get(key, 0)
-        if there >= self.limit:
+        count = self._sources.get(key, 0)
+        if count >= self.limit:
             return False
-        self._sources[key] = there + 1
+        self._sources[key] = count + 1
         return True
 
     def release(self, source: Source) -> None:
-        """Count one out that `acquire` has counted in."""
+        """Count out a connection that `acquire` has counted."""
         key = source.key
         left = self._sources[key] - 1
         if left:

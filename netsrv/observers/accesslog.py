@@ -1,6 +1,6 @@
-"""The access log: a line of JSON for each connection, and for each datagram if asked for.
+"""The access log: a line of JSON for each connection, and for each datagram on request.
 
-It has a writer of its own: an event of `twisted.logger` costs too much for every peer.
+It has a writer of its own, since an event of `twisted.logger` costs too much for every peer.
 """
 
 import time
@@ -11,13 +11,12 @@ from typing import Any
 from twisted.logger import Logger
 
 from netsrv.files import LogFile
-from netsrv.interfaces import DropReason, IConnection, IDatagrams, RejectReason
+from netsrv.interfaces import DropReason, IConnection, IDatagrams, ListenerInfo, RejectReason
 from netsrv.observers.dispatch import Observer
 from netsrv.sockets.addresses import show_sockaddr
 
-PERIOD = 1.0
+FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
-
 
 HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":%s,'
 CLOSED = HEAD + '"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
@@ -25,13 +24,13 @@ REFUSED = HEAD + '"refused":"%s"}\n'
 RECEIVED = HEAD + '"received":%d}\n'
 SENT = HEAD + '"sent":%d}\n'
 DROPPED = HEAD + '"dropped":"%s"}\n'
-"""The lines.  The operator ``%`` makes them faster than anything else."""
+"""The lines.  The operator ``%`` formats them fastest."""
 
 
 class AccessLog(Observer):
-    """Writes lines to *file*; *clock* provides IReactorTime, *now* gives seconds since 1970.
+    """Writes lines to *file*; *clock* provides IReactorTime, *now* returns seconds since 1970.
 
-    With *datagrams*, each datagram makes a line too.
+    With *datagrams*, there is a line for each datagram too.
     """
 
     log = Logger()
@@ -48,18 +47,22 @@ class AccessLog(Observer):
         self.datagrams = datagrams
         self._now = now
         self._timer: Any = None
+        self._quoted_names = _QuotedNames()
         self._second = -1
         self._second_text = ""
         self._failing = False
-        self._dropped_told = 0
+        self._dropped_reported = 0
 
-    def connection_closed(self, listener: str, connection: IConnection) -> None:
+    def listener_closed(self, listener: ListenerInfo) -> None:
+        self._quoted_names.pop(listener, None)
+
+    def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
         now = self._now()
         second = int(now)
         line = CLOSED % (
             self._second_text if second == self._second else self._begin_second(second),
             (now - second) * 1e6,
-            quoted(listener),
+            self._quoted_names[listener],
             quoted(connection.peer),
             connection.seconds,
             connection.received,
@@ -70,44 +73,48 @@ class AccessLog(Observer):
         if self._timer is None:
             self._start_timer()
 
-    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
+    def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         self._add(REFUSED, listener, peer, reason)
 
-    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+    def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         self._add_each(RECEIVED, listener, datagrams)
 
-    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
+    def datagrams_sent(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         self._add_each(SENT, listener, datagrams)
 
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
+    def datagrams_refused(
+        self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
+    ) -> None:
         if self.datagrams:
             for peer, _size in datagrams:
                 self._add(DROPPED, listener, show_sockaddr(peer), reason)
 
-    def _add_each(self, line: str, listener: str, datagrams: IDatagrams) -> None:
+    def _add_each(self, line: str, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         if self.datagrams:
             for peer, size in datagrams:
                 self._add(line, listener, show_sockaddr(peer), size)
 
     def reopen(self) -> None:
-        """Open the file again under its name, after it was moved away."""
+        """Reopen the file under its name, after it was moved away."""
         self.file.reopen()
-        self._tell_of_trouble()
+        self._report_state()
 
     def close(self) -> None:
-        """Write what is left, and close the file."""
+        """Write the remaining lines, and close the file."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self.file.close()
-        self._tell_of_trouble()
+        self._report_state()
 
-    def _add(self, line: str, listener: str, peer: str, *what: object) -> None:
+    def _add(self, line: str, listener: ListenerInfo, peer: str, *what: object) -> None:
         now = self._now()
         second = int(now)
         text = self._second_text if second == self._second else self._begin_second(second)
         microseconds = (now - second) * 1e6
-        self.file.add(line % (text, microseconds, quoted(listener), quoted(peer), *what))
+        self.file.add(
+            line % (text, microseconds, self._quoted_names[listener], quoted(peer), *what)
+        )
         if self._timer is None:
             self._start_timer()
 
@@ -117,27 +124,35 @@ class AccessLog(Observer):
         return self._second_text
 
     def _start_timer(self) -> None:
-        self._timer = self._clock.callLater(PERIOD, self._flush)
+        self._timer = self._clock.callLater(FLUSH_INTERVAL, self._flush)
 
     def _flush(self) -> None:
         self._timer = None
         self.file.flush()
-        self._tell_of_trouble()
+        self._report_state()
 
-    def _tell_of_trouble(self) -> None:
-        """Say when lines begin to be lost, and when that is over."""
+    def _report_state(self) -> None:
+        """Log when lines start and stop being dropped."""
         error, path = self.file.error, self.file.path
         if error is not None and not self._failing:
             self.log.warn(
-                "access log {path}: {error}; lines that it does not take are counted",
+                "access log {path}: {error}; dropped lines are counted",
                 path=path,
                 error=error.strerror,
             )
         elif error is None and self._failing:
             self.log.info(
-                "access log {path}: is written again; {dropped} lines were dropped",
+                "access log {path}: writing again; {dropped} lines were dropped",
                 path=path,
-                dropped=self.file.dropped - self._dropped_told,
+                dropped=self.file.dropped - self._dropped_reported,
             )
-            self._dropped_told = self.file.dropped
+            self._dropped_reported = self.file.dropped
         self._failing = error is not None
+
+
+class _QuotedNames(dict[ListenerInfo, str]):
+    """The listeners' names as JSON strings, each made once."""
+
+    def __missing__(self, listener: ListenerInfo) -> str:
+        name = self[listener] = quoted(str(listener))
+        return name

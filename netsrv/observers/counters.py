@@ -1,7 +1,6 @@
-"""The counters of a server: plain integers, for each listener its own.
+"""The counters of a server: plain integers, a set of them for each listener.
 
-Whoever shows them, `netsrv.server.Server.info` or a metrics page, reads them when asked;
-counting costs an addition.
+`netsrv.server.Server.info` and a metrics page read them on demand; counting costs an addition.
 """
 
 from bisect import bisect_left
@@ -9,16 +8,16 @@ from collections import Counter, defaultdict
 
 from attrs import define, field
 
-from netsrv.interfaces import DropReason, IConnection, IDatagrams, RejectReason
+from netsrv.interfaces import DropReason, IConnection, IDatagrams, ListenerInfo, RejectReason
 from netsrv.observers.dispatch import Observer
 
-BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
-"""Seconds: the upper bounds by which durations of connections are counted."""
+DURATION_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
+"""Seconds: the upper bounds of the buckets for the duration of connections."""
 
 
 @define
 class Counts:
-    """What has happened at one listener since the server's start."""
+    """The counts of one listener since its start."""
 
     accepted: int = 0
     active: int = 0
@@ -27,12 +26,12 @@ class Counts:
     closed: Counter[str] = field(factory=Counter)
     """Connections by reason."""
     received_bytes: int = 0
-    """Of connections that have ended, and of datagrams."""
+    """Bytes of connections that have ended, and of datagrams."""
     sent_bytes: int = 0
     seconds: float = 0.0
-    """Of all connections that have ended, together."""
-    durations: list[int] = field(factory=lambda: [0] * (len(BOUNDS) + 1))
-    """Connections that have ended within each of `BOUNDS`, and last those that took longer."""
+    """The sum of the durations of all connections that have ended."""
+    duration_buckets: list[int] = field(factory=lambda: [0] * (len(DURATION_BUCKETS) + 1))
+    """Connections that have ended, by bucket; the last one is for longer durations."""
     datagrams_received: int = 0
     datagrams_sent: int = 0
     datagrams_dropped: Counter[str] = field(factory=Counter)
@@ -43,58 +42,65 @@ class Counts:
 
 
 class Counters(Observer):
-    """Counts everything there is to count."""
+    """Counts all events.  The counts of a listener are forgotten when it is closed."""
 
     def __init__(self) -> None:
-        self.listeners: defaultdict[str, Counts] = defaultdict(Counts)
-        """The counts by the listener's name."""
+        self.listeners: defaultdict[ListenerInfo, Counts] = defaultdict(Counts)
+        """The counts of the listeners that are not closed, from the first event on."""
         self.stalls = 0
-        """How often the reactor was blocked."""
+        """The number of times that the reactor was blocked."""
         self.stalled_seconds = 0.0
 
-    def connection_made(self, listener: str, connection: IConnection) -> None:
+    def listener_closed(self, listener: ListenerInfo) -> None:
+        self.listeners.pop(listener, None)
+
+    def connection_made(self, listener: ListenerInfo, connection: IConnection) -> None:
         counts = self.listeners[listener]
         counts.accepted += 1
         counts.active += 1
 
-    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
+    def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         self.listeners[listener].refused[str(reason)] += 1
 
-    def connection_closed(self, listener: str, connection: IConnection) -> None:
+    def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
         counts = self.listeners[listener]
         counts.active -= 1
         counts.closed[str(connection.close_reason)] += 1
         counts.received_bytes += connection.received
         counts.sent_bytes += connection.sent
         counts.seconds += connection.seconds
-        counts.durations[bisect_left(BOUNDS, connection.seconds)] += 1
+        counts.duration_buckets[bisect_left(DURATION_BUCKETS, connection.seconds)] += 1
 
-    def suspended(self, listener: str, reason: RejectReason | None) -> None:
+    def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None:
         self.listeners[listener].suspended = True
 
-    def resumed(self, listener: str) -> None:
+    def resumed(self, listener: ListenerInfo) -> None:
         self.listeners[listener].suspended = False
 
-    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+    def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         counts = self.listeners[listener]
         counts.datagrams_received += datagrams.count
         counts.received_bytes += datagrams.size
 
-    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None:
+    def datagrams_sent(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         counts = self.listeners[listener]
         counts.datagrams_sent += datagrams.count
         counts.sent_bytes += datagrams.size
 
-    def datagram_dropped(self, listener: str, reason: str) -> None:
-        self.listeners[listener].datagrams_dropped[reason] += 1
-
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
+    def datagrams_refused(
+        self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
+    ) -> None:
         self.listeners[listener].datagrams_dropped[str(reason)] += datagrams.count
 
-    def accept_failed(self, listener: str, error: OSError) -> None:
+    def datagram_dropped(
+        self, listener: ListenerInfo, reason: DropReason, error: OSError | None
+    ) -> None:
+        self.listeners[listener].datagrams_dropped[str(reason)] += 1
+
+    def accept_failed(self, listener: ListenerInfo, error: OSError) -> None:
         self.listeners[listener].accept_errors += 1
 
-    def service_failed(self, listener: str, what: str) -> None:
+    def service_failed(self, listener: ListenerInfo, callback: str) -> None:
         self.listeners[listener].service_failures += 1
 
     def stalled(self, seconds: float) -> None:

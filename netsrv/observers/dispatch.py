@@ -1,139 +1,115 @@
-"""The observers of a server, told as one.
+"""Passes events to the observers.
 
-Who observes derives from `Observer` and overrides what it wants to know; the rest costs
-nothing.  What an observer raises is its own trouble: the server goes on.
+Derive an observer from `Observer` and override the events that it needs; the others cost
+nothing.  An observer that raises is removed; a failing observer never affects the server.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.batches import accepts_batches
 from netsrv.interfaces import (
     DropReason,
-    IBatchObserver,
     IConnection,
     IDatagrams,
     IObserver,
+    ListenerInfo,
     RejectReason,
 )
 
-SINGLE = {
-    "datagrams_received": "datagram_received",
-    "datagrams_sent": "datagram_sent",
-    "datagrams_refused": "datagram_refused",
-}
-"""The events of batches, and those of which there is one for each datagram."""
+Callback = tuple[Callable[..., None], IObserver]
+"""What is called for an event, and its observer."""
 
 
-Told = tuple[Callable[..., None], IObserver]
-"""What is called for an event, and whose it is."""
-
-
-@implementer(IBatchObserver)
+@implementer(IObserver)
 class Observer:
-    """Is told of everything, and does nothing."""
+    """Receives all events, and ignores them: a base class."""
 
-    def connection_made(self, listener: str, connection: IConnection) -> None: ...
-    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None: ...
-    def connection_closed(self, listener: str, connection: IConnection) -> None: ...
-    def suspended(self, listener: str, reason: RejectReason | None) -> None: ...
-    def resumed(self, listener: str) -> None: ...
-    def datagram_received(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
-    def datagram_sent(self, listener: str, peer: tuple[str, int], size: int) -> None: ...
-    def datagram_dropped(self, listener: str, reason: str) -> None: ...
-    def datagram_refused(
-        self, listener: str, peer: tuple[str, int], reason: DropReason
+    def listener_started(self, listener: ListenerInfo) -> None: ...
+    def listener_closed(self, listener: ListenerInfo) -> None: ...
+    def listener_failed(self, listener: ListenerInfo, error: OSError, reopening: bool) -> None: ...
+    def listener_reopen_failed(self, listener: ListenerInfo, reason: str) -> None: ...
+    def listener_reopened(self, listener: ListenerInfo) -> None: ...
+    def connection_made(self, listener: ListenerInfo, connection: IConnection) -> None: ...
+    def connection_refused(
+        self, listener: ListenerInfo, peer: str, reason: RejectReason
     ) -> None: ...
-    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None: ...
-    def datagrams_sent(self, listener: str, datagrams: IDatagrams) -> None: ...
+    def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None: ...
+    def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None: ...
+    def resumed(self, listener: ListenerInfo) -> None: ...
+    def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None: ...
+    def datagrams_sent(self, listener: ListenerInfo, datagrams: IDatagrams) -> None: ...
     def datagrams_refused(
-        self, listener: str, datagrams: IDatagrams, reason: DropReason
+        self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
     ) -> None: ...
-    def accept_failed(self, listener: str, error: OSError) -> None: ...
-    def service_failed(self, listener: str, what: str) -> None: ...
-    def listener_failed(self, listener: str, error: OSError) -> None: ...
+    def datagram_dropped(
+        self, listener: ListenerInfo, reason: DropReason, error: OSError | None
+    ) -> None: ...
+    def accept_failed(self, listener: ListenerInfo, error: OSError) -> None: ...
+    def service_failed(self, listener: ListenerInfo, callback: str) -> None: ...
     def stalled(self, seconds: float) -> None: ...
 
 
-OFTEN = frozenset({"connection_made", "connection_closed"})
-"""Events with a quicker way, since passing on any arguments whatever takes its time."""
+HOT_EVENTS = frozenset({"connection_made", "connection_closed"})
+"""Events that are passed on with fixed arguments, which is faster than ``*arguments``."""
 
 
 class ObserverDispatcher(Observer):
-    """Tells each of *observers*; one that raises is told nothing more, and the log says so."""
+    """Passes each event to all of *observers* that override it."""
 
     log = Logger()
 
     def __init__(self, observers: Iterable[IObserver] = ()) -> None:
         self._observers: list[IObserver] = []
-        for each in observers:
-            self.add(each)
+        self._set_observers(list(observers))
 
     def add(self, observer: IObserver) -> None:
-        """Tell one more."""
-        self._arrange([*self._observers, observer])
+        """Add an observer."""
+        self._set_observers([*self._observers, observer])
 
     def remove(self, observer: IObserver) -> None:
-        """Tell one no more, if it still was."""
-        self._arrange([each for each in self._observers if each is not observer])
+        """Remove an observer, if it is present."""
+        self._set_observers([each for each in self._observers if each is not observer])
 
-    def _arrange(self, observers: list[IObserver]) -> None:
-        """Have each event call exactly those who want to know of it."""
-        calls = {
-            event: self._telling(event, [_told(each, event) for each in observers])
-            for event in IBatchObserver.names(all=True)
+    def _set_observers(self, observers: list[IObserver]) -> None:
+        """Make a method for each event that calls exactly the observers that override it."""
+        methods = {
+            event: self._make_method(event, [_callback_for(each, event) for each in observers])
+            for event in IObserver.names(all=True)
         }
         self._observers = observers
-        vars(self).update(calls)
+        vars(self).update(methods)
 
-    def _telling(self, event: str, told: list[Told | None]) -> Callable[..., None]:
-        calls = tuple(each for each in told if each is not None)
+    def _make_method(self, event: str, callbacks: list[Callback | None]) -> Callable[..., None]:
+        present = tuple(callback for callback in callbacks if callback is not None)
 
-        def tell(*details: Any) -> None:
-            for call, observer in calls:
+        def dispatch(*arguments: Any) -> None:
+            for call, observer in present:
                 try:
-                    call(*details)
+                    call(*arguments)
                 except BaseException:  # as Twisted: not even SystemExit ends the server
-                    self._dismiss(observer, event)
+                    self._drop_failed(observer, event)
 
-        def tell_of_connection(listener: str, connection: IConnection) -> None:
-            for call, observer in calls:
+        def dispatch_connection(listener: ListenerInfo, connection: IConnection) -> None:
+            for call, observer in present:
                 try:
                     call(listener, connection)
                 except BaseException:
-                    self._dismiss(observer, event)
+                    self._drop_failed(observer, event)
 
-        return tell_of_connection if event in OFTEN else tell
+        return dispatch_connection if event in HOT_EVENTS else dispatch
 
-    def _dismiss(self, observer: IObserver, event: str) -> None:
+    def _drop_failed(self, observer: IObserver, event: str) -> None:
         self.log.failure(
-            "{observer} raised in {event}, and is told nothing more", observer=observer, event=event
+            "Observer {observer} raised in {event} and is removed", observer=observer, event=event
         )
         self.remove(observer)
 
 
-def _told(observer: IObserver, event: str) -> Told | None:
-    """How an observer is told of an event, if it wants to know."""
-    single = SINGLE.get(event)
-    if single is not None and not accepts_batches(observer, event, single):
-        return (
-            (partial(_tell_each, getattr(observer, single)), observer)
-            if _overrides(observer, single)
-            else None
-        )
-    return (getattr(observer, event), observer) if _overrides(observer, event) else None
-
-
-def _tell_each(
-    tell: Callable[..., None], listener: str, datagrams: IDatagrams, *reason: DropReason
-) -> None:
-    for peer, size in datagrams:
-        tell(listener, peer, *(reason or (size,)))
-
-
-def _overrides(observer: IObserver, event: str) -> bool:
-    return getattr(type(observer), event, None) is not getattr(Observer, event)
+def _callback_for(observer: IObserver, event: str) -> Callback | None:
+    """Return how an observer is called for an event; None if it does not override it."""
+    if getattr(type(observer), event, None) is getattr(Observer, event):
+        return None
+    return getattr(observer, event), observer

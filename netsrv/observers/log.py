@@ -1,8 +1,8 @@
-"""The log lines about peers, and how they stay bounded.
+"""The log lines about peers, and their bound.
 
-Everything goes through `twisted.logger`, which takes its time for each event: fine for
-so many lines a second, too much for every peer of a busy server.  So lines about single
-peers have a rate; beyond it a peer costs an addition, and one line tells the sum.
+All lines go through `twisted.logger`, which costs about 28 us an event: little for a bounded
+number of lines a second, too much for every peer of a busy server.  So lines about single
+peers have a rate; beyond it a peer costs an addition, and one line a second gives the sums.
 """
 
 import errno
@@ -14,17 +14,22 @@ from typing import Any
 
 from twisted.logger import Logger
 
-from netsrv.interfaces import CloseReason, DropReason, IConnection, IDatagrams, RejectReason
+from netsrv.interfaces import (
+    CloseReason,
+    DropReason,
+    IConnection,
+    IDatagrams,
+    ListenerInfo,
+    RejectReason,
+)
 from netsrv.observers.dispatch import Observer
 from netsrv.sockets.addresses import show_sockaddr
 
 WINDOW = 1.0
-"""Seconds over which lines are counted, and after which the surplus is summed up."""
+"""Seconds for which lines are counted, and after which the sums are logged."""
 
-
-TRACEBACK_EVERY = 60.0
-"""Seconds from one traceback of a service to the next; its exceptions between are counted."""
-
+TRACEBACK_INTERVAL = 60.0
+"""Seconds from one traceback of a service to the next; exceptions in between are counted."""
 
 TIME_LIMITS = frozenset(
     {
@@ -35,33 +40,42 @@ TIME_LIMITS = frozenset(
     }
 )
 
-
 OPTIONS = {
     RejectReason.ACCESS: "--only-from, --no-access",
     RejectReason.MAX_CONNECTIONS: "--max-connections",
     RejectReason.PER_SOURCE: "--per-source",
     RejectReason.CONNECTION_RATE: "--connection-rate",
 }
-"""The option that changes what a peer was refused for."""
-
+"""The option that changes why a connection was rejected."""
 
 RULES = {
-    DropReason.ACCESS: "its network may not come in (--only-from, --no-access)",
-    DropReason.SOURCE_PORT: "it seems to come from a server's port (--refuse-source-ports)",
-    DropReason.OWN_PORT: "it seems to come from a port that this server serves",
-    DropReason.NOT_UNICAST: "nobody can have its address",
+    DropReason.ACCESS: "its network is not allowed (--only-from, --no-access)",
+    DropReason.SOURCE_PORT: "its source port is one of a server (--refuse-source-ports)",
+    DropReason.OWN_PORT: "its source port is one that this server serves",
+    DropReason.NOT_UNICAST: "its source address is not a unicast address",
     DropReason.DESTINATION: "it was sent to a broadcast or multicast address",
-    DropReason.MARTIAN: "its loopback address came over another interface",
-    DropReason.DATAGRAM_RATE: "its source sends too many (--datagram-rate)",
-    DropReason.REPLY_TOO_LONG: "the answer is more than three times as long",
+    DropReason.MARTIAN: "its loopback source address came in on another interface",
+    DropReason.DATAGRAM_RATE: "its source exceeds the rate (--datagram-rate)",
+    DropReason.REPLY_TOO_LONG: "the reply is more than three times as long as the request",
 }
-"""Why a datagram is dropped, and the option that changes it."""
+"""The rule that refused a datagram, with the option that changes it."""
+
+LOSSES = {
+    DropReason.TOO_LONG: "too long",
+    DropReason.STOPPED: "stopped",
+    DropReason.RECEIVE_ERROR: "receive",
+    DropReason.SEND_ERROR: "send",
+}
+"""Why a datagram was dropped by no rule; the name of the error follows, if there is one."""
+
+Kind = tuple[str, str]
+"""What a suppressed line is about: a singular noun, and a detail that follows it."""
 
 
 class LogObserver(Observer):
-    """Writes what happens to peers into the log, at most *rate* lines a second.
+    """Logs events, at most *rate* lines a second about single peers.
 
-    *clock* provides IReactorTime; *now* gives seconds that never go back.
+    *clock* provides IReactorTime; *now* returns seconds of a monotonic clock.
     """
 
     log = Logger()
@@ -71,122 +85,138 @@ class LogObserver(Observer):
         self._now = now
         self.rate = rate
         self._lines = 0
-        self._surplus: Counter[str] = Counter()
+        self._suppressed: Counter[Kind] = Counter()
         self._window: Any = None
-        self._seen: set[tuple[object, ...]] = set()
+        self._logged: dict[ListenerInfo, set[tuple[object, ...]]] = {}
         self._traceback_at: dict[str, float] = {}
 
-    def connection_made(self, listener: str, connection: IConnection) -> None:
+    # Listeners
+
+    def listener_closed(self, listener: ListenerInfo) -> None:
+        self._logged.pop(listener, None)
+
+    def listener_failed(self, listener: ListenerInfo, error: OSError, reopening: bool) -> None:
+        line = "{listener}: the listening socket failed: {error}; no more connections are accepted"
+        if reopening:
+            line = "{listener}: the socket failed: {error}; reopening it"
+        self.log.error(line, listener=listener, error=error.strerror)
+
+    def listener_reopen_failed(self, listener: ListenerInfo, reason: str) -> None:
+        line = "{listener}: cannot reopen the socket: {reason}; retrying every second"
+        self.log.error(line, listener=listener, reason=reason)
+
+    def listener_reopened(self, listener: ListenerInfo) -> None:
+        self.log.info("{listener}: the socket is open again", listener=listener)
+
+    def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None:
+        if reason is None:
+            self.log.info("{listener}: suspended, new connections wait", listener=listener)
+        elif self._first(listener, "suspended", reason):
+            line = "{listener}: new connections wait in the backlog ({option})"
+            self.log.warn(line, listener=listener, option=OPTIONS[reason])
+
+    # Connections
+
+    def connection_made(self, listener: ListenerInfo, connection: IConnection) -> None:
         if self._lines >= self.rate and self._window is not None:
-            self._surplus["connections"] += 1
-        elif self._within_rate("connections"):
+            self._suppressed["connection", ""] += 1
+        elif self._count_lines(("connection", ""), 1):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
-    def connection_refused(self, listener: str, peer: str, reason: RejectReason) -> None:
+    def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         if self._first(listener, reason):
-            line = "{listener}: refused {peer} ({option}); from now on such peers are counted"
+            line = "{listener}: rejected {peer} ({option}); further rejections are counted"
             self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
         else:
-            self._surplus[f"connections refused ({reason})"] += 1
+            self._suppressed["rejected connection", f" ({reason})"] += 1
 
-    def connection_closed(self, listener: str, connection: IConnection) -> None:
+    def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
         limit = connection.close_reason
         if limit not in TIME_LIMITS:
             return
         option = "--" + limit.replace("_", "-")
         if self._first(listener, limit):
-            line = "{listener}: ended {peer} ({option}); from now on such ends are counted"
+            line = "{listener}: closed {peer} ({option}); further closes are counted"
             self.log.info(line, listener=listener, peer=connection.peer, option=option)
         else:
-            self._surplus[f"connections ended ({limit})"] += 1
+            self._suppressed["closed connection", f" ({limit})"] += 1
 
-    def suspended(self, listener: str, reason: RejectReason | None) -> None:
-        if reason is None:
-            self.log.info("{listener}: suspended, newcomers wait", listener=listener)
-        elif self._first(listener, "suspended", reason):
-            line = "{listener}: newcomers wait in the backlog ({option})"
-            self.log.warn(line, listener=listener, option=OPTIONS[reason])
+    def accept_failed(self, listener: ListenerInfo, error: OSError) -> None:
+        name = _error_name(error)
+        if self._first(listener, "accept", name):
+            line = "{listener}: accept failed: {error}; further errors are counted"
+            self.log.warn(line, listener=listener, error=error.strerror)
+        else:
+            self._suppressed["accept error", f" ({name})"] += 1
 
-    def datagrams_received(self, listener: str, datagrams: IDatagrams) -> None:
+    # Datagrams
+
+    def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         if self._lines >= self.rate and self._window is not None:
-            self._surplus["datagrams"] += datagrams.count
+            self._suppressed["datagram", ""] += datagrams.count
             return
-        for peer, size in islice(datagrams, self._count_lines("datagrams", datagrams.count)):
+        for peer, size in islice(datagrams, self._count_lines(("datagram", ""), datagrams.count)):
             self.log.info(
                 "Got data from {peer} ({size} bytes)", peer=show_sockaddr(peer), size=size
             )
 
-    def datagram_dropped(self, listener: str, reason: str) -> None:
-        if self._within_rate(f"datagrams dropped ({reason})"):
-            self.log.warn(
-                "{listener}: dropped a datagram: {reason}", listener=listener, reason=reason
-            )
-
-    def datagrams_refused(self, listener: str, datagrams: IDatagrams, reason: DropReason) -> None:
+    def datagrams_refused(
+        self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
+    ) -> None:
         first = self._first(listener, reason)
         if first:
             peer, _size = next(iter(datagrams))
-            line = "{listener}: dropped a datagram of {peer}: {why}; from now on such are counted"
-            self.log.warn(line, listener=listener, peer=show_sockaddr(peer), why=RULES[reason])
+            line = "{listener}: dropped a datagram from {peer}: {rule}; further drops are counted"
+            self.log.warn(line, listener=listener, peer=show_sockaddr(peer), rule=RULES[reason])
         if datagrams.count > first:
-            self._surplus[f"datagrams dropped ({reason})"] += datagrams.count - first
+            self._suppressed["dropped datagram", f" ({reason})"] += datagrams.count - first
 
-    def accept_failed(self, listener: str, error: OSError) -> None:
-        name = errno.errorcode.get(error.errno or 0, "?")
-        if self._first(listener, "accept", name):
-            line = "{listener}: accept: {error}; from now on such errors are counted"
-            self.log.warn(line, listener=listener, error=error.strerror)
-        else:
-            self._surplus[f"accept errors ({name})"] += 1
+    def datagram_dropped(
+        self, listener: ListenerInfo, reason: DropReason, error: OSError | None
+    ) -> None:
+        text = LOSSES[reason] if error is None else f"{LOSSES[reason]} {_error_name(error)}"
+        if self._count_lines(("dropped datagram", f" ({text})"), 1):
+            self.log.warn("{listener}: dropped a datagram: {text}", listener=listener, text=text)
 
-    def service_failed(self, listener: str, what: str) -> None:
-        service = listener.rpartition(" ")[2]
+    # The server
+
+    def service_failed(self, listener: ListenerInfo, callback: str) -> None:
         now = self._now()
-        if now - self._traceback_at.get(service, -TRACEBACK_EVERY) >= TRACEBACK_EVERY:
-            self._traceback_at[service] = now
-            self.log.failure("{listener}: {what} raised", listener=listener, what=what)
+        last = self._traceback_at.get(listener.service, -TRACEBACK_INTERVAL)
+        if now - last >= TRACEBACK_INTERVAL:
+            self._traceback_at[listener.service] = now
+            self.log.failure("{listener}: {callback} raised", listener=listener, callback=callback)
         else:
             self._start_window()
-            self._surplus[f"exceptions in {what}"] += 1
-
-    def listener_failed(self, listener: str, error: OSError) -> None:
-        self.log.error(
-            "{listener}: the listening socket failed: {error}; nobody is accepted there any more",
-            listener=listener,
-            error=error.strerror,
-        )
+            self._suppressed["exception", f" in {callback}"] += 1
 
     def stalled(self, seconds: float) -> None:
-        self.log.warn(
-            "For {seconds:.1f} s nobody was served: something has blocked the reactor",
-            seconds=seconds,
-        )
-
-    def _first(self, *what: object) -> bool:
-        """Whether this happens for the first time; later times are summed up."""
-        self._start_window()
-        if what in self._seen:
-            return False
-        self._seen.add(what)
-        return True
+        self.log.warn("Reactor blocked for {seconds:.1f} s", seconds=seconds)
 
     def close(self) -> None:
-        """Sum up what is left, and leave no timer behind."""
+        """Log the sums that are left, and cancel the timer."""
         if self._window is not None:
             self._window.cancel()
             self._end_window()
 
-    def _within_rate(self, kind: str) -> bool:
-        """Count a line; tell whether it may be written."""
-        return self._count_lines(kind, 1) == 1
+    # The bound
 
-    def _count_lines(self, kind: str, wanted: int) -> int:
-        """Count so many lines; tell how many may be written."""
+    def _first(self, listener: ListenerInfo, *event: object) -> bool:
+        """Return True for the first such event of a listener; later ones are summed up."""
+        self._start_window()
+        logged = self._logged.setdefault(listener, set())
+        if event in logged:
+            return False
+        logged.add(event)
+        return True
+
+    def _count_lines(self, kind: Kind, wanted: int) -> int:
+        """Count so many lines, and return how many of them may be logged."""
         self._start_window()
         lines = min(wanted, max(0, self.rate - self._lines))
         self._lines += wanted
         if lines < wanted:
-            self._surplus[kind] += wanted - lines
+            self._suppressed[kind] += wanted - lines
         return lines
 
     def _start_window(self) -> None:
@@ -196,7 +226,15 @@ class LogObserver(Observer):
     def _end_window(self) -> None:
         self._window = None
         self._lines = 0
-        surplus, self._surplus = self._surplus, Counter()
-        if surplus:
-            sums = ", ".join(f"{count} {kind}" for kind, count in surplus.items())
-            self.log.info("In a second, without a line each: {sums}", sums=sums)
+        suppressed, self._suppressed = self._suppressed, Counter()
+        if suppressed:
+            sums = ", ".join(_show_sum(count, *kind) for kind, count in suppressed.items())
+            self.log.info("Suppressed in the last second (--log-rate): {sums}", sums=sums)
+
+
+def _show_sum(count: int, noun: str, detail: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}{detail}"
+
+
+def _error_name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "?")

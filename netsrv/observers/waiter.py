@@ -1,45 +1,48 @@
-"""A census: it waits until there are so many connections."""
+"""Waits until the number of connections satisfies a predicate."""
 
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from netsrv.interfaces import IConnection
+from netsrv.interfaces import IConnection, ListenerInfo
 from netsrv.observers.dispatch import Observer, ObserverDispatcher
 
 
 class ConnectionWaiter(Observer):
-    """Fires *result* with what *count* gives, as soon as *wanted* is true of it.
+    """Fires *result* with the value of *count*, as soon as *predicate* is true of it.
 
-    What *wanted* raises is for whoever has asked.
+    An exception of *predicate* is passed to the errback of *result*.
     """
 
     def __init__(
-        self, audience: ObserverDispatcher, count: Callable[[], int], wanted: Callable[[int], bool]
+        self,
+        observers: ObserverDispatcher,
+        count: Callable[[], int],
+        predicate: Callable[[int], bool],
     ) -> None:
-        self.result: Deferred[int] = Deferred(lambda _result: audience.remove(self))
-        self._audience = audience
+        self.result: Deferred[int] = Deferred(lambda _result: observers.remove(self))
+        self._observers = observers
         self._count = count
-        self._wanted = wanted
-        audience.add(self)
-        self._look()
+        self._predicate = predicate
+        observers.add(self)
+        self._check()
 
-    def connection_made(self, listener: str, connection: IConnection) -> None:
-        self._look()
+    def connection_made(self, listener: ListenerInfo, connection: IConnection) -> None:
+        self._check()
 
-    def connection_closed(self, listener: str, connection: IConnection) -> None:
-        self._look()
+    def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
+        self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self.result.called:
             return
         count = self._count()
         try:
-            wanted = self._wanted(count)
+            satisfied = self._predicate(count)
         except Exception:
-            self._audience.remove(self)
+            self._observers.remove(self)
             self.result.errback()
             return
-        if wanted:
-            self._audience.remove(self)
+        if satisfied:
+            self._observers.remove(self)
             self.result.callback(count)

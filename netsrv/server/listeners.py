@@ -1,7 +1,7 @@
-"""The listeners that are running, and the gates that still have connections.
+"""The running listeners, and the gates of closed ones that still have connections.
 
-A listener is the same as before if its transport and address are.  What it serves, and
-within which limits, can change while its socket stays open.
+A listener keeps its identity while its transport and address stay the same.  Its service and
+its limits can change while its socket stays open.
 """
 
 import socket
@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
+from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.datagrams.listener import DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
@@ -19,208 +21,361 @@ from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.interfaces import IBatchObserver
-from netsrv.server.prepare import PreparedListener, reopener
+from netsrv.interfaces import IObserver, ListenerInfo
+from netsrv.observers.counters import Counts
+from netsrv.registry import Registry, find_services
+from netsrv.server.binding import make_reopener
+from netsrv.server.factories import build_factory
+from netsrv.server.prepare import PreparedListener
 from netsrv.streams.listener import StreamListener
 
 
 class Listener(Protocol):
-    """What the server asks of a listener, whatever it listens for."""
+    """What stream listeners and datagram listeners have in common."""
 
     gate: Gate
 
     @property
     def kernel_drops(self) -> int | None:
-        """How many datagrams the kernel has dropped; None for streams, or if unknown."""
+        """Datagrams that the kernel has dropped; None for streams, or if unknown."""
 
     def start(self) -> None:
-        """Serve from now on."""
+        """Start the service, and accept or receive."""
 
     def suspend(self) -> None:
-        """Take nothing in; the socket stays bound, and peers wait in the kernel."""
+        """Stop accepting or receiving; the socket stays bound, and peers wait in the kernel."""
 
     def resume(self) -> None:
-        """Serve again, those who waited first."""
+        """Accept or receive again, first what has waited."""
 
-    def finish(self) -> None:
-        """Take in who waits by now, and then nobody any more.  Live connections go on."""
+    def drain(self) -> None:
+        """Take the backlog, then stop; live connections go on."""
 
-    def release(self) -> None:
-        """Leave the socket, and who waits there, to another listener."""
+    def detach(self) -> None:
+        """Stop, and leave the socket and its backlog to another listener."""
 
-    def limit(self, limits: Limits) -> None:
-        """Take in by other limits from now on."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether the socket has failed for good."""
-
-
-@frozen
-class Post:
-    """A listener that is running, and what it was made of."""
-
-    prepared: PreparedListener
-    listener: Listener
+    def set_limits(self, limits: Limits) -> None:
+        """Apply other limits to new connections and datagrams."""
 
     @property
-    def gate(self) -> Gate:
-        """Where its peers come in."""
-        return self.listener.gate
+    def failed(self) -> bool:
+        """True if the socket has failed for good, or is closed."""
+
+
+class RunningListener:
+    """The handle of one running listener: its verbs, and what it consists of.
+
+    `Server.add_listener` and `Server.listener_for` return it.
+    """
+
+    log = Logger()
+
+    def __init__(self, owner: "Listeners", prepared: PreparedListener, admission: Admission):
+        self._owner = owner
+        self._prepared = prepared
+        self._listener = owner.build(prepared, admission)
+        self.suspended = False
+        """True while the listener is suspended by its owner; a limit does not count."""
+
+    @property
+    def settings(self) -> ListenerSettings:
+        """The settings in effect."""
+        return self._prepared.settings
+
+    @property
+    def service(self) -> Any:
+        """The factory or DatagramProtocol that serves."""
+        return self._prepared.service
+
+    @property
+    def socket(self) -> Any:
+        """The bound socket with its options, a `netsrv.sockets.OpenSocket`."""
+        return self._prepared.socket
+
+    @property
+    def listener_info(self) -> ListenerInfo:
+        """The identity in events, logs and metrics."""
+        return self._prepared.info
 
     @property
     def name(self) -> str:
         """The listener in the log, with the address in effect: ``tcp 127.0.0.1:7 (echo)``."""
-        return self.prepared.name
+        return self._prepared.name
 
     @property
     def host(self) -> str:
-        """The address in effect, as a number; empty for a unix socket."""
-        return self.prepared.socket.host
+        """The numeric address in effect; empty for a unix socket."""
+        return str(self.socket.host)
 
     @property
     def port(self) -> int:
         """The port in effect; 0 for a unix socket."""
-        return self.prepared.socket.port
+        return int(self.socket.port)
+
+    @property
+    def gate(self) -> Gate:
+        """The gate, which has the live connections."""
+        return self._listener.gate
 
     @property
     def connections(self) -> int:
-        """How many connections are being served."""
+        """The number of live connections."""
         return len(self.gate.connections)
 
+    @property
+    def failed(self) -> bool:
+        """True if the socket has failed for good."""
+        return self._listener.failed
 
-class Roster:
-    """Starts, changes and ends listeners.
+    @property
+    def kernel_drops(self) -> int | None:
+        """Datagrams that the kernel has dropped; None for streams, or if unknown."""
+        return self._listener.kernel_drops
 
-    *places* are those of the whole process: its descriptors.  *now* gives seconds that
-    never go back.
+    # The verbs
+
+    def start(self, suspended: bool) -> None:
+        """Start to serve, but suspended at once if *suspended*.
+
+        Raises what the service raises when it is started.
+        """
+        self._listener.start()
+        if suspended:
+            self.suspend()
+
+    def suspend(self) -> None:
+        """Stop accepting: the socket stays bound, and peers wait in the kernel."""
+        self.suspended = True
+        self._listener.suspend()
+        self._owner.observer.suspended(self.listener_info, None)
+
+    def resume(self) -> None:
+        """Accept again, first the peers that have waited."""
+        self.suspended = False
+        self._listener.resume()
+        self._owner.observer.resumed(self.listener_info)
+
+    def update(self, settings: ListenerSettings, registry: Registry | None = None) -> list[str]:
+        """Serve by other *settings* on the same socket; return what needs a restart, a line each.
+
+        Peers that wait are served by the new settings; live connections keep the old ones.
+        Raises `ConfigurationError` if the transport or the address is another, or the service
+        cannot be built; and what the service raises when it is started.  Then nothing changes
+        but socket options.
+        """
+        if settings.address_label != self.settings.address_label:
+            raise ConfigurationError(
+                f"{settings.address_label}: the listener has the address "
+                f"{self.settings.address_label}; add a listener for another address"
+            )
+        return self.apply(settings, self.service_for(settings, registry))
+
+    def close(self) -> Deferred[None]:
+        """Take the backlog, then close; fire when the last connection has ended."""
+        drained = self._owner.remove(self)
+        self.report_closed()
+        return drained
+
+    def info(self) -> dict[str, Any]:
+        """Describe the listener: its address and options in effect, and its counts.
+
+        Plain values, ready for JSON.  Bytes are those of closed and live connections, and of
+        datagrams.
+        """
+        counts = asdict(self._owner.counts(self.listener_info))
+        for connection in self.gate.connections:
+            counts["received_bytes"] += connection.received
+            counts["sent_bytes"] += connection.sent - connection.unsent
+        return {
+            "name": self.name,
+            "transport": self.settings.transport,
+            "address": self.socket.address,
+            "service": self.settings.service_name,
+            "options": {
+                option.name: {"asked": option.asked, "in_effect": option.in_effect}
+                for option in self.socket.options
+            },
+            "counts": counts,
+            "kernel_drops": self.kernel_drops,
+        }
+
+    # What a reload and a drain need beyond the verbs
+
+    def service_for(self, settings: ListenerSettings, registry: Registry | None = None) -> Any:
+        """Return the service for *settings*: the present one, unless they ask for another."""
+        before = self.settings
+        if (before.service, before.settings) == (settings.service, settings.settings):
+            return self.service
+        if registry is None:
+            registry = Registry() if settings.embedded else find_services()
+        return build_factory(settings, registry)
+
+    def apply(self, settings: ListenerSettings, service: Any) -> list[str]:
+        """Serve with *service* by *settings*: see `update`."""
+        problems = self._update_socket(settings)
+        prepared = PreparedListener(settings, service, self.socket)
+        if self._same_service(prepared):
+            self._listener.set_limits(settings.limits)
+            self._prepared = evolve(prepared, info=self.listener_info)
+        else:
+            self._replace_service(prepared)
+        return problems
+
+    def drain(self) -> None:
+        """Take the backlog, and close the socket; live connections go on."""
+        self._listener.drain()
+        self.socket.close()
+
+    def report_closed(self) -> None:
+        """Log that the listener is closed."""
+        count = self.connections
+        plural = "" if count == 1 else "s"
+        self.log.info(
+            "Closed {name}; {count} connection{plural} may go on",
+            name=self.name,
+            count=count,
+            plural=plural,
+        )
+
+    def _same_service(self, prepared: PreparedListener) -> bool:
+        """True if only limits and socket options differ."""
+        return (
+            self.service is prepared.service
+            and self.name == prepared.name
+            and self.settings.safe_replies is prepared.settings.safe_replies
+        )
+
+    def _replace_service(self, prepared: PreparedListener) -> None:
+        """Give the socket to a new listener, which shares the admission of the old one."""
+        old, gate = self._listener, self.gate
+        admission, now = gate.admission, gate.now
+        new = self._owner.build(prepared, admission)
+        old.detach()
+        admission.set_limits(prepared.settings.limits, now())
+        try:
+            new.start()
+        except BaseException:
+            admission.set_limits(self.settings.limits, now())
+            old.start()
+            raise
+        self._listener, self._prepared = new, prepared
+        self._owner.retire(gate)
+        self._owner.observer.listener_started(self.listener_info)
+        if self.suspended:
+            self.suspend()
+        else:
+            self._owner.observer.resumed(self.listener_info)  # the old one may have been full
+
+    def _update_socket(self, settings: ListenerSettings) -> list[str]:
+        """Set the options that differ; return a line for each that needs a restart."""
+        before, opened = self.settings, self.socket
+        names = opened.update_options(settings.all_options(), before.all_options())
+        if settings.backlog != before.backlog and opened.sock.type == socket.SOCK_STREAM:
+            opened.update_backlog(settings.backlog)
+        if settings.mode != before.mode and not opened.chmod(settings.mode):
+            names.append("mode")
+        return [f"{opened.label}: {name} changes with a restart" for name in names]
+
+
+class Listeners:
+    """The set of running listeners.
+
+    *slots* are those of the whole process: its descriptors.  *now* returns seconds of a
+    monotonic clock.  *counts* returns the counters of a listener.
     """
 
     def __init__(
         self,
         reactor: Any,
-        observer: IBatchObserver,
-        places: ConnectionSlots,
+        observer: IObserver,
+        slots: ConnectionSlots,
+        counts: Callable[[ListenerInfo], Counts],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.posts: list[Post] = []
+        self.running: list[RunningListener] = []
+        self.observer = observer
+        self.counts = counts
         self._now = now
         self._reactor = reactor
-        self._observer = observer
-        self._places = places
-        self._leaving: list[Gate] = []
+        self._slots = slots
+        self._retired: list[Gate] = []
         self._own_ports: set[int] = set()
         self._suspended = False
 
     @property
     def gates(self) -> list[Gate]:
-        """The gates of all listeners, and of those that are gone and still have peers."""
-        return [*(each.gate for each in self.posts), *self._occupied()]
+        """The gates of all listeners, and those of closed ones that are not drained yet."""
+        return [*(listener.gate for listener in self.running), *self._retired]
 
     @property
     def connections(self) -> int:
-        """How many connections there are, also of listeners that are gone."""
-        return sum(len(each.connections) for each in self.gates)
+        """The number of live connections, those of closed listeners included."""
+        return sum(len(gate.connections) for gate in self.gates)
 
-    def add(self, prepared: PreparedListener) -> Post:
+    def add(self, prepared: PreparedListener) -> RunningListener:
         """Serve on one more socket.  Raises what the service raises when it is started."""
-        admission = Admission(prepared.settings.limits, self._places, self._now())
-        post = Post(prepared, self._listener(prepared, admission))
-        self.posts.append(post)
-        self._count_own_ports()
+        admission = Admission(prepared.settings.limits, self._slots, self._now())
+        listener = RunningListener(self, prepared, admission)
+        self.running.append(listener)
+        self._update_own_ports()
         try:
-            self._start(post)
+            listener.start(self._suspended)
         except BaseException:
-            self.posts.remove(post)
-            self._count_own_ports()
+            self.running.remove(listener)
+            self._update_own_ports()
             raise
-        return post
+        self.observer.listener_started(listener.listener_info)
+        return listener
 
-    def change(self, post: Post, prepared: PreparedListener) -> Post:
-        """Have a listener serve something else, or by other limits, on the same socket.
+    def remove(self, listener: RunningListener) -> Deferred[None]:
+        """Take a listener's backlog and close it; fire when its last connection has ended."""
+        listener.drain()
+        self.running.remove(listener)
+        self._update_own_ports()
+        return self.retire(listener.gate)
 
-        Who waits is served as it is then; live connections keep what they have.  Raises
-        what the service raises when it is started, and then the old one goes on.
-        """
-        if _served_alike(prepared, post.prepared):
-            post.listener.limit(prepared.settings.limits)
-            new = Post(prepared, post.listener)
-            self.posts[self.posts.index(post)] = new
-            return new
-        return self._replace(post, prepared)
+    def retire(self, gate: Gate) -> Deferred[None]:
+        """Keep a gate until it is drained, and report then that its listener is closed."""
+        self._retired.append(gate)
 
-    def _replace(self, post: Post, prepared: PreparedListener) -> Post:
-        admission = post.gate.admission
-        new = Post(prepared, self._listener(prepared, admission))
-        post.listener.release()
-        admission.change(prepared.settings.limits, self._now())
-        try:
-            self._start(new)
-        except BaseException:
-            admission.change(post.prepared.settings.limits, self._now())
-            self._start(post)
-            raise
-        self.posts[self.posts.index(post)] = new
-        self._leaving = [*self._occupied(), post.gate]
-        if not self._suspended:
-            self._observer.resumed(new.gate.listener)  # the old one may have been at a limit
-        return new
+        def drained(_result: None) -> None:
+            self._retired.remove(gate)
+            self.observer.listener_closed(gate.listener_info)
 
-    def remove(self, post: Post) -> Deferred[None]:
-        """Close a listener; fire when its last connection has ended.
-
-        Who waits by now is taken in.
-        """
-        post.listener.finish()
-        post.prepared.socket.close()
-        self.posts.remove(post)
-        self._leaving = [*self._occupied(), post.gate]
-        self._count_own_ports()
-        return post.gate.when_empty()
+        return gate.when_drained().addCallback(drained)
 
     def suspend(self) -> None:
-        """Have nobody taken in: newcomers wait in the kernel."""
+        """Suspend all listeners, and those that are added later."""
         self._suspended = True
-        for post in self.posts:
-            post.listener.suspend()
-            self._observer.suspended(post.gate.listener, None)
+        for listener in self.running:
+            listener.suspend()
 
     def resume(self) -> None:
-        """Take in again, those who have waited first."""
+        """Resume all listeners."""
         self._suspended = False
-        for post in self.posts:
-            post.listener.resume()
-            self._observer.resumed(post.gate.listener)
+        for listener in self.running:
+            listener.resume()
 
-    def _start(self, post: Post) -> None:
-        post.listener.start()
-        if self._suspended:
-            post.listener.suspend()
-            self._observer.suspended(post.gate.listener, None)
+    def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
+        """Put a listener together; it is not started yet."""
+        settings, sock = prepared.settings, prepared.socket.sock
+        limits, reactor = settings.limits, self._reactor
+        gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
+        if settings.transport != "udp":
+            return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
+        guard = DatagramGuard(
+            Access(limits.only_from, limits.no_access),
+            limits.refuse_source_ports,
+            self._own_ports,
+            limits.datagram_rate,
+            settings.safe_replies or not settings.embedded,
+        )
+        reopen = make_reopener(settings, prepared.socket)
+        return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
 
-    def _occupied(self) -> list[Gate]:
-        return [each for each in self._leaving if each.occupied]
-
-    def _listener(self, prepared: PreparedListener, admission: Admission) -> Listener:
-        reactor, sock = self._reactor, prepared.socket.sock
-        limits = prepared.settings.limits
-        gate = Gate(reactor, prepared.name, self._observer, admission, limits, self._now)
-        service: Any = prepared.service
-        if prepared.settings.transport == "udp":
-            safe = prepared.settings.safe_replies or not prepared.settings.embedded
-            access = Access(limits.only_from, limits.no_access)
-            rate, refused = limits.datagram_rate, limits.refuse_source_ports
-            guard = DatagramGuard(access, refused, self._own_ports, rate, safe)
-            return DatagramListener(reactor, sock, gate, service, guard, reopener(prepared))
-        return StreamListener(reactor, sock, gate, service, limits.overload)
-
-    def _count_own_ports(self) -> None:
-        sockets = [each.prepared.socket for each in self.posts]
+    def _update_own_ports(self) -> None:
+        sockets = [listener.socket for listener in self.running]
         self._own_ports.clear()
-        self._own_ports.update(each.port for each in sockets if each.sock.type == socket.SOCK_DGRAM)
-
-
-def _served_alike(one: PreparedListener, other: PreparedListener) -> bool:
-    """Whether only limits, and options of the socket, are different."""
-    rules = one.settings.safe_replies is other.settings.safe_replies
-    return one.service is other.service and one.name == other.name and rules
+        self._own_ports.update(
+            opened.port for opened in sockets if opened.sock.type == socket.SOCK_DGRAM
+        )

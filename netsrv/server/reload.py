@@ -1,11 +1,10 @@
-"""What a new configuration changes about the listeners that are running.
+"""A reload: the difference between the running listeners and a new configuration.
 
-Whatever can fail is done first, and undone where something else fails: a change happens
-as a whole or not at all.  Sockets of unchanged addresses are not touched.
+Whatever can fail is done first, and discarded if another part fails: a reload happens as a
+whole or not at all.  Sockets of unchanged addresses stay open.
 """
 
 import os
-import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -15,237 +14,227 @@ from attrs import define, field, frozen
 
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.registry import Registry
-from netsrv.server.listeners import Post, Roster
-from netsrv.server.prepare import (
-    PreparedListener,
-    build_factory,
+from netsrv.server.binding import (
     check_options_fit,
-    check_protocols,
     close_all,
     open_socket,
     opening_order,
     try_options,
 )
+from netsrv.server.factories import build_factory, check_protocols
+from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.prepare import PreparedListener
 from netsrv.sockets.addresses import SAME, UnixPath
 from netsrv.sockets.opening import OpenSocket
-from netsrv.sockets.steps import (
-    AddressUnavailable,
-    OptionInEffect,
-    OptionRefused,
-    SocketError,
-    listen,
-    set_options,
-)
+from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
+
+Key = tuple[str, int]
+"""The identity of a listener across reloads: its address label, and a number among equals."""
 
 
 @frozen
-class Addition:
-    """A listener that is to be added."""
+class PlannedListener:
+    """A listener that the reload adds."""
 
     settings: ListenerSettings
     service: Any
     socket: OpenSocket | None
-    """None where the address is free only once one of *before* is gone."""
-    before: tuple[Post, ...] = ()
+    """None if the address is free only once the listeners of *blocked_by* are closed."""
+    blocked_by: tuple[RunningListener, ...] = ()
     same: int | None = None
     """The port that `SAME` stands for."""
 
 
 @define
-class Change:
-    """What is to be done, in this order; nothing of it is done yet."""
+class ReloadPlan:
+    """The steps of a reload, in this order; `apply` takes them."""
 
-    removed: list[Post] = field(factory=list)
-    changed: list[tuple[Post, PreparedListener]] = field(factory=list)
-    added: list[Addition] = field(factory=list)
-    kept: list[Post] = field(factory=list)
+    removed: list[RunningListener] = field(factory=list)
+    changed: list[tuple[RunningListener, ListenerSettings, Any]] = field(factory=list)
+    """Listeners with their new settings and service."""
+    added: list[PlannedListener] = field(factory=list)
+    kept: list[RunningListener] = field(factory=list)
 
-    def undo(self) -> None:
-        """Close the sockets that were opened for it."""
-        close_all([each.socket for each in self.added if each.socket is not None])
+    def discard(self) -> None:
+        """Close the sockets that were opened for the plan."""
+        close_all(planned.socket for planned in self.added if planned.socket is not None)
 
-    def apply(self, roster: Roster) -> tuple[list[Post], list[str]]:
-        """Do it; give the listeners that serve anew, and what could not be done, a line each."""
+    def apply(self, listeners: Listeners) -> tuple[list[RunningListener], list[str]]:
+        """Return the listeners that serve something new, and a line for each step that failed."""
         serving, problems = [], []
-        for post in self.removed:
-            roster.remove(post)
-        for post, prepared in self.changed:
+        for listener in self.removed:
+            listeners.remove(listener)
+        for listener, settings, service in self.changed:
             try:
-                problems += _retune(post.prepared.settings, prepared)
-                serving.append(roster.change(post, prepared))
+                problems += listener.apply(settings, service)
+                serving.append(listener)
             except Exception as error:
-                problems.append(_not_started(prepared.settings, error))
-        for each in self.added:
+                problems.append(_not_started(settings, error))
+        for planned in self.added:
             try:
-                serving.append(_added(each, roster))
+                serving.append(_add(planned, listeners))
             except Exception as error:
-                problems.append(_not_started(each.settings, error))
-                serving += _restored(each.before, roster)
+                problems.append(_not_started(planned.settings, error))
+                serving += _restore(planned.blocked_by, listeners)
         return serving, problems
 
 
-def _added(addition: Addition, roster: Roster) -> Post:
-    """Add a listener.  Raises what opening its socket or starting its service does."""
-    opened = addition.socket or open_socket(addition.settings, addition.same)
+def plan_reload(
+    configuration: Configuration, running: Sequence[RunningListener], registry: Registry
+) -> ReloadPlan:
+    """Compare *configuration* with the running listeners, and open the sockets that it adds.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
+    """
+    healthy = [listener for listener in running if not listener.failed]
+    present = dict(zip(_keys([each.settings for each in healthy]), healthy, strict=True))
+    wanted = dict(zip(_keys(configuration.listeners), configuration.listeners, strict=True))
+    services = {
+        key: _service(settings, present.get(key), registry) for key, settings in wanted.items()
+    }
+    check_protocols(configuration.listeners, list(services.values()))
+    options = [(settings, _options(settings, present.get(key))) for key, settings in wanted.items()]
+    check_options_fit(configuration.listeners, options)
+    staying = [listener for key, listener in present.items() if key in wanted]
+    plan = ReloadPlan([listener for listener in running if listener not in staying])
+    for key, settings in wanted.items():
+        listener = present.get(key)
+        if listener is not None and settings == listener.settings:
+            plan.kept.append(listener)
+        elif listener is not None:
+            plan.changed.append((listener, settings, services[key]))
     try:
-        return roster.add(PreparedListener(addition.settings, addition.service, opened))
+        _plan_additions(plan, present, wanted, services)
+    except BaseException:
+        plan.discard()
+        raise
+    return plan
+
+
+def _plan_additions(
+    plan: ReloadPlan,
+    present: dict[Key, RunningListener],
+    wanted: dict[Key, ListenerSettings],
+    services: dict[Key, Any],
+) -> None:
+    """Open the sockets of the listeners that are not present, and add them to the plan."""
+    first_tcp: Any = next((key for key, each in wanted.items() if each.transport == "tcp"), None)
+    keys = list(wanted)
+    for index in opening_order(list(wanted.values())):
+        key = keys[index]
+        if key not in present:
+            same = _same_port(plan, present.get(first_tcp), wanted.get(first_tcp))
+            plan.added.append(_plan_listener(plan, wanted[key], services[key], same))
+
+
+def prepare_listener(
+    settings: ListenerSettings, running: Sequence[RunningListener], registry: Registry
+) -> PreparedListener:
+    """Build the service of one more listener, and bind its socket.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
+    """
+    service = build_factory(settings, registry)
+    check_protocols(
+        [*(listener.settings for listener in running), settings],
+        [*(listener.service for listener in running), service],
+    )
+    check_options_fit((settings,), [(settings, try_options(settings))])
+    tcp_ports = [listener.port for listener in running if listener.settings.transport == "tcp"]
+    return PreparedListener(settings, service, open_socket(settings, *tcp_ports[:1]))
+
+
+def _keys(listeners: Iterable[ListenerSettings]) -> list[Key]:
+    listeners = list(listeners)
+    first = next((settings for settings in listeners if settings.transport == "tcp"), None)
+    seen: Counter[str] = Counter()
+    keys = []
+    for settings in listeners:
+        label = settings.address_label
+        if getattr(settings.address, "port", None) == SAME and first is not None:
+            label = f"{label} as {first.address_label}"
+        keys.append((label, seen[label]))
+        seen[label] += 1
+    return keys
+
+
+def _service(
+    settings: ListenerSettings, present: RunningListener | None, registry: Registry
+) -> Any:
+    """Keep the service of a present listener, with its state, unless another is asked for."""
+    if present is not None:
+        return present.service_for(settings, registry)
+    return build_factory(settings, registry)
+
+
+def _options(
+    settings: ListenerSettings, present: RunningListener | None
+) -> Sequence[OptionInEffect]:
+    """Return the options that a listener's socket takes, tried out only if they are new."""
+    if present is not None and settings.all_options() == present.settings.all_options():
+        options: Sequence[OptionInEffect] = present.socket.options
+        return options
+    return try_options(settings)
+
+
+def _same_port(
+    plan: ReloadPlan, present: RunningListener | None, wanted: ListenerSettings | None
+) -> int | None:
+    """Return the port of the first TCP listener: the one in effect, if that is known."""
+    if present is not None:
+        return present.port
+    sockets = [planned.socket for planned in plan.added if planned.settings is wanted]
+    if sockets and sockets[0] is not None:
+        return sockets[0].port
+    return getattr(wanted and wanted.address, "port", None)
+
+
+def _plan_listener(
+    plan: ReloadPlan, settings: ListenerSettings, service: Any, same: int | None
+) -> PlannedListener:
+    """Open a socket, unless a listener that the plan removes has to be closed first."""
+    conflicts = [listener for listener in plan.removed if _conflicts(listener, settings, same)]
+    try:
+        return PlannedListener(settings, service, open_socket(settings, same), (), same)
+    except AddressUnavailable as error:
+        if not (error.in_use and conflicts):
+            raise
+        return PlannedListener(settings, service, None, tuple(conflicts), same)
+
+
+def _conflicts(listener: RunningListener, settings: ListenerSettings, same: int | None) -> bool:
+    """Return True if a running listener may have the address that *settings* ask for."""
+    if listener.settings.transport != settings.transport:
+        return False
+    if isinstance(settings.address, UnixPath):
+        identity = listener.socket.unix_identity
+        return identity is not None and identity[0] == os.path.abspath(settings.address.path)
+    port = settings.address.port
+    return listener.port == (same if port == SAME else port)
+
+
+def _add(planned: PlannedListener, listeners: Listeners) -> RunningListener:
+    """Add a listener.  Raises what opening its socket or starting its service raises."""
+    opened = planned.socket or open_socket(planned.settings, planned.same)
+    try:
+        return listeners.add(PreparedListener(planned.settings, planned.service, opened))
     except BaseException:
         opened.close()
         raise
 
 
-def _restored(posts: Iterable[Post], roster: Roster) -> list[Post]:
-    """Open the listeners again that have made way for one that is not to be had."""
+def _restore(closed: Iterable[RunningListener], listeners: Listeners) -> list[RunningListener]:
+    """Reopen the listeners that were closed for one that cannot be added."""
     restored = []
-    for post in posts:
-        with suppress(Exception):  # then both addresses have somebody else
-            old = post.prepared
-            restored.append(_added(Addition(old.settings, old.service, None), roster))
+    for listener in closed:
+        with suppress(Exception):  # another program has taken both addresses
+            planned = PlannedListener(listener.settings, listener.service, None)
+            restored.append(_add(planned, listeners))
     return restored
 
 
 def _not_started(settings: ListenerSettings, error: Exception) -> str:
     if isinstance(error, SocketError):
         return str(error)
-    words = f"{type(error).__name__}: {error}"
-    name = settings.service_name
-    return f"{settings.address_label}: the service {name!r} cannot be started: {words}"
-
-
-def plan(configuration: Configuration, posts: Sequence[Post], registry: Registry) -> Change:
-    """Find out what *configuration* changes, and open the sockets that it adds.
-
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
-    """
-    listeners = configuration.listeners
-    alive = [each for each in posts if not each.listener.gone]
-    there = dict(zip(_keys([each.prepared.settings for each in alive]), alive, strict=True))
-    wanted = dict(zip(_keys(listeners), listeners, strict=True))
-    services = {key: _service(each, there.get(key), registry) for key, each in wanted.items()}
-    check_protocols(listeners, list(services.values()))
-    taken = [(each, _options(each, there.get(key))) for key, each in wanted.items()]
-    check_options_fit(listeners, taken)
-    staying = [post for key, post in there.items() if key in wanted]
-    change = Change([post for post in posts if post not in staying])
-    for key, settings in wanted.items():
-        post = there.get(key)
-        if post is not None and settings == post.prepared.settings:
-            change.kept.append(post)
-        elif post is not None:
-            prepared = PreparedListener(settings, services[key], post.prepared.socket)
-            change.changed.append((post, prepared))
-    first_tcp: Any = next((key for key, each in wanted.items() if each.transport == "tcp"), None)
-    try:
-        for index in opening_order(listeners):
-            key = list(wanted)[index]
-            if key not in there:
-                same = _port(change, there.get(first_tcp), wanted.get(first_tcp))
-                _add(change, wanted[key], services[key], same)
-    except BaseException:
-        change.undo()
-        raise
-    return change
-
-
-def addition(
-    settings: ListenerSettings, posts: Sequence[Post], registry: Registry
-) -> PreparedListener:
-    """Make one more listener, beside those that are running, and open its socket.
-
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then nothing is open.
-    """
-    service = build_factory(settings, registry)
-    there = [each.prepared for each in posts]
-    check_protocols(
-        (*(each.settings for each in there), settings), [*(each.service for each in there), service]
-    )
-    check_options_fit((settings,), [(settings, try_options(settings))])
-    ports = [each.port for each in posts if each.prepared.settings.transport == "tcp"]
-    return PreparedListener(settings, service, open_socket(settings, *ports[:1]))
-
-
-def _options(settings: ListenerSettings, post: Post | None) -> Sequence[OptionInEffect]:
-    """The options that a listener's socket takes: tried only where they are new."""
-    if post is not None and settings.all_options() == post.prepared.settings.all_options():
-        return post.prepared.socket.options
-    return try_options(settings)
-
-
-def _port(change: Change, there: Post | None, wanted: ListenerSettings | None) -> int | None:
-    """The port of a listener that stays or is added: the one in effect, if that is known."""
-    if there is not None:
-        return there.prepared.socket.port
-    added = [each.socket for each in change.added if each.settings is wanted]
-    if added and added[0] is not None:
-        return added[0].port
-    return getattr(wanted and wanted.address, "port", None)
-
-
-def _add(change: Change, settings: ListenerSettings, service: Any, same: int | None) -> None:
-    """Open a socket that is wanted, unless a listener that goes has to go first."""
-    opened, before = None, [each for each in change.removed if _in_the_way(each, settings, same)]
-    try:
-        opened = open_socket(settings, same)
-    except AddressUnavailable as error:
-        if not (error.in_use and before):
-            raise
-    change.added.append(Addition(settings, service, opened, () if opened else tuple(before), same))
-
-
-def _in_the_way(post: Post, settings: ListenerSettings, same: int | None) -> bool:
-    """Whether a listener may have the address that another one is to have."""
-    there = post.prepared
-    if there.settings.transport != settings.transport:
-        return False
-    if isinstance(settings.address, UnixPath):
-        return there.socket.unix_identity is not None and (
-            there.socket.unix_identity[0] == os.path.abspath(settings.address.path)
-        )
-    port = settings.address.port
-    return there.socket.port == (same if port == SAME else port)
-
-
-def _retune(before: ListenerSettings, prepared: PreparedListener) -> list[str]:
-    """Set on an open socket what has changed; tell what waits for a restart."""
-    settings, opened = prepared.settings, prepared.socket
-    options, old = settings.all_options(), before.all_options()
-    names = {each.name for each in options}
-    waiting = [each.name for each in old if each.name not in names]
-    in_effect = {each.name: each for each in opened.options}
-    for option in options:
-        if option not in old:
-            try:
-                in_effect.update((each.name, each) for each in set_options(opened.sock, [option]))
-            except OptionRefused:
-                waiting.append(option.name)
-    if settings.backlog != before.backlog and opened.sock.type == socket.SOCK_STREAM:
-        backlog = listen(opened.sock, settings.backlog)
-        in_effect[backlog.name] = backlog
-    opened.options = tuple(in_effect.values())
-    if settings.mode != before.mode and not opened.chmod(settings.mode):
-        waiting.append("mode")
-    return [f"{opened.label}: {name} changes with a restart" for name in waiting]
-
-
-def _keys(listeners: Iterable[ListenerSettings]) -> list[tuple[str, int]]:
-    """What a listener is known by: transport and address; which of them, with port 0."""
-    listeners = list(listeners)
-    first = next((each for each in listeners if each.transport == "tcp"), None)
-    seen: Counter[str] = Counter()
-    keys = []
-    for each in listeners:
-        place = each.address_label
-        if getattr(each.address, "port", None) == SAME and first is not None:
-            place = f"{place} as {first.address_label}"
-        keys.append((place, seen[place]))
-        seen[place] += 1
-    return keys
-
-
-def _service(settings: ListenerSettings, post: Post | None, registry: Registry) -> Any:
-    """Keep the service that is there, with all that it knows, unless another is asked for."""
-    if post is not None:
-        before = post.prepared.settings
-        if (before.service, before.settings) == (settings.service, settings.settings):
-            return post.prepared.service
-    return build_factory(settings, registry)
+    name, text = settings.service_name, f"{type(error).__name__}: {error}"
+    return f"{settings.address_label}: the service {name!r} cannot be started: {text}"

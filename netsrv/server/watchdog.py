@@ -1,24 +1,24 @@
-"""The pulse of a server: it notices when something has blocked the reactor.
+"""Detects a blocked reactor.
 
-While it is blocked nobody is served.  So a timer is set for each second, and how late it
-comes tells how long that was.
+While the reactor is blocked, no connection is served.  A timer is due each second; its delay
+is the time for which the reactor was blocked.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-PERIOD = 1.0
-"""Seconds from one beat to the next."""
+TICK_INTERVAL = 1.0
+"""Seconds from one tick to the next."""
 
-LATE = 1.0
-"""Seconds that a beat comes late before it is worth telling."""
+STALL_THRESHOLD = 1.0
+"""Seconds of delay from which a stall is reported."""
 
 
 class StallDetector:
-    """Calls *stalled* with the seconds that the reactor was blocked.
+    """Calls *stalled* with the seconds for which the reactor was blocked.
 
-    *clock* provides IReactorTime; *now* gives seconds that never go back.  Both must agree
-    that it is late: a clock that is set is no stall.
+    *clock* provides IReactorTime; *now* returns seconds of a monotonic clock.  Both must show
+    the delay: a wall clock that is set is no stall.
     """
 
     def __init__(
@@ -27,22 +27,22 @@ class StallDetector:
         self._clock = clock
         self._now = now
         self._stalled = stalled
-        self._due: Any = None
+        self._next_tick: Any = None
 
     def start(self) -> None:
-        """Beat from now on."""
-        self._at = (self._now(), self._clock.seconds())
-        self._due = self._clock.callLater(PERIOD, self._beat)
+        """Start to tick."""
+        self._last = (self._now(), self._clock.seconds())
+        self._next_tick = self._clock.callLater(TICK_INTERVAL, self._tick)
 
     def stop(self) -> None:
-        """Beat no more."""
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+        """Stop ticking."""
+        if self._next_tick is not None:
+            self._next_tick.cancel()
+            self._next_tick = None
 
-    def _beat(self) -> None:
-        self._due = None
-        elapsed = min(self._now() - self._at[0], self._clock.seconds() - self._at[1])
+    def _tick(self) -> None:
+        self._next_tick = None
+        elapsed = min(self._now() - self._last[0], self._clock.seconds() - self._last[1])
         self.start()
-        if elapsed - PERIOD >= LATE:
-            self._stalled(elapsed - PERIOD)
+        if elapsed - TICK_INTERVAL >= STALL_THRESHOLD:
+            self._stalled(elapsed - TICK_INTERVAL)

@@ -7,7 +7,7 @@ unix socket when it is closed.
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -61,6 +61,29 @@ class OpenSocket:
         """The port in effect; 0 for a unix socket."""
         name = self.sockaddr
         return int(name[1]) if isinstance(name, tuple) else 0
+
+    def update_options(
+        self, options: Sequence[SocketOption], before: Sequence[SocketOption]
+    ) -> list[str]:
+        """Set the options that *before* lacks; return the names of those that need a restart."""
+        names = {option.name for option in options}
+        pending = [option.name for option in before if option.name not in names]
+        for option in options:
+            if option not in before:
+                try:
+                    self._update_in_effect(set_options(self.sock, [option]))
+                except OptionRefused:
+                    pending.append(option.name)
+        return pending
+
+    def update_backlog(self, backlog: int) -> None:
+        """Listen with another backlog."""
+        self._update_in_effect([listen(self.sock, backlog)])
+
+    def _update_in_effect(self, options: Iterable[OptionInEffect]) -> None:
+        in_effect = {option.name: option for option in self.options}
+        in_effect.update((option.name, option) for option in options)
+        self.options = tuple(in_effect.values())
 
     def chmod(self, mode: int | None) -> bool:
         """Change the permissions of our socket file; return whether that was possible.

@@ -1,14 +1,14 @@
 """A connection in the gate: between the reactor's transport and the service's protocol.
 
-It counts bytes, keeps a service's exceptions to the connection in which they are raised,
-and closes in such a way that the peer gets our last bytes.  The states of a close:
+It counts bytes, confines a service's exceptions to the connection in which they are raised,
+and closes so that the peer gets our last bytes.  The states of a connection:
 
-- open: both sides may speak;
-- closing: the service has said to close, or the peer that it has ended; what has been
-  written still goes out, then FIN;
-- lingering: FIN is sent, and we read on until the peer ends too, but not for long: a
-  close with unread input would make the kernel send RST, which destroys what the peer
-  has not read yet;
+- open: both sides may send;
+- closing: the service has closed, or the peer has ended its side; what was written is still
+  sent, then FIN;
+- lingering: FIN is sent, and we read on for a short time until the peer ends its side too: a
+  close with unread input would make the kernel send RST, which destroys what the peer has
+  not read yet;
 - lost: the transport is gone.
 """
 
@@ -31,17 +31,18 @@ from twisted.internet.interfaces import (
     ITCPTransport,
     ITLSTransport,
 )
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import classImplements
 
 from netsrv.forwarding import Own
+from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
 from netsrv.sockets.addresses import show_sockaddr
 
 
 class State(Enum):
-    """How far a connection has come; see the module."""
+    """The states that the module describes."""
 
     OPEN = "open"
     CLOSING = "closing"
@@ -51,18 +52,18 @@ class State(Enum):
 
 OPEN, CLOSING, LINGERING, LOST = State
 
-_NOBODY: Any = Protocol()
+_LOST_PROTOCOL: Any = Protocol()
 """The protocol of a connection that is lost."""
 
-PLAIN = frozenset({CloseReason.PEER, CloseReason.SERVICE})
-"""Endings of which nothing more is to be said."""
+ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
+"""Reasons that a later, more telling one replaces."""
 
 
 class Connection:
     """A protocol to the reactor, a transport to the service's protocol.
 
-    What is not its own work is the transport's.  *gate* is told of the connection's
-    beginning, its linger and its end, and of what the service raises.
+    What is not its own work is the transport's.  *permit* names the gate, which gets the
+    connection's beginning, its linger and its end.
     """
 
     __slots__ = (
@@ -75,25 +76,24 @@ class Connection:
         "aborted",
         "close_reason",
         "connected",
+        "permit",
         "protocol",
         "received",
         "seconds",
         "sent",
         "transport",
-        "visit",
     )
 
-    def __init__(self, gate: Any, protocol: IProtocol) -> None:
-        self._gate = gate
+    def __init__(self, permit: Permit, protocol: IProtocol) -> None:
+        self._gate = permit.gate
+        self.permit = permit
         self.protocol: IProtocol = protocol
         self.transport: Any = None
         self.connected = 0
         self.received = 0
         """Bytes that the peer has sent."""
         self.sent = 0
-        """Bytes that the service has written; at the end, those that went out."""
-        self.visit: Any = None
-        """What the gate knows of the peer."""
+        """Bytes that the service has written; at the end, those that were sent."""
         self.seconds = 0.0
         """How long the connection was served, once it has ended."""
         self.close_reason: CloseReason | None = None
@@ -109,11 +109,11 @@ class Connection:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self.connected = 1
-        self._gate.entered(self)
+        self._gate.connection_made(self)
         try:
             self.protocol.makeConnection(self)
         except BaseException:  # as Twisted: not even SystemExit ends the server
-            self._failed("connectionMade")
+            self._service_failed("connectionMade")
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -121,45 +121,45 @@ class Connection:
             try:
                 self.protocol.dataReceived(data)
             except BaseException:
-                self._failed("dataReceived")
+                self._service_failed("dataReceived")
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A peer on a unix socket has sent a descriptor; nobody's are closed."""
+        """Pass on a descriptor that a peer on a unix socket has sent, or close it."""
         if IFileDescriptorReceiver.providedBy(self.protocol):
             receive = self.protocol.fileDescriptorReceived
-            self._tell("fileDescriptorReceived", receive, descriptor)
+            self._call_service("fileDescriptorReceived", receive, descriptor)
         else:
             os.close(descriptor)
 
     def readConnectionLost(self) -> None:
-        """The peer has said its last.
+        """The peer has half-closed the connection (FIN received).
 
-        A service that does not know half-closed connections is told of the end when all
-        that it has written has gone out; nothing more is asked of it.
+        A service that does not know half-closed connections gets `connectionLost` once all
+        that it has written is sent.
         """
         self._peer_ended = True
         if self._state is not OPEN:
             self.transport.loseConnection()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
-            self._tell("readConnectionLost", self.protocol.readConnectionLost)
+            self._call_service("readConnectionLost", self.protocol.readConnectionLost)
         else:
             self._state = CLOSING
-            self._ends_for(CloseReason.PEER)
-            self._end_producer()
+            self._set_reason(CloseReason.PEER)
+            self._stop_producer()
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Our last has gone out: FIN is sent."""
+        """All written data was sent, and so was our FIN."""
         self._fin_sent = True
         if self._state is CLOSING:
             self._linger()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
-            self._tell("writeConnectionLost", self.protocol.writeConnectionLost)
+            self._call_service("writeConnectionLost", self.protocol.writeConnectionLost)
 
     def connectionLost(self, reason: Failure) -> None:
         self.connected = 0
         if reason.type is not ConnectionDone:
-            self._ends_for(CloseReason.RESET)
+            self._set_reason(CloseReason.RESET)
         elif self.close_reason is None:
             self.close_reason = CloseReason.PEER
         if self.sent:
@@ -168,10 +168,11 @@ class Connection:
         try:
             self.protocol.connectionLost(reason)
         except BaseException:
-            self._failed("connectionLost")
-        self._gate.left(self)
-        # Circles would have to be found by the garbage collector.
-        self.protocol, self._producer = _NOBODY, None
+            self._service_failed("connectionLost")
+        self.seconds = self._gate.now() - self.permit.since
+        self._gate.connection_lost(self)
+        # Reference cycles would wait for the garbage collector.
+        self.protocol, self._producer = _LOST_PROTOCOL, None
 
     # The transport's side: the service calls
 
@@ -183,7 +184,7 @@ class Connection:
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """Close once everything written has gone out, in such a way that the peer gets it."""
+        """Close once everything written is sent, so that the peer gets it."""
         if self._state is not OPEN:
             return
         self._state = CLOSING
@@ -199,15 +200,15 @@ class Connection:
             self.transport.loseConnection()
 
     def abortConnection(self) -> None:
-        """Reset the connection at once; what was not sent is lost."""
+        """Reset the connection; what was not sent is lost."""
         self.abort(CloseReason.ABORTED)
 
     @property
     def unsent(self) -> int:
-        """Bytes that wait here because the peer does not read.
+        """Bytes that were written and wait because the peer does not read.
 
-        The uvloop reactor's connections count them.  Twisted's offer no such count; these are
-        the buffers of `twisted.internet.abstract.FileDescriptor`.  Another's count is 0.
+        The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
+        are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
         """
         transport = self.transport
         counted: int | None = getattr(transport, "unsent", None)
@@ -217,14 +218,14 @@ class Connection:
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._producer = producer if producer is self else _Producer(producer, self._tell)
+        self._producer = producer if producer is self else _Producer(producer, self._call_service)
         self.transport.registerProducer(self._producer, streaming)
 
     def unregisterProducer(self) -> None:
         self._producer = None
         self.transport.unregisterProducer()
         if self._state is CLOSING and self._can_linger():
-            self.transport.loseWriteConnection()  # which has waited for the producer
+            self.transport.loseWriteConnection()  # it has waited for the producer
 
     def pauseProducing(self) -> None:
         if self._state is OPEN:
@@ -239,10 +240,10 @@ class Connection:
 
     @property
     def disconnecting(self) -> bool:
-        """Whether the connection is being closed by us."""
+        """True if the connection is being closed by us."""
         return self._state is not OPEN
 
-    # The transport's own: of Twisted's interfaces, and what its transports have beyond them
+    # Attributes of the transport: those of Twisted's interfaces, and some beyond them
 
     getHandle: Any = Own("transport")
     getHost: Any = Own("transport")
@@ -270,64 +271,68 @@ class Connection:
 
     # The gate's side
 
-    def end(self, why: CloseReason) -> None:
-        """Close whatever the service still has to say."""
-        self._ends_for(why)
-        self._end_producer()
+    def end(self, reason: CloseReason) -> None:
+        """Close for *reason*, even if the service still has data to send."""
+        self._set_reason(reason)
+        self._stop_producer()
         self.loseConnection()
 
-    def abort(self, why: CloseReason) -> None:
-        """Reset the connection at once; what was not sent is lost."""
+    def abort(self, reason: CloseReason) -> None:
+        """Reset the connection for *reason*; what was not sent is lost."""
         if self._state is not LOST:
-            self._ends_for(why)
+            self._set_reason(reason)
             self._state = CLOSING
             self.aborted = True
             self.transport.abortConnection()
 
+    def end_linger(self) -> None:
+        """Close the transport: the peer has had its time to read our last bytes."""
+        self.transport.loseConnection()
+
     @property
     def peer(self) -> str:
-        """Who is at the other end."""
-        return show_sockaddr(self.visit.sockaddr)
+        """The peer's address, as in ``127.0.0.1:40000``."""
+        return show_sockaddr(self.permit.sockaddr)
 
-    # How it is done
+    # Internals
 
-    def _ends_for(self, why: CloseReason) -> None:
-        """Remember why; what goes wrong during a plain close says more than that it was one."""
-        if self.close_reason is None or (self.close_reason in PLAIN and why not in PLAIN):
-            self.close_reason = why
+    def _set_reason(self, reason: CloseReason) -> None:
+        """Set the reason; what goes wrong during an ordinary close replaces its reason."""
+        if self.close_reason is None or (self.close_reason in ORDINARY and reason not in ORDINARY):
+            self.close_reason = reason
 
     def _linger(self) -> None:
         self._state = LINGERING
         self._gate.linger(self)
 
     def _can_linger(self) -> bool:
-        """Whether FIN is still to be sent to a peer that may speak; TLS closes in its own way."""
+        """True if FIN is still to be sent to a peer that may send; TLS has its own way to close."""
         over_tls = getattr(self.transport, "TLS", False)
         return not (self._peer_ended or self._fin_sent or self.aborted or over_tls)
 
     def _unread(self) -> bool:
-        """Whether the peer has sent what nobody has read (FIONREAD, tty_ioctl(4))."""
+        """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""
         try:
             waiting = fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, b"\0\0\0\0")
         except (AttributeError, OSError, TypeError, ValueError):
-            return False  # not a socket of this machine
+            return False  # not a socket of the kernel
         return waiting != b"\0\0\0\0"
 
-    def _end_producer(self) -> None:
+    def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             self.transport.unregisterProducer()
             producer.stopProducing()
 
-    def _tell(self, what: str, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call the service; what it raises ends this connection and no other."""
+    def _call_service(self, callback: str, call: Callable[..., Any], *arguments: Any) -> None:
+        """Call the service; an exception that it raises ends this connection and no other."""
         try:
             call(*arguments)
         except BaseException:
-            self._failed(what)
+            self._service_failed(callback)
 
-    def _failed(self, what: str) -> None:
-        self._gate.observer.service_failed(self._gate.listener, what)
+    def _service_failed(self, callback: str) -> None:
+        self._gate.report_failure(callback)
         self.abort(CloseReason.SERVICE_FAILED)
 
 
@@ -347,44 +352,42 @@ classImplements(
 class _Producer:
     """A service's producer, whose `stopProducing` may raise without harm.
 
-    A transport that is lost stops its producer first, and forgets the rest if that raises.
+    A transport that is lost stops its producer first, and skips the rest if that raises.
     """
 
-    def __init__(self, producer: Any, tell: Callable[..., None]) -> None:
+    def __init__(self, producer: Any, call_service: Callable[..., None]) -> None:
         self._producer = producer
-        self._tell = tell
-        # It is asked for at each write of a stream.
+        self._call_service = call_service
+        # The transport looks this up at each write of a stream.
         self.resumeProducing = getattr(producer, "resumeProducing", None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._producer, name)
 
     def stopProducing(self) -> None:
-        self._tell("stopProducing", self._producer.stopProducing)
+        self._call_service("stopProducing", self._producer.stopProducing)
 
 
-class GatedFactory(Factory):
-    """Gives each connection its place in the gate, or none if the service has none for it."""
+class GatedFactory:
+    """Builds one connection, for which *permit* was given, to a protocol of *service*.
 
-    noisy = False
+    A reactor asks a factory for `buildProtocol` and nothing else, once it has a connection.
+    """
 
-    def __init__(self, gate: Any, service: IProtocolFactory) -> None:
-        self._gate = gate
+    __slots__ = ("_permit", "_service")
+
+    def __init__(self, permit: Permit, service: IProtocolFactory) -> None:
+        self._permit = permit
         self._service = service
 
-    def doStart(self) -> None:
-        self._service.doStart()
-
-    def doStop(self) -> None:
-        self._service.doStop()
-
-    def buildProtocol(self, addr: Any) -> Connection | None:  # type: ignore[override]
+    def buildProtocol(self, addr: Any) -> Connection | None:
+        permit = self._permit
         try:
             protocol = self._service.buildProtocol(addr)
         except BaseException:  # as Twisted: not even SystemExit ends the server
-            self._gate.observer.service_failed(self._gate.listener, "buildProtocol")
+            permit.gate.report_failure("buildProtocol")
             protocol = None
         if protocol is None:
-            self._gate.withdraw()
+            permit.cancel()
             return None
-        return Connection(self._gate, protocol)
+        return Connection(permit, protocol)

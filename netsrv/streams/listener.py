@@ -1,11 +1,12 @@
-"""Listeners: a socket, the gate, and a service, put together.
+"""A stream listener: a listening socket, the gate and a service, put together.
 
-A listener is given its socket, bound and ready, and never asks where it came
-from.  The way of a peer is put together in each class's `__init__`.
+The listener is given its socket, bound and listening, and never asks where it came from.
+An accepted connection takes this way::
+
+    acceptor -> gate.admit -> GatedFactory -> service factory
 """
 
 import socket
-import struct
 from contextlib import suppress
 from typing import Any
 
@@ -15,13 +16,15 @@ from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
-from netsrv.streams.acceptor import Acceptor
 from netsrv.streams.connection import GatedFactory
-from netsrv.uvreactor.interfaces import IStreamAcceptor
+from netsrv.uvreactor.acceptor import accept_streams
 
 
 class StreamListener:
-    """Accepts connections on *sock*, and has *factory* serve them."""
+    """Accepts connections on *sock*, and has *factory* serve them.
+
+    *overload* says what happens to new connections at a limit.
+    """
 
     kernel_drops = None
 
@@ -36,143 +39,135 @@ class StreamListener:
         self.gate = gate
         self._reactor = reactor
         self._sock = sock
-        self._factory = GatedFactory(gate, factory)
-        self._local = sock.family == socket.AF_UNIX
-        self._loop = self._accept_loop()
+        self._factory = factory
+        self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
+        self._acceptor = accept_streams(
+            reactor, sock, self._serve, self._accept_failed, self._socket_failed, self._may_accept
+        )
         self._open = False
-        self._next_token: Any = None
+        self._stopped = True
+        self._retry: Any = None
 
-    def _accept_loop(self) -> Any:
-        """The reactor's own loop where it has one, and ours elsewhere."""
-        told = (self._failed, self._gone, self._may_accept)
-        acceptor: Any = IStreamAcceptor(self._reactor, None)
-        if acceptor is not None:
-            return acceptor.acceptStreams(self._sock, self._welcome, *told)
-        return Acceptor(self._reactor, self._sock, self._serve, *told)
+    # The verbs of a listener
 
     def start(self) -> None:
         """Start the factory, and accept."""
         self._factory.doStart()
+        self._stopped = False
+        self.gate.open()
         self.resume()
 
     def suspend(self) -> None:
-        """Accept nobody; newcomers wait in the backlog."""
+        """Stop accepting; new connections wait in the backlog."""
         self._open = False
-        self._loop.suspend()
-        self._stop_waiting()
+        self._acceptor.suspend()
+        self._cancel_retry()
 
     def resume(self) -> None:
         """Accept again."""
-        if not self.gone:
+        if not self.failed:
             self._open = True
-            self._loop.resume()
+            self._acceptor.resume()
 
-    def finish(self) -> None:
-        """Accept those in the backlog for whom there is a place, and stop the factory."""
-        self._loop.drain()
-        self._end()
+    def drain(self) -> None:
+        """Accept the backlog, as far as there are slots, and stop the factory."""
+        self._acceptor.drain()
+        self._stop()
 
-    def limit(self, limits: Limits) -> None:
-        """Accept by other limits, first those who have waited because of the old ones."""
-        self.gate.limit(limits)
+    def detach(self) -> None:
+        """Stop accepting, leave the socket to another listener, and stop the factory."""
+        self._acceptor.detach()
+        self._stop()
+
+    def set_limits(self, limits: Limits) -> None:
+        """Accept by other limits, first the connections that waited because of the old ones."""
+        self.gate.set_limits(limits)
         self._overload = limits.overload
-        if self._open and not self._loop.accepting:
-            self._place_left()
+        if self._open and not self._acceptor.accepting:
+            self._try_again()
 
     @property
-    def gone(self) -> bool:
-        """Whether nobody can be accepted here any more."""
+    def failed(self) -> bool:
+        """True if the socket has failed for good, or is closed."""
         return self._sock.fileno() == -1
 
-    def release(self) -> None:
-        """Accept nobody, and stop the factory."""
-        self._loop.detach()
-        self._end()
-
-    def _end(self) -> None:
+    def _stop(self) -> None:
+        """Close the gate, but not before a pending connection is served, in the next turn."""
         self._open = False
-        self._stop_waiting()
-        if self._loop.pending:
-            self.gate.expect()
-            self._reactor.callLater(0, self.gate.close)
+        self._stopped = True
+        self._cancel_retry()
+        if self._acceptor.pending:
+            self._reactor.callLater(0, self._close_gate)
         else:
             self.gate.close()
         try:
             self._factory.doStop()
-        except BaseException:
-            self.gate.observer.service_failed(self.gate.listener, "stopFactory")
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self.gate.report_failure("stopFactory")
 
-    def _welcome(self, newcomer: Any, sockaddr: Any) -> None:
-        """Have the reactor serve a connection that it has accepted, if it is admitted."""
-        if self._local:
-            sockaddr = show_credentials(newcomer.getHandle())
-        if self.gate.admit(sockaddr) is None:
-            newcomer.serve(self._factory)
-        elif self._overload is Overload.RESET:
-            newcomer.reset()
-        else:
-            newcomer.close()
+    def _close_gate(self) -> None:
+        if self._stopped:
+            self.gate.close()
 
-    def _serve(self, connection: socket.socket, sockaddr: Any) -> None:
-        """Hand an admitted connection to the reactor, which keeps a descriptor of its own."""
-        if self._local:
-            sockaddr = show_credentials(connection)
-        if self.gate.admit(sockaddr) is not None:
-            self._turn_away(connection)
-            return
-        try:
-            self._reactor.adoptStreamConnection(
-                connection.fileno(), connection.family, self._factory
-            )
-        except BaseException:
-            self.gate.withdraw()
-            raise
-        connection.close()
-
-    def _turn_away(self, connection: socket.socket) -> None:
-        """Close a connection that is not served, or reset it."""
-        if self._overload is Overload.RESET:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()
+    # What the acceptor calls
 
     def _may_accept(self) -> bool:
-        """Whether there is a place for whoever comes; if not, and we pause, wait for one."""
+        """Return True if a slot is free; if not, and we pause, wait for one."""
         admission = self.gate.admission
-        if admission.open or self._overload is not Overload.PAUSE:
+        if admission.may_accept or self._overload is not Overload.PAUSE:
             return True
         if admission.full:
-            for each in admission.slots:
-                if each.full:
-                    each.on_release(self._place_left)
+            for slots in admission.slots:
+                if slots.full:
+                    slots.on_release(self._try_again)
             return self._pause(RejectReason.MAX_CONNECTIONS)
-        wait = admission.wait(self.gate.now())
+        wait = admission.retry_after(self.gate.now())
         if wait:
-            self._next_token = self._reactor.callLater(wait, self._place_left)
+            self._retry = self._reactor.callLater(wait, self._try_again)
             return self._pause(RejectReason.CONNECTION_RATE)
         return True
 
-    def _pause(self, reason: RejectReason) -> bool:
-        self._loop.suspend()
-        self.gate.observer.suspended(self.gate.listener, reason)
-        return False
+    def _serve(self, accepted: Any, sockaddr: Any) -> None:
+        """Serve an accepted connection, or turn it away."""
+        if self._is_unix:
+            sockaddr = show_credentials(accepted.getHandle())
+        permit = self.gate.admit(sockaddr)
+        if isinstance(permit, RejectReason):
+            if self._overload is Overload.RESET:
+                accepted.reset()
+            else:
+                accepted.close()
+            return
+        try:
+            accepted.serve(GatedFactory(permit, self._factory))
+        except BaseException:
+            permit.cancel()
+            raise
 
-    def _place_left(self) -> None:
-        self._stop_waiting()
-        if self._open:
-            self.gate.observer.resumed(self.gate.listener)
-            self._loop.resume()
+    def _accept_failed(self, error: OSError) -> None:
+        self.gate.observer.accept_failed(self.gate.listener_info, error)
 
-    def _stop_waiting(self) -> None:
-        if self._next_token is not None and self._next_token.active():
-            self._next_token.cancel()
-        self._next_token = None
-
-    def _failed(self, error: OSError) -> None:
-        self.gate.observer.accept_failed(self.gate.listener, error)
-
-    def _gone(self, error: OSError) -> None:
+    def _socket_failed(self, error: OSError) -> None:
         self._open = False
         with suppress(OSError):
-            self._sock.close()  # nobody shall wait there in vain
-        self.gate.observer.listener_failed(self.gate.listener, error)
+            self._sock.close()  # so that clients are refused, and do not wait in vain
+        self.gate.observer.listener_failed(self.gate.listener_info, error, False)
+
+    # At a limit
+
+    def _pause(self, reason: RejectReason) -> bool:
+        self._acceptor.suspend()
+        self.gate.observer.suspended(self.gate.listener_info, reason)
+        return False
+
+    def _try_again(self) -> None:
+        self._cancel_retry()
+        if self._open:
+            self.gate.observer.resumed(self.gate.listener_info)
+            self._acceptor.resume()
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None and self._retry.active():
+            self._retry.cancel()
+        self._retry = None

@@ -17,17 +17,17 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from attrs import define, field
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
-    IProtocolFactory,
+    IProtocol,
     IReactorFDSet,
     IReactorTime,
 )
 from twisted.internet.task import Clock
-from twisted.internet.tcp import Server as TCPTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from netsrv.uvreactor.accepted_socket import make_transport
 
 BUFFER = 65_536
 """Bytes that wait in each direction of a connection while nobody reads, as in the kernel."""
@@ -107,21 +107,13 @@ class _Way:
 
 
 class StreamSocket(_Socket):
-    """One end of a connection.  `dup` gives another descriptor of the same end."""
+    """One end of a connection."""
 
     def __init__(self, own: Peer, peer: Peer, to_peer: _Way, from_peer: _Way) -> None:
         super().__init__(own)
         self.peer = peer
         self._out = to_peer
         self._in = from_peer
-        self._descriptors = [self]
-
-    def dup(self) -> "StreamSocket":
-        """Another descriptor: the connection lasts until all of them are closed."""
-        other = StreamSocket(self.own, self.peer, self._out, self._in)
-        self._descriptors.append(other)
-        other._descriptors = self._descriptors
-        return other
 
     def getpeername(self) -> Any:
         return sockaddr_of(self.peer)
@@ -161,10 +153,6 @@ class StreamSocket(_Socket):
 
     def close(self) -> None:
         super().close()
-        if self in self._descriptors:
-            self._descriptors.remove(self)
-        if self._descriptors:
-            return
         self._in.deaf = True
         self._in.data.clear()
         linger = self._options.get((socket.SOL_SOCKET, socket.SO_LINGER))
@@ -357,27 +345,9 @@ class MemoryReactor:
         if watched in self._watched[way]:
             self._watched[way].remove(watched)
 
-    def adoptStreamConnection(self, descriptor: int, _family: int, factory: Any) -> None:
-        self.adopt(_sockets[descriptor].dup(), factory)  # type: ignore[attr-defined]
-
-    def adopt(self, sock: StreamSocket, factory: IProtocolFactory) -> None:
-        """Have a factory's protocol speak on a connection, by way of Twisted's transport."""
-        kind = IPv6Address if sock.family == socket.AF_INET6 else IPv4Address
-        protocol: Any = factory.buildProtocol(kind("TCP", *sock.getpeername()))
-        if protocol is None:
-            sock.close()
-            return
-        reactor: Any = self
-        transport: Any = TCPTransport(
-            sock,  # type: ignore[arg-type]
-            protocol,
-            sock.getpeername(),
-            None,  # type: ignore[arg-type]
-            sock.peer[1],
-            reactor,
-        )
-        transport.repstr = f"<{type(protocol).__name__} on {sock.own[1]}>"
-        protocol.makeConnection(transport)
+    def adopt(self, sock: StreamSocket, protocol: IProtocol) -> None:
+        """Connect a protocol to a socket, by way of Twisted's transport."""
+        protocol.makeConnection(make_transport(self, sock, sock.getpeername(), protocol))
 
 
 _NOT_OURS = _Socket(("0.0.0.0", 0))

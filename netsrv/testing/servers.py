@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol, Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -26,8 +26,10 @@ from netsrv.interfaces import IObserver
 from netsrv.observers.counters import Counts
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
-from netsrv.server.prepare import Prepared, PreparedListener, build_factory
-from netsrv.server.server import Drained, Server
+from netsrv.server.drain import Drained
+from netsrv.server.factories import build_factory
+from netsrv.server.prepare import Prepared, PreparedListener
+from netsrv.server.server import Server
 from netsrv.sockets.opening import OpenSocket
 from netsrv.testing.memory import DatagramSocket, ListeningSocket, MemoryReactor, Peer
 
@@ -58,7 +60,7 @@ class _Served:
 
     server: Server
     """The server itself.  In memory, after a call of it, `settle`."""
-    _name: str
+    _counts: Counts
 
     def settle(self) -> None:
         """Elsewhere than in memory a reactor does it."""
@@ -73,7 +75,7 @@ class _Served:
     def counts(self) -> Counts:
         """The counters, as whole numbers and by reasons."""
         self.settle()
-        return self.server.counters.listeners[self._name]
+        return self._counts
 
     def info(self) -> dict[str, Any]:
         """Describe the server, as `netsrv.server.Server.info`."""
@@ -219,7 +221,7 @@ class MemoryServer(_Served):
             self.clock.seconds,
         )
         self.server.startService()
-        self._name = made.name
+        self._counts = self.server.counters.listeners[made.info]
 
     @staticmethod
     def _open(settings: ListenerSettings) -> ListeningSocket | DatagramSocket:
@@ -250,7 +252,7 @@ class MemoryServer(_Served):
             self._ports += 1
         host = HOST_IPV6 if ":" in peer[0] else HOST_IPV4
         end = self._sock.connect(peer, (host, PORT))
-        self._reactor.adopt(end, _Only(protocol))
+        self._reactor.adopt(end, protocol)
         self._reactor.settle()
         return protocol
 
@@ -297,18 +299,6 @@ class MemoryServer(_Served):
         return drained
 
 
-class _Only(Factory):
-    """Gives the one protocol that there is."""
-
-    noisy = False
-
-    def __init__(self, protocol: Protocol) -> None:
-        self._protocol = protocol
-
-    def buildProtocol(self, addr: Any) -> Protocol:
-        return self._protocol
-
-
 # In the running reactor
 
 
@@ -342,8 +332,9 @@ class LoopbackServer(_Served):
     def start(self) -> LoopbackServer:
         """Serve from now on.  Raises `ConfigurationError`, or `netsrv.sockets.SocketError`."""
         self.server.startService()
-        [post] = self.server.posts
-        self._name, self.port = post.name, post.port
+        [running] = self.server.listeners
+        self._counts = self.server.counters.listeners[running.listener_info]
+        self.port = running.port
         return self
 
     def stop(self) -> Deferred[None]:
@@ -380,7 +371,7 @@ class LoopbackServer(_Served):
         alone see `netsrv.server.Server.wait_for_connections`.
         """
         accepted = ConnectionWaiter(
-            self.server.audience, lambda: self.counts.accepted, count.__le__
+            self.server.observers, lambda: self.counts.accepted, count.__le__
         )
         return accepted.result.addCallback(
             lambda found: deferLater(self._reactor, 0, lambda: found)

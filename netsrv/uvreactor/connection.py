@@ -100,6 +100,10 @@ class Connection(Consumer):
         if producer is not None:
             self.registerProducer(producer, streaming)
 
+    def close(self) -> None:
+        """Abort the connection: what has accepted it could not serve it."""
+        self.abortConnection()
+
     # What the reactor calls
 
     def connectionLost(self, reason: Failure) -> None:

@@ -7,13 +7,13 @@ class IAcceptedConnection(Interface):
     """A connection that was accepted and is not served yet."""
 
     def getHandle():  # type: ignore[no-untyped-def]
-        """Give its socket, for socket options; it stays the connection's own."""
+        """Return its socket, for socket options; the connection still owns it."""
 
     def serve(factory):  # type: ignore[no-untyped-def]
-        """Have it served by what *factory* builds; if that is None, close it."""
+        """Serve it with a protocol that *factory* builds; close it if *factory* builds none."""
 
     def close():  # type: ignore[no-untyped-def]
-        """Close it."""
+        """Close it; abort it if it is served already."""
 
     def reset():  # type: ignore[no-untyped-def]
         """Reset it: the peer gets RST."""
@@ -22,34 +22,36 @@ class IAcceptedConnection(Interface):
 class IAcceptor(Interface):
     """Accepts the connections of a listening socket."""
 
-    accepting = Attribute("Whether the loop runs, be it in a pause.")
-    pending = Attribute("Whether somebody is accepted who is served in the next turn.")
+    accepting = Attribute("True while the acceptor runs, also during a pause after an error.")
+    pending = Attribute("True if an accepted connection is served in the next turn of the reactor.")
 
     def resume():  # type: ignore[no-untyped-def]
-        """Accept from now on, first who was held when the loop was stopped."""
+        """Start accepting, or accept again, first the connections that are held."""
 
     def suspend():  # type: ignore[no-untyped-def]
-        """Accept no more.  The socket stays open: clients connect, and wait."""
+        """Stop accepting.  The socket stays open: new connections wait in its backlog."""
 
     def drain():  # type: ignore[no-untyped-def]
-        """Accept all who wait by now, and then nobody any more."""
+        """Accept the connections that wait in the backlog, then detach."""
 
     def detach():  # type: ignore[no-untyped-def]
-        """Accept nobody any more, and close who was held; who is coming is still served."""
+        """Stop accepting for good and close the held connections; pending ones are served."""
 
     def close_pending():  # type: ignore[no-untyped-def]
-        """Close the connections that were held, if there are any."""
+        """Close the connections that were accepted and are held until `resume`."""
 
 
 class IStreamAcceptor(Interface):
     """A reactor that accepts connections in a loop of its own."""
 
-    def acceptStreams(sock, serve, failed, gone, may_accept):  # type: ignore[no-untyped-def]
-        """Give an `IAcceptor` for the listening socket *sock*, not started yet.
+    def acceptStreams(  # type: ignore[no-untyped-def]
+        sock, serve, accept_failed, listener_failed, may_accept
+    ):
+        """Return an `IAcceptor` for the listening socket *sock*; `resume` starts it.
 
-        ``serve(newcomer, sockaddr)`` is called with each connection, an `IAcceptedConnection`, and
-        its peer's address as ``accept`` gives it.  ``failed(error)`` is told of each
-        OSError of accepting or of *serve*.  ``gone(error)`` is told, once, when the
-        listening socket has failed for good.  ``may_accept()`` is asked before each
-        connection; who says no has stopped the loop, or will.
+        ``serve(connection, sockaddr)`` is called with each connection, an `IAcceptedConnection`,
+        and its peer's address as ``accept`` returns it.  ``accept_failed(error)`` is called with
+        each OSError of accepting or of *serve*, ``listener_failed(error)`` once, when the listening
+        socket has failed for good.  ``may_accept()`` is called before each accept; a callback that
+        returns False suspends the acceptor itself, before or later.
         """

@@ -1,4 +1,4 @@
-"""Ports: Twisted's own, whose connections the loop of `netsrv.uvreactor.accept` accepts."""
+"""Ports: Twisted's own, whose connections a `NativeAcceptor` accepts."""
 
 import errno
 from contextlib import suppress
@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet import tcp, unix
 from twisted.python.failure import Failure
 
-from netsrv.uvreactor.accept import AT_ONCE
+from netsrv.uvreactor.acceptor import BATCH_SIZE
 
 
 class TCPPort(tcp.Port):
@@ -47,7 +47,7 @@ class TCPPort(tcp.Port):
     def _turn_away(self) -> None:
         """Close who waits, as Twisted does, with the one descriptor that it keeps for that."""
         with tcp._reservedFD, suppress(OSError):
-            for _ in range(AT_ONCE):
+            for _ in range(BATCH_SIZE):
                 self.socket.accept()[0].close()
 
     def _gone(self, error: OSError) -> None:

@@ -15,11 +15,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor.accept import NativeAcceptor
 from netsrv.uvreactor.children import SigchldHandler
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.consumer import log_in_this_thread
 from netsrv.uvreactor.interfaces import IStreamAcceptor
+from netsrv.uvreactor.native_acceptor import NativeAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.shortage import Watchdog
 from netsrv.uvreactor.timers import TimedCalls
@@ -86,12 +86,12 @@ class UvloopReactor(WatchingReactor):
         self,
         sock: socket.socket,
         serve: Callable[[Any, Any], None],
-        failed: Callable[[OSError], None],
-        gone: Callable[[OSError], None],
+        accept_failed: Callable[[OSError], None],
+        listener_failed: Callable[[OSError], None],
         may_accept: Callable[[], bool],
     ) -> Any:
-        """Give an accept loop; see `IStreamAcceptor`."""
-        return NativeAcceptor(self, sock, serve, failed, gone, may_accept)
+        """Return an acceptor for *sock*; see `IStreamAcceptor`."""
+        return NativeAcceptor(self, sock, serve, accept_failed, listener_failed, may_accept)
 
     def addReader(self, reader: Any) -> None:
         if isinstance(reader, Connection):

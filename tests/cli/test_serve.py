@@ -110,7 +110,7 @@ def refused(
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_bad_address(address: str, refused: Refused) -> None:
+def test_f99_bad_address(address: str, refused: Refused) -> None:
     """An address that is none is quoted, and the line says what would be right."""
     line = refused("--tcp", address)
     assert line.startswith(f"netsrv: --tcp {address!r}")
@@ -118,7 +118,7 @@ def test_bad_address(address: str, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_bad_socket_option(option: str, refused: Refused) -> None:
+def test_f99_bad_socket_option(option: str, refused: Refused) -> None:
     """A socket option that is none, or a value that it cannot have, is named."""
     line = refused("--tcp", "127.0.0.1:0", "--socket-option", option)
     assert option.partition("=")[0] in line
@@ -127,7 +127,7 @@ def test_bad_socket_option(option: str, refused: Refused) -> None:
 
 @pytest.mark.parametrize("name", ["--backlog", "--log-rate"])
 @pytest.mark.parametrize("number", NUMBERS)
-def test_bad_number(number: str, name: str, refused: Refused) -> None:
+def test_f99_bad_number(number: str, name: str, refused: Refused) -> None:
     """What is not a whole number in its range is shown beside the range."""
     line = refused("--tcp", "0", name, number)
     assert re.match(rf"netsrv: {name} '?{re.escape(number)}'?: a whole number from 0 to \d+$", line)
@@ -143,7 +143,7 @@ def test_bad_number(number: str, name: str, refused: Refused) -> None:
     ],
     ids=" ".join,
 )
-def test_the_same_listener_twice(options: list[str], refused: Refused) -> None:
+def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> None:
     """Two listeners with one address are a mistake that is found before a socket is opened."""
     line = refused(*options)
     assert line.startswith(f"netsrv: {options[-2]} ")
@@ -202,7 +202,7 @@ def test_control_characters_are_escaped(options: list[str], refused: Refused) ->
         *("backlog", "option", "number"),
     ],
 )
-def test_long_input(options: list[str], refused: Refused) -> None:
+def test_f99_long_input(options: list[str], refused: Refused) -> None:
     """However long a value is, the answer is one line without a word of Python's."""
     line = refused(*options, statuses=EITHER)
     assert "codec" not in line

@@ -14,7 +14,7 @@ from netsrv.config.readers import ListenerKeywords
 from netsrv.config.toml import AccessTable, ListenerTable, read_configuration
 from netsrv.guards.limits import Limits
 from netsrv.registry import find_services
-from netsrv.server.server import listener
+from netsrv.server import listener
 
 EVERYTHING = {
     "backlog": 7,

@@ -24,8 +24,7 @@ from netsrv.interfaces import DropReason, IDatagramBatch, IDatagramBatchProtocol
 from netsrv.services.discard import DiscardDatagrams
 from netsrv.services.echo import EchoDatagrams
 from netsrv.testing.memory import DatagramSocket
-from tests.streams.test_acceptor import ReactorClock
-from tests.test_gate import Gated
+from tests.doubles import Gated, ReactorClock
 
 HOST = "127.0.0.1"
 
@@ -134,12 +133,16 @@ class Port:
             self.reactor,
             wire.sock,
             protocol,
-            self.dropped.append,
+            self.drop,
             lambda: self.raised.append(1),
             sent=self.sent.append,
             **options,
         )
         self.port.startListening()
+
+    def drop(self, reason, error):
+        """Record a drop: its reason, and the name of the error if there was one."""
+        self.dropped.append((reason, errno.errorcode[error.errno]) if error else reason)
 
     def read(self):
         """Have it receive once."""
@@ -239,7 +242,7 @@ def test_f28_what_is_too_long_is_taken_out(wire, protocol):
         wire.arrive(each)
     port.read()
     assert wire.came_back() == [b"before", b"x" * 10, b"", b"after"]
-    assert port.dropped == ["too long"] * 2
+    assert port.dropped == [DropReason.TOO_LONG] * 2
 
 
 @every_form
@@ -249,7 +252,7 @@ def test_f28_a_batch_of_nothing_else(wire):
     wire.arrive(b"long")
     wire.arrive(b"longer")
     port.read()
-    assert (wire.came_back(), port.dropped) == ([], ["too long"] * 2)
+    assert (wire.came_back(), port.dropped) == ([], [DropReason.TOO_LONG] * 2)
 
 
 @every_form
@@ -331,7 +334,7 @@ def test_who_stops_in_the_middle_is_served_nothing_more(form, wire):
     assert port.protocol.got == numbered(3)
     assert wire.came_back() == numbered(2)
     assert wire.sock.fileno() == -1
-    assert port.dropped == (["stopped"] * 5 if form != "alone" else [])
+    assert port.dropped == ([DropReason.STOPPED] * 5 if form != "alone" else [])
     assert port.raised == [1]  # its transport is gone, as everywhere in Twisted
     assert port.reactor.getDelayedCalls() == []
 
@@ -344,7 +347,7 @@ def test_who_stops_while_it_is_suspended_loses_what_was_held(form, wire):
         wire.arrive(each)
     port.read()
     port.port.stopListening()
-    assert port.dropped == (["stopped"] * 5 if form != "alone" else [])
+    assert port.dropped == ([DropReason.STOPPED] * 5 if form != "alone" else [])
     assert port.reactor.getDelayedCalls() == []
 
 
@@ -479,7 +482,7 @@ def test_f39_one_that_cannot_be_sent_does_not_hinder_the_others(wire):
         wire.arrive(each)
     port.read()
     assert wire.came_back() == [b"1", b"2", b"5", b"6", b"7"]
-    assert port.dropped == ["send EMSGSIZE"] * 3
+    assert port.dropped == [(DropReason.SEND_ERROR, "EMSGSIZE")] * 3
     assert sum(each.count for each in port.sent) == 5
 
 
@@ -524,7 +527,12 @@ def test_f39_errors_are_those_of_single_datagrams(monkeypatch, wire, protocol):
         wire.arrive(each)
     port.read()
     assert wire.came_back() == [b"1", b"2", b"5", b"6"]
-    assert port.dropped == ["send EPERM", "send EPERM", "send EINVAL", "send ENETUNREACH"]
+    assert port.dropped == [
+        (DropReason.SEND_ERROR, "EPERM"),
+        (DropReason.SEND_ERROR, "EPERM"),
+        (DropReason.SEND_ERROR, "EINVAL"),
+        (DropReason.SEND_ERROR, "ENETUNREACH"),
+    ]
     assert [size for each in port.sent for _, size in each] == [1] * 4
 
 
@@ -539,7 +547,7 @@ def test_f39_without_room_the_rest_of_a_batch_is_dropped(monkeypatch, wire, prot
         wire.arrive(each)
     port.read()
     assert wire.came_back() == numbered(5)
-    assert port.dropped == [f"send {name}"] * 3
+    assert port.dropped == [(DropReason.SEND_ERROR, name)] * 3
     for each in numbered(2):
         wire.arrive(each)
     port.read()
@@ -564,7 +572,7 @@ def test_f37_a_late_refusal_does_not_hinder_what_came(wire):
         port.read()
         again.setblocking(False)
         assert again.recv(100) == b"now I am"
-    assert (refused, port.dropped) == ([1], ["receive ECONNREFUSED"])
+    assert (refused, port.dropped) == ([1], [(DropReason.RECEIVE_ERROR, "ECONNREFUSED")])
 
 
 @kernel_forms
@@ -575,7 +583,7 @@ def test_f38_a_dead_descriptor_is_parted_with(wire):
     wire.arrive(b"lost")
     os.close(wire.sock.fileno())
     port.read()
-    assert port.dropped == ["receive EBADF"]
+    assert port.dropped == [(DropReason.RECEIVE_ERROR, "EBADF")]
     assert [error.errno for error in told] == [errno.EBADF]
     assert port.port not in port.reactor.readers
     wire.sock = bound(HOST)

@@ -10,7 +10,7 @@ from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
-from tests.test_gate import Gated, Transport
+from tests.doubles import Gated, RecordingTransport
 
 PEER = ("192.0.2.1", 40000)
 OTHER = ("192.0.2.2", 40000)
@@ -60,7 +60,7 @@ class GatedUDP:
         self.service = Answering()
         guard = DatagramGuard(Access(), frozenset({7}), frozenset(), None)
         self.protocol = DatagramGate(self.gate, self.service, guard)
-        self.port = Transport()
+        self.port = RecordingTransport()
         self.protocol.makeConnection(self.port)
 
     def receive(self, datagram, peer):

@@ -1,7 +1,6 @@
 """The datagram port: what it does with whatever a socket may raise."""
 
 import errno
-import os
 import socket
 
 import pytest
@@ -11,57 +10,8 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
 from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
-from tests.streams.test_acceptor import ReactorClock
-
-PEER = ("192.0.2.1", 40000)
-
-NOBODYS = 1_000_000
-"""A descriptor that no file has: what is closed by its number here is nobody else's."""
-
-
-class Socket:
-    """A socket with a script: numbers are errors, bytes are datagrams; it keeps what is sent."""
-
-    family = socket.AF_INET
-
-    def __init__(self, *script, sending=None, flags=0, peer=PEER):
-        self.script = list(script)
-        self.sending = sending
-        self.flags = flags
-        self.peer = peer
-        self.sent = []
-        self.open = True
-
-    def getsockname(self):
-        return "127.0.0.1", 7
-
-    def recvmsg(self, size, space):
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "nothing has come")
-        step = self.script.pop(0)
-        if isinstance(step, int):
-            raise OSError(step, os.strerror(step))
-        return step[:size], [], self.flags, self.peer
-
-    def sendto(self, packet, address):
-        if self.sending is not None:
-            raise OSError(self.sending, os.strerror(self.sending))
-        self.sent.append((packet, address))
-
-    def send(self, packet):
-        self.sendto(packet, None)
-
-    def connect(self, address):
-        self.connected = address
-
-    def fileno(self):
-        return NOBODYS if self.open else -1
-
-    def detach(self):
-        self.open = False
-
-    def close(self):
-        self.open = False
+from netsrv.interfaces import DropReason
+from tests.doubles import PEER, ReactorClock, ScriptedDatagramSocket
 
 
 class Echo(DatagramProtocol):
@@ -92,18 +42,22 @@ class Port:
     def __init__(self, *script, died=None, **options):
         self.died = died
         self.reactor = ReactorClock()
-        self.sock = Socket(*script, **options)
+        self.sock = ScriptedDatagramSocket(*script, **options)
         self.dropped, self.raised = [], []
         self.protocol = Echo()
         self.port = DatagramPort(
             self.reactor,
             self.sock,
             self.protocol,
-            self.dropped.append,
+            self.drop,
             lambda: self.raised.append(1),
             died=self.died,
         )
         self.port.startListening()
+
+    def drop(self, reason, error):
+        """Record a drop: its reason, and the name of the error if there was one."""
+        self.dropped.append((reason, errno.errorcode[error.errno]) if error else reason)
 
     @property
     def watching(self):
@@ -131,7 +85,7 @@ def test_a_cut_datagram_is_dropped_and_counted():
     """F28: what is longer than the buffer is not served short."""
     port = Port(b"x" * 10, flags=socket.MSG_TRUNC)
     port.port.doRead()
-    assert (port.protocol.got, port.dropped) == ([], ["too long"])
+    assert (port.protocol.got, port.dropped) == ([], [DropReason.TOO_LONG])
 
 
 def test_a_protocol_that_raises_gets_the_next_datagram():
@@ -147,7 +101,7 @@ def test_the_late_answer_to_something_sent_is_counted(number):
     """F37: receiving goes on at once after an error that came from the network."""
     port = Port(number, b"next")
     port.port.doRead()
-    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
     assert port.sock.sent == [(b"next", PEER)]
 
 
@@ -156,7 +110,10 @@ def test_any_other_error_pauses_and_the_port_stays_open(number):
     """F38: no error closes the port, and none makes it spin."""
     port = Port(number, b"next")
     port.port.doRead()
-    assert (port.dropped, port.watching) == ([f"receive {errno.errorcode[number]}"], False)
+    assert (port.dropped, port.watching) == (
+        [(DropReason.RECEIVE_ERROR, errno.errorcode[number])],
+        False,
+    )
     port.reactor.advance(PAUSE)
     assert port.watching
     port.port.doRead()
@@ -169,13 +126,13 @@ def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
     told = []
     port = Port(number, b"never", died=told.append)
     port.port.doRead()
-    assert port.dropped == [f"receive {errno.errorcode[number]}"]
+    assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
     assert [error.errno for error in told] == [number]
     assert (port.sock.open, port.watching) == (False, False)
     for useless in (port.port.suspend, port.port.resume, port.port.doRead):
         useless()
     assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
-    new = Socket(b"next")
+    new = ScriptedDatagramSocket(b"next")
     port.port.replace(new)
     assert port.watching
     port.port.doRead()
@@ -187,7 +144,7 @@ def test_f38_a_port_that_was_stopped_needs_no_socket():
     port = Port(errno.EBADF, died=lambda error: None)
     port.port.doRead()
     port.port.stopListening()
-    late = Socket(b"never")
+    late = ScriptedDatagramSocket(b"never")
     port.port.replace(late)
     assert (late.open, port.watching) == (False, False)
 
@@ -199,7 +156,7 @@ def test_what_cannot_be_sent_is_dropped_and_counted(name):
     """F39: nothing is queued, and nothing raised into the protocol."""
     port = Port(b"a", b"b", sending=getattr(errno, name))
     port.port.doRead()
-    assert port.dropped == [f"send {name}"] * 2
+    assert port.dropped == [(DropReason.SEND_ERROR, name)] * 2
     assert (port.raised, port.watching) == ([], True)
 
 

@@ -34,9 +34,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.docs.blocks import DRAWING, Block, Refused, read_blocks
-from tests.process.running import BIN, PATIENCE, interruptible
+from tests.process.running import BIN, interruptible
+from tests.timeouts import TIMEOUT
 
-LONGEST = 3 * int(PATIENCE)
+LONGEST = 3 * int(TIMEOUT)
 """Seconds for a whole document."""
 
 
@@ -116,7 +117,7 @@ class Terminal:
             pass
         if not pattern(expected).fullmatch(self._shown):
             raise _mismatch(expected, self._shown)
-        return self._process.wait(PATIENCE)
+        return self._process.wait(TIMEOUT)
 
     def interrupt(self) -> None:
         """Do what Control-C does."""
@@ -125,7 +126,7 @@ class Terminal:
     def _read(self, expected: list[str]) -> bool:
         """Read on; False at the end of the output.  Raises `Mismatch` if nothing comes."""
         output = self._process.stdout
-        if not select.select([output], [], [], PATIENCE)[0]:
+        if not select.select([output], [], [], TIMEOUT)[0]:
             raise Mismatch(
                 f"nothing more comes, and it has not ended; {_mismatch(expected, self._shown)}"
             )
@@ -211,7 +212,7 @@ class Player:
         if command is None:
             if not self._servers:
                 raise Mismatch("output, but no server that it could be from")
-            self._reopen_if_rotated(self._servers[-1], expected)
+            self._follow(self._servers[-1], expected)
             return
         elsewhere = self._elsewhere.get(command)
         if elsewhere is not None:
@@ -221,11 +222,11 @@ class Player:
         terminal = self._terminals.enter_context(Terminal(command, self._folder))
         if any("Waiting for" in line for line in expected):
             self._servers.append(terminal)
-            self._reopen_if_rotated(terminal, expected)
+            self._follow(terminal, expected)
         elif status := terminal.ends(expected):
             raise Mismatch(f"{command} ends with status {status}")
 
-    def _reopen_if_rotated(self, server: Terminal, expected: list[str]) -> None:
+    def _follow(self, server: Terminal, expected: list[str]) -> None:
         """See how a server goes on, and perhaps how it ends."""
         before = list(takewhile(lambda line: not line.startswith("^C"), expected))
         server.shows(before)

@@ -7,16 +7,14 @@ ports are free and its figures are the kernel's defaults.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from tests.checkout import DOCUMENTS, TOP, path_of
 from tests.docs.blocks import RUN, read_blocks
 from tests.docs.player import ELSEWHERE, LONGEST
 from tests.process.needs import tool
 
-TOP = Path(__file__).parents[2]
-DOCUMENTS = [TOP / "README.rst", *sorted((TOP / "docs").glob("*.rst"))]
 PLAYED = {
     "README.rst": ["nc", "socat"],
     "embedding.rst": ["nc"],
@@ -39,11 +37,6 @@ def private_network() -> list[str]:
     except FileNotFoundError:
         return []
     return [] if tried.returncode else network
-
-
-def path_of(name: str) -> Path:
-    """Find a document by its name."""
-    return next(each for each in DOCUMENTS if each.name == name)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)

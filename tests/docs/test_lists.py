@@ -1,6 +1,5 @@
 """What the documents list is complete: options, services, statuses, modules, layers, faults."""
 
-import ast
 import re
 from configparser import ConfigParser
 
@@ -12,7 +11,8 @@ from netsrv.cli.tap import ServerOptions
 from netsrv.config.toml import AccessTable, FileTable, ListenerTable
 from netsrv.guards.limits import Limits
 from netsrv.interfaces import IService
-from tests.docs.test_documents import TOP, path_of
+from tests.checkout import TOP, path_of
+from tests.docs.faults import rows, tests_by_fault
 from twisted.plugins import netsrv_services
 
 REFERENCE = path_of("reference.rst").read_text()
@@ -108,41 +108,17 @@ def test_the_architecture_has_the_layers_of_the_contract():
     assert f"\n{layers()}\n" in shown
 
 
-def rows_of_faults() -> dict[str, set[str]]:
-    """Give the tests that the table of faults names, by the number of the fault."""
-    rows = re.split(r"^   \* - ", path_of("faults.rst").read_text(), flags=re.MULTILINE)
-    found = {}
-    for row in rows:
-        number = re.match(r"F\d+b?$", row, re.MULTILINE)
-        if number:
-            found[number[0]] = set(re.findall(r"``(tests/\S+\.py::\w+)``", row))
-    return found
-
-
-def tests_there_are() -> set[str]:
-    """Give every test function of ours as the table names it, by reading and not by importing."""
-    return {
-        f"{path.relative_to(TOP)}::{each.name}"
-        for path in (TOP / "tests").rglob("test_*.py")
-        for each in ast.walk(ast.parse(path.read_text()))
-        if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef)
-    }
-
-
 def test_every_fault_has_its_row():
-    """No fault is left out of the table, be it that its tests are yet to come."""
-    assert {f"F{number}" for number in FAULTS} - rows_of_faults().keys() == set()
+    """No fault that concerns what is built is missing from the tables."""
+    assert {f"F{number}" for number in FAULTS} - rows().keys() == set()
 
 
-def test_every_test_in_the_table_of_faults_exists():
-    """Who renames or removes a test finds it in the table."""
-    assert set().union(*rows_of_faults().values()) - tests_there_are() == set()
+@pytest.mark.parametrize("number", rows())
+def test_every_fault_has_a_test(number):
+    """A row has at least one test that bears its number, or gives the reason why not."""
+    assert tests_by_fault().get(number) or "Not tested: " in rows()[number]
 
 
-def test_every_test_of_a_fault_stands_in_its_row():
-    """A test that bears the number of a fault is in the row of that number."""
-    rows = rows_of_faults()
-    for test in tests_there_are():
-        numbers = re.match(r"test((?:_f\d+b?)+)_", test.partition("::")[2])
-        for number in numbers[1].split("_")[1:] if numbers else []:
-            assert test in rows[f"F{number[1:]}"]
+def test_every_number_in_the_name_of_a_test_has_its_row():
+    """A test bears no number that the tables do not explain."""
+    assert tests_by_fault().keys() - rows().keys() == set()

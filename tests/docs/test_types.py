@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 
 SETTINGS = ["--config-file", str(TOP / "setup.cfg"), "--cache-dir", str(TOP / ".mypy_cache")]
 
@@ -20,9 +20,7 @@ def test_the_examples_types_are_right(tmp_path):
 
 def test_a_mistake_in_a_keyword_is_one_of_types(tmp_path):
     """mypy names it, before the program runs."""
-    code = (
-        'from netsrv.server.server import listener\nlistener("tcp", 7, "echo", max_conections=5)\n'
-    )
+    code = 'from netsrv.server import listener\nlistener("tcp", 7, "echo", max_conections=5)\n'
     (tmp_path / "program.py").write_text(code)
     mypy = [sys.executable, "-m", "mypy", *SETTINGS, "program.py"]
     done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -32,7 +32,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     def comes(self, listener, source):
         """A peer asks to come in."""
         admission, inside = self.admissions[listener], self.inside[listener]
-        was_full, wait = admission.full, admission.wait(self.now)
+        was_full, wait = admission.full, admission.retry_after(self.now)
         refusal = admission.admit(source, self.now)
         if refusal is None:
             assert not was_full

@@ -9,9 +9,7 @@ from twisted.internet.threads import deferToThread
 
 from netsrv.config.model import from_command_line
 from netsrv.server.server import Server
-
-PATIENCE = 30.0
-"""Seconds after which a test gives up; nothing waits that long when all is well."""
+from tests.timeouts import TIMEOUT
 
 
 @pytest_twisted.async_yield_fixture
@@ -26,7 +24,7 @@ async def started():
 
     yield start
     for server in servers:
-        await server.stopService().addTimeout(PATIENCE, reactor)
+        await server.stopService().addTimeout(TIMEOUT, reactor)
 
 
 @pytest.fixture
@@ -46,6 +44,6 @@ def client():
     """Run a blocking client beside the reactor: ``await client(function, *arguments)``."""
 
     def run(function, *arguments) -> Deferred:
-        return deferToThread(function, *arguments).addTimeout(PATIENCE, reactor)
+        return deferToThread(function, *arguments).addTimeout(TIMEOUT, reactor)
 
     return run

@@ -17,7 +17,8 @@ from netsrv.interfaces import DropReason
 from netsrv.registry import find_services
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.opening import open_datagram
-from tests.loopback.clients import ask, connect, read_all, target
+from tests.clients import ask, connect, read_all, target
+from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 from twisted.plugins import netsrv_services
 
 REGISTRY = find_services()
@@ -86,7 +87,7 @@ async def test_f25_discard_is_silent(serve, client):
 
     def discard_then_echo(discard, echo):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.sendto(b"x", target(discard))
             sock.sendto(b"y", target(echo))
             return sock.recv(100)
@@ -101,7 +102,7 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
 
     def ask_over_ipv4(opened):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.sendto(b"x" * 50, ("127.0.0.1", opened.port))
             return json.loads(sock.recv(1000))
 
@@ -117,12 +118,12 @@ async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, c
 
     def ask_from(host, port):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, port))
             sock.sendto(b"x", target(echo))
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as proof:
-                proof.settimeout(20)
+                proof.settimeout(CLIENT_TIMEOUT)
                 proof.sendto(b"y", target(echo))
                 assert proof.recv(10) == b"y"  # so the first one was seen before
             sock.setblocking(False)
@@ -138,10 +139,14 @@ async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, c
     assert await client(ask_from, "127.0.0.2", 0) == b"x"
 
 
+def ignore(reason, error):
+    """Ignore a drop."""
+
+
 def asked_at(host, port, data=b"x"):
     """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         sock.bind(("127.0.0.1", 0))
@@ -169,11 +174,11 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
     proof = serve("udp echo=127.0.0.1:0").sockets[0]
     address = f"[{listener}]" if ":" in listener else listener
     server = serve(f"udp echo={address}:0", "udp discard=127.0.0.1:0")
-    server.posts[0].gate.observer.datagrams_refused = lambda *what: told.append(what[2])
+    server.listeners[0].gate.observer.datagrams_refused = lambda *what: told.append(what[2])
 
     def ask_all():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sock.sendto(b"x", ("127.255.255.255", server.sockets[0].port))
             sock.sendto(b"proof", target(proof))
@@ -200,7 +205,7 @@ async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, li
     opened = open_datagram(InternetAddress(listener, 0))
     group = socket.inet_aton("224.0.0.251") + socket.inet_aton("127.0.0.1")
     opened.sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
-    port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+    port = DatagramPort(reactor, opened.sock, Answer(), ignore, lambda: None)
     port.startListening()
     assert await client(asked_at, "224.0.0.251", opened.port) == ("127.0.0.1", opened.port)
     assert got[0] is False
@@ -220,9 +225,9 @@ async def test_f42_one_that_came_before_the_server_started_is_answered_too(clien
 
     opened = open_datagram(InternetAddress(listener, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.sendto(b"early", ("127.0.0.2", opened.port))
-        port = DatagramPort(reactor, opened.sock, Answer(), [].append, lambda: None)
+        port = DatagramPort(reactor, opened.sock, Answer(), ignore, lambda: None)
         port.startListening()
         assert await client(sock.recvfrom, 100) == (b"unicast", ("127.0.0.2", opened.port))
     await port.stopListening()
@@ -241,13 +246,13 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
             reactor.callLater(0, received.callback, addr)
 
     opened = open_datagram(InternetAddress("0.0.0.0", 0))
-    port = DatagramPort(reactor, opened.sock, Later(), [].append, lambda: None)
+    port = DatagramPort(reactor, opened.sock, Later(), ignore, lambda: None)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.sendto(b"x", ("127.0.0.2", opened.port))
         assert await client(sock.recvfrom, 10) == (b"now", ("127.0.0.2", opened.port))
-        port.write(b"later", await received.addTimeout(20, reactor))
+        port.write(b"later", await received.addTimeout(TIMEOUT, reactor))
         assert await client(sock.recvfrom, 10) == (b"later", ("127.0.0.1", opened.port))
     await port.stopListening()
 
@@ -257,7 +262,7 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
 async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
     """Its number may be somebody else's by now; the server goes on with a new socket."""
     server = serve("udp daytime=127.0.0.1:0")
-    [opened], listener = server.sockets, server.posts[0].listener
+    [opened], listener = server.sockets, server.listeners[0]._listener
     before = opened.address
     number = opened.sock.fileno()
     service = listener._port._protocol._service
@@ -275,7 +280,7 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
     service.datagramReceived = close_it
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"close it", target(opened))
-    await open_again.addTimeout(20, reactor)
+    await open_again.addTimeout(TIMEOUT, reactor)
     assert opened.address == before
     assert await client(ask, opened, b"next") == [b"next"]
     if taken:
@@ -288,7 +293,7 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
 async def test_f43_what_the_kernel_drops_is_known(serve):
     """Datagrams that find no room while the listener is suspended are counted by the kernel."""
     server = serve("udp discard=127.0.0.1:0", socket_options=["SO_RCVBUF=4096"])
-    listener = server.posts[0].listener
+    listener = server.listeners[0]
     if listener.kernel_drops is None:
         pytest.skip("this kernel does not tell (SO_MEMINFO)")
     assert listener.kernel_drops == 0
@@ -336,18 +341,18 @@ async def test_f37_a_connected_port_outlives_a_refusal(client):
             received.callback(datagram)
 
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    port = DatagramPort(reactor, opened.sock, Asking(), [].append, lambda: None)
+    port = DatagramPort(reactor, opened.sock, Asking(), ignore, lambda: None)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
         there = peer.getsockname()
     port.connect(*there)
     port.write(b"is anyone there?")
-    await refused.addTimeout(20, reactor)
+    await refused.addTimeout(TIMEOUT, reactor)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(there)
         peer.sendto(b"now I am", target(opened))
-        assert await received.addTimeout(20, reactor) == b"now I am"
+        assert await received.addTimeout(TIMEOUT, reactor) == b"now I am"
     await port.stopListening()
 
 
@@ -362,14 +367,17 @@ async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
         def datagramReceived(self, datagram, addr):
             received.callback(datagram)
 
+    def drop(reason, error):
+        dropped.append(reason)
+
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    port = DatagramPort(reactor, opened.sock, Collect(), dropped.append, lambda: None, largest=1000)
+    port = DatagramPort(reactor, opened.sock, Collect(), drop, lambda: None, largest=1000)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.sendto(bytes(1001), target(opened))
         peer.sendto(bytes(1000), target(opened))
-        assert await received.addTimeout(20, reactor) == bytes(1000)
-    assert dropped == ["too long"]
+        assert await received.addTimeout(TIMEOUT, reactor) == bytes(1000)
+    assert dropped == [DropReason.TOO_LONG]
     await port.stopListening()
 
 
@@ -416,7 +424,7 @@ async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
         def datagramReceived(self, datagram, addr):
             got.append((datagram, addr))
 
-    port = DatagramPort(reactor, opened.sock, Collect(), got.append, lambda: None)
+    port = DatagramPort(reactor, opened.sock, Collect(), ignore, lambda: None)
     port.startListening()
     host = port.getHost()
     assert (host.type, host.host, host.port) == ("UDP", "127.0.0.1", opened.port)
@@ -429,7 +437,7 @@ async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
     await port.joinGroup("224.0.0.251", "127.0.0.1")
     await port.leaveGroup("224.0.0.251", "127.0.0.1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
-        peer.settimeout(20)
+        peer.settimeout(CLIENT_TIMEOUT)
         peer.bind(("127.0.0.1", 0))
         port.connect(*peer.getsockname())
         port.write(b"hello")
@@ -443,7 +451,7 @@ def test_sending_to_another_family_is_refused(expected_failures):
     from twisted.internet.error import InvalidAddressError
 
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    port = DatagramPort(reactor, opened.sock, DatagramProtocol(), [].append, lambda: None)
+    port = DatagramPort(reactor, opened.sock, DatagramProtocol(), ignore, lambda: None)
     with pytest.raises(InvalidAddressError):
         port.write(b"x", ("::1", 7))
     opened.close()

@@ -22,13 +22,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from netsrv.config.model import ConfigurationError
-from netsrv.server.server import Server, listener
+from netsrv.server import Server, listener
 from netsrv.sockets.steps import AddressUnavailable
 from netsrv.testing.servers import LoopbackServer
-from tests.conftest import watched
-from tests.loopback.clients import PATIENCE, ask, connect, exchange, read_all, until
-from tests.loopback.test_server import sockets_open
+from tests.clients import ask, connect, read_all, visit
 from tests.process.needs import tool
+from tests.reactor import sockets_open, until, watched
+from tests.timeouts import TIMEOUT
 
 HOST = "127.0.0.1"
 
@@ -79,7 +79,7 @@ def receive(sock, end: bytes) -> bytes:
 
 def talk_http(port):
     """Three requests on one connection, then one in chunks, as Python's client sends them."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
     answers = []
     for number in range(3):
         connection.request("GET", f"/{number}")
@@ -94,7 +94,7 @@ def talk_http(port):
 async def test_a_site_keeps_connections_alive(embed, client):
     """Requests after each other on one connection, and one in chunks."""
     server = embed(listener("tcp", f"{HOST}:0", site()))
-    answers = await client(talk_http, server.posts[0].port)
+    answers = await client(talk_http, server.listeners[0].port)
     assert answers == [b"/0", b"/1", b"/2", b"in chunks"]
     assert server.info()["listeners"][0]["counts"]["accepted"] == 1
     assert server.info()["listeners"][0]["service"] == "Quiet"
@@ -104,7 +104,7 @@ async def test_a_site_keeps_connections_alive(embed, client):
 async def test_a_site_answers_requests_in_one_piece(embed, client):
     """Pipelined requests are answered in their order, and then it closes as it was asked."""
     server = embed(listener("tcp", f"{HOST}:0", site(), name="pages"))
-    assert server.posts[0].name.endswith(" (pages)")
+    assert server.listeners[0].name.endswith(" (pages)")
     requests = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20)]
     requests.append(b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     with await client(connect, server.sockets[0]) as sock:
@@ -128,10 +128,10 @@ async def test_a_site_under_load_stays_at_its_limit(embed):
             return b"x" * 100
 
     server = embed(listener("tcp", f"{HOST}:0", Quiet(Watch(), reactor=reactor), max_connections=8))
-    url = f"http://{HOST}:{server.posts[0].port}/"
+    url = f"http://{HOST}:{server.listeners[0].port}/"
     wrk = [tool("wrk"), "-t1", "-c40", "-d2s", "--timeout", "1s", url]
     done = await deferToThread(subprocess.run, wrk, capture_output=True, text=True, check=True)
-    await server.wait_for_connections(lambda live: live == 0).addTimeout(PATIENCE, reactor)
+    await server.wait_for_connections(lambda live: live == 0).addTimeout(TIMEOUT, reactor)
     assert most == 8
     assert int(re.search(r"(\d+) requests in", done.stdout)[1]) > 100
     assert "Non-2xx" not in done.stdout
@@ -196,7 +196,7 @@ class Prefixed(Int16StringReceiver):
 async def test_twisteds_basic_protocols(embed, client, protocol, said):
     """What comes in one piece or byte by byte is answered, also after a half-close."""
     server = embed(listener("tcp", f"{HOST}:0", Factory.forProtocol(protocol)))
-    assert await client(exchange, server.sockets[0], said) == said
+    assert await client(visit, server.sockets[0], said) == said
     with await client(connect, server.sockets[0]) as sock:
         for number in range(len(said)):
             sock.sendall(said[number : number + 1])
@@ -231,7 +231,7 @@ async def test_an_own_datagram_protocol_is_free(embed, client):
     other = Free()
     second = listener("udp", f"{HOST}:0", other)
     server = embed(second)
-    server.add_listener(listener("udp", f"{HOST}:0", Free(to=(HOST, server.posts[0].port))))
+    server.add_listener(listener("udp", f"{HOST}:0", Free(to=(HOST, server.listeners[0].port))))
     assert await client(ask, server.sockets[1], b"abc") == [b"abc" * 1000]
     await until(lambda: other.got[:1] == [b"hello"])
     assert server.info()["listeners"][0]["counts"]["datagrams_dropped"] == {}
@@ -252,7 +252,7 @@ async def test_an_own_datagram_protocol_can_join_a_group(embed):
     server = embed(listener("udp", "0.0.0.0:0", member))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(HOST))
-        sender.sendto(b"all of you", (group, server.posts[0].port))
+        sender.sendto(b"all of you", (group, server.listeners[0].port))
         await until(lambda: member.got)
     assert member.got == [b"all of you"]
 
@@ -267,7 +267,7 @@ def test_one_datagram_protocol_cannot_be_on_two_ports(embed):
     server = embed(listener("udp", f"{HOST}:0", protocol))
     with pytest.raises(ConfigurationError, match="to another listener"):
         server.add_listener(listener("udp", f"{HOST}:0", protocol))
-    assert len(server.posts) == 1
+    assert len(server.listeners) == 1
 
 
 # Listeners come and go
@@ -280,16 +280,16 @@ async def test_listeners_come_and_go_one_by_one(embed, client):
     second = listener("tcp", f"{HOST}:0", Factory.forProtocol(Lines))
     server = embed(first)
     post = server.add_listener(second)
-    assert server.post(second) is post
+    assert server.listener_for(second) is post
     assert (post.host, post.connections) == (HOST, 0)
     assert server.configuration.listeners == (first, second)
-    with await client(connect, server.post(first).prepared.socket) as beside:
-        sock = await client(connect, post.prepared.socket)
+    with await client(connect, server.listener_for(first).socket) as beside:
+        sock = await client(connect, post.socket)
         sock.sendall(b"one\r\n")
         assert await client(receive, sock, b"\r\n") == b"one\r\n"
         ended = server.remove_listener(second)
         with pytest.raises(LookupError, match=r"tcp 127\.0\.0\.1:0 is not among"):
-            server.post(second)
+            server.listener_for(second)
         assert await client(socket.socket().connect_ex, (HOST, post.port)) != 0
         sock.sendall(b"two\r\n")
         assert await client(receive, sock, b"\r\n") == b"two\r\n"
@@ -306,12 +306,12 @@ async def test_of_two_that_look_alike_the_right_one_goes(embed, client):
     """Settings with port 0 are told apart as the objects that they are."""
     alike = [listener("tcp", f"{HOST}:0", "echo") for _ in range(3)]
     server = embed(*alike)
-    ports = [server.post(each).port for each in alike]
+    ports = [server.listener_for(each).port for each in alike]
     assert len(set(ports)) == 3
     await server.remove_listener(alike[1])
-    assert [each.port for each in server.posts] == [ports[0], ports[2]]
+    assert [each.port for each in server.listeners] == [ports[0], ports[2]]
     server.remove_listener(alike[0])
-    assert await client(exchange, server.post(alike[2]).prepared.socket, b"x") == b"x"
+    assert await client(visit, server.listener_for(alike[2]).socket, b"x") == b"x"
 
 
 @pytest_twisted.ensureDeferred
@@ -320,8 +320,8 @@ async def test_a_new_listener_may_have_the_port_of_the_first(embed, client):
     first = listener("tcp", f"{HOST}:0", "echo")
     server = embed(first)
     post = server.add_listener(listener("udp", f"{HOST}:same", "echo"))
-    assert post.port == server.post(first).port
-    assert await client(ask, post.prepared.socket, b"x") == [b"x"]
+    assert post.port == server.listener_for(first).port
+    assert await client(ask, post.socket, b"x") == [b"x"]
 
 
 class Unwilling(Factory):
@@ -338,7 +338,7 @@ def test_a_listener_that_cannot_be_changes_nothing(embed):
     first = listener("tcp", f"{HOST}:0", "echo")
     server = embed(first)
     before, raised = sockets_open(), []
-    taken = listener("tcp", f"{HOST}:{server.post(first).port}", "echo")
+    taken = listener("tcp", f"{HOST}:{server.listener_for(first).port}", "echo")
     for settings, error in (
         (taken, AddressUnavailable),
         (listener("tcp", f"{HOST}:0", "nosuch"), ConfigurationError),
@@ -382,8 +382,8 @@ async def test_a_server_that_starts_again_serves_what_it_served_last(client):
     server.remove_listener(first)
     await server.stopService()
     server.startService()
-    assert await client(exchange, server.post(second).prepared.socket, b"x") == b"x"
-    assert len(server.posts) == 1
+    assert await client(visit, server.listener_for(second).socket, b"x") == b"x"
+    assert len(server.listeners) == 1
     await server.stopService()
 
 
@@ -400,7 +400,7 @@ async def test_all_listeners_are_announced_once_the_reactor_runs(monkeypatch):
         for each in later:
             each()
         lines = [formatEvent(each) for each in events]
-    ports = [each.port for each in server.posts]
+    ports = [each.port for each in server.listeners]
     assert lines == [
         f"Waiting for connections on tcp {HOST}:{ports[0]} (echo)",
         f"Waiting for datagrams on udp {HOST}:{ports[1]} (free)",
@@ -430,7 +430,7 @@ async def test_nothing_is_left_behind(client, tmp_path):
     parent.startService()
     added = server.add_listener(listener("tcp", f"{HOST}:0", "echo", **limits))
     assert await client(ask, server.sockets[1], b"x") == [b"x" * 1000]
-    socks = [await client(connect, added.prepared.socket) for _ in range(3)]
+    socks = [await client(connect, added.socket) for _ in range(3)]
     await server.wait_for_connections(lambda live: live == 1)
     assert [signal.getsignal(each) for each in signals] == handlers
     assert set(reactor.getDelayedCalls()) != calls
@@ -468,7 +468,7 @@ async def test_a_program_drains_before_its_database_goes(embed, client):
     sock = await client(connect, server.sockets[0])
     sock.sendall(b"what?\r\n")
     await until(lambda: asked)
-    draining = server.drain(PATIENCE)
+    draining = server.drain(TIMEOUT)
     assert not draining.called
     database.callback(b"that")
     assert await client(read_all, sock) == b"that\r\n"
@@ -486,7 +486,7 @@ async def test_a_server_for_tests_tells_of_its_connections(client):
     async with LoopbackServer(reactor, "echo", idle_timeout=60) as server:
         third = server.wait_for_connections(3)
         for _ in range(2):
-            assert await client(exchange, server.server.sockets[0], b"x") == b"x"
+            assert await client(visit, server.server.sockets[0], b"x") == b"x"
         assert not third.called
         sock = await client(connect, server.server.sockets[0])
         await third
@@ -504,7 +504,7 @@ async def test_a_server_for_tests_takes_its_clients_along(client):
     server = LoopbackServer(reactor, "echo").start()
     protocol = await server.connect(Lines())
     protocol.transport.pauseProducing()  # it will not see the server's end by itself
-    await server.stop().addTimeout(PATIENCE, reactor)
+    await server.stop().addTimeout(TIMEOUT, reactor)
     assert protocol.transport.disconnected
     async with LoopbackServer(reactor, Free()) as server:
         assert await client(ask, server.server.sockets[0], b"x") == [b"x" * 1000]

@@ -10,7 +10,9 @@ from twisted.internet import reactor
 from netsrv.config.model import limits_from_command_line
 from netsrv.guards.sources import source_of
 from netsrv.interfaces import RejectReason
-from tests.loopback.clients import connect, connect_from, exchange, read_all, reset, target, until
+from tests.clients import connect, read_all, reset, target, visit
+from tests.reactor import until
+from tests.timeouts import CLIENT_TIMEOUT
 
 SOURCE = source_of("127.0.0.1")
 FULL = RejectReason.MAX_CONNECTIONS
@@ -33,7 +35,7 @@ def ping(sock):
 
 def inside(server):
     """How many connections the first listener serves."""
-    return len(server.posts[0].gate.connections)
+    return len(server.listeners[0].gate.connections)
 
 
 @pytest_twisted.ensureDeferred
@@ -65,7 +67,7 @@ async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service
 
     listeners = (f"tcp {service}=127.0.0.1:0", "tcp echo=127.0.0.1:0")
     server = serve(*listeners, limits=limited(max_connections="2", per_source="2"))
-    listener, opened = server.posts[0].listener, server.sockets[0]
+    listener, opened = server.listeners[0], server.sockets[0]
     for _ in range(20):
         listener.suspend()
         early = [await client(connect, opened) for _ in range(2)]
@@ -103,7 +105,7 @@ async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, ove
     assert await client(ping, first)
     first.close()
     await until(lambda: inside(server) == 0)
-    assert await client(exchange, server.sockets[0], b"room again") == b"room again"
+    assert await client(visit, server.sockets[0], b"room again") == b"room again"
 
 
 @pytest_twisted.ensureDeferred
@@ -111,15 +113,15 @@ async def test_f11_one_source_cannot_take_all_places(serve, client):
     """F11: beyond its share a source is refused, and another one is served."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(per_source="2"))
     [opened] = server.sockets
-    greedy = [await client(connect_from, "127.0.0.2", opened) for _ in range(4)]
+    greedy = [await client(connect, opened, "127.0.0.2") for _ in range(4)]
     assert [await client(ping, each) for each in greedy[:2]] == [True, True]
     assert [await client(each.recv, 1) for each in greedy[2:]] == [b"", b""]
-    other = await client(connect_from, "127.0.0.3", opened)
+    other = await client(connect, opened, "127.0.0.3")
     assert await client(ping, other)
     for each in (*greedy, other):
         each.close()
     await until(lambda: inside(server) == 0)
-    assert await client(exchange, opened, b"again") == b"again"
+    assert await client(visit, opened, b"again") == b"again"
 
 
 @pytest_twisted.ensureDeferred
@@ -128,7 +130,7 @@ async def test_the_rate_makes_newcomers_wait(serve, client):
     server = serve("tcp time=127.0.0.1:0", limits=limited(connection_rate="20:2"))
     began = reactor.seconds()
     for _ in range(6):
-        assert len(await client(exchange, server.sockets[0])) == 4
+        assert len(await client(visit, server.sockets[0])) == 4
     assert reactor.seconds() - began > 3.5 / 20
 
 
@@ -148,7 +150,7 @@ async def test_f13_access_is_by_network(serve, client, listener, options, served
 
     def visit(host):
         with socket.socket() as sock:
-            sock.settimeout(20)
+            sock.settimeout(CLIENT_TIMEOUT)
             sock.bind((host, 0))
             sock.connect(("127.0.0.1", target(server.sockets[0])[1]))
             try:
@@ -165,12 +167,12 @@ async def test_f13_access_is_by_network(serve, client, listener, options, served
 async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
     """F19: when the service has no protocol for a peer, its place is free again."""
     server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
-    service = server.posts[0].prepared.service
+    service = server.listeners[0].service
     monkeypatch.setattr(service, "buildProtocol", lambda address: None)
     for _ in range(3):
-        assert await client(exchange, server.sockets[0]) == b""
+        assert await client(visit, server.sockets[0]) == b""
     monkeypatch.undo()
-    assert await client(exchange, server.sockets[0], b"served") == b"served"
+    assert await client(visit, server.sockets[0], b"served") == b"served"
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from netsrv.testing.servers import LoopbackServer, MemoryServer
-from tests.loopback.clients import PATIENCE, until
-from tests.testing.test_servers import Recorder, Recording
+from tests.doubles import HalfCloseableRecorder, RecorderFactory
+from tests.reactor import until
+from tests.timeouts import TIMEOUT
 
 
 def by_client(name, *arguments):
@@ -41,21 +42,21 @@ WAYS = {
 
 def in_memory(steps):
     """Take the steps; give what both ends were told after each."""
-    factory = Recording()
+    factory = RecorderFactory()
     server = MemoryServer(factory)
-    client = server.connect_protocol(Recorder())
+    client = server.connect_protocol(HalfCloseableRecorder())
     told = []
     for step in steps:
-        step(client, factory.made[0])
+        step(client, factory.protocols[0])
         server.settle()
-        told.append((list(client.told), list(factory.made[0].told)))
+        told.append((list(client.events), list(factory.protocols[0].events)))
     told.append(dict(server.counts.closed))
     return told
 
 
 def sent(server) -> bool:
     """Whether nothing waits to be written."""
-    connections = server.server.posts[0].gate.connections
+    connections = server.server.listeners[0].gate.connections
     return not (reactor.getWriters() or any(each.unsent for each in connections))
 
 
@@ -64,14 +65,16 @@ def sent(server) -> bool:
 async def test_the_same_happens_on_loopback(way):
     """After each step both ends were told the same, in the same order, and the end counts alike."""
     *expected, closed = in_memory(WAYS[way])
-    factory = Recording()
+    factory = RecorderFactory()
     async with LoopbackServer(reactor, factory) as server:
-        client = await server.connect(Recorder())
+        client = await server.connect(HalfCloseableRecorder())
         await server.wait_for_connections(1)
         for step, told in zip(WAYS[way], expected, strict=True):
-            step(client, factory.made[0])
+            step(client, factory.protocols[0])
             same = until(
-                lambda told=told: (client.told, factory.made[0].told) == told and sent(server)
+                lambda told=told: (
+                    (client.events, factory.protocols[0].events) == told and sent(server)
+                )
             )
-            await Deferred.fromCoroutine(same).addTimeout(PATIENCE, reactor)
+            await Deferred.fromCoroutine(same).addTimeout(TIMEOUT, reactor)
         assert dict(server.counts.closed) == closed

@@ -11,8 +11,8 @@ from twisted.internet import reactor
 from netsrv.config.model import ConfigurationError, from_command_line
 from netsrv.guards.limits import Limits, Overload
 from netsrv.sockets.steps import AddressUnavailable
-from tests.loopback.clients import ask, connect, exchange, until
-from tests.loopback.test_server import sockets_open
+from tests.clients import ask, connect, free_port, visit
+from tests.reactor import sockets_open, until
 
 
 def configuration_of(*listeners, **options):
@@ -76,12 +76,12 @@ async def test_a_listener_gets_another_service_on_its_socket(serve, client):
     assert (await client(waiting.recv, 100)).endswith(b"\r\n")
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.sendto(b"x", ("127.0.0.1", server.sockets[1].port))
-        received = server.counters.listeners[server.posts[1].gate.listener]
+        received = server.counters.listeners[server.listeners[1].gate.listener_info]
         await until(lambda: received.datagrams_received == 1)
         assert received.datagrams_sent == 0
     sock.sendall(b"still")
     assert await client(sock.recv, 5) == b"still"
-    assert [each.prepared.name.rpartition(" ")[2] for each in server.posts] == [
+    assert [each.name.rpartition(" ")[2] for each in server.listeners] == [
         "(daytime)",
         "(discard)",
     ]
@@ -97,17 +97,19 @@ async def test_new_limits_count_those_who_are_there(serve, client):
     old = await connected(server, client)
     server.reload(limited(first, max_connections=2, overload=Overload.CLOSE))
     second = await connected(server, client)
-    assert await client(exchange, server.sockets[0], b"") == b""
+    assert await client(visit, server.sockets[0], b"") == b""
     server.reload(limited(first, per_source=1))
-    assert await client(exchange, server.sockets[0], b"") == b""
+    assert await client(visit, server.sockets[0], b"") == b""
     server.reload(first)
-    assert await client(exchange, server.sockets[0], b"again") == b"again"
-    counts = [sum(gate.admission.slots[0].in_use for gate in [each.gate]) for each in server.posts]
+    assert await client(visit, server.sockets[0], b"again") == b"again"
+    counts = [
+        sum(gate.admission.slots[0].in_use for gate in [each.gate]) for each in server.listeners
+    ]
     assert counts == [2]
     for each in (old, second):
         each.close()
     await server.wait_for_connections(lambda count: count == 0)
-    assert server.posts[0].gate.admission.slots[0].in_use == 0
+    assert server.listeners[0].gate.admission.slots[0].in_use == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -153,7 +155,7 @@ async def test_f90_what_cannot_be_changes_nothing(serve, client, last, error):
         server.reload(configuration_of("tcp daytime=127.0.0.1:0", "udp echo=127.0.0.1:0", last))
     assert identities(server) == before
     assert server.configuration is configuration
-    assert await client(exchange, server.sockets[0], b"as before") == b"as before"
+    assert await client(visit, server.sockets[0], b"as before") == b"as before"
 
 
 @pytest_twisted.ensureDeferred
@@ -163,9 +165,9 @@ async def test_an_access_log_that_cannot_be_opened_changes_nothing(serve, client
     server = serve("tcp echo=127.0.0.1:0")
     with pytest.raises(ConfigurationError, match="Is a directory"):
         server.reload(evolve(first, access_log=str(tmp_path), listeners=()))
-    assert len(server.posts) == 1
+    assert len(server.listeners) == 1
     server.reload(evolve(first, access_log=f"{tmp_path}/log"))
-    assert await client(exchange, server.sockets[0], b"x") == b"x"
+    assert await client(visit, server.sockets[0], b"x") == b"x"
     await server.wait_for_connections(lambda count: count == 0)
     server.reload(first)
     assert '"ended":"peer"' in (tmp_path / "log").read_text()
@@ -182,7 +184,7 @@ async def test_an_address_may_become_narrower(serve, client):
     sock = await connected(server, client)
     server.reload(configuration_of(f"tcp echo=127.0.0.1:{port}", f"udp echo=127.0.0.1:{port}"))
     assert [each.address for each in server.sockets] == [f"127.0.0.1:{port}"] * 2
-    assert await client(exchange, server.sockets[0], b"x") == b"x"
+    assert await client(visit, server.sockets[0], b"x") == b"x"
     assert await client(ask, server.sockets[1], b"x") == [b"x"]
     sock.sendall(b"still")
     assert await client(sock.recv, 5) == b"still"
@@ -199,7 +201,7 @@ async def test_options_are_set_on_the_open_socket(serve, client):
     [info] = server.info()["listeners"]
     assert info["options"]["SO_RCVBUF"] == {"asked": 10000, "in_effect": 20000}
     assert info["options"]["backlog"] == {"asked": 7, "in_effect": 7}
-    assert await client(exchange, server.sockets[0], b"x") == b"x"
+    assert await client(visit, server.sockets[0], b"x") == b"x"
 
 
 @pytest_twisted.ensureDeferred
@@ -248,8 +250,8 @@ async def test_a_service_that_cannot_be_started_leaves_the_rest(serve, client, m
     )
     assert identities(server) == before
     assert sockets_open() == open_before
-    assert await client(exchange, server.sockets[0], b"as before") == b"as before"
-    assert len(await client(exchange, server.sockets[1])) == 4
+    assert await client(visit, server.sockets[0], b"as before") == b"as before"
+    assert len(await client(visit, server.sockets[1])) == 4
 
 
 @pytest_twisted.ensureDeferred
@@ -277,7 +279,7 @@ async def test_a_server_that_ends_is_not_reloaded(serve, client):
     draining = server.drain(60)
     with pytest.raises(RuntimeError):
         server.reload(server.configuration)
-    assert server.posts == []
+    assert server.listeners == []
     sock.close()
     await draining
 
@@ -292,13 +294,6 @@ async def test_same_is_right_also_where_the_first_has_to_wait(serve, client):
     assert await client(ask, server.sockets[1], b"x") == [b"x"]
 
 
-def free_port():
-    """Give a port that was free a moment ago, on TCP."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest_twisted.ensureDeferred
 async def test_who_has_made_way_in_vain_comes_back(serve, client):
     """The wider address is somebody else's in part: the narrower one is served again."""
@@ -309,7 +304,7 @@ async def test_who_has_made_way_in_vain_comes_back(serve, client):
         other.listen()
         server.reload(configuration_of(f"tcp echo=0.0.0.0:{port}"))
         assert [each.address for each in server.sockets] == [f"127.0.0.1:{port}"]
-        assert await client(exchange, server.sockets[0], b"x") == b"x"
+        assert await client(visit, server.sockets[0], b"x") == b"x"
 
 
 @pytest_twisted.ensureDeferred
@@ -318,12 +313,12 @@ async def test_a_listener_that_was_gone_is_there_again(serve, client):
     server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
     first = server.sockets[0]
     first.sock.shutdown(socket.SHUT_RDWR)
-    await until(lambda: server.posts[0].listener.gone)
+    await until(lambda: server.listeners[0].failed)
     server.suspend()
     server.resume()
-    assert await client(exchange, server.sockets[1], b"x") == b"x"
+    assert await client(visit, server.sockets[1], b"x") == b"x"
     server.reload(server.configuration)
-    assert [await client(exchange, each, b"x") for each in server.sockets] == [b"x", b"x"]
+    assert [await client(visit, each, b"x") for each in server.sockets] == [b"x", b"x"]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o666])
@@ -357,10 +352,10 @@ async def test_other_limits_are_no_reason_to_start_a_service_again(serve, client
     live = await connected(server, client)
     server.reload(limited(first, per_source=1, refuse_source_ports=frozenset(range(65536))))
     assert told == []
-    assert await client(exchange, server.sockets[0], b"") == b""
+    assert await client(visit, server.sockets[0], b"") == b""
     with socket.socket(type=socket.SOCK_DGRAM) as silent:
         silent.sendto(b"x", ("127.0.0.1", server.sockets[1].port))
-        counts = server.counters.listeners[server.posts[1].gate.listener]
+        counts = server.counters.listeners[server.listeners[1].gate.listener_info]
         await until(lambda: counts.datagrams_dropped == {"source_port": 1})
     live.close()
     monkeypatch.undo()
@@ -377,4 +372,4 @@ async def test_a_server_that_still_drains_is_not_started(serve, client):
     sock.close()
     await stopping
     server.startService()
-    assert await client(exchange, server.sockets[0], b"again") == b"again"
+    assert await client(visit, server.sockets[0], b"again") == b"again"

@@ -7,7 +7,8 @@ import pytest_twisted
 
 from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Drained
-from tests.loopback.clients import ask, connect, exchange, reset
+from tests.clients import ask, connect, reset, visit
+from tests.timeouts import CLIENT_TIMEOUT
 
 
 @pytest_twisted.ensureDeferred
@@ -35,7 +36,7 @@ def exchange_refused(sock):
     except TimeoutError:
         return True
     finally:
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
 
 
 @pytest_twisted.ensureDeferred
@@ -81,7 +82,7 @@ async def test_info_is_ready_for_json(serve, client, tmp_path):
         socket_options=["SO_RCVBUF=10000"],
         access_log=f"{tmp_path}/log",
     )
-    assert await client(exchange, server.sockets[0], b"hello") == b"hello"
+    assert await client(visit, server.sockets[0], b"hello") == b"hello"
     sock = await client(connect, server.sockets[0])
     sock.sendall(b"live")
     assert await client(sock.recv, 4) == b"live"
@@ -115,11 +116,11 @@ async def test_f3_a_reset_is_counted_as_one(serve, client):
                 (connection.close_reason.value, connection.sent > 0, connection.seconds > 0)
             )
 
-    server.audience.add(Ends())
-    for end in (echo_and_reset, exchange):
+    server.observers.add(Ends())
+    for end in (echo_and_reset, visit):
         await client(end, server.sockets[0])
         await server.wait_for_connections(lambda count: count == 0)
-    await client(exchange, server.sockets[1])
+    await client(visit, server.sockets[1])
     await server.wait_for_connections(lambda count: count == 0)
     assert endings == [("reset", True, True), ("peer", False, True), ("service", True, True)]
 

@@ -1,8 +1,6 @@
 """The server as a whole: all or nothing at the start, nothing left at the end."""
 
-import os
 import socket
-import stat
 
 import pytest
 import pytest_twisted
@@ -25,24 +23,15 @@ from netsrv.server.server import Server
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.options import parse_option
 from netsrv.sockets.steps import AddressUnavailable
-from tests.loopback.clients import ask, connect, exchange, read_all
-
-
-def sockets_open():
-    """Count the sockets that this process has open."""
-    count = 0
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            count += stat.S_ISSOCK(os.fstat(int(fd)).st_mode)
-        except OSError:
-            continue  # the descriptor with which the folder was read
-    return count
+from tests.clients import ask, connect, read_all, visit
+from tests.reactor import sockets_open
+from tests.timeouts import TIMEOUT
 
 
 async def connected(server, client):
     """Connect to the first listener, and wait until the server has accepted."""
     sock = await client(connect, server.sockets[0])
-    while not server.posts[0].gate.connections:
+    while not server.listeners[0].gate.connections:
         await task.deferLater(reactor, 0)
     return sock
 
@@ -54,16 +43,16 @@ async def test_same_is_one_number_for_all(serve, client):
     assert len({each.port for each in server.sockets}) == 1
     udp, tcp, tcp6 = server.sockets
     assert await client(ask, udp, b"datagram") == [b"datagram"]
-    assert await client(exchange, tcp, b"stream") == b"stream"
-    assert await client(exchange, tcp6, b"stream") == b"stream"
+    assert await client(visit, tcp, b"stream") == b"stream"
+    assert await client(visit, tcp6, b"stream") == b"stream"
 
 
 def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
     """A port that TCP has and UDP has not is given back, and another one is looked for."""
     asked = []
-    import netsrv.server.prepare
+    import netsrv.server.binding
 
-    really = netsrv.server.prepare.open_datagram
+    really = netsrv.server.binding.open_datagram
 
     def open_datagram(address, options):
         asked.append(address.port)
@@ -71,7 +60,7 @@ def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
             raise AddressUnavailable("taken", in_use=True)
         return really(address, options)
 
-    monkeypatch.setattr(netsrv.server.prepare, "open_datagram", open_datagram)
+    monkeypatch.setattr(netsrv.server.binding, "open_datagram", open_datagram)
     before = sockets_open()
     made = prepare(from_command_line([("tcp", "127.0.0.1:0"), ("udp", "127.0.0.1:same")]))
     assert len(asked) == 3
@@ -249,7 +238,7 @@ async def test_an_abort_before_the_drain_hurries_it(serve, client):
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
     sock = await connected(server, client)
     server.abort()
-    await server.stopService().addTimeout(20, reactor)
+    await server.stopService().addTimeout(TIMEOUT, reactor)
     assert server.aborted == 1
     sock.close()
 
@@ -262,7 +251,7 @@ async def test_a_server_is_a_service_among_others(client):
     server = Server(reactor, from_command_line([("tcp", "echo=127.0.0.1:0")]))
     server.setServiceParent(parent)
     parent.startService()
-    assert await client(exchange, server.sockets[0], b"hello") == b"hello"
+    assert await client(visit, server.sockets[0], b"hello") == b"hello"
     [opened] = server.sockets
     port = opened.port
     await parent.stopService()

@@ -11,14 +11,15 @@ import pytest_twisted
 from twisted.internet import reactor, task
 
 from netsrv.services.chargen import ROUND
-from tests.loopback.clients import connect, exchange, read_all, reset
+from tests.clients import connect, read_all, reset, visit
+from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 
 MIB = 1 << 20
 
 
 def gone(server):
-    """Fire when the last connection of a server's first listener has gone."""
-    return server.posts[0].gate.when_empty().addTimeout(20, reactor)
+    """Fire when the last connection of a server has ended."""
+    return server.wait_for_connections(lambda count: count == 0).addTimeout(TIMEOUT, reactor)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ async def test_f4_a_half_closed_echo_returns_everything(serve, client, listener,
     """F4: after 20 MiB and FIN, all bytes come back, and then FIN."""
     server = serve(listener.format(tmp_path))
     data = random.randbytes(20 * MIB)
-    assert await client(exchange, server.sockets[0], data) == data
+    assert await client(visit, server.sockets[0], data) == data
     await gone(server)
 
 
@@ -105,12 +106,12 @@ async def test_f5b_a_peer_that_never_ends_is_closed_after_the_linger(serve, clie
     def hold_open(opened):
         with connect(opened) as sock:
             reply = read_all(sock)
-            all_seen.wait(20)
+            all_seen.wait(TIMEOUT)
             return reply
 
     server = serve("tcp time=127.0.0.1:0")
     reading = client(hold_open, server.sockets[0])
-    gate = server.posts[0].gate
+    gate = server.listeners[0].gate
     while not gate.connections:
         await task.deferLater(reactor, 0)
     await gone(server)
@@ -134,13 +135,13 @@ async def test_f1_echo_stops_reading_from_a_peer_that_does_not_read(serve, clien
 
     server = serve("tcp echo=127.0.0.1:0")
     sock, fed = await client(feed, server.sockets[0])
-    [connection] = server.posts[0].gate.connections
+    [connection] = server.listeners[0].gate.connections
     waiting = connection.unsent
     assert fed > waiting
     assert waiting <= MIB
 
     def read_the_rest():
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         sock.shutdown(socket.SHUT_WR)
         return len(read_all(sock))
 
@@ -180,7 +181,7 @@ async def test_f7_what_a_talker_says_to_chargen_is_not_kept(serve, client):
     server = serve("tcp chargen=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
     await client(talk, sock)
-    [connection] = server.posts[0].gate.connections
+    [connection] = server.listeners[0].gate.connections
     while connection.received < read:
         await task.deferLater(reactor, 0)
     assert connection.unsent <= MIB
@@ -193,7 +194,7 @@ async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client)
     """F6: lines wait for room, they are not piled up."""
     server = serve("tcp chargen=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
-    gate = server.posts[0].gate
+    gate = server.listeners[0].gate
     while not gate.connections:
         await task.deferLater(reactor, 0)
     [connection] = gate.connections
@@ -211,7 +212,7 @@ async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client)
 async def test_discard_reads_everything_and_says_nothing(serve, client):
     """Discard takes 20 MiB, and ends when the peer does."""
     server = serve("tcp discard=127.0.0.1:0")
-    assert await client(exchange, server.sockets[0], bytes(20 * MIB)) == b""
+    assert await client(visit, server.sockets[0], bytes(20 * MIB)) == b""
     await gone(server)
 
 
@@ -229,9 +230,8 @@ async def test_f3_a_reset_frees_the_place(serve, client):
     server = serve("tcp echo=127.0.0.1:0", "tcp chargen=127.0.0.1:0", "tcp time=127.0.0.1:0")
     for opened in server.sockets:
         await client(reset_now, opened)
-    assert await client(exchange, server.sockets[0], b"still here") == b"still here"
-    for listener in server.posts:
-        await listener.gate.when_empty().addTimeout(20, reactor)
+    assert await client(visit, server.sockets[0], b"still here") == b"still here"
+    await gone(server)
 
 
 @pytest_twisted.ensureDeferred
@@ -262,7 +262,7 @@ async def test_connections_inherit_the_options_of_the_listening_socket(serve, cl
     }
     options = [f"{name}={value}" for name, value in asked.items()]
     server = serve("tcp info=127.0.0.1:0", socket_options=options)
-    told = json.loads(await client(exchange, server.sockets[0]))
+    told = json.loads(await client(visit, server.sockets[0]))
     in_effect = {name: told["options"][name] for name in asked}
     assert in_effect == {**asked, "SO_RCVBUF": 200_000}
     assert told["tcp_info"]["snd_mss"] > 500
@@ -275,7 +275,7 @@ async def test_a_suspended_listener_leaves_newcomers_in_the_backlog(serve, clien
     server = serve("tcp echo=127.0.0.1:0")
     server.suspend()
     sock = await client(connect, server.sockets[0])
-    assert server.posts[0].gate.connections == set()
+    assert server.listeners[0].gate.connections == {}
     server.resume()
     sock.sendall(b"at last")
     assert await client(sock.recv, 100) == b"at last"

@@ -7,11 +7,11 @@ import pytest
 from netsrv.batches import Datagrams
 from netsrv.files import LogFile
 from netsrv.guards.sources import Flow
-from netsrv.interfaces import CloseReason, DropReason, RejectReason
-from netsrv.observers.accesslog import PERIOD, AccessLog
-from tests.observers.test_counters import Connection
+from netsrv.interfaces import CloseReason, DropReason, ListenerInfo, RejectReason
+from netsrv.observers.accesslog import FLUSH_INTERVAL, AccessLog
+from tests.doubles import ObservedConnection
 
-LISTENER = 'unix /run/a"b\\\n (echo)'
+LISTENER = ListenerInfo("unix", '/run/a"b\\\n', "echo")
 PEER = ("::ffff:192.0.2.1", 40000)
 
 
@@ -25,14 +25,14 @@ def test_each_connection_is_a_line(tmp_path, clock):
     path = tmp_path / "log"
     times = iter([0.25, 1_792_000_000.999999])
     log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
-    log.connection_closed(LISTENER, Connection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
+    log.connection_closed(LISTENER, ObservedConnection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
     log.connection_refused(LISTENER, 'unix pid 1 "\x1b', RejectReason.ACCESS)
     assert lines_of(path) == []
-    clock.advance(PERIOD)
+    clock.advance(FLUSH_INTERVAL)
     assert lines_of(path) == [
         {
             "time": "1970-01-01T00:00:00.250000Z",
-            "listener": LISTENER,
+            "listener": str(LISTENER),
             "peer": "192.0.2.1:40000",
             "seconds": 1.5,
             "received": 5,
@@ -41,7 +41,7 @@ def test_each_connection_is_a_line(tmp_path, clock):
         },
         {
             "time": "2026-10-14T17:46:40.999999Z",
-            "listener": LISTENER,
+            "listener": str(LISTENER),
             "peer": 'unix pid 1 "\x1b',
             "refused": "access",
         },
@@ -88,13 +88,11 @@ def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
     folder.rmdir()
     for _ in range(5):
         log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
-        clock.advance(PERIOD)
-    assert lines == [
-        f"access log {path}: No such file or directory; lines that it does not take are counted"
-    ]
+        clock.advance(FLUSH_INTERVAL)
+    assert lines == [f"access log {path}: No such file or directory; dropped lines are counted"]
     folder.mkdir()
     log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
-    clock.advance(PERIOD)
-    assert lines[1:] == [f"access log {path}: is written again; 5 lines were dropped"]
+    clock.advance(FLUSH_INTERVAL)
+    assert lines[1:] == [f"access log {path}: writing again; 5 lines were dropped"]
     assert len(lines_of(path)) == 1
     log.close()

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.process import needs
+from tests.timeouts import CLIENT_TIMEOUT
 
 CLONE_NEWNET = 0x40000000
 PACKET_OUTGOING = 4
@@ -61,7 +62,7 @@ class Host:
         """Give a socket of this host, which gives up in the end."""
         with self.inside():
             sock = socket.socket(family, kind, protocol)
-        sock.settimeout(20)
+        sock.settimeout(CLIENT_TIMEOUT)
         return sock
 
     def forge(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> None:

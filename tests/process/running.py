@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.timeouts import TIMEOUT
+
 BIN = Path(sys.executable).parent
 """Where twistd, twist, trial and netsrv stand beside this Python."""
-
-PATIENCE = 30.0
-"""Seconds after which a test gives up; nothing waits that long when all is well."""
 
 
 class Running:
@@ -53,8 +52,8 @@ class Running:
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
 
     @property
     def output(self) -> str:
@@ -70,7 +69,7 @@ class Running:
                 found[:] = [m for m in (re.search(pattern, each) for each in self.lines) if m]
                 return len(found) >= times or self._ended
 
-            if not self._news.wait_for(enough, PATIENCE) or len(found) < times:
+            if not self._news.wait_for(enough, TIMEOUT) or len(found) < times:
                 raise AssertionError(f"no {times} lines like {pattern!r} in:\n{self.output}")
             return found[times - 1]
 
@@ -86,8 +85,8 @@ class Running:
 
     def wait(self) -> int:
         """Wait for the end, and give the exit status."""
-        status = self.process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        status = self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
         return status
 
     def _read(self) -> None:

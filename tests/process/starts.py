@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.running import PATIENCE, located
+from tests.process.running import located
+from tests.timeouts import TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,11 @@ each_start = pytest.mark.parametrize("start", [SERVE, TWISTD, TWIST], ids=str)
 
 
 def finish(
-    command: Sequence[str], cwd: Path, env: dict[str, str] | None = None, **popen: Any
+    command: Sequence[str],
+    cwd: Path,
+    env: dict[str, str] | None = None,
+    timeout: float = TIMEOUT,
+    **popen: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself; what stays running fails the test."""
     return subprocess.run(
@@ -53,7 +58,7 @@ def finish(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=timeout,
         check=False,
         **popen,
     )

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.clients import tcp, udp, visit
 from tests.process import needs
-from tests.process.peers import tcp, udp, visit
-from tests.process.running import PATIENCE, Running, located
+from tests.process.running import Running, located
 from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.timeouts import TIMEOUT
 
 ECHO = ("--tcp", "echo=127.0.0.1:0")
 
@@ -113,10 +114,10 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> Non
             assert visit(port, b"x") == b"x"
             rounds += 1
         (root / str(disk).lstrip("/") / "ballast").unlink()
-        while "is written again" not in server.output:
+        while "writing again" not in server.output:
             assert visit(port, b"x") == b"x"
             rounds += 1
-        found = server.wait_for(r"is written again; (\d+) lines were dropped")
+        found = server.wait_for(r"writing again; (\d+) lines were dropped")
         log = root / str(disk).lstrip("/") / "log"
         server.process.send_signal(signal.SIGUSR1)
         written = len(records(log))
@@ -136,7 +137,7 @@ def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path
         server.wait_for(r"access log .*/logs/log: No such file or directory; lines")
         folder.mkdir()
         assert visit(port, b"x") == b"x"
-        server.wait_for(r"access log .*/logs/log: is written again; 1 lines were dropped")
+        server.wait_for(r"access log .*/logs/log: writing again; 1 lines were dropped")
         assert server.stop() == 0
     assert [each["received"] for each in records(folder / "log")] == [1]
 
@@ -153,7 +154,7 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> Non
         for _ in range(20):
             assert visit(port, b"x") == b"x"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == 0
+        assert process.wait(TIMEOUT) == 0
     assert len(records(log)) == 20
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, read_all, talk, tcp, udp
 from tests.process import thirdparty
-from tests.process.peers import exchange, read_to_end, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE
 
@@ -132,7 +132,7 @@ def test_f19_no_protocol(server: Running) -> None:
     """A factory that gives no protocol ends that connection, and serves the next ones."""
     number = port(server, "tcp", "no-protocol")
     with tcp(number) as refused:
-        assert read_to_end(refused) == b""
+        assert read_all(refused) == b""
     assert talk(tcp(number), b"hello") == b"hello"
 
 

@@ -1,11 +1,11 @@
-"""The measurements in ``bench/`` run, and say what they are there to say."""
+"""The measurements in ``bench/`` run and print their results."""
 
 import re
 import sys
 
 import pytest
 
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.starts import finish
 
 MEASUREMENTS = {
@@ -23,7 +23,7 @@ MEASUREMENTS = {
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS)
 def test_a_measurement_runs(measurement: str) -> None:
-    """It ends by itself, with its results and no error_text_of."""
+    """A measurement ends by itself, with its results and no error."""
     done = finish([sys.executable, "-m", *measurement.split()], TOP)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()

@@ -8,10 +8,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench.compare import Measurement, Progress, chosen
+from bench.compare import Measurement, Progress, rows_named
+from bench.plot import picture
 from bench.processes import compile_programs
 from bench.rows import OURS, C
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.needs import tool
 from tests.process.starts import finish
 
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
     """Measure one row of TCP and one of UDP, once for all tests."""
     tool("cc")
     folder = tmp_path_factory.mktemp("bench")
-    where = ["--only", ",".join(ROWS), "--json", f"{folder}/run.json", "--svg", str(folder)]
+    where = ["--only", ",".join(ROWS), "--json", f"{folder}/run.json"]
     done = finish([sys.executable, "-m", *SMALLEST.split(), *where], TOP)
     assert done.returncode == 0, done.stderr
     return done, folder
@@ -33,21 +34,21 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(run):
-    """Give the rows as the file has them, by name."""
+    """Return the rows of the JSON file, by name."""
     _, folder = run
-    return {each["name"]: each for each in json.loads((folder / "run.json").read_text())["rows"]}
+    return {row["name"]: row for row in json.loads((folder / "run.json").read_text())["rows"]}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_contender_that_can_be_had_is_measured(rows, name):
-    """Those that are missing are missing for want of a package, not for a failure."""
+    """A contender is missing only if its package is not installed."""
     assert "netsrv" in rows[name]["contenders"]
     assert all("is not installed" in reason for reason in rows[name]["missing"].values())
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_figures_are_sane(rows, name):
-    """All are there, one for each round; work was done and cost something."""
+    """Each figure has a number for each round; work was done and cost CPU time."""
     for one in rows[name]["contenders"].values():
         turns = one["turns"]
         assert turns.keys() >= FIGURES
@@ -63,12 +64,12 @@ def test_the_figures_are_sane(rows, name):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_ratios_are_those_of_the_rounds(rows, name):
-    """Each is between the smallest and the largest of the rounds, which the interval shows."""
-    judged = [each for each in rows[name]["goals"] if each["reached"] is not None]
+    """The interval goes from the smallest ratio of a round to the largest."""
+    judged = [goal for goal in rows[name]["goals"] if goal["reached"] is not None]
     assert judged
     for goal in judged:
         of, against = (
-            rows[name]["contenders"][goal[each]]["turns"]["value"] for each in ("of", "against")
+            rows[name]["contenders"][goal[key]]["turns"]["value"] for key in ("of", "against")
         )
         ratios = sorted(one / other for one, other in zip(of, against, strict=True))
         assert goal["interval"] == pytest.approx(ratios)
@@ -78,7 +79,7 @@ def test_ratios_are_those_of_the_rounds(rows, name):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_text_has_contenders_and_verdicts(run, name):
-    """Each contender has its line, and each goal its ratio, bound and verdict."""
+    """Each contender has a line, and each goal its ratio, bound and verdict."""
     done, _ = run
     number = r"\d[\d,]*\.\d\d"
     interval = rf"{number} \({number}-{number}\)"
@@ -88,15 +89,14 @@ def test_the_text_has_contenders_and_verdicts(run, name):
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_the_plot_has_a_bar_for_each_contender(run, rows, name):
-    """The picture is XML, and names everyone."""
-    _, folder = run
-    picture = ElementTree.parse(folder / f"{name}.svg").getroot()
-    words = {each.text for each in picture.iter("{http://www.w3.org/2000/svg}text")}
+def test_the_plot_has_a_bar_for_each_contender(rows, name):
+    """The plot is well-formed XML, and names every contender."""
+    root = ElementTree.fromstring(picture(rows[name]))
+    words = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert words >= rows[name]["contenders"].keys()
-    bars = [each for each in picture.iter("{http://www.w3.org/2000/svg}rect") if each.get("x")]
+    bars = [bar for bar in root.iter("{http://www.w3.org/2000/svg}rect") if bar.get("x")]
     assert len(bars) == len(rows[name]["contenders"])
-    assert all(float(each.get("width")) > 0 for each in bars)
+    assert all(float(bar.get("width")) > 0 for bar in bars)
 
 
 def test_progress_is_shown_apart_from_the_results(run):
@@ -107,7 +107,7 @@ def test_progress_is_shown_apart_from_the_results(run):
 
 
 @pytest.mark.parametrize(
-    ("option", "error_text_of"),
+    ("option", "message"),
     [
         ("--only ecko", "--only ecko: there is no such row; there are echo, "),
         ("--rounds 0", "invalid number above 0: int value: '0'"),
@@ -115,15 +115,15 @@ def test_progress_is_shown_apart_from_the_results(run):
         ("--json /nowhere/run.json", "No such file or directory: '/nowhere/run.json'"),
     ],
 )
-def test_a_mistake_is_told_before_anything_is_measured(option, error_text_of):
+def test_a_bad_option_is_an_error_before_anything_is_measured(option, message):
     """The last line names the option and what is wrong with it."""
     done = finish([sys.executable, "-m", "bench.compare", *option.split()], TOP)
     assert (done.returncode, done.stdout) == (2, "")
-    assert error_text_of in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]
 
 
-def test_without_a_compiler_it_says_so(tmp_path):
-    """The rows that need the load generator are not measured; the others are."""
+def test_without_a_compiler_only_other_rows_are_measured(tmp_path):
+    """A row that needs the load generator names the missing compiler."""
     only = ["--only", "echo,start", "--rounds", "1", "--json", str(tmp_path / "run.json")]
     command = [sys.executable, "-m", "bench.compare", *only]
     done = finish(command, TOP, env={"PATH": str(tmp_path)})
@@ -138,11 +138,11 @@ def test_without_a_compiler_it_says_so(tmp_path):
     }
 
 
-def test_who_does_not_start_is_left_out(tmp_path):
+def test_a_contender_that_does_not_start_is_left_out(tmp_path):
     """The others are measured, and the last line that it printed is the reason."""
     tool("cc")
     assert compile_programs(tmp_path) is None
-    row = replace(chosen("udp-one")[0], contenders=(OURS, C), options=("--no-such-option",))
+    row = replace(rows_named("udp-one")[0], contenders=(OURS, C), options=("--no-such-option",))
     measurement = Measurement(row, "127.0.0.1", tmp_path)
     measurement.run(1, 0.01, Progress())
     result = measurement.result()

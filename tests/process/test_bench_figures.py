@@ -1,5 +1,6 @@
-"""What ``bench/`` makes of its figures: intervals, verdicts, the page."""
+"""Intervals, verdicts and the page that ``bench/`` makes of its figures."""
 
+import json
 import math
 import random
 import sys
@@ -8,7 +9,8 @@ from statistics import median
 import pytest
 
 from bench.measure import cpu_seconds, interval
-from bench.page import BEGIN, END, PAGE, replaced, tables
+from bench.page import BEGIN, END, FOLDER, PAGE, PLOTTED, replaced, table, without_rounds
+from bench.plot import picture
 from bench.report import judged, load_was_full, summary, text, verdict
 from bench.rows import OURS, ROWS, UVLOOP, Goal
 from tests.process.running import Running
@@ -20,7 +22,7 @@ ECHO = ROWS[0]
     ("count", "place", "sure"), [(3, 1, 0.75), (6, 1, 0.96875), (15, 4, 0.9648), (25, 8, 0.9567)]
 )
 def test_the_interval_is_the_one_of_the_tables(count, place, sure):
-    """The ranks and the confidence are those that the binomial distribution gives."""
+    """The ranks and the confidence follow from the binomial distribution."""
     numbers = list(range(1, count + 1))
     random.Random(count).shuffle(numbers)
     low, high, confidence = interval(numbers)
@@ -39,7 +41,7 @@ def test_the_interval_contains_the_median_as_often_as_it_says():
 
 
 @pytest.mark.parametrize(
-    ("ours", "more", "said"),
+    ("ours", "more", "words"),
     [
         ([0.9, 1.0, 1.05], False, "reached"),
         ([0.9, 1.0, 1.2], False, "reached, within the interval"),
@@ -50,16 +52,16 @@ def test_the_interval_contains_the_median_as_often_as_it_says():
         ([0.9, 1.0, 1.05], True, "not reached"),
     ],
 )
-def test_a_verdict_says_how_sure_it_is(ours, more, said):
-    """The median decides, and whether the interval is all on its side is said."""
+def test_a_verdict_says_how_sure_it_is(ours, more, words):
+    """The median decides; a bound within the interval is mentioned."""
     figures = {OURS: {"value": ours}, UVLOOP: {"value": [1.0, 1.0, 1.0]}}
     goal = judged(Goal(OURS, UVLOOP, 1.1, more=more), figures)
-    assert verdict(goal) == said
+    assert verdict(goal) == words
     assert goal["median"] == median(ours)
 
 
 def test_a_goal_without_figures_is_not_judged():
-    """Where one of the two is missing there is no ratio."""
+    """There is no ratio if one of the two contenders is missing."""
     goal = judged(Goal(OURS, UVLOOP, 1.1), {OURS: {"value": [1.0]}})
     assert verdict(goal) == "not measured"
 
@@ -68,13 +70,13 @@ def test_a_goal_without_figures_is_not_judged():
     ("server", "load", "full"), [(0.99, 0.99, False), (0.6, 0.8, False), (0.6, 0.95, True)]
 )
 def test_a_load_that_was_the_limit_is_marked(server, load, full):
-    """It is one that was busy while the server was not."""
+    """The load was the limit if it was busy while the server was not."""
     turns = {"value": [1.0], "server_busy": [server], "load_busy": [load]}
     assert load_was_full(turns) == full
 
 
-def test_processor_time_is_that_of_all_threads_also_of_those_that_have_ended(tmp_path):
-    """What another process says of itself is what we see from here."""
+def test_processor_time_includes_threads_that_have_ended(tmp_path):
+    """We see what another process reports about itself."""
     source = (
         "import signal, threading, time\n"
         "def work():\n"
@@ -88,12 +90,12 @@ def test_processor_time_is_that_of_all_threads_also_of_those_that_have_ended(tmp
     )
     (tmp_path / "work.py").write_text(source)
     with Running([sys.executable, "work.py"], tmp_path) as running:
-        said = float(running.wait_for(r"spent (\S+)")[1])
-        assert 0.06 <= said <= cpu_seconds(running.process.pid) < math.inf
+        reported = float(running.wait_for(r"spent (\S+)")[1])
+        assert 0.06 <= reported <= cpu_seconds(running.process.pid) < math.inf
 
 
 def result(missing):
-    """Give a result with one row, as ``--json`` has it."""
+    """Return a result with one row, as ``--json`` writes it."""
     turns = {
         name: [value] * 3
         for name, value in {
@@ -116,20 +118,26 @@ def result(missing):
     }
 
 
-def test_the_page_has_figures_goals_and_who_is_missing():
-    """All that the run knows stands in the tables."""
-    shown = tables(result({"gevent": "it is not installed"}))
-    assert (
-        "netsrv / uvloop\n     - 1.00 (1.00-1.00)\n     - goal at most 1.10\n     - reached"
-        in shown
-    )
-    assert "* - netsrv\n     - 5.00 (5.00-5.00)\n     - 100,000\n" in shown
-    assert "gevent was not measured: it is not installed." in shown
-    assert ".. image:: benchmark/echo.svg" in shown
+def test_the_table_has_figures_and_goals():
+    """A row has the medians of its contenders and the goals that are promised."""
+    shown = table(result({"gevent": "it is not installed"}))
+    assert " | 5.00 | 5.00 |  |  | uvloop 1.00 ≤ 1.10: yes; " in shown
+    assert "Twisted on epoll: not measured" in shown
 
 
-def test_the_page_keeps_what_was_written_by_hand():
-    """Only what is between the two comments changes, however often it is written."""
+def test_the_page_is_made_of_the_figures_beside_it():
+    """The table and the plots in docs/ are those of docs/benchmark/run.json."""
+    run = json.loads((FOLDER / "run.json").read_text())
+    page = PAGE.read_text()
+    assert replaced(page, table(run)) == page
+    assert without_rounds(run) == run
+    for row in run["rows"]:
+        if row["name"] in PLOTTED:
+            assert (FOLDER / f"{row['name']}.svg").read_text() == picture(row)
+
+
+def test_the_page_keeps_the_text_around_the_table():
+    """Only the lines between the two comments change, however often they are written."""
     page = PAGE.read_text()
     once = replaced(page, "first")
     assert replaced(once, "second") == replaced(page, "second")
@@ -139,8 +147,8 @@ def test_the_page_keeps_what_was_written_by_hand():
         replaced("nothing", "first")
 
 
-def test_the_text_says_who_is_missing():
-    """With the reason."""
+def test_the_text_names_missing_contenders():
+    """The reason stands beside the name."""
     assert "\n  gevent: not measured: it is not installed\n" in text(
         result({"gevent": "it is not installed"})
     )

@@ -1,7 +1,6 @@
-"""The load generator of ``bench/`` counts right, and notices what is wrong."""
+"""The load generator of ``bench/`` counts correctly and reports wrong answers."""
 
 import os
-import re
 import signal
 import socket
 import socketserver
@@ -16,15 +15,15 @@ import pytest
 from bench.processes import Load, LoadError, compile_programs
 from bench.rows import ROWS, C, Row
 from bench.turns import KINDS, Loaded
-from tests.docs.test_documents import TOP
+from tests.checkout import TOP
 from tests.process.needs import tool
-from tests.process.running import PATIENCE, Running
-from tests.process.starts import finish
+from tests.process.running import Running
+from tests.timeouts import TIMEOUT
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """Give the folder with the compiled programs."""
+    """Return the folder with the compiled programs."""
     tool("cc")
     folder = tmp_path_factory.mktemp("programs")
     assert compile_programs(folder) is None
@@ -33,14 +32,14 @@ def programs(tmp_path_factory):
 
 @contextmanager
 def served(server: socketserver.BaseServer):
-    """Give the port of a server that runs in a thread."""
+    """Run a server in a thread; yield its port."""
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server.server_address[1]
     finally:
         server.shutdown()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         server.server_close()
 
 
@@ -50,13 +49,13 @@ def load(programs: Path, mode: str, port: int, *words: int) -> Load:
 
 
 def row(name: str) -> Row:
-    """Give a row by its name."""
-    return next(each for each in ROWS if each.name == name)
+    """Return a row by its name."""
+    return next(row for row in ROWS if row.name == name)
 
 
-@pytest.mark.parametrize("name", [each.name for each in ROWS if each.kind == "load"])
+@pytest.mark.parametrize("name", [row.name for row in ROWS if row.kind == "load"])
 def test_every_mode_moves_what_it_says(programs, name):
-    """Under each load the loop in C has work, loses nothing, and each turn has its figures."""
+    """The loop in C does work under each load, loses nothing, and each turn has its figures."""
     one = KINDS["load"](C, row(name), "127.0.0.1", programs)
     assert isinstance(one, Loaded)
     try:
@@ -90,14 +89,14 @@ def test_lost_datagrams_are_counted_and_not_waited_for(programs):
 
 
 @pytest.mark.parametrize(
-    ("answer", "error_text_of"),
+    ("answer", "message"),
     [
         (lambda data: data[:-1] + b"?", "what came back is not what was sent"),
         (lambda data: b"", "the server has closed a connection"),
     ],
 )
-def test_a_wrong_echo_ends_the_load(programs, answer, error_text_of):
-    """An echo that is none is no figure but an error."""
+def test_a_wrong_echo_ends_the_load(programs, answer, message):
+    """A wrong answer is an error, not a figure."""
 
     class Wrong(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -106,13 +105,13 @@ def test_a_wrong_echo_ends_the_load(programs, answer, error_text_of):
     with (
         served(socketserver.TCPServer(("127.0.0.1", 0), Wrong)) as port,
         load(programs, "exchange", port, 1, 64, 1, 64) as running,
-        pytest.raises(LoadError, match=error_text_of),
+        pytest.raises(LoadError, match=message),
     ):
         running.run(0)
 
 
-def test_nobody_there_is_an_error(programs):
-    """A port that refuses is told with the system's words."""
+def test_a_refused_connection_is_an_error(programs):
+    """The error has the system's words."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
@@ -132,26 +131,13 @@ signal.pause()
 """
 
 
-def test_who_is_killed_leaves_no_process(programs):
-    """The server and the load end with the measurement, though it cannot say goodbye."""
+def test_a_killed_measurement_leaves_no_process(programs):
+    """The server and the load end with the measurement."""
     with Running([sys.executable, "-c", MEASURING, str(programs)], TOP) as run:
-        found = run.wait_for(r"children (\d+) (\d+)")
-        descriptors = [os.pidfd_open(int(each)) for each in found.groups()]
+        match = run.wait_for(r"children (\d+) (\d+)")
+        descriptors = [os.pidfd_open(int(pid)) for pid in match.groups()]
         assert run.stop(signal.SIGKILL) == -signal.SIGKILL
-    for each in descriptors:
-        ended, _, _ = select([each], [], [], PATIENCE)
-        os.close(each)
+    for descriptor in descriptors:
+        ended, _, _ = select([descriptor], [], [], TIMEOUT)
+        os.close(descriptor)
         assert ended
-
-
-def test_a_profile_counts_calls_and_shares():
-    """The loop in C receives once and sends once for each message, and most of it is the kernel."""
-    tool("perf")
-    tool("cc")
-    command = "bench.profile echo --of C --seconds 0.05 --top 3"
-    done = finish([sys.executable, "-m", *command.split()], TOP)
-    assert done.returncode == 0, done.stderr
-    if "C: perf: " in done.stdout:
-        pytest.skip(f"perf may not watch here: {done.stdout.splitlines()[-1]}")
-    assert re.search(r"system calls each: .*\brecvfrom 1\.0", done.stdout)
-    assert re.search(r"µs +\d+\.\d% kernel$", done.stdout, re.MULTILINE)

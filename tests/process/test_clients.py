@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.process import needs
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 from tests.process.starts import SERVE
+from tests.timeouts import TIMEOUT
 
 SERVICES = "time echo daytime qotd discard chargen info".split()
 
@@ -40,7 +41,7 @@ def port(server: Running, transport: str, service: str) -> str:
 
 def ask(*command: str, data: bytes = b"") -> bytes:
     """Have a client send *data* and end, and give all that it prints."""
-    done = subprocess.run(command, input=data, capture_output=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -50,7 +51,7 @@ def ask_for(size: int, *command: str, data: bytes) -> bytes:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None
         assert client.stdout is not None
-        deadline = threading.Timer(PATIENCE, client.kill)
+        deadline = threading.Timer(TIMEOUT, client.kill)
         deadline.start()
         client.stdin.write(data)
         client.stdin.flush()
@@ -82,7 +83,7 @@ def clients(server: Running, service: str) -> dict[str, list[str]]:
     number = port(server, "tcp", service)
     return {
         "ncat": ["ncat", "127.0.0.1", number],
-        "socat": ["socat", "-t", str(PATIENCE), "-", f"TCP:127.0.0.1:{number}"],
+        "socat": ["socat", "-t", str(TIMEOUT), "-", f"TCP:127.0.0.1:{number}"],
     }
 
 
@@ -159,7 +160,7 @@ def test_socat_on_a_unix_socket(server: Running) -> None:
     """Socat gets its echo from a unix socket."""
     needs.tool("socat")
     path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
-    command = ["socat", "-t", str(PATIENCE), "-", f"UNIX-CONNECT:{path}"]
+    command = ["socat", "-t", str(TIMEOUT), "-", f"UNIX-CONNECT:{path}"]
     assert ask(*command, data=MEBIBYTE) == MEBIBYTE
 
 

@@ -9,8 +9,8 @@ from textwrap import dedent
 
 import pytest
 
+from tests.clients import exchange, read_all, taken, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, read_to_end, taken, talk, tcp, udp, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
 
@@ -65,9 +65,9 @@ def test_each_transport_is_served(start: Start, tmp_path: Path) -> None:
         assert talk(tcp(port), b"hello") == b"hello"
         with udp(port) as client:
             assert exchange(client, b"hello") == b"hello"
-        assert b"-UTC" in read_to_end(unix(tmp_path / "day.sock"))
+        assert b"-UTC" in read_all(unix(tmp_path / "day.sock"))
         assert stat.S_IMODE((tmp_path / "day.sock").stat().st_mode) == 0o606
-        assert len(read_to_end(tcp(server.port("tcp", 2)))) == 4
+        assert len(read_all(tcp(server.port("tcp", 2)))) == 4
         server.stop()
         names = re.findall(r"Waiting for \w+ on (\w+) .* \((\w+)\)", server.output)
         assert names == [("tcp", "echo"), ("udp", "echo"), ("unix", "daytime"), ("tcp", "time")]
@@ -96,8 +96,8 @@ def test_limits_are_of_the_listener_at_which_they_stand(tmp_path: Path) -> None:
             assert exchange(first, b"hello") == b"hello"
             with pytest.raises(ConnectionResetError):
                 tcp(limited).recv(1)
-            server.wait_for(r"refused 127\.0\.0\.1:\d+ \(--max-connections\)")
-            assert read_to_end(tcp(closed)) == b""
+            server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
+            assert read_all(tcp(closed)) == b""
             assert exchange(second, b"hello") == exchange(third, b"hello") == b"hello"
         assert server.stop() == 0
 
@@ -108,8 +108,8 @@ def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path: Path) ->
     options = ["--tcp", "echo=127.0.0.1:0", "--idle-timeout", "0.2"]
     with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
         with tcp(server.port("tcp", 1)) as of_file:
-            assert read_to_end(tcp(server.port("tcp", 2))) == b""
-            server.wait_for(r"ended 127\.0\.0\.1:\d+ \(--idle-timeout\)")
+            assert read_all(tcp(server.port("tcp", 2))) == b""
+            server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
             assert exchange(of_file, b"hello") == b"hello"
         assert server.stop() == 0
 
@@ -167,7 +167,7 @@ def test_a_third_partys_settings(tmp_path: Path) -> None:
     listener = "[[listener]]\nservice = 'say'\ntcp = '127.0.0.1:0'\n[listener.settings]\n"
     write(tmp_path, f"{listener}word = 'hey'\ntimes = 2\n")
     with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path, env) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == b"heyhey"
+        assert read_all(tcp(server.port("tcp"))) == b"heyhey"
         assert server.stop() == 0
     write(tmp_path, f"{listener}times = 0\n")
     done = finish([*SERVE.command, "-c", "netsrv.toml"], tmp_path, env)
@@ -189,10 +189,10 @@ def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "quotes").write_text("to be\n")
     with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path) as server:
         port = server.port("tcp")
-        assert read_to_end(tcp(port)) == b"to be\r\n"
+        assert read_all(tcp(port)) == b"to be\r\n"
         (tmp_path / "quotes").unlink()
         while "No such file" not in server.output:
-            assert read_to_end(tcp(port)) == b"to be\r\n"
+            assert read_all(tcp(port)) == b"to be\r\n"
         server.wait_for(r"qotd: .*/quotes: No such file or directory; the quotes of before are")
         assert server.stop() == 0
 

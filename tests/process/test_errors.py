@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, outgoing, taken, tcp
 from tests.process import needs
-from tests.process.peers import exchange, outgoing, taken, tcp
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWIST, TWISTD, Start, each_start, finish, only_line
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, talk, tcp, udp
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import TWISTD
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, talk, tcp, udp
 from tests.process.networks import Host
-from tests.process.peers import exchange, talk, tcp, udp
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
+from tests.timeouts import TIMEOUT
 
 MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
 MANY_IPV6 = "-6 route add local 2001:db8::/32 dev lo"
@@ -41,7 +42,7 @@ def connect_from(source: str, port: int) -> socket.socket:
     """Connect to one of our addresses from another one."""
     ipv6 = ":" in source
     sock = socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(TIMEOUT)
     if ipv6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
     sock.bind((source, 0))
@@ -77,7 +78,7 @@ def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path: Path) -> 
         port = server.port("tcp")
         socks = [connect_from(each, port) for each in ("10.0.0.1", "10.0.0.2", "10.0.0.1")]
         assert [is_served(each) for each in socks] == [True, True, False]
-        server.wait_for(r"refused 10\.0\.0\.1:\d+ \(--per-source\)")
+        server.wait_for(r"rejected 10\.0\.0\.1:\d+ \(--per-source\)")
         for each in socks:
             each.close()
 
@@ -126,7 +127,7 @@ def answered(sock: socket.socket, port: int, sources: list[str]) -> int:
 def any_source() -> socket.socket:
     """Give a socket for `answered`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(TIMEOUT)
     sock.bind(("", 0))
     return sock
 
@@ -163,7 +164,7 @@ def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path: Path
             assert all_answered(sock, port, 1, TABLE + 1)
             assert answered(sock, port, addresses(TABLE + 1, TABLE + 10)) == 0
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
             sock.bind(("2001:db8::1", 0))
             sock.sendto(b"hello", ("::1", port))
@@ -217,7 +218,7 @@ def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None
     with network("addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
         port = server.port("udp")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(PATIENCE)
+            sock.settimeout(TIMEOUT)
             sock.connect(("fe80::1", port, 0, socket.if_nametoindex("lo")))
             sock.send(b"x" * 100)
             answer = sock.recv(1000)

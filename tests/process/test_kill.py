@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, talk, tcp, udp, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, Start, each_start
 

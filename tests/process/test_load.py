@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench.drain import drain
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
+from tests.timeouts import TIMEOUT
 
 MIB = 1 << 20
 PEERS = 1000
@@ -55,7 +56,7 @@ def nothing_stays(running, load, *arguments) -> None:
 def connect_and_read(port: int, times: int) -> None:
     """Connect so many times, one after the other, and read to the end each time."""
     for _ in range(times):
-        with socket.create_connection(("127.0.0.1", port), PATIENCE) as sock:
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as sock:
             assert sock.recv(1) == b""
 
 
@@ -81,7 +82,7 @@ def echo_intact(port: int, size: int) -> None:
     """Send *size* random bytes to echo while reading them back, and compare."""
     data = random.randbytes(size)
     came_back = hashlib.sha256()
-    connection = socket.create_connection(("127.0.0.1", port), PATIENCE)
+    connection = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     with connection as sock, ThreadPoolExecutor(1) as sender:
         sent = sender.submit(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
         while piece := sock.recv(MIB):
@@ -106,7 +107,7 @@ def test_100_megabytes_come_back_intact_on_50_connections(server):
 def datagrams_in_flight(running, total: int, in_flight: int = 40) -> None:
     """Send *total* numbered datagrams, so many at a time, and compare what comes back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         sock.connect(("127.0.0.1", running.port("udp")))
         for first in range(0, total, in_flight):
             sent = [b"%064d" % number for number in range(first, min(first + in_flight, total))]
@@ -130,7 +131,7 @@ def test_f1_peers_that_do_not_read_are_bounded(server):
     with ExitStack() as stack:
         address = ("127.0.0.1", port)
         peers = [
-            stack.enter_context(socket.create_connection(address, PATIENCE)) for _ in range(PEERS)
+            stack.enter_context(socket.create_connection(address, TIMEOUT)) for _ in range(PEERS)
         ]
         fed = feed_until_they_stop(peers)
         assert fed > 256 * MIB

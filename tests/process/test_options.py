@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.peers import exchange, read_to_end, talk, tcp, udp
+from tests.clients import exchange, read_all, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE, finish
 
@@ -44,7 +44,7 @@ def test_limits_of_connections(tmp_path: Path) -> None:
             assert exchange(first, b"hello") == b"hello"
             with pytest.raises(ConnectionResetError):
                 tcp(port).recv(1)
-            server.wait_for(r"refused 127\.0\.0\.1:\d+ \(--max-connections\)")
+            server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
             assert exchange(first, b"still") == b"still"
         assert server.stop() == 0
 
@@ -52,8 +52,8 @@ def test_limits_of_connections(tmp_path: Path) -> None:
 def test_time_limits(tmp_path: Path) -> None:
     """An idle connection ends, in the log with the option that changes it."""
     with Running([*SERVE.command, "--tcp", "echo=0", "--idle-timeout", "0.2"], tmp_path) as server:
-        assert read_to_end(tcp(server.port("tcp"))) == b""
-        server.wait_for(r"ended 127\.0\.0\.1:\d+ \(--idle-timeout\)")
+        assert read_all(tcp(server.port("tcp"))) == b""
+        server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
         assert server.stop() == 0
 
 

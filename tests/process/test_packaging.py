@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import TOP
+from tests.process.examples import CHECKS
 from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
-from tests.process.test_examples import CHECKS
-
-TOP = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)

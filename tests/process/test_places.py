@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.peers import exchange, tcp
+from tests.clients import exchange, tcp
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD
 
@@ -19,7 +19,7 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
     socks = [tcp(port) for _ in range(clients)]
     for sock in socks[:places]:
         assert exchange(sock, b"hello") == b"hello"
-    server.wait_for(r"newcomers wait in the backlog \(--max-connections\)$")
+    server.wait_for(r"new connections wait in the backlog \(--max-connections\)$")
     for first, later in zip(socks, socks[places:], strict=False):
         first.close()
         assert exchange(later, b"hello") == b"hello"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, talk, tcp, udp
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
 
@@ -79,7 +79,7 @@ def test_f109_module_that_fails_to_import(fault: str, words: str, tmp_path: Path
         server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
-def test_module_that_fails_under_twistd(tmp_path: Path) -> None:
+def test_f109_module_that_fails_to_import_under_twistd(tmp_path: Path) -> None:
     """Under twistd, which imports plugins itself, the line stands in the log as well."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     env = thirdparty.on_path(tmp_path)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 from tests.process.starts import finish
+from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
 PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"]
 
@@ -53,7 +54,7 @@ def write(project: Path, source: str) -> None:
 
 def run(project: Path, *options: str) -> tuple[int, str]:
     """Run the tests, and give the exit status and what was shown."""
-    done = finish([*PYTEST, *options], project)
+    done = finish([*PYTEST, *options], project, timeout=SESSION_TIMEOUT)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -66,7 +67,7 @@ def ending(shown: str) -> Iterator[None]:
     try:
         yield
         for handle in handles:
-            assert select.select([handle], [], [], PATIENCE)[0], "a server is still there"
+            assert select.select([handle], [], [], TIMEOUT)[0], "a server is still there"
     finally:
         for handle in handles:
             os.close(handle)

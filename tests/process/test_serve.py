@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import netsrv
-from tests.process.peers import exchange, taken, talk, tcp, udp
+from tests.clients import exchange, taken, talk, tcp, udp
 from tests.process.running import Running
 from tests.process.starts import SERVE, finish, only_line
 

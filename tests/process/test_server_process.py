@@ -14,8 +14,8 @@ import pytest
 
 from netsrv.fixture import process as serverprocess
 from netsrv.fixture.process import ServerError, ServerProcess, start_server
-from tests.process.peers import exchange, read_to_end, talk
-from tests.process.running import PATIENCE
+from tests.clients import exchange, read_all, talk
+from tests.timeouts import TIMEOUT
 
 Starter = Callable[..., ServerProcess]
 
@@ -92,7 +92,7 @@ def client(server: Any) -> socket.socket:
     kind = socket.SOCK_DGRAM if transport_of(server) == "udp" else socket.SOCK_STREAM
     family = socket.AF_UNIX if transport_of(server) == "unix" else socket.AF_INET
     sock = socket.socket(family, kind)
-    sock.settimeout(PATIENCE)
+    sock.settimeout(TIMEOUT)
     sock.connect(server.address)
     return sock
 
@@ -139,7 +139,7 @@ def test_servers_of_toml(netsrv_server):
     )
     daytime, datagrams, echo = server.listeners
     with client(daytime) as sock:
-        assert read_to_end(sock).endswith(b"\r\n")
+        assert read_all(sock).endswith(b"\r\n")
     with client(datagrams) as sock:
         assert exchange(sock, b"hello") == b"hello"
     with client(echo) as first, client(echo) as second:
@@ -243,15 +243,15 @@ def test_datagrams_in_their_order(netsrv_server):
 def test_waiting_for_connections(netsrv_server):
     """It returns as soon as so many were accepted, those that have ended included."""
     server = netsrv_server("daytime")
-    waiting = threading.Thread(target=server.wait_for_connections, args=(2, PATIENCE))
+    waiting = threading.Thread(target=server.wait_for_connections, args=(2, TIMEOUT))
     waiting.start()
     for _ in range(2):
         assert waiting.is_alive()
         with client(server) as sock:
-            read_to_end(sock)
-    waiting.join(PATIENCE)
+            read_all(sock)
+    waiting.join(TIMEOUT)
     assert not waiting.is_alive()
-    server.wait_for_connections(2, timeout=PATIENCE)
+    server.wait_for_connections(2, timeout=TIMEOUT)
 
 
 def test_waiting_in_vain(netsrv_server):
@@ -441,6 +441,6 @@ def test_the_plugin_imports_no_twisted():
 def test_the_child_imports_no_pytest(services, netsrv_server):
     """The server is one as any other: nothing of pytest is in its process."""
     with client(netsrv_server(f"{services}:Modules")) as sock:
-        modules = read_to_end(sock).decode().split()
+        modules = read_all(sock).decode().split()
     assert "netsrv.server.server" in modules
     assert [each for each in modules if "pytest" in each] == []

@@ -1,10 +1,7 @@
 """Servers in trial's own runner."""
 
-from pathlib import Path
-
+from tests.checkout import TOP
 from tests.process.running import Running
-
-TOP = Path(__file__).parents[2]
 
 
 def test_trial_runs_a_test_case_with_a_server(tmp_path):

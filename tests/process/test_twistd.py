@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import exchange, name_of, read_all, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
-from tests.process.peers import exchange, name_of, read_to_end, talk, tcp, udp, unix
-from tests.process.running import PATIENCE, Running
+from tests.process.running import Running
 from tests.process.starts import TWIST, TWISTD, Start, finish
+from tests.timeouts import TIMEOUT
 
 MEBIBYTE = bytes(range(256)) * 4096
 
@@ -63,7 +64,7 @@ def test_says_what_it_waits_for(server: Running) -> None:
 def test_accepts_and_closes(server: Running) -> None:
     """Who connects to accept is named in the log, and the connection ends without a byte."""
     with tcp(server.port("tcp")) as client:
-        assert read_to_end(client) == b""
+        assert read_all(client) == b""
         server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
 
 
@@ -197,7 +198,7 @@ def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[Non
             yield
         finally:
             os.kill(int((cwd / "pid").read_text()), signal.SIGTERM)
-            assert select.select([until_end], [], [], PATIENCE)[0]
+            assert select.select([until_end], [], [], TIMEOUT)[0]
             assert until_end.read() == b""
 
 
@@ -288,7 +289,7 @@ def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "pid").write_text(str(gone.pid))
     with Running(["twistd", "-n", "--pidfile=pid", "netsrv", "--tcp", "0"], tmp_path) as server:
         with tcp(server.port("tcp")) as client:
-            assert read_to_end(client) == b""
+            assert read_all(client) == b""
         assert (tmp_path / "pid").read_text() == str(server.process.pid)
         assert server.stop() == -signal.SIGTERM
     assert not (tmp_path / "pid").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients import talk, unix
 from tests.process import needs
-from tests.process.peers import talk, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
 

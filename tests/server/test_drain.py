@@ -10,9 +10,16 @@ from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import Limits
 from netsrv.guards.rates import Rate
-from netsrv.interfaces import CloseReason
+from netsrv.interfaces import CloseReason, RejectReason
 from netsrv.streams.connection import GatedFactory
-from tests.test_gate import DONE, HalfCloseableService, Observer, Service, Transport
+from tests.doubles import (
+    DONE,
+    TCP_INFO,
+    HalfCloseableRecorder,
+    Recorder,
+    RecordingObserver,
+    RecordingTransport,
+)
 
 LIMITS = Limits(
     max_connections=4,
@@ -40,19 +47,19 @@ class House:
         self.admission = Admission(LIMITS, self.shared, 0.0)
         self.gate = Gate(
             self.clock,
-            "tcp 0.0.0.0:7 (test)",
-            Observer(),
+            TCP_INFO,
+            RecordingObserver(),
             self.admission,
             LIMITS,
             self.clock.seconds,
         )
         self.slots = [*self.admission.slots]
 
-    def factory(self, service):
-        """Put the gate before a service's factory; None is a service that serves nobody."""
+    def build(self, permit, service):
+        """Build a connection to a service; None is a service that builds no protocol."""
         factory = Factory()
         factory.buildProtocol = lambda address: None if service is None else service()
-        return GatedFactory(self.gate, factory)
+        return GatedFactory(permit, factory).buildProtocol(None)
 
 
 class DrainMachine(RuleBasedStateMachine):
@@ -71,21 +78,20 @@ class DrainMachine(RuleBasedStateMachine):
 
     @rule(
         host=st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]),
-        service=st.sampled_from([Service, HalfCloseableService, None]),
+        service=st.sampled_from([Recorder, HalfCloseableRecorder, None]),
         gone=st.booleans(),
     )
     def comes(self, host, service, gone):
         """A peer comes; it may be gone before it is in, or have a service that serves nobody."""
-        gate = self.house.gate
-        may_come = gate.admit((host, 40_000)) is None
-        connection = None
-        if may_come and not gone:
-            connection = self.house.factory(service).buildProtocol(None)
+        permit = self.house.gate.admit((host, 40_000))
+        if isinstance(permit, RejectReason):
+            return
+        connection = None if gone else self.house.build(permit, service)
         if connection is not None:
-            connection.makeConnection(Transport())
+            connection.makeConnection(RecordingTransport())
             self.inside.append(connection)
             self.since[connection] = self.house.clock.seconds()
-        gate.withdraw()
+        permit.cancel()
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), size=st.integers(0, 3))
@@ -129,9 +135,11 @@ class DrainMachine(RuleBasedStateMachine):
 
     @rule()
     def begins_to_drain(self):
-        """Somebody waits for the end of the last one."""
+        """A caller waits for the end of the last connection; the gate may open again."""
         fired = []
-        self.house.gate.when_empty().addCallback(fired.append)
+        gate = self.house.gate
+        gate.when_drained().addCallback(fired.append)
+        gate.close()
         assert fired == ([] if self.inside else [None])
         self.waiters.append(fired)
 
@@ -170,7 +178,7 @@ class DrainMachine(RuleBasedStateMachine):
         assert all(fired == [None] for fired in self.waiters)
         self.house.gate.close()
         assert self.house.clock.getDelayedCalls() == []
-        assert self.house.admission.wait(self.house.clock.seconds() + 100) == 0
+        assert self.house.admission.retry_after(self.house.clock.seconds() + 100) == 0
 
 
 TestDrain = DrainMachine.TestCase

@@ -2,7 +2,7 @@
 
 from twisted.internet.task import Clock
 
-from netsrv.server.watchdog import PERIOD, StallDetector
+from netsrv.server.watchdog import TICK_INTERVAL, StallDetector
 
 
 class Machine:
@@ -24,11 +24,11 @@ class Machine:
 def test_f22_a_blocked_reactor_is_told_with_its_seconds():
     """Late beats are stalls, others are not."""
     machine = Machine()
-    machine.pass_by(PERIOD, PERIOD)
-    machine.pass_by(PERIOD + 0.9, PERIOD + 0.9)
+    machine.pass_by(TICK_INTERVAL, TICK_INTERVAL)
+    machine.pass_by(TICK_INTERVAL + 0.9, TICK_INTERVAL + 0.9)
     assert machine.stalls == []
-    machine.pass_by(PERIOD + 5, PERIOD + 5)
-    machine.pass_by(PERIOD, PERIOD)
+    machine.pass_by(TICK_INTERVAL + 5, TICK_INTERVAL + 5)
+    machine.pass_by(TICK_INTERVAL, TICK_INTERVAL)
     assert machine.stalls == [5.0]
 
 
@@ -36,7 +36,7 @@ def test_f104_a_clock_that_is_set_is_no_stall():
     """Neither forwards nor back, in which case the beat comes late and others were served."""
     machine = Machine()
     machine.pass_by(0.5, 86400)
-    machine.pass_by(86400, PERIOD)
+    machine.pass_by(86400, TICK_INTERVAL)
     assert machine.stalls == []
 
 

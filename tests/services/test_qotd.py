@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
 from netsrv.services.qotd import LONGEST, QotdService, QotdSettings, QuoteFile, read_quotes
-from tests.services.test_services import ask, connect
+from tests.doubles import answers, open_stream
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def test_quotes_of_a_file_are_sent(path):
     path.write_text("x" * LONGEST)
     service = QotdService()
     settings = QotdSettings(file=path)
-    assert connect(service, settings)[1].value() == b"x" * 509 + b"\r\n"
-    assert ask(service.datagram(settings), b"?" * 200)[0][0] == b"x" * 509 + b"\r\n"
+    assert open_stream(service, settings)[1].value() == b"x" * 509 + b"\r\n"
+    assert answers(service.datagram(settings), b"?" * 200)[0][0] == b"x" * 509 + b"\r\n"
 
 
 def lines(logged: list[LogEvent]) -> list[str]:

@@ -6,8 +6,6 @@ import string
 import time
 
 import pytest
-from twisted.internet.address import IPv4Address
-from twisted.internet.testing import StringTransport
 
 from netsrv.services import chargen, daytime, qotd
 from netsrv.services.accept import AcceptService
@@ -18,50 +16,21 @@ from netsrv.services.echo import EchoService
 from netsrv.services.info import InfoService
 from netsrv.services.qotd import QotdService
 from netsrv.services.time import SINCE_1900, TimeService
+from tests.doubles import answers, open_stream
 
 PEER = ("192.0.2.1", 40000)
 
 
-class DatagramTransport:
-    """Keeps what is sent."""
-
-    def __init__(self):
-        self.sent = []
-
-    def write(self, packet, addr=None):
-        """Keep a datagram and where it goes."""
-        self.sent.append((packet, addr))
-
-    def getHost(self):
-        """Any address."""
-        return IPv4Address("UDP", "0.0.0.0", 7)
-
-
-def connect(service, settings=None):
-    """Connect to a stream service; give its protocol and transport."""
-    protocol = service.stream(settings).buildProtocol(None)
-    transport = StringTransport()
-    protocol.makeConnection(transport)
-    return protocol, transport
-
-
-def ask(protocol, datagram=b"", peer=PEER):
-    """Send a datagram to a protocol, and give the list of its answers."""
-    protocol.transport = transport = DatagramTransport()
-    protocol.datagramReceived(datagram, peer)
-    return transport.sent
-
-
 def test_accept_says_nothing_and_closes():
     """A connection to accept is closed at once."""
-    _, transport = connect(AcceptService())
+    _, transport = open_stream(AcceptService())
     assert transport.value() == b""
     assert transport.disconnecting
 
 
 def test_echo_sends_everything_back():
     """Echo returns each byte, and goes on until the peer has ended (RFC 862)."""
-    protocol, transport = connect(EchoService())
+    protocol, transport = open_stream(EchoService())
     protocol.dataReceived(bytes(range(256)))
     assert transport.value() == bytes(range(256))
     assert not transport.disconnecting
@@ -71,7 +40,7 @@ def test_echo_sends_everything_back():
 
 def test_echo_stops_reading_from_a_peer_that_does_not_read():
     """Echo's reading side is the producer of its writing side."""
-    _, transport = connect(EchoService())
+    _, transport = open_stream(EchoService())
     assert transport.producer is transport
     assert transport.streaming
 
@@ -80,20 +49,20 @@ def test_echo_stops_reading_from_a_peer_that_does_not_read():
 def test_echo_returns_datagrams_of_any_size(size):
     """A datagram comes back as it was, an empty one too."""
     data = random.randbytes(size)
-    assert ask(EchoService().datagram(None), data) == [(data, PEER)]
+    assert answers(EchoService().datagram(None), data) == [(data, PEER)]
 
 
 def test_discard_never_answers():
     """Discard drops what it receives, on both transports (RFC 863)."""
-    protocol, transport = connect(DiscardService())
+    protocol, transport = open_stream(DiscardService())
     protocol.dataReceived(b"x" * 100_000)
     assert transport.value() == b""
-    assert ask(DiscardService().datagram(None), b"x") == []
+    assert answers(DiscardService().datagram(None), b"x") == []
 
 
 def test_chargen_sends_the_lines_of_the_rfc():
     """Line N begins N places further in the ring of the 95 characters (RFC 864)."""
-    _, transport = connect(ChargenService())
+    _, transport = open_stream(ChargenService())
     transport.producer.resumeProducing()
     lines = transport.value().split(b"\r\n")[:-1]
     printable = bytes(sorted((string.ascii_letters + string.digits + string.punctuation).encode()))
@@ -105,7 +74,7 @@ def test_chargen_sends_the_lines_of_the_rfc():
 
 def test_chargen_writes_only_when_it_is_asked():
     """Each time that the transport has room one chunk is written, and input changes nothing."""
-    protocol, transport = connect(ChargenService())
+    protocol, transport = open_stream(ChargenService())
     assert not transport.streaming
     transport.clear()
     protocol.dataReceived(b"x" * 100_000)
@@ -123,7 +92,7 @@ def test_chargen_datagrams_are_as_long_as_the_request_pays_for(request_size, lon
         asked.append(low)
         return high
 
-    [(answer, peer)] = ask(ChargenDatagrams(highest), b"x" * request_size)
+    [(answer, peer)] = answers(ChargenDatagrams(highest), b"x" * request_size)
     assert (asked, len(answer), peer) == ([0], longest, PEER)
     assert answer == chargen.ROUND[:longest]
 
@@ -132,7 +101,7 @@ def test_qotd_is_one_short_message_of_printable_characters():
     """Every quote is under 512 characters of printable ASCII and line ends (RFC 865)."""
     allowed = set(range(0x20, 0x7F)) | {13, 10}
     for quote in qotd.QUOTES:
-        _, transport = connect(QotdService(lambda quotes, quote=quote: quote))
+        _, transport = open_stream(QotdService(lambda quotes, quote=quote: quote))
         assert transport.value() == quote.encode() + b"\r\n"
         assert len(transport.value()) < 512
         assert set(transport.value()) <= allowed
@@ -142,18 +111,18 @@ def test_qotd_is_one_short_message_of_printable_characters():
 def test_qotd_cuts_what_is_too_long():
     """A quote stays under 512 characters, and under three times the request in a datagram."""
     service = QotdService(lambda quotes: "q" * 600)
-    assert len(connect(service)[1].value()) == 511
-    assert len(ask(service.datagram(None))[0][0]) == 56
+    assert len(open_stream(service)[1].value()) == 511
+    assert len(answers(service.datagram(None))[0][0]) == 56
 
 
 def test_daytime_is_the_line_of_the_rfc():
     """The example of RFC 867 comes out but for its weekday, which the RFC has wrong."""
     service = DaytimeService(lambda: 383247463.9)
     line = b"Monday, February 22, 1982 17:37:43-UTC\r\n"
-    _, transport = connect(service)
+    _, transport = open_stream(service)
     assert transport.value() == line
     assert transport.disconnecting
-    assert ask(service.datagram(None)) == [(line, PEER)]
+    assert answers(service.datagram(None)) == [(line, PEER)]
 
 
 def test_daytime_never_needs_more_than_an_empty_request_pays_for():
@@ -161,7 +130,7 @@ def test_daytime_never_needs_more_than_an_empty_request_pays_for():
     wednesday = 1_790_754_743  # in September 2026, the longest names
     line = daytime.daytime(wednesday)
     assert line.startswith(b"Wednesday, September ")
-    assert ask(DaytimeService(lambda: wednesday).datagram(None)) == [(line, PEER)]
+    assert answers(DaytimeService(lambda: wednesday).datagram(None)) == [(line, PEER)]
 
 
 @pytest.mark.parametrize(
@@ -178,32 +147,32 @@ def test_daytime_never_needs_more_than_an_empty_request_pays_for():
 def test_time_is_seconds_since_1900_modulo_32_bits(now, expected):
     """Four bytes, the highest first, that start again in February 2036 (RFC 868)."""
     service = TimeService(lambda: now)
-    _, transport = connect(service)
+    _, transport = open_stream(service)
     assert transport.value() == expected
     assert transport.disconnecting
-    assert ask(service.datagram(None)) == [(expected, PEER)]
+    assert answers(service.datagram(None)) == [(expected, PEER)]
 
 
 def test_time_sends_nothing_when_it_cannot_know():
     """A clock before 1900 closes the connection without a byte, and answers no datagram."""
     service = TimeService(lambda: -SINCE_1900 - 1)
-    _, transport = connect(service)
+    _, transport = open_stream(service)
     assert transport.value() == b""
     assert transport.disconnecting
-    assert ask(service.datagram(None)) == []
+    assert answers(service.datagram(None)) == []
 
 
 def test_the_clock_of_a_service_is_the_wall_clock():
     """Without another clock, time and daytime tell the time of day."""
     before = int(time.time()) + SINCE_1900
-    _, transport = connect(TimeService())
+    _, transport = open_stream(TimeService())
     assert before <= int.from_bytes(transport.value(), "big") <= before + 60
 
 
 def test_info_answers_a_datagram_that_pays_for_it():
     """The answer is one whole JSON line, or nothing."""
     protocol = InfoService().datagram(None)
-    [(line, _)] = ask(protocol, b"x" * 40)
+    [(line, _)] = answers(protocol, b"x" * 40)
     assert json.loads(line) == {"peer": "192.0.2.1:40000", "local": "0.0.0.0:7", "received": 40}
     assert line.endswith(b"}\n")
-    assert ask(protocol, b"") == []
+    assert answers(protocol, b"") == []

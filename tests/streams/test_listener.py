@@ -3,12 +3,10 @@
 import errno
 import socket
 
-import pytest
 from twisted.internet.protocol import DatagramProtocol, Factory
-from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 
-from netsrv.datagrams.listener import AGAIN, DatagramListener
+from netsrv.datagrams.listener import REOPEN_INTERVAL, DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
@@ -18,9 +16,13 @@ from netsrv.guards.limits import Limits
 from netsrv.sockets.steps import AddressUnavailable
 from netsrv.streams.listener import StreamListener
 from netsrv.uvreactor.interfaces import IStreamAcceptor
-from tests.datagrams.test_port import Socket
-from tests.streams.test_acceptor import ReactorClock
-from tests.test_gate import Observer
+from tests.doubles import (
+    TCP_INFO,
+    UDP_INFO,
+    ReactorClock,
+    RecordingObserver,
+    ScriptedDatagramSocket,
+)
 
 
 class Reopened:
@@ -30,10 +32,11 @@ class Reopened:
         self.reactor = ReactorClock()
         self.script = list(script)
         self.tries = []
+        self.observer = RecordingObserver()
         gate = Gate(
             self.reactor,
-            "udp 127.0.0.1:7 (test)",
-            Observer(),
+            UDP_INFO,
+            self.observer,
             Admission(Limits(), ConnectionSlots(), 0),
             now=self.reactor.seconds,
         )
@@ -51,61 +54,69 @@ class Reopened:
             raise AddressUnavailable(step)
         return step
 
+    @property
+    def events(self):
+        """The events of the listener: names and details."""
+        return [(name, *details) for name, info, *details in self.observer.told if info is UDP_INFO]
+
     def read(self):
         """Receive what is there."""
         for each in list(self.reactor.readers):
             each.doRead()
 
 
-@pytest.fixture
-def lines():
-    """The lines of the log."""
-    seen = []
-
-    def see(event):
-        if event.get("log_namespace") == "netsrv.datagrams.listener.DatagramListener":
-            seen.append(event["log_format"].format(**event).partition(": ")[2])
-
-    globalLogPublisher.addObserver(see)
-    yield seen
-    globalLogPublisher.removeObserver(see)
-
-
-def test_f38_a_dead_socket_is_tried_every_second_until_it_works(lines):
+def test_f38_a_dead_socket_is_tried_every_second_until_it_works():
     """One line when it dies, one for each new reason why not, one when it is back."""
-    new = Socket(b"next")
-    reopened = Reopened(Socket(errno.EBADF), "no", "no", "never", new)
+    new = ScriptedDatagramSocket(b"next")
+    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no", "no", "never", new)
     reopened.read()
     for _ in range(40):
-        reopened.reactor.advance(AGAIN / 8)
-    assert reopened.tries == [AGAIN / 8, AGAIN * 9 / 8, AGAIN * 17 / 8, AGAIN * 25 / 8]
-    assert lines == [
-        "the socket failed: Bad file descriptor; it is opened again",
-        "cannot be opened again: no; tried every second",
-        "cannot be opened again: never; tried every second",
-        "the socket is open again",
+        reopened.reactor.advance(REOPEN_INTERVAL / 8)
+    assert reopened.tries == [
+        REOPEN_INTERVAL / 8,
+        REOPEN_INTERVAL * 9 / 8,
+        REOPEN_INTERVAL * 17 / 8,
+        REOPEN_INTERVAL * 25 / 8,
+    ]
+    (failed, error, reopening), *events = [
+        event for event in reopened.events if event[0].startswith("listener_")
+    ]
+    assert (failed, error.errno, reopening) == ("listener_failed", errno.EBADF, True)
+    assert events == [
+        ("listener_reopen_failed", "no"),
+        ("listener_reopen_failed", "never"),
+        ("listener_reopened",),
     ]
     reopened.read()
     assert new.script == []
 
 
-def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop(lines):
+def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop():
     """There is a second between two tries, also if the first one worked."""
-    reopened = Reopened(Socket(errno.EBADF), Socket(errno.EBADF), Socket(errno.EBADF), Socket())
+    reopened = Reopened(
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(errno.EBADF),
+        ScriptedDatagramSocket(),
+    )
     for _ in range(25):
         reopened.read()
-        reopened.reactor.advance(AGAIN / 8)
-    assert reopened.tries == [AGAIN / 8, AGAIN * 9 / 8, AGAIN * 17 / 8]
-    assert lines.count("the socket is open again") == 3
+        reopened.reactor.advance(REOPEN_INTERVAL / 8)
+    assert reopened.tries == [
+        REOPEN_INTERVAL / 8,
+        REOPEN_INTERVAL * 9 / 8,
+        REOPEN_INTERVAL * 17 / 8,
+    ]
+    assert reopened.events.count(("listener_reopened",)) == 3
 
 
 def test_f38_a_listener_that_ends_tries_no_more():
     """Nothing is left behind of a socket that could not be opened again."""
-    reopened = Reopened(Socket(errno.EBADF), "no")
+    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no")
     reopened.read()
-    reopened.reactor.advance(AGAIN)
+    reopened.reactor.advance(REOPEN_INTERVAL)
     reopened.listener.suspend()
-    reopened.listener.finish()
+    reopened.listener.drain()
     assert reopened.reactor.getDelayedCalls() == []
 
 
@@ -127,16 +138,16 @@ def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
     """It is not empty before the next turn of the reactor, and leaves no timer."""
     reactor = Acceptor()
     admission = Admission(Limits(), ConnectionSlots(), 0)
-    gate = Gate(reactor, "tcp 127.0.0.1:7 (test)", Observer(), admission, now=reactor.seconds)
+    gate = Gate(reactor, TCP_INFO, RecordingObserver(), admission, now=reactor.seconds)
     factory = Factory()
     factory.noisy = False
     with socket.socket() as sock:
         listener = StreamListener(reactor, sock, gate, factory)
         factory.doStart()
-        listener.finish()
+        listener.drain()
     emptied = []
-    gate.when_empty().addCallback(emptied.append)
-    assert (emptied, gate.occupied) == ([], True)
+    gate.when_drained().addCallback(emptied.append)
+    assert (emptied, gate.drained) == ([], False)
     reactor.advance(0)
-    assert (emptied, gate.occupied) == ([None], False)
+    assert (emptied, gate.drained) == ([None], True)
     assert reactor.getDelayedCalls() == []

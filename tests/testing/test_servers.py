@@ -3,19 +3,19 @@
 import socket
 
 import pytest
-from twisted.internet.interfaces import IHalfCloseableProtocol, ITCPTransport
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import TimeoutMixin
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from netsrv.config.model import ConfigurationError
 from netsrv.interfaces import CloseReason
 from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Drained
 from netsrv.testing.servers import MOST_RECEIVED, PEER, MemoryServer
+from tests.doubles import HalfCloseableRecorder, RecorderFactory
 
 
 class Upper(LineReceiver):
@@ -25,42 +25,6 @@ class Upper(LineReceiver):
         self.sendLine(line.upper())
         if line == b"bye":
             self.transport.loseConnection()
-
-
-@implementer(IHalfCloseableProtocol)
-class Recorder(Protocol):
-    """Records what it is told."""
-
-    def __init__(self):
-        self.told = []
-
-    def connectionMade(self):
-        self.told.append("made")
-
-    def dataReceived(self, data):
-        self.told.append(data)
-
-    def readConnectionLost(self):
-        self.told.append("read lost")
-
-    def writeConnectionLost(self):
-        self.told.append("write lost")
-
-    def connectionLost(self, reason):
-        self.told.append(reason.type.__name__)
-
-
-class Recording(Factory):
-    """Keeps its protocols."""
-
-    noisy = False
-
-    def __init__(self):
-        self.made = []
-
-    def buildProtocol(self, addr):
-        self.made.append(Recorder())
-        return self.made[-1]
 
 
 class InTrial(SynchronousTestCase):
@@ -105,7 +69,7 @@ def test_a_service_that_is_not_there_is_named():
 
 def test_peers_come_from_where_the_test_says():
     """Access and places are decided by the address; the service sees it too."""
-    factory = Recording()
+    factory = RecorderFactory()
     server = MemoryServer(factory, only_from=["10.0.0.0/8", "2001:db8::/32"], per_source=1)
     first = server.connect(("10.0.0.1", 5000))
     assert server.connect(("10.0.0.1", 5001)).ended == "closed"
@@ -113,10 +77,10 @@ def test_peers_come_from_where_the_test_says():
     sixth = server.connect(("2001:db8::1", 5000))
     assert (first.ended, sixth.ended, server.connections) == (None, None, 2)
     assert server.counts.refused == {"per_source": 1, "access": 1}
-    peers = [each.transport.getPeer() for each in factory.made]
+    peers = [each.transport.getPeer() for each in factory.protocols]
     assert [(each.host, each.port) for each in peers] == [("10.0.0.1", 5000), ("2001:db8::1", 5000)]
-    assert factory.made[1].transport.getHost().host == "2001:db8::7"
-    assert ITCPTransport.providedBy(factory.made[0].transport)
+    assert factory.protocols[1].transport.getHost().host == "2001:db8::7"
+    assert ITCPTransport.providedBy(factory.protocols[0].transport)
 
 
 def test_at_the_limit_newcomers_wait_until_there_is_a_place():
@@ -184,24 +148,24 @@ def test_a_service_has_the_same_clock():
 
 def test_a_half_close_is_one():
     """A service that knows it goes on; a client that stays is told, and can still send."""
-    factory = Recording()
+    factory = RecorderFactory()
     server = MemoryServer(factory)
     client = server.connect(stays=True)
     client.send(b"question")
     client.end()
-    [service] = factory.made
-    assert service.told == ["made", b"question", "read lost"]
+    [service] = factory.protocols
+    assert service.events == ["made", b"question", "read lost"]
     service.transport.write(b"answer")
     assert client.received == b"answer"
     service.transport.loseWriteConnection()
     assert client.ended == "closed"
     service.transport.loseConnection()
     server.settle()
-    assert service.told[-2:] == ["write lost", "ConnectionDone"]
+    assert service.events[-2:] == ["write lost", "ConnectionDone"]
     other = server.connect(stays=True)
-    factory.made[1].transport.loseWriteConnection()
+    factory.protocols[1].transport.loseWriteConnection()
     other.send(b"still")
-    assert factory.made[1].told == ["made", "write lost", b"still"]
+    assert factory.protocols[1].events == ["made", "write lost", b"still"]
 
 
 def test_a_client_that_stays_is_read_until_it_has_lingered():
@@ -218,7 +182,7 @@ def test_a_peer_that_does_not_read_has_its_producer_paused():
     """What waits is bounded, counted as unsent, and ends by the write timeout."""
     server = MemoryServer("chargen", write_timeout=10)
     client = server.connect(reads=False)
-    [connection] = server.server.posts[0].gate.connections
+    [connection] = server.server.listeners[0].gate.connections
     assert 0 < connection.unsent < 200_000
     server.advance(5)
     client.resume()
@@ -234,38 +198,38 @@ def test_a_peer_that_does_not_read_has_its_producer_paused():
 
 def test_a_reset_is_told_on_both_sides():
     """A service is told that it was no orderly end, and so is a client."""
-    factory = Recording()
+    factory = RecorderFactory()
     server = MemoryServer(factory)
     server.connect().reset()
-    assert factory.made[0].told == ["made", "ConnectionLost"]
+    assert factory.protocols[0].events == ["made", "ConnectionLost"]
     assert server.counts.closed == {CloseReason.RESET.value: 1}
     client = server.connect()
-    factory.made[1].transport.abortConnection()
+    factory.protocols[1].transport.abortConnection()
     assert client.ended == "reset"
     assert server.counts.closed == {"reset": 1, "aborted": 1}
 
 
 def test_what_is_sent_to_one_who_is_gone_resets():
     """As a kernel answers data for a closed socket."""
-    factory = Recording()
+    factory = RecorderFactory()
     server = MemoryServer(factory)
     client = server.connect()
     client.close()
-    [service] = factory.made
-    assert service.told == ["made", "read lost"]
+    [service] = factory.protocols
+    assert service.events == ["made", "read lost"]
     for _ in range(2):  # the first is answered with RST, and the second finds it
         service.transport.write(b"x")
         server.settle()
-    assert service.told == ["made", "read lost", "ConnectionLost"]
+    assert service.events == ["made", "read lost", "ConnectionLost"]
 
 
 def test_a_protocol_may_be_the_client():
     """It stands on Twisted's own transport, with the addresses of its side."""
     server = MemoryServer(Factory.forProtocol(Upper))
-    client = server.connect_protocol(Recorder(), ("192.0.2.50", 1234))
+    client = server.connect_protocol(HalfCloseableRecorder(), ("192.0.2.50", 1234))
     client.transport.write(b"hello\r\n")
     server.settle()
-    assert client.told == ["made", b"HELLO\r\n"]
+    assert client.events == ["made", b"HELLO\r\n"]
     assert (client.transport.getHost().port, client.transport.getPeer().port) == (1234, 7)
 
 
@@ -375,7 +339,7 @@ def test_own_observers_are_told():
         seen = []
 
         def connection_closed(self, listener, connection):
-            self.seen.append((listener, connection.peer, connection.close_reason))
+            self.seen.append((str(listener), connection.peer, connection.close_reason))
 
     server = MemoryServer("echo", observers=[Ends()])
     server.connect(("192.0.2.4", 4000)).close()

@@ -8,8 +8,7 @@ from typing import Any
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.test.reactormixins import ReactorBuilder
 
-PATIENCE = 5.0
-"""Seconds that a peer waits for what must come."""
+from tests.timeouts import PEER_TIMEOUT as PATIENCE
 
 
 class Events:
@@ -103,14 +102,6 @@ def connect(port: int, family: int = socket.AF_INET) -> socket.socket:
     sock.settimeout(PATIENCE)
     sock.connect(("127.0.0.1", port))
     return sock
-
-
-def read_all(sock: socket.socket) -> bytes:
-    """Read until the peer ends."""
-    parts = []
-    while part := sock.recv(2**16):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def in_reactor(reactor: Any, call: Callable[..., Any], *arguments: Any) -> Any:

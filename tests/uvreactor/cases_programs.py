@@ -16,6 +16,7 @@ from twisted.internet.ssl import DefaultOpenSSLContextFactory
 from twisted.protocols import amp, basic, policies, portforward
 from twisted.web import resource, server, static
 
+from tests.clients import read_all
 from tests.uvreactor.cases import (
     PATIENCE,
     Case,
@@ -24,7 +25,6 @@ from tests.uvreactor.cases import (
     Recorder,
     connect,
     in_reactor,
-    read_all,
 )
 
 BIG = 8 * 2**20

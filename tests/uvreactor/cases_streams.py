@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, IPullProducer, I
 from twisted.internet.protocol import Protocol
 from zope.interface import implementer
 
+from tests.clients import read_all
 from tests.uvreactor.cases import (
     Case,
     Events,
@@ -16,7 +17,6 @@ from tests.uvreactor.cases import (
     Recorder,
     connect,
     in_reactor,
-    read_all,
 )
 
 RESET = struct.pack("ii", 1, 0)

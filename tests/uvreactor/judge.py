@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-TOP = Path(__file__).parents[2]
+from tests.checkout import TOP
 
 
 @attrs.frozen

@@ -24,8 +24,7 @@ from twisted.trial.reporter import TestResult
 from twisted.trial.runner import TestLoader, TrialSuite
 from twisted.trial.unittest import SynchronousTestCase
 
-PATIENCE = 10
-"""Seconds that a reactor may run in one case; a case that works takes less than one."""
+from tests.timeouts import CASE_TIMEOUT as PATIENCE
 
 
 def baseline() -> Any:

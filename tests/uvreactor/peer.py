@@ -4,8 +4,7 @@ import socket
 import struct
 from typing import Any
 
-PATIENCE = 30.0
-"""Seconds after which a test gives up; nothing waits that long when all is well."""
+from tests.timeouts import TIMEOUT as PATIENCE
 
 
 class Peer:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.timeouts import scaled
 from tests.uvreactor.judge import judge
 
-LIMIT = 100.0
+LIMIT = scaled(100.0)
 """Seconds for a module."""
 
 MODULES = "calls descriptors programs streams".split()

@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -13,14 +12,10 @@ import pytest
 from twisted.internet.error import ReactorNotRestartable
 from twisted.internet.protocol import ProcessProtocol
 
-from tests.process.running import BIN, PATIENCE, Running
+from tests.clients import free_port
+from tests.process.running import BIN, Running
+from tests.timeouts import TIMEOUT as PATIENCE
 from tests.uvreactor.conftest import Runner
-
-
-def free_port() -> int:
-    """Give a port that is free by now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return int(sock.getsockname()[1])
 
 
 def fetch(port: int) -> bytes:

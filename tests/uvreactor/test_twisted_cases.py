@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.timeouts import scaled
 from tests.uvreactor.judge import Outcome, Unjudged, judge
 from tests.uvreactor.known import KNOWN
 
@@ -14,7 +15,7 @@ MODULES = [
 ]
 """Where Twisted tests reactors; some of these only use the reactor of the process."""
 
-LIMIT = 150.0
+LIMIT = scaled(150.0)
 """Seconds for a module; the longest takes 13."""
 
 

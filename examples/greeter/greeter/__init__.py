@@ -1,1 +1,1 @@
-"""A service that greets everyone who gives a name."""
+"""A service that greets each name."""

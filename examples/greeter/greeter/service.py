@@ -1,4 +1,4 @@
-"""greeter: a greeting for each name, with how often it was greeted before."""
+"""greeter: greet each name, and count how often."""
 
 from collections import OrderedDict
 from typing import Any
@@ -10,45 +10,45 @@ from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
 
-LONGEST_NAME = 40
+MAX_NAME_LENGTH = 40
 """Bytes."""
 
 
 @frozen
 class GreeterSettings:
-    """What stands in ``[listener.settings]``."""
+    """The keys of ``[listener.settings]``."""
 
     greeting: str = field(
         default="Hello", validator=[validators.min_len(1), validators.max_len(16)]
     )
-    """What a name is greeted with."""
-    most_names: int = field(default=1000, validator=validators.ge(1))
-    """Names that are remembered; those that were not heard for longest are forgotten."""
+    """The word before the name."""
+    max_names: int = field(default=1000, validator=validators.ge(1))
+    """Names to remember; the least recently greeted ones are forgotten."""
 
 
 class GuestBook:
-    """Remembers how often each name was greeted; nothing of Twisted is in here."""
+    """Remembers how often each name was greeted.  It uses nothing of Twisted."""
 
     def __init__(self, settings: GreeterSettings) -> None:
         self._settings = settings
         self._times: OrderedDict[str, int] = OrderedDict()
 
     def greet(self, name: bytes) -> bytes:
-        """Greet a name, which comes from a stranger."""
-        shown = name[:LONGEST_NAME].decode("ascii", "replace").strip()
+        """Return the greeting for a name, which may be any bytes."""
+        shown = name[:MAX_NAME_LENGTH].decode("ascii", "replace").strip()
         times = self._times.pop(shown, 0) + 1
         self._times[shown] = times
-        if len(self._times) > self._settings.most_names:
+        if len(self._times) > self._settings.max_names:
             self._times.popitem(last=False)
         again = f" ({times})" if times > 1 else ""
         return f"{self._settings.greeting}, {shown}!{again}".encode()
 
 
 class GreeterStream(LineOnlyReceiver):
-    """Greets for each line; the factory has the book that all connections share."""
+    """Greets for each line; all connections share the factory's book."""
 
     delimiter = b"\n"
-    MAX_LENGTH = LONGEST_NAME
+    MAX_LENGTH = MAX_NAME_LENGTH
     factory: "GreeterFactory"
 
     def lineReceived(self, line: bytes) -> None:
@@ -56,7 +56,7 @@ class GreeterStream(LineOnlyReceiver):
 
 
 class GreeterFactory(Factory):
-    """Makes a protocol for each connection of a listener."""
+    """Creates a protocol for each connection of a listener."""
 
     protocol = GreeterStream
 
@@ -81,7 +81,7 @@ class GreeterService:
     """The service as a plugin; each listener has a guest book of its own."""
 
     name = "greeter"
-    description = "greet everyone who gives a name"
+    description = "greet each name"
     settings = GreeterSettings
 
     def stream(self, settings: GreeterSettings) -> GreeterFactory:

@@ -1,23 +1,23 @@
-"""The greeter, as its clients see it: ``pytest`` beside its pyproject.toml."""
+"""Tests of the greeter: run ``pytest`` beside its pyproject.toml."""
 
 import socket
 
 import pytest
 from greeter.service import GreeterSettings, GuestBook
 
-from netsrv.fixture.plugin import ServerError
+from netsrv.fixture import ServerError
 
 
-def test_a_guest_book_forgets_who_was_not_heard_for_longest():
-    """What needs no network is tested without one."""
-    book = GuestBook(GreeterSettings(most_names=2))
+def test_a_full_guest_book_forgets_the_least_recent_name():
+    """The guest book needs no network, and its test neither."""
+    book = GuestBook(GreeterSettings(max_names=2))
     lines = [book.greet(name) for name in (b"Ada", b"Grace", b"Ada", b"Mary", b"Ada", b"Grace")]
     assert lines[2] == b"Hello, Ada! (2)"
     assert lines[4:] == [b"Hello, Ada! (3)", b"Hello, Grace!"]
 
 
 def test_two_connections_share_a_book(netsrv_server):
-    """Who comes again is known, on whichever connection."""
+    """A name is known on every connection of the listener."""
     server = netsrv_server("greeter")
     answers = []
     for _ in range(2):
@@ -28,7 +28,7 @@ def test_two_connections_share_a_book(netsrv_server):
 
 
 def test_the_greeting_is_a_setting(netsrv_server):
-    """A listener's settings reach the service, on UDP too."""
+    """The listener's settings reach the service, also on UDP."""
     server = netsrv_server("greeter", transport="udp", settings={"greeting": "Moin"})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
@@ -38,13 +38,13 @@ def test_the_greeting_is_a_setting(netsrv_server):
 
 
 def test_a_bad_setting_is_refused(netsrv_server):
-    """The settings class says what may be, and netsrv where it stands."""
-    with pytest.raises(ServerError, match=r"settings\.most_names: .*>= 1"):
-        netsrv_server("greeter", settings={"most_names": 0})
+    """The settings class checks the value, and netsrv names its place."""
+    with pytest.raises(ServerError, match=r"settings\.max_names: .*>= 1"):
+        netsrv_server("greeter", settings={"max_names": 0})
 
 
 def test_a_line_without_end(netsrv_server):
-    """Who sends more than a name is not greeted, and the server lives."""
+    """A line that is too long closes the connection, and nothing else."""
     server = netsrv_server("greeter")
     with socket.create_connection(server.address, timeout=5) as sock:
         sock.sendall(b"x" * 100)

@@ -1,4 +1,4 @@
-"""A service for twistd that does nothing: the least that a start can cost."""
+"""A service for twistd that does nothing: the minimum cost of a start."""
 
 from twisted.application.service import ServiceMaker
 

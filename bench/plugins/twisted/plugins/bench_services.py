@@ -1,4 +1,4 @@
-"""A service that measurements need beside those of netsrv, found as anyone's plugins are."""
+"""A service for the measurements, found like any third-party plugin."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from netsrv.interfaces import IDatagramService
 
 
 class Plain(DatagramProtocol):
-    """Sends each datagram back, and knows of no batches."""
+    """Sends each datagram back, without batches."""
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
         self.transport.write(datagram, addr)

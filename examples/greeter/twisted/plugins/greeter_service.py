@@ -1,4 +1,4 @@
-"""Where netsrv finds the service; there is no __init__.py in this folder or the one above."""
+"""The plugin; this folder and the one above have no __init__.py."""
 
 from greeter.service import GreeterService
 

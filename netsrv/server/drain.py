@@ -1,0 +1,69 @@
+"""A drain: live connections end in their own time, and are aborted after a deadline."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import Logger
+
+from netsrv.gate import Gate
+
+
+@frozen
+class Drained:
+    """The result of a drain: connections that ended, and connections that were aborted."""
+
+    ended: int
+    aborted: int
+
+
+class Drain:
+    """One drain of *gates*, which are closed or will be; it starts when it is made.
+
+    After *timeout* seconds of *clock* it calls *abort*.  *aborted* returns how many connections
+    the server has aborted so far.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        gates: Sequence[Gate],
+        timeout: float,
+        abort: Callable[[], None],
+        aborted: Callable[[], int],
+    ) -> None:
+        self._left = sum(len(gate.connections) for gate in gates)
+        self._aborted = aborted
+        self._aborted_before = aborted()
+        if self._left:
+            self.log.info(
+                "Draining: {left}, at most {timeout:g} s; a second signal ends it now",
+                left=count_connections(self._left),
+                timeout=timeout,
+            )
+        self._deadline = clock.callLater(timeout, abort)
+        self.result: Deferred[Drained] = DeferredList(
+            [gate.when_drained() for gate in gates]
+        ).addCallback(self._ended)
+        """Fires when the last connection has ended."""
+
+    def _ended(self, _results: Any) -> Drained:
+        if self._deadline.active():
+            self._deadline.cancel()
+        aborted = self._aborted() - self._aborted_before
+        drained = Drained(self._left - aborted, aborted)
+        if self._left:
+            self.log.info(
+                "Drained: {ended} ended, {aborted} aborted",
+                ended=count_connections(drained.ended),
+                aborted=drained.aborted,
+            )
+        return drained
+
+
+def count_connections(count: int) -> str:
+    """Return the number with its noun: ``1 connection``, ``2 connections``."""
+    return f"{count} connection{'' if count == 1 else 's'}"

@@ -1,0 +1,95 @@
+"""Builds services: a listener's settings turned into a factory or a datagram protocol.
+
+No socket is needed for it, and none is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from attrs import NOTHING, fields, has
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol
+
+from netsrv.config.model import ConfigurationError, ListenerSettings, check_service_object
+from netsrv.registry import Registry
+
+
+def build_factory(
+    settings: ListenerSettings, registry: Registry
+) -> IProtocolFactory | DatagramProtocol:
+    """Return what serves a listener: a factory, or a datagram protocol for UDP.
+
+    The service of *registry* makes it; an embedded service is one already.  Raises
+    `ConfigurationError`.
+    """
+    if settings.embedded:
+        return _embedded_service(settings)
+    try:
+        if settings.transport == "udp":
+            plugin = registry.datagram(settings.service)
+            service: Any = plugin.datagram(_service_settings(settings, plugin))
+        else:
+            plugin = registry.stream(settings.service)
+            service = plugin.stream(_service_settings(settings, plugin))
+    except LookupError as error:
+        raise ConfigurationError(f"{settings.address_label}: {error.args[0]}") from error
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(
+            f"{settings.address_label}: the service {settings.service!r} failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    method = "datagramReceived" if settings.transport == "udp" else "buildProtocol"
+    if not hasattr(service, method):
+        kind = "a DatagramProtocol" if settings.transport == "udp" else "a Factory"
+        raise ConfigurationError(
+            f"{settings.address_label}: the service {settings.service!r} gave {service!r} "
+            f"instead of {kind}"
+        )
+    with suppress(AttributeError):  # a frozen service stays noisy
+        service.noisy = False  # our own line says what the listener waits for
+    return service  # type: ignore[no-any-return]
+
+
+def check_protocols(listeners: Sequence[ListenerSettings], services: Sequence[Any]) -> None:
+    """Raises `ConfigurationError` if two listeners have one datagram protocol.
+
+    A factory may serve many listeners; a datagram protocol has one transport only.
+    """
+    seen: set[int] = set()
+    for settings, service in zip(listeners, services, strict=True):
+        if settings.transport == "udp":
+            if id(service) in seen:
+                raise ConfigurationError(
+                    f"{settings.address_label}: the service {settings.service_name!r} gave a "
+                    "DatagramProtocol that it has given to another listener"
+                )
+            seen.add(id(service))
+
+
+def _embedded_service(settings: ListenerSettings) -> IProtocolFactory | DatagramProtocol:
+    try:
+        return check_service_object(settings.transport, settings.service)
+    except ValueError as error:
+        raise ConfigurationError(f"{settings.address_label}: service: {error}") from error
+
+
+def _service_settings(settings: ListenerSettings, plugin: Any) -> Any:
+    """Return the settings for a service: those given, or the defaults of its class."""
+    kind = getattr(plugin, "settings", None)
+    if settings.settings is not None or kind is None:
+        return settings.settings
+    required = [each.name for each in fields(kind) if each.default is NOTHING] if has(kind) else []
+    if required:
+        how = "give them as settings="
+        if not settings.config_location:
+            how = "they stand in a file, see --config"
+        raise ConfigurationError(
+            f"{settings.address_label}: the service {settings.service!r} needs the settings "
+            f"{', '.join(required)}: {how}"
+        )
+    return kind()
