@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from bench.plot import picture
@@ -44,7 +45,7 @@ def table(result: Mapping[str, Any]) -> str:
         f"{settings['rounds']} rounds of {settings['seconds']} s, "
         f"{result['took'] / 60:.0f} minutes."
     )
-    return "\n".join([measured, "", HEAD, *map(_line, result["rows"]), ""])
+    return "\n".join([fill(measured, 100), "", HEAD, *map(_line, result["rows"]), ""])
 
 
 def _line(row: Mapping[str, Any]) -> str:

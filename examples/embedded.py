@@ -1,9 +1,9 @@
-"""A program with a server of its own in it: a line protocol on TCP, a beacon on UDP.
+"""A program with an embedded server: a line protocol on TCP, a beacon on UDP.
 
     python3 embedded.py [TCP-ADDRESS [UDP-ADDRESS]]
 
-The reactor is the program's, and so are the signals: control-C ends it, after those who are
-there have had 8 seconds.
+The program owns the reactor and the signals.  Control-C ends it, and open connections have
+8 seconds to end.
 """
 
 import sys
@@ -20,7 +20,7 @@ from netsrv.server import Server, listener
 
 
 class Counting(LineReceiver):
-    """Answers each line with how many there have been, of all peers."""
+    """Answers each line with the number of lines so far, from all peers."""
 
     factory: Any
 
@@ -33,7 +33,7 @@ class Counting(LineReceiver):
 
 
 class CountingFactory(Factory):
-    """What the connections have in common."""
+    """Creates a protocol for each connection; holds the state that they share."""
 
     protocol = Counting
     noisy = False
@@ -43,7 +43,7 @@ class CountingFactory(Factory):
 
 
 class Beacon(DatagramProtocol):
-    """Tells whoever asks how many lines there have been."""
+    """Answers each datagram with the number of lines so far."""
 
     noisy = False
     transport: Any
@@ -56,7 +56,7 @@ class Beacon(DatagramProtocol):
 
 
 def make_server(tcp: str, udp: str) -> Server:
-    """Put the server together: two listeners, each with its own limits."""
+    """Return a server with two listeners, each with its own limits."""
     counting = CountingFactory()
     return Server(
         reactor,
@@ -68,7 +68,7 @@ def make_server(tcp: str, udp: str) -> Server:
 
 
 def main(tcp: str = "127.0.0.1:7100", udp: str = "127.0.0.1:7100") -> None:
-    """Run until a signal comes."""
+    """Run until a signal arrives."""
     globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)])
     application = MultiService()
     server = make_server(tcp, udp)
@@ -78,7 +78,7 @@ def main(tcp: str = "127.0.0.1:7100", udp: str = "127.0.0.1:7100") -> None:
     async def end() -> None:
         drained = await server.drain(8)
         print(f"{drained.ended} ended by themselves, {drained.aborted} were aborted")
-        await application.stopService()  # what they have needed may go now: files, databases
+        await application.stopService()  # now close what connections needed: files, databases
 
     runner: Any = reactor
     runner.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(end()))

@@ -1,6 +1,6 @@
 """A server as a Twisted application: twistd -n -y netsrv.tac
 
-Whatever else the program is made of, a web site or a database pool, has the same parent.
+Other parts of the program, such as a web site or a database pool, get the same parent.
 """
 
 from twisted.application.service import Application

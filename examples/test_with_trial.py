@@ -1,6 +1,6 @@
 """Tests of a service, in memory and on loopback: trial ./test_with_trial.py
 
-`Shout` stands for a protocol of your own; in a test of yours it is imported.
+Import your own protocol instead of `Shout`.
 """
 
 from twisted.internet import reactor
@@ -13,37 +13,37 @@ from netsrv.testing import LoopbackServer, MemoryServer
 
 
 class Shout(LineReceiver):
-    """Says each line again, in capitals."""
+    """Sends each line back in capitals."""
 
     def lineReceived(self, line: bytes) -> None:
         self.sendLine(line.upper())
 
 
 class Listening(Protocol):
-    """A client that waits for so many bytes."""
+    """A client that waits for a number of bytes."""
 
-    def __init__(self, wanted: int) -> None:
+    def __init__(self, size: int) -> None:
         self.got = b""
-        self.wanted = wanted
+        self.size = size
         self.complete: Deferred[bytes] = Deferred()
 
     def dataReceived(self, data: bytes) -> None:
         self.got += data
-        if len(self.got) >= self.wanted and not self.complete.called:
+        if len(self.got) >= self.size and not self.complete.called:
             self.complete.callback(self.got)
 
 
 class ShoutTests(SynchronousTestCase):
-    """In memory: no reactor, no port, and an hour goes by at once."""
+    """In memory: no reactor and no port; an hour passes in no time."""
 
     def test_a_line(self) -> None:
-        """A line comes back, and lines in one piece do too."""
+        """Lines come back, also two that arrive together."""
         client = MemoryServer(Factory.forProtocol(Shout)).connect()
         client.send(b"one\r\ntwo\r\n")
         self.assertEqual(client.received, b"ONE\r\nTWO\r\n")
 
-    def test_who_says_nothing_has_to_go(self) -> None:
-        """After an hour."""
+    def test_an_idle_peer_is_closed(self) -> None:
+        """A peer that sends nothing for an hour is closed."""
         server = MemoryServer(Factory.forProtocol(Shout), idle_timeout=3600)
         client = server.connect(("192.0.2.55", 4000))
         server.advance(3599)
@@ -52,21 +52,21 @@ class ShoutTests(SynchronousTestCase):
         self.assertEqual(client.ended, "closed")
         self.assertEqual(server.counts.closed, {"idle_timeout": 1})
 
-    def test_two_from_one_address_are_enough(self) -> None:
-        """The third is closed, and somebody else comes in."""
+    def test_one_address_has_two_connections(self) -> None:
+        """The third connection is closed; another address can still connect."""
         server = MemoryServer(Factory.forProtocol(Shout), per_source=2)
         peers = [("192.0.2.55", 4000 + number) for number in range(3)]
-        clients = [server.connect(each) for each in [*peers, ("192.0.2.56", 4000)]]
-        self.assertEqual([each.ended for each in clients], [None, None, "closed", None])
+        clients = [server.connect(peer) for peer in [*peers, ("192.0.2.56", 4000)]]
+        self.assertEqual([client.ended for client in clients], [None, None, "closed", None])
 
 
 class ShoutOnLoopbackTests(TestCase):
-    """On loopback: with a port, in the reactor that trial runs."""
+    """On loopback: with a port, in trial's reactor."""
 
     timeout = 20
 
     async def test_a_line(self) -> None:
-        """A line comes back; at the end nothing is left in the reactor."""
+        """A line comes back, and the reactor is clean at the end."""
         async with LoopbackServer(reactor, Factory.forProtocol(Shout)) as server:
             client = await server.connect(Listening(5))
             await server.wait_for_connections(1)
