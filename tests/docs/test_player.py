@@ -51,7 +51,7 @@ def test_a_true_console_block_passes(lines, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lines", "error_text_of"),
+    ("lines", "message"),
     [
         (["$ echo one", "two"], "expected:\ntwo\nbut it shows:\none"),
         (["$ echo one", "on"], "expected"),
@@ -63,11 +63,11 @@ def test_a_true_console_block_passes(lines, tmp_path):
         (["$ echo Waiting for nobody; seq 2", "Waiting for nobody", "1", "3"], "expected"),
     ],
 )
-def test_a_false_console_block_fails(lines, error_text_of, tmp_path):
+def test_a_false_console_block_fails(lines, message, tmp_path):
     """A line too many, too few or different stops the player, and so does a command that fails."""
     with pytest.raises(Mismatch) as caught:
         play(console(*lines), tmp_path)
-    assert error_text_of in str(caught.value)
+    assert message in str(caught.value)
     assert "some.rst, block at line 4" in str(caught.value)
 
 

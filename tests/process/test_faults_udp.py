@@ -31,7 +31,9 @@ def test_f29_source_port_0_is_never_served(ports: str, tmp_path: Path) -> None:
     command = [*SERVE.command, "--udp", "0", "--refuse-source-ports", ports]
     with Running(command, tmp_path) as server:
         forge(0, server.port("udp"), b"hello")
-        server.wait_for(r"dropped a datagram from 127\.0\.0\.1:0: its source port is one of a server")
+        server.wait_for(
+            r"dropped a datagram from 127\.0\.0\.1:0: its source port is one of a server"
+        )
         with udp(server.port("udp")) as client:
             assert exchange(client, b"next") == b"next"
         assert server.stop() == 0

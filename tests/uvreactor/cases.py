@@ -28,11 +28,11 @@ class Events:
         """Wait until it has happened so many times."""
         self.wait_until(lambda: self.seen.count(event) >= times, f"no {times} times {event!r}")
 
-    def wait_until(self, come: Callable[[], bool], error_text_of: str) -> None:
+    def wait_until(self, come: Callable[[], bool], message: str) -> None:
         """Wait until something is true of what has happened."""
         with self._news:
             if not self._news.wait_for(come, PATIENCE):
-                raise AssertionError(f"{error_text_of} in {self.seen!r}")
+                raise AssertionError(f"{message} in {self.seen!r}")
 
 
 class Recorder(Protocol):
