@@ -10,22 +10,24 @@ from twisted.internet.task import Clock
 from netsrv.datagrams.gated import DatagramGate
 from netsrv.datagrams.port import DatagramPort
 from netsrv.gate import LINGER_TIMEOUT, Gate
-from netsrv.guards.access import Access
+from netsrv.guards.access import Access, parse_network
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.interfaces import CloseReason
+from netsrv.interfaces import CloseReason, RejectReason
 from netsrv.streams.connection import GatedFactory
 from netsrv.testing.memory import DatagramSocket, MemoryReactor
 from tests.doubles import (
     DONE,
     PEER,
+    TCP_INFO,
     UDP_INFO,
     Gated,
     HalfCloseableRecorder,
     Recorder,
     RecordingObserver,
+    RecordingTransport,
 )
 
 
@@ -452,3 +454,53 @@ def test_a_gate_that_is_closed_leaves_no_timer(closed_first):
     ]:
         step()
     assert gated.clock.getDelayedCalls() == []
+
+
+def two_step_gate(**limits):
+    """Return a gate with one slot, and its observer."""
+    observer, clock = RecordingObserver(), Clock()
+    admission = Admission(Limits(max_connections=1, **limits), ConnectionSlots(), 0)
+    return Gate(clock, TCP_INFO, observer, admission, now=clock.seconds), observer
+
+
+def test_a_reservation_holds_a_slot_before_the_source_is_known():
+    """The source counts once it is identified; the end of the connection frees both."""
+    gate, _ = two_step_gate(per_source=1)
+    permit = gate.reserve(("10.0.0.5", 1))
+    assert gate.reserve(("10.0.0.5", 2)) is RejectReason.MAX_CONNECTIONS
+    assert permit.identify(PEER) is None
+    connection = GatedFactory(permit, Factory.forProtocol(Recorder)).buildProtocol(None)
+    connection.makeConnection(RecordingTransport())
+    assert connection.peer == "192.0.2.1:40000"
+    permit.cancel()
+    assert gate.admission.slots[0].in_use == 1
+    connection.connectionLost(DONE)
+    assert gate.admission.slots[0].in_use == 0
+    assert not isinstance(gate.admit(PEER), RejectReason)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"no_access": (parse_network("192.0.2.0/24"),)}, RejectReason.ACCESS),
+        ({"per_source": 0}, RejectReason.PER_SOURCE),
+    ],
+)
+def test_a_source_that_is_rejected_later_gives_its_slot_back_once(limits, reason):
+    """The rejection is reported with the peer's own address."""
+    gate, observer = two_step_gate(**limits)
+    permit = gate.reserve(("10.0.0.5", 1))
+    assert permit.identify(PEER) is reason
+    permit.cancel()
+    assert gate.admission.slots[0].in_use == 0
+    assert observer.told == [("connection_refused", TCP_INFO, "192.0.2.1:40000", reason)]
+
+
+def test_a_connection_that_is_lost_during_a_sweep_is_not_tracked_again():
+    """Closing one connection may end another one in the same sweep."""
+    first = Gated(limits=Limits(lifetime=1))
+    second = Gated(beside=first)
+    for one, other in ((first, second), (second, first)):
+        one.transport.loseConnection = lambda other=other: other.connection.connectionLost(DONE)
+    first.clock.advance(1)
+    assert len(first.gate.connections) == 1
