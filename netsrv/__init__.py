@@ -2,8 +2,8 @@
 
 The way of a peer through the rooms of this package::
 
-    tcp   sockets/ -> streams/ accept loop    -> gate -> services/ factory
-    udp   sockets/ -> datagrams/ port, batch  -> gate -> services/ protocol
+    tcp   sockets/ -> acceptor -> streams/ listener    -> gate -> services/ factory
+    udp   sockets/ -> port     -> datagrams/ listener  -> gate -> services/ protocol
 
 A socket is opened in four steps (`netsrv.sockets`).  The reactor runs the loop that accepts
 connections (`netsrv.streams`) or receives datagrams (`netsrv.datagrams`).  The gate

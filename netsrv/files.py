@@ -1,8 +1,8 @@
-"""A file of lines that a server writes, and that can fail without harm to the server.
+"""Files that a user names: a text file that is read, and a log file that is appended to.
 
-Lines are gathered and written together.  What the file does not take, because the disk is
-full or nobody reads the pipe, is dropped by whole lines and counted.  A file that was moved
-away, or removed, is opened again under its name.
+A log file can fail without harm to the server.  Lines are buffered and written together.
+Whole lines are dropped and counted if the disk is full or the pipe is not read.  A file that
+was moved away, or removed, is reopened under its name.
 """
 
 import os
@@ -10,11 +10,11 @@ import select
 import stat
 from contextlib import suppress
 
-GATHERED = 65_536
-"""Characters after which lines are written, however short the time."""
+BUFFER_SIZE = 65_536
+"""Characters after which the buffered lines are written."""
 
-AT_ONCE = 4096
-"""Bytes that a pipe takes without blocking when it takes any (PIPE_BUF, pipe(7))."""
+PIPE_CHUNK = 4096
+"""Bytes that a writable pipe accepts without blocking (PIPE_BUF, pipe(7))."""
 
 STANDARD_OUTPUT = "-"
 
@@ -30,9 +30,9 @@ class LogFile:
     def __init__(self, path: str) -> None:
         self.path = path if path == STANDARD_OUTPUT else os.path.abspath(path)
         self.dropped = 0
-        """Lines that the file has not taken."""
+        """Lines that were not written."""
         self.error: OSError | None = None
-        """What keeps it from taking lines, if anything does."""
+        """The error that keeps lines from being written; None if there is none."""
         self._lines: list[str] = []
         self._size = 0
         self._rest = b""
@@ -42,11 +42,11 @@ class LogFile:
         """Add a line, its end included; it is written with the next `flush`."""
         self._lines.append(line)
         self._size += len(line)
-        if self._size >= GATHERED:
+        if self._size >= BUFFER_SIZE:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has been gathered."""
+        """Write the buffered lines."""
         if not (self._lines or self._rest):
             return
         lost = self._reopen_if_rotated()
@@ -59,15 +59,15 @@ class LogFile:
         self.dropped += left.count(b"\n") - begun
 
     def reopen(self) -> None:
-        """Write what has been gathered, and open the file again under its name.
+        """Write the buffered lines, and reopen the file under its name.
 
-        Where that fails the file that is open stays, and `error` says why.
+        If that fails, the present file stays open, and `error` has the reason.
         """
         self.flush()
         self._reopen()
 
     def close(self) -> None:
-        """Write what has been gathered, and close the file."""
+        """Write the buffered lines, and close the file."""
         if self._descriptor != -1:
             self.flush()
             self._close()
@@ -96,7 +96,7 @@ class LogFile:
         self.error = None
 
     def _reopen_if_rotated(self) -> bool:
-        """See to it that the open file is the one of our name; tell whether it is lost."""
+        """Reopen a file that was moved away or removed; return True if its lines would be lost."""
         if not self._regular or self.path == STANDARD_OUTPUT:
             return False
         with suppress(OSError):
@@ -107,13 +107,13 @@ class LogFile:
         return os.fstat(self._descriptor).st_nlink == 0
 
     def _write(self, data: bytes) -> int:
-        """Write as much as the file takes now, and give its length."""
+        """Write as much as the file accepts now, and return the number of bytes."""
         written = 0
         try:
             while written < len(data) and (self._regular or self._writable()):
-                chunk = data[written:] if self._regular else data[written : written + AT_ONCE]
+                chunk = data[written:] if self._regular else data[written : written + PIPE_CHUNK]
                 written += os.write(self._descriptor, chunk)
-            self.error = None if written == len(data) else BlockingIOError(0, "nobody reads it")
+            self.error = None if written == len(data) else BlockingIOError(0, "the pipe is not read")
         except OSError as error:
             self.error = error
         return written
@@ -128,11 +128,11 @@ class LogFile:
         self._descriptor = -1
 
 
-def read_text_file(path: str, most: int) -> str:
-    """Read a text file of at most *most* bytes, in UTF-8.
+def read_text_file(path: str, max_size: int) -> str:
+    """Return the text of a file of at most *max_size* bytes, in UTF-8.
 
-    A FIFO or a device is refused before it is opened, and of what is too long no more is
-    read than that.  Raises ValueError with what is wrong.
+    A FIFO or a device is rejected without being opened, and no more than *max_size* bytes of
+    a longer file are read.  Raises ValueError with the reason.
     """
     try:
         status = os.stat(path)
@@ -140,18 +140,18 @@ def read_text_file(path: str, most: int) -> str:
             raise ValueError("is a directory, not a file")
         if not stat.S_ISREG(status.st_mode):
             raise ValueError("is not a regular file")
-        with open(path, "rb", opener=_open_at_once) as file:
-            data = file.read(most + 1)
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            data = file.read(max_size + 1)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
-    if len(data) > most:
-        raise ValueError(f"is too long: a file of at most {most} bytes")
+    if len(data) > max_size:
+        raise ValueError(f"is too long: a file of at most {max_size} bytes")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not text in UTF-8: see the byte at offset {error.start}") from None
 
 
-def _open_at_once(path: str, flags: int) -> int:
-    """Open what may have become a FIFO since we looked."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open a path that may have become a FIFO since the check."""
     return os.open(path, flags | os.O_NONBLOCK)

@@ -1,8 +1,8 @@
-"""Finds services by name among Twisted's plugins, ours like anyone's.
+"""Finds services by name among Twisted's plugins, the built-in ones like those of others.
 
 A plugin is an object in a module of the package ``twisted.plugins`` that provides
-`netsrv.interfaces.IStreamService` or `IDatagramService`.  What cannot be used is
-named in `Registry.problems`, for the log; the rest works.
+`netsrv.interfaces.IStreamService` or `IDatagramService`.  A plugin that cannot be used is
+named in `Registry.problems`, for the log; the others work.
 """
 
 import importlib
@@ -18,27 +18,27 @@ from twisted.python.modules import getModule
 from netsrv.interfaces import IDatagramService, IService, IStreamService
 from netsrv.sockets.addresses import SERVICE_NAME, printable
 
-OURS = "netsrv_services"
-"""The module of the services that come with netsrv; nobody takes their names."""
+BUILT_IN = "netsrv_services"
+"""The plugin module of the built-in services, whose names take precedence."""
 
 
 @frozen
 class Registry:
-    """The services that were found, by name, and what is wrong with the others."""
+    """The services by name, and a line for each plugin that cannot be used."""
 
     services: dict[str, Any] = field(factory=dict)
     problems: list[str] = field(factory=list)
 
     def stream(self, name: str) -> Any:
-        """Find the stream service *name*.  Raises LookupError with the names there are."""
+        """Return the stream service *name*.  Raises LookupError with the names that exist."""
         return self._find(name, IStreamService, "TCP or a unix socket")
 
     def datagram(self, name: str) -> Any:
-        """Find the datagram service *name*.  Raises LookupError with the names there are."""
+        """Return the datagram service *name*.  Raises LookupError with the names that exist."""
         return self._find(name, IDatagramService, "UDP")
 
     def transports(self, name: str) -> str:
-        """Name what the service *name* is spoken on: ``tcp``, ``udp``, ``tcp udp``."""
+        """Return the transports of the service *name*: ``tcp``, ``udp``, ``tcp udp``."""
         service = self.services[name]
         provided = [("tcp", IStreamService), ("udp", IDatagramService)]
         return " ".join(word for word, each in provided if each.providedBy(service))
@@ -55,14 +55,14 @@ class Registry:
 
 
 def find_services(package: ModuleType | None = None) -> Registry:
-    """Look through the plugins of *package*, by default ``twisted.plugins``."""
+    """Find the services among the plugins of *package*, by default ``twisted.plugins``."""
     package = package or importlib.import_module("twisted.plugins")
     registry = Registry()
     sources: dict[str, str] = {}
     cache = getCache(package)
     registry.problems.extend(_failed_imports(package, cache))
-    ours_first = sorted(cache.items(), key=lambda item: (item[0] != OURS, item[0]))
-    for _, dropin in ours_first:
+    built_in_first = sorted(cache.items(), key=lambda item: (item[0] != BUILT_IN, item[0]))
+    for _, dropin in built_in_first:
         for plugin in dropin.plugins:
             if not any(each.isOrExtends(IService) for each in plugin.provided):
                 continue
@@ -71,7 +71,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
                 name = _checked_name(service)
             except (Exception, SystemExit) as error:
                 where = f"{dropin.moduleName}.{plugin.name}"
-                registry.problems.append(f"service {where} cannot be used: {_words(error)}")
+                registry.problems.append(f"service {where} cannot be used: {_error_text(error)}")
                 continue
             if name in registry.services:
                 registry.problems.append(
@@ -85,17 +85,17 @@ def find_services(package: ModuleType | None = None) -> Registry:
 
 
 def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
-    """Name the plugin modules that Twisted's cache left out because they do not import."""
+    """Yield a line for each plugin module that does not import; Twisted's cache omits those."""
     for module in getModule(package.__name__).iterModules():
         if module.name.rpartition(".")[2] not in cache:
             try:
                 importlib.import_module(module.name)
             except (Exception, SystemExit) as error:
-                yield f"plugin module {module.filePath.path} cannot be imported: {_words(error)}"
+                yield f"plugin module {module.filePath.path} cannot be imported: {_error_text(error)}"
 
 
 def _checked_name(service: Any) -> str:
-    """Check what every service must have, and give its name."""
+    """Check the attributes that every service has, and return its name."""
     for attribute in ("name", "description"):
         if not isinstance(getattr(service, attribute), str):
             raise TypeError(f"its {attribute} is not a string")
@@ -104,5 +104,5 @@ def _checked_name(service: Any) -> str:
     return str(service.name)
 
 
-def _words(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {error}")

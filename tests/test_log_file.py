@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from netsrv.files import AT_ONCE, GATHERED, LogFile
+from netsrv.files import PIPE_CHUNK, BUFFER_SIZE, LogFile
 
 
 def lines_of(path):
@@ -39,11 +39,11 @@ def test_lines_are_gathered_and_written_together(path):
 def test_many_lines_are_written_at_once(path):
     """Memory is bounded, however long the time to the next flush."""
     file = LogFile(str(path))
-    for _ in range(GATHERED // 100):
+    for _ in range(BUFFER_SIZE // 100):
         file.add("x" * 99 + "\n")
     assert lines_of(path) == []
     file.add("x" * 99 + "\n")
-    assert len(lines_of(path)) == GATHERED // 100 + 1
+    assert len(lines_of(path)) == BUFFER_SIZE // 100 + 1
     file.close()
 
 
@@ -119,7 +119,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     file = LogFile(str(pipe))
     for number in range(20):
-        file.add(f"{number:06d}" + "x" * AT_ONCE + "\n")
+        file.add(f"{number:06d}" + "x" * PIPE_CHUNK + "\n")
         file.flush()
     assert file.dropped > 0
     first = read_pipe(reader)
@@ -128,7 +128,7 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
     lines = (first + read_pipe(reader)).decode().split("\n")
     assert lines.pop() == ""
     assert lines.pop() == "last"
-    assert {len(each) for each in lines} == {AT_ONCE + 6}
+    assert {len(each) for each in lines} == {PIPE_CHUNK + 6}
     assert len(lines) + file.dropped == 20
     os.close(reader)
 

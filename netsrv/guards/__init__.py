@@ -1,4 +1,4 @@
-"""Who may come in, how many, and how fast.
+"""Decisions about connections and datagrams: access, capacity, rates, amplification.
 
 Guards are pure: no sockets, no timers, no clock of their own.  The gate asks them.
 """

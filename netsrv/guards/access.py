@@ -1,4 +1,4 @@
-"""Who may come in: networks that are allowed and networks that are not."""
+"""Access by network: networks that are allowed, and networks that are denied."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -7,8 +7,8 @@ from netsrv.guards.sources import Source, source_of
 
 Network = IPv4Network | IPv6Network
 
-_REMEMBERED = 4096
-"""Answers that are kept: most peers come more than once."""
+_CACHE_SIZE = 4096
+"""Answers that are cached, since most peers connect more than once."""
 
 
 def parse_network(text: str) -> Network:
@@ -29,31 +29,32 @@ def parse_network(text: str) -> Network:
 
 
 class Access:
-    """Answers whether a source may come in, at the cost of a few look-ups.
+    """Decides whether a source is allowed, at the cost of a few look-ups.
 
-    The network with the longest prefix that contains the source decides, and of two
-    equal ones the one that denies.  Where only some are allowed, all others are not.
+    The network with the longest prefix that contains the source decides; of two equal
+    networks, the one that denies.  If any network is allowed, all others are denied.
     """
 
     def __init__(
         self, only_from: Iterable[Network] = (), no_access: Iterable[Network] = ()
     ) -> None:
         allowed, denied = list(only_from), list(no_access)
-        self._otherwise = not allowed
+        self._default = not allowed
         self._tables: dict[int, dict[int, dict[int, bool]]] = {32: {}, 128: {}}
         for networks, answer in ((allowed, True), (denied, False)):
-            for each in networks:
-                table = self._tables[each.max_prefixlen].setdefault(each.prefixlen, {})
-                table[int(each.network_address) >> (each.max_prefixlen - each.prefixlen)] = answer
+            for network in networks:
+                width, prefix = network.max_prefixlen, network.prefixlen
+                table = self._tables[width].setdefault(prefix, {})
+                table[int(network.network_address) >> (width - prefix)] = answer
         for width, tables in self._tables.items():
             self._tables[width] = dict(sorted(tables.items(), reverse=True))
         self._answers: dict[bytes, bool] = {}
 
     def allows(self, source: Source) -> bool:
-        """Whether *source* may come in."""
+        """Return True if *source* is allowed."""
         answer = self._answers.get(source.packed)
         if answer is None:
-            if len(self._answers) >= _REMEMBERED:
+            if len(self._answers) >= _CACHE_SIZE:
                 self._answers.clear()
             answer = self._answers[source.packed] = self._look_up(source)
         return answer
@@ -65,4 +66,4 @@ class Access:
             answer = table.get(number >> (width - prefix))
             if answer is not None:
                 return answer
-        return self._otherwise
+        return self._default

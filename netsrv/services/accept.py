@@ -1,4 +1,4 @@
-"""accept: the smallest server.  It takes the connection, which the log shows, and closes."""
+"""accept: the smallest server.  It closes each connection; the log shows the peer."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from netsrv.interfaces import IStreamService
 
 
 class AcceptStream(Protocol):
-    """Closes each connection at once."""
+    """Closes each connection."""
 
     transport: ITransport
 
@@ -20,7 +20,7 @@ class AcceptStream(Protocol):
 
 @implementer(IStreamService)
 class AcceptService:
-    """The service as a plugin."""
+    """The plugin."""
 
     name = "accept"
     description = "log the peer and close at once"

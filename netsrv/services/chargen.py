@@ -1,4 +1,4 @@
-"""chargen: lines of characters without end (RFC 864)."""
+"""chargen: an endless stream of lines (RFC 864)."""
 
 import random
 from typing import Any
@@ -21,11 +21,11 @@ RING = bytes(range(0x20, 0x7F))
 WIDTH = 72
 """Characters in a line, before CR LF."""
 
-LONGEST_DATAGRAM = 512
+MAX_DATAGRAM_SIZE = 512
 
 
 def line(number: int) -> bytes:
-    """Line *number*, from 0: `WIDTH` characters of the ring, starting one later each time."""
+    """Return line *number*, from 0: `WIDTH` characters of the ring, from character *number* on."""
     start = number % len(RING)
     return (RING + RING)[start : start + WIDTH] + b"\r\n"
 
@@ -34,12 +34,12 @@ ROUND = b"".join(line(number) for number in range(len(RING)))
 """Lines 0 to 94, 7,030 bytes, after which they repeat."""
 
 _CHUNK = ROUND * 9
-"""What is written at once: whole rounds, just under 64 KiB."""
+"""The data of one write: whole rounds, just under 64 KiB."""
 
 
 @implementer(IHalfCloseableProtocol, IPullProducer)
 class ChargenStream(Protocol):
-    """Sends lines as fast as the peer reads, until the peer is gone.  Input is dropped."""
+    """Sends lines as fast as the peer reads, until the peer closes.  Input is dropped."""
 
     transport: Any
 
@@ -50,17 +50,17 @@ class ChargenStream(Protocol):
         self.transport.write(_CHUNK)
 
     def stopProducing(self) -> None:
-        """The connection is lost, and with it the only one who asks for lines."""
+        """The connection is lost; there is no state to release."""
 
     def readConnectionLost(self) -> None:
-        """A peer that has nothing more to say may still listen."""
+        """A peer that has half-closed may still read."""
 
     def writeConnectionLost(self) -> None:
-        """Never: only the peer ends the lines."""
+        """Not reached: the service does not half-close."""
 
 
 class ChargenDatagrams(DatagramProtocol):
-    """Answers each datagram with 0 to 512 characters, as many as the request pays for."""
+    """Answers each datagram with 0 to 512 characters, within the limit for replies."""
 
     transport: IUDPTransport
 
@@ -68,16 +68,16 @@ class ChargenDatagrams(DatagramProtocol):
         self._random_length = random_length
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        longest = min(LONGEST_DATAGRAM, max_reply_size(len(datagram), addr[0]))
-        self.transport.write(ROUND[: self._random_length(0, longest)], addr)
+        limit = min(MAX_DATAGRAM_SIZE, max_reply_size(len(datagram), addr[0]))
+        self.transport.write(ROUND[: self._random_length(0, limit)], addr)
 
 
 @implementer(IStreamService, IDatagramService)
 class ChargenService:
-    """The service as a plugin."""
+    """The plugin."""
 
     name = "chargen"
-    description = "send lines of characters without end (RFC 864)"
+    description = "send an endless stream of lines (RFC 864)"
     settings = None
 
     def stream(self, settings: Any) -> IProtocolFactory:

@@ -1,4 +1,4 @@
-"""daytime: the time as a line to read (RFC 867)."""
+"""daytime: the time as a line of text (RFC 867)."""
 
 import time
 from collections.abc import Callable
@@ -18,9 +18,9 @@ _MONTHS = (
 
 
 def daytime(now: float) -> bytes:
-    """The line for *now*, Unix time: ``Monday, February 22, 1982 17:37:43-UTC`` and CR LF.
+    """Return the line for *now*, Unix time: ``Monday, February 22, 1982 17:37:43-UTC`` and CR LF.
 
-    Always in English, ASCII and UTC, whatever locale and time zone the server has.
+    It is in English, ASCII and UTC, whatever the locale and time zone of the server are.
     """
     t = time.gmtime(now)
     return (
@@ -31,10 +31,10 @@ def daytime(now: float) -> bytes:
 
 @implementer(IStreamService, IDatagramService)
 class DaytimeService:
-    """The service as a plugin; *clock* gives Unix time."""
+    """The plugin; *clock* returns Unix time."""
 
     name = "daytime"
-    description = "send the time as a line to read (RFC 867)"
+    description = "send the time as a line of text (RFC 867)"
     settings = None
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

@@ -1,4 +1,4 @@
-"""discard: everything is read and dropped (RFC 863)."""
+"""discard: read and drop all data (RFC 863)."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamS
 
 
 class DiscardStream(Protocol):
-    """Reads until the peer has ended.  `Protocol` drops what it receives."""
+    """Reads until the peer closes.  `Protocol` drops what it receives."""
 
 
 @implementer(IDatagramBatchProtocol)
 class DiscardDatagrams(DatagramProtocol):
-    """Never answers.  `DatagramProtocol` drops what it receives."""
+    """Never replies.  `DatagramProtocol` drops what it receives."""
 
     def datagramsReceived(self, batch: Any) -> None:
-        """Nothing is looked at."""
+        """Drop the batch."""
 
 
 @implementer(IStreamService, IDatagramService)
 class DiscardService:
-    """The service as a plugin."""
+    """The plugin."""
 
     name = "discard"
     description = "read and drop everything (RFC 863)"

@@ -1,4 +1,4 @@
-"""echo: everything comes back (RFC 862)."""
+"""echo: send back all data (RFC 862)."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamS
 
 @implementer(IHalfCloseableProtocol)
 class EchoStream(Protocol):
-    """Sends back what it receives until the peer has ended, and then closes.
+    """Sends back what it receives until the peer half-closes, and then closes.
 
-    The connection's reading side feeds its writing side: it is registered as its own
-    producer, so that a peer that does not read is not read from either.
+    The reading side of the connection feeds its writing side: it is registered as its own
+    producer, so that the service stops reading from a peer that does not read.
     """
 
     transport: Any
@@ -30,12 +30,12 @@ class EchoStream(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Never: only the peer ends an echo."""
+        """Not reached: the service does not half-close."""
 
 
 @implementer(IDatagramBatchProtocol)
 class EchoDatagrams(DatagramProtocol):
-    """Sends each datagram back to where it came from, empty ones too."""
+    """Sends each datagram back to its sender, empty ones too."""
 
     transport: IUDPTransport
 
@@ -48,7 +48,7 @@ class EchoDatagrams(DatagramProtocol):
 
 @implementer(IStreamService, IDatagramService)
 class EchoService:
-    """The service as a plugin."""
+    """The plugin."""
 
     name = "echo"
     description = "send everything back (RFC 862)"

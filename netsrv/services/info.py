@@ -1,4 +1,4 @@
-"""info: tell a peer how its connection or its datagram looks from here."""
+"""info: describe the peer's connection or datagram as the server sees it."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ OPTIONS = (
     "TCP_KEEPINTVL TCP_KEEPCNT TCP_USER_TIMEOUT TCP_CONGESTION IP_TOS IP_TTL IPV6_TCLASS "
     "IPV6_UNICAST_HOPS"
 ).split()
-"""The options that a connection is asked for."""
+"""The socket options that are reported."""
 
 _TCP_INFO = struct.Struct("=8B24I")
 _TCP_INFO_NAMES = (
@@ -32,20 +32,20 @@ _TCP_INFO_NAMES = (
 
 
 def options_in_effect(sock: socket.socket) -> dict[str, int | str]:
-    """Read those of `OPTIONS` that the platform and this kind of socket have."""
-    found: dict[str, int | str] = {}
+    """Return those of `OPTIONS` that the platform and this kind of socket have."""
+    values: dict[str, int | str] = {}
     for name in OPTIONS:
         try:
             option = named_option(name, {"SO_LINGER": "0:0", "TCP_CONGESTION": "-"}.get(name, 0))
             if option.belongs_to(sock):
-                found[name] = _plain(option.get(sock))
+                values[name] = _plain(option.get(sock))
         except (OSError, ValueError):
             continue  # the platform lacks it, or this socket does
-    return found
+    return values
 
 
 def tcp_info(sock: socket.socket) -> dict[str, int] | None:
-    """What the kernel knows of a TCP connection: the first 32 fields of Linux's struct tcp_info.
+    """Return the first 32 fields of Linux's struct tcp_info; None if there is none.
 
     Times are in microseconds, the ``last_`` ones in milliseconds (tcp(7)).
     """
@@ -80,7 +80,7 @@ class InfoStream(Protocol):
 
 
 class InfoDatagrams(DatagramProtocol):
-    """Answers with one JSON line about the datagram, if the request pays for all of it."""
+    """Replies with one JSON line about the datagram, if it is within the limit for replies."""
 
     transport: IUDPTransport
 
@@ -101,7 +101,7 @@ def _plain(value: Value) -> int | str:
 
 @implementer(IStreamService, IDatagramService)
 class InfoService:
-    """The service as a plugin."""
+    """The plugin."""
 
     name = "info"
     description = "send one JSON line about the connection or the datagram"

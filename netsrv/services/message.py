@@ -1,4 +1,4 @@
-"""What daytime, qotd and time share: one message to whoever asks, and nothing more."""
+"""The common part of daytime, qotd and time: one message to each peer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +9,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from netsrv.guards.amplification import max_reply_size
 
 Message = Callable[[], bytes]
-"""Makes the message of the moment; empty where there is nothing to say."""
+"""Returns the present message; empty bytes if there is none."""
 
 
 class MessageStream(Protocol):
@@ -26,7 +26,7 @@ class MessageStream(Protocol):
 
 
 class MessageDatagrams(DatagramProtocol):
-    """Answers each datagram with the message, cut to what the request pays for."""
+    """Replies to each datagram with the message, cut to the limit for replies."""
 
     transport: IUDPTransport
 
@@ -40,5 +40,5 @@ class MessageDatagrams(DatagramProtocol):
 
 
 def message_factory(message: Message) -> IProtocolFactory:
-    """Make a factory that sends the message on each connection."""
+    """Return a factory that sends the message on each connection."""
     return Factory.forProtocol(partial(MessageStream, message))

@@ -20,14 +20,14 @@ from netsrv.sockets.addresses import printable
 
 END = "\r\n"
 
-LONGEST = 511 - len(END)
-"""Characters of a quote: the RFC asks for fewer than 512, and the line's end is among them."""
+MAX_QUOTE_LENGTH = 511 - len(END)
+"""Characters of a quote: the RFC asks for fewer than 512, line end included."""
 
-LONGEST_FILE = 2**20
+MAX_FILE_SIZE = 2**20
 """Bytes of a file of quotes."""
 
-LOOK_AGAIN = 1.0
-"""Seconds until a file is looked at again."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks of a file for changes."""
 
 QUOTES = (
     "Be conservative in what you do, be liberal in what you accept from others. (RFC 793)",
@@ -44,11 +44,11 @@ _NOT_SENT = re.compile(r"[^ -~\n]")
 
 
 def read_quotes(path: str) -> tuple[str, ...]:
-    """Read a file of quotes, with lines between them that hold only ``%`` (fortune(6)).
+    """Return the quotes of a file, which lines that hold only ``%`` separate (fortune(6)).
 
-    Raises ValueError with what is wrong, and in which line.
+    Raises ValueError with the reason and the line.
     """
-    text = read_text_file(path, LONGEST_FILE).replace("\r\n", "\n")
+    text = read_text_file(path, MAX_FILE_SIZE).replace("\r\n", "\n")
     quotes = tuple(_checked_quotes(text if text.endswith("\n") else f"{text}\n"))
     if not quotes:
         raise ValueError("holds no quote")
@@ -63,8 +63,8 @@ def _checked_quotes(text: str) -> Iterator[str]:
         if wrong:
             at = line + quote.count("\n", 0, wrong.start())
             raise ValueError(f"line {at}: {wrong[0]!r} is not a printable character of ASCII")
-        if len(quote) > LONGEST:
-            raise ValueError(f"line {line}: a quote of {len(quote)} characters, at most {LONGEST}")
+        if len(quote) > MAX_QUOTE_LENGTH:
+            raise ValueError(f"line {line}: a quote of {len(quote)} characters, at most {MAX_QUOTE_LENGTH}")
         if quote:
             yield quote
         line += piece.count("\n") + 1
@@ -72,10 +72,10 @@ def _checked_quotes(text: str) -> Iterator[str]:
 
 @frozen
 class QotdSettings:
-    """Which quotes there are."""
+    """The settings of qotd."""
 
     file: Path | None = field(default=None)
-    """A file of quotes, with lines between them that hold only ``%``; None for our own."""
+    """A file of quotes, separated by lines that hold only ``%``; None for the built-in ones."""
 
     @file.validator
     def _check_file(self, attribute: "Attribute[Path | None]", value: Path | None) -> None:
@@ -87,9 +87,9 @@ class QotdSettings:
 
 
 class QuoteFile:
-    """The quotes of a file, read again when it has changed; *clock* gives seconds.
+    """The quotes of a file, which is read again when it changes; *clock* returns seconds.
 
-    Raises ValueError if the file is bad at first; later the quotes of before are kept.
+    Raises ValueError if the file is invalid at first; later the previous quotes stay.
     """
 
     log = Logger()
@@ -97,16 +97,16 @@ class QuoteFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = os.path.abspath(path)
         self._clock = clock
-        self._state = self._look()
+        self._state = self._file_state()
         self._quotes = read_quotes(self._path)
-        self._looked = clock()
+        self._checked = clock()
 
     def quotes(self) -> Sequence[str]:
-        """Give the quotes of the moment."""
+        """Return the present quotes."""
         now = self._clock()
-        if now - self._looked >= LOOK_AGAIN:
-            self._looked = now
-            state = self._look()
+        if now - self._checked >= CHECK_INTERVAL:
+            self._checked = now
+            state = self._file_state()
             if state != self._state:
                 self._state = state
                 self._read_again()
@@ -117,15 +117,15 @@ class QuoteFile:
             self._quotes = read_quotes(self._path)
         except ValueError as error:
             self.log.warn(
-                "qotd: {path}: {error}; the quotes of before are served",
+                "qotd: {path}: {error}; serving the previous quotes",
                 path=printable(self._path),
                 error=str(error),
             )
         else:
             self.log.info("qotd: {path}: read again", path=printable(self._path))
 
-    def _look(self) -> tuple[int, ...] | None:
-        """What is different when the file is another, or has other contents."""
+    def _file_state(self) -> tuple[int, ...] | None:
+        """Return values that change with the file or its contents; None if it is absent."""
         try:
             status = os.stat(self._path)
         except OSError:
@@ -133,13 +133,13 @@ class QuoteFile:
         return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def _own_quotes() -> Sequence[str]:
+def _built_in_quotes() -> Sequence[str]:
     return QUOTES
 
 
 @implementer(IStreamService, IDatagramService)
 class QotdService:
-    """The service as a plugin; *choose* picks one of the quotes."""
+    """The plugin; *choose* picks one of the quotes."""
 
     name = "qotd"
     description = "send a quote (RFC 865)"
@@ -156,5 +156,5 @@ class QotdService:
 
     def _message(self, settings: QotdSettings | None) -> Message:
         file = None if settings is None else settings.file
-        quotes = _own_quotes if file is None else QuoteFile(file).quotes
-        return lambda: f"{self._choose(quotes())[:LONGEST]}{END}".encode("ascii")
+        quotes = _built_in_quotes if file is None else QuoteFile(file).quotes
+        return lambda: f"{self._choose(quotes())[:MAX_QUOTE_LENGTH]}{END}".encode("ascii")

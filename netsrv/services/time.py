@@ -16,10 +16,10 @@ SINCE_1900 = 2_208_988_800
 
 
 def time_bytes(now: float) -> bytes:
-    """The seconds since 1900 at *now*, Unix time, as 32 bits, the highest first.
+    """Return the seconds from 1900 to *now*, Unix time, as 32 bits in network order.
 
-    They start again at 0 on 2036-02-07 06:28:16 UTC.  A clock before 1900 knows no time:
-    nothing is sent then, as the RFC asks of a server that cannot tell.
+    They wrap to 0 on 2036-02-07 06:28:16 UTC.  For a time before 1900 the result is empty, as
+    the RFC asks of a server that does not know the time.
     """
     seconds = int(now // 1) + SINCE_1900
     return b"" if seconds < 0 else (seconds % 2**32).to_bytes(4, "big")
@@ -27,7 +27,7 @@ def time_bytes(now: float) -> bytes:
 
 @implementer(IStreamService, IDatagramService)
 class TimeService:
-    """The service as a plugin; *clock* gives Unix time."""
+    """The plugin; *clock* returns Unix time."""
 
     name = "time"
     description = "send the seconds since 1900 as 4 bytes (RFC 868)"

@@ -1,7 +1,7 @@
-"""Addresses as users write them and as the log shows them.
+"""Addresses as users write them, and as the log shows them.
 
-What a user writes is parsed into a frozen value; what the kernel or Twisted
-gives is turned into text.  Nothing here opens a socket or asks a name server.
+An address that a user writes is parsed into a frozen value; an address of the kernel or of
+Twisted becomes text.  Nothing here opens a socket or resolves a name.
 """
 
 import re
@@ -16,9 +16,9 @@ SAME = "same"
 """Stands for a port: the port of the first TCP listener."""
 
 SERVICE_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
-"""What the name of a service looks like, as a regular expression."""
+"""The pattern of a service's name, a regular expression."""
 
-LONGEST_HOST = 253
+MAX_HOST_LENGTH = 253
 """Characters of a host name (RFC 1035, 2.3.4)."""
 
 _SERVICE = re.compile(rf"({SERVICE_NAME})=(.*)", re.DOTALL)
@@ -41,7 +41,7 @@ class InternetAddress:
 
 @frozen
 class UnixPath:
-    """A unix socket's place in the file system."""
+    """The path of a unix socket."""
 
     path: str
 
@@ -53,14 +53,14 @@ Address = InternetAddress | UnixPath
 
 
 def printable(text: str) -> str:
-    """Escape what would break a line or reach a terminal raw: control characters and their kin."""
+    """Escape control characters and the like, so that text stays one line of printable text."""
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def split_service(text: str, default: str) -> tuple[str, str]:
-    """Split ``[SERVICE=]ADDRESS`` into the service's name and the address."""
+    """Split ``[SERVICE=]ADDRESS`` into service name and address; *default* is the missing name."""
     match = _SERVICE.fullmatch(text)
     return (match[1], match[2]) if match else (default, text)
 
@@ -76,13 +76,13 @@ def parse_internet(text: str) -> InternetAddress:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if ":" not in host:
-            raise ValueError(f"{text!r}: only an IPv6 address stands in brackets")
+            raise ValueError(f"{text!r}: only an IPv6 address is written in brackets")
     elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, as in [::1]:7")
+        raise ValueError(f"{text!r}: an IPv6 address is written in brackets, as in [::1]:7")
     if "\0" in host:
         raise ValueError(f"{text!r}: a host cannot contain a NUL character")
-    if len(host) > LONGEST_HOST:
-        raise ValueError(f"{text!r}: a host has at most {LONGEST_HOST} characters")
+    if len(host) > MAX_HOST_LENGTH:
+        raise ValueError(f"{text!r}: a host has at most {MAX_HOST_LENGTH} characters")
     return InternetAddress(host, _parse_port(text, port))
 
 
@@ -106,7 +106,7 @@ def parse_unix(text: str) -> UnixPath:
 
 
 def show_sockaddr(sockaddr: Any) -> str:
-    """Show what ``getsockname`` or ``recvfrom`` gave: ``127.0.0.1:7``, ``[::1]:7``.
+    """Return the text of a socket address: ``127.0.0.1:7``, ``[::1]:7``, a path.
 
     An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is shown as IPv4.
     """
@@ -122,7 +122,7 @@ def show_sockaddr(sockaddr: Any) -> str:
 
 
 def show_address(address: IAddress) -> str:
-    """Show one of Twisted's address objects."""
+    """Return the text of one of Twisted's address objects."""
     host = getattr(address, "host", None)
     if host is not None:
         return show_sockaddr((host, address.port))  # type: ignore[attr-defined]
@@ -130,7 +130,7 @@ def show_address(address: IAddress) -> str:
 
 
 def show_peer(transport: ITransport) -> str:
-    """Show who is at the other end of a connection; on a unix socket see `show_credentials`."""
+    """Return the peer's address of a connection; for a unix socket see `show_credentials`."""
     peer = transport.getPeer()
     if hasattr(peer, "host"):
         return show_address(peer)
@@ -138,9 +138,9 @@ def show_peer(transport: ITransport) -> str:
 
 
 def show_credentials(sock: Any) -> str:
-    """Show who is at the other end of a unix socket, and has no address.
+    """Return the process and user of a peer on a unix socket: ``unix pid 42 uid 1000``.
 
-    It is ``unix pid 42 uid 1000``, from SO_PEERCRED (unix(7)), where the platform tells.
+    They come from SO_PEERCRED (unix(7)); a platform without it gives ``unix``.
     """
     try:
         size = struct.calcsize("3i")

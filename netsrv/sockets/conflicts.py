@@ -1,9 +1,9 @@
-"""Who holds a port that cannot be bound: an outgoing connection, perhaps.
+"""Why a port cannot be bound: an outgoing connection may have it.
 
 The kernel takes the ports of outgoing connections from a range (ip(7),
 ``ip_local_port_range``), and netsrv's 51423 lies in it.  ``Address already in
-use`` sends people looking for another server; where it is a connection instead,
-this module says so, from the tables in ``/proc/net`` (proc(5)).
+use`` sends users looking for another server; if it is a connection instead, this module
+finds it in the tables of ``/proc/net`` (proc(5)).
 """
 
 import socket
@@ -16,12 +16,12 @@ _LISTEN = "0A"
 def outgoing_connection_on(
     kind: socket.SocketKind, port: int, tables: Path = Path("/proc/net")
 ) -> str | None:
-    """Describe the outgoing use of *port*, or None if a server has it or nobody can tell."""
+    """Describe the outgoing use of *port*; return None if a server has it, or it is unknown."""
     name = "tcp" if kind == socket.SOCK_STREAM else "udp"
-    held = [row for row in _rows(tables, name) if row[0] == port]
-    if any(state == _LISTEN or (name == "udp" and peer == 0) for _, peer, state in held):
+    rows = [row for row in _rows(tables, name) if row[0] == port]
+    if any(state == _LISTEN or (name == "udp" and peer == 0) for _, peer, state in rows):
         return None
-    peers = [peer for _, peer, _ in held if peer]
+    peers = [peer for _, peer, _ in rows if peer]
     if not peers:
         return None
     return (

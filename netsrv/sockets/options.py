@@ -1,8 +1,8 @@
-"""Socket options by their names: parsed, set, and read back.
+"""Socket options by name: parsed, set, and read back.
 
-A name's prefix tells its level (socket(7), tcp(7), udp(7), ip(7), ipv6(7)).
-The numbers come from Python's `socket` module; `_LINUX` adds those that Linux
-has and the module does not name.
+The prefix of a name gives its level (socket(7), tcp(7), udp(7), ip(7), ipv6(7)).
+The numbers come from Python's `socket` module; `_LINUX` adds those of Linux that
+the module does not name.
 """
 
 import re
@@ -35,7 +35,7 @@ _LINUX = {
     "UDP_SEGMENT": 103,
     "UDP_GRO": 104,
 }
-_ELSEWHERE = {
+_OTHER_PLATFORMS = {
     "IP_BINDANY",
     "IP_DONTFRAG",
     "SO_ACCEPTFILTER",
@@ -49,7 +49,7 @@ _ELSEWHERE = {
     "TCP_NOOPT",
     "TCP_NOPUSH",
 }
-"""Names that a user may have read in another system's manual."""
+"""Names from the manuals of other systems."""
 
 _NOT_OPTIONS = re.compile(r"SO_VM_SOCKETS_|IP_DEFAULT_|IP_MAX_|IPV6_RTHDR_TYPE_")
 _NAME = re.compile(r"(SO|TCP|UDP|IP|IPV6)_[A-Z0-9_]+")
@@ -59,7 +59,7 @@ _INT = range(-(2**31), 2**32)
 
 @frozen
 class SocketOption:
-    """A named option and the value that is asked for."""
+    """A named option and its requested value."""
 
     name: str
     level: int
@@ -67,9 +67,9 @@ class SocketOption:
     value: Value
 
     def belongs_to(self, sock: socket.socket) -> bool:
-        """Whether this kind of socket can have the option at all.
+        """Return True if this kind of socket has the option.
 
-        The IPv4 options belong to IPv6 sockets too: their IPv4 peers see them.
+        The IPv4 options belong to IPv6 sockets too, where they concern IPv4 peers.
         """
         internet = sock.family != getattr(socket, "AF_UNIX", None)
         return {
@@ -103,12 +103,12 @@ class SocketOption:
         return int(number)
 
     def _integer_format(self) -> str:
-        """A C int, unless only an unsigned one holds the value."""
+        """Return the struct format: a C int, or an unsigned one if the value needs it."""
         return "I" if isinstance(self.value, int) and self.value >= 2**31 else "i"
 
 
 def show_value(value: Value) -> str:
-    """Show a value in the form in which it is written: ``1``, ``1:0``, ``eth0``."""
+    """Return a value in the form in which users write it: ``1``, ``1:0``, ``eth0``."""
     return "{}:{}".format(*value) if isinstance(value, tuple) else str(value)
 
 
@@ -121,7 +121,7 @@ def parse_option(text: str) -> SocketOption:
 
 
 def named_option(name: str, value: int | str) -> SocketOption:
-    """Make the option *name* with a value given as a number or as text.
+    """Return the option *name* with a value given as a number or as text.
 
     Raises ValueError with what would be right.
     """
@@ -138,7 +138,7 @@ def _number(name: str) -> int:
         number = _LINUX.get(name)
     if number is not None:
         return int(number)
-    if name in _ELSEWHERE or name in _LINUX:
+    if name in _OTHER_PLATFORMS or name in _LINUX:
         raise ValueError(f"{name} is not an option of this platform ({sys.platform})")
     raise ValueError(f"{name} is not a socket option that {sys.platform} or Python knows")
 

@@ -67,7 +67,7 @@ def test_each_source_has_a_bucket_of_its_own():
 
 def test_a_full_table_forgets_only_who_is_quiet():
     """F14: a source with its whole burst makes way, else the newcomer is refused."""
-    rates = SourceRateLimiter(Rate(1, 2), most_sources=2)
+    rates = SourceRateLimiter(Rate(1, 2), max_sources=2)
     a, b, c = (source_of(f"192.0.2.{number}") for number in (1, 2, 3))
     assert rates.take(a, 0)
     assert rates.take(b, 0.5)
@@ -80,7 +80,7 @@ def test_a_full_table_forgets_only_who_is_quiet():
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), max_size=100))
 def test_a_table_stays_bounded_and_fair(visits):
     """F14: whoever comes, the table keeps its size, and no source gets more than its share."""
-    rates = SourceRateLimiter(Rate(1, 3), most_sources=8)
+    rates = SourceRateLimiter(Rate(1, 3), max_sources=8)
     now = 0.0
     taken: dict[int, int] = {}
     for number, step in visits:
@@ -101,7 +101,7 @@ class RatesMachine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.rates = SourceRateLimiter(self.RATE, most_sources=self.MOST)
+        self.rates = SourceRateLimiter(self.RATE, max_sources=self.MOST)
         self.now = 0.0
         self.tokens = {}
         self.given = {}

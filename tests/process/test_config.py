@@ -193,7 +193,7 @@ def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
         (tmp_path / "quotes").unlink()
         while "No such file" not in server.output:
             assert read_all(tcp(port)) == b"to be\r\n"
-        server.wait_for(r"qotd: .*/quotes: No such file or directory; the quotes of before are")
+        server.wait_for(r"qotd: .*/quotes: No such file or directory; serving the previous quotes")
         assert server.stop() == 0
 
 

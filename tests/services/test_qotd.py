@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, capturedLogs, formatEvent
 
-from netsrv.services.qotd import LONGEST, QotdService, QotdSettings, QuoteFile, read_quotes
+from netsrv.services.qotd import MAX_QUOTE_LENGTH, QotdService, QotdSettings, QuoteFile, read_quotes
 from tests.doubles import answers, open_stream
 
 
@@ -36,7 +36,7 @@ def replace(path: Path, text: str) -> None:
         ("%\n%\none\n\n%\n%", ["one"]),
         ("one\r\n%\r\n100 %\r\n", ["one", "100 %"]),
         (" %\n%%\n", [" %\n%%"]),
-        ("x" * LONGEST, ["x" * LONGEST]),
+        ("x" * MAX_QUOTE_LENGTH, ["x" * MAX_QUOTE_LENGTH]),
     ],
 )
 def test_quotes_stand_between_lines_of_percent_signs(text, quotes, path):
@@ -74,7 +74,7 @@ def test_f107_a_fifo_is_refused_at_once(tmp_path):
 
 def test_quotes_of_a_file_are_sent(path):
     """The service sends quotes of its file, in a connection and in a datagram."""
-    path.write_text("x" * LONGEST)
+    path.write_text("x" * MAX_QUOTE_LENGTH)
     service = QotdService()
     settings = QotdSettings(file=path)
     assert open_stream(service, settings)[1].value() == b"x" * 509 + b"\r\n"
@@ -127,7 +127,7 @@ def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(
         for _ in range(3):
             clock.advance(1)
             assert file.quotes() == ("first",)
-    assert lines(logged) == [f"qotd: {path}: {words}; the quotes of before are served"]
+    assert lines(logged) == [f"qotd: {path}: {words}; serving the previous quotes"]
     replace(path, "good again\n")
     clock.advance(1)
     assert file.quotes() == ("good again",)
