@@ -113,7 +113,9 @@ class LogFile:
             while written < len(data) and (self._regular or self._writable()):
                 chunk = data[written:] if self._regular else data[written : written + PIPE_CHUNK]
                 written += os.write(self._descriptor, chunk)
-            self.error = None if written == len(data) else BlockingIOError(0, "the pipe is not read")
+            self.error = (
+                None if written == len(data) else BlockingIOError(0, "the pipe is not read")
+            )
         except OSError as error:
             self.error = error
         return written

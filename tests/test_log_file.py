@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from netsrv.files import PIPE_CHUNK, BUFFER_SIZE, LogFile
+from netsrv.files import BUFFER_SIZE, PIPE_CHUNK, LogFile
 
 
 def lines_of(path):

@@ -43,9 +43,9 @@ class Access:
         self._tables: dict[int, dict[int, dict[int, bool]]] = {32: {}, 128: {}}
         for networks, answer in ((allowed, True), (denied, False)):
             for network in networks:
-                width, prefix = network.max_prefixlen, network.prefixlen
-                table = self._tables[width].setdefault(prefix, {})
-                table[int(network.network_address) >> (width - prefix)] = answer
+                prefix = network.prefixlen
+                table = self._tables[network.max_prefixlen].setdefault(prefix, {})
+                table[int(network.network_address) >> (network.max_prefixlen - prefix)] = answer
         for width, tables in self._tables.items():
             self._tables[width] = dict(sorted(tables.items(), reverse=True))
         self._answers: dict[bytes, bool] = {}

@@ -64,7 +64,9 @@ def _checked_quotes(text: str) -> Iterator[str]:
             at = line + quote.count("\n", 0, wrong.start())
             raise ValueError(f"line {at}: {wrong[0]!r} is not a printable character of ASCII")
         if len(quote) > MAX_QUOTE_LENGTH:
-            raise ValueError(f"line {line}: a quote of {len(quote)} characters, at most {MAX_QUOTE_LENGTH}")
+            raise ValueError(
+                f"line {line}: a quote of {len(quote)} characters, at most {MAX_QUOTE_LENGTH}"
+            )
         if quote:
             yield quote
         line += piece.count("\n") + 1
