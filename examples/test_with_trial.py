@@ -47,9 +47,9 @@ class ShoutTests(SynchronousTestCase):
         server = MemoryServer(Factory.forProtocol(Shout), idle_timeout=3600)
         client = server.connect(("192.0.2.55", 4000))
         server.advance(3599)
-        self.assertIsNone(client.ended)
+        self.assertIsNone(client.close_kind)
         server.advance(2)
-        self.assertEqual(client.ended, "closed")
+        self.assertEqual(client.close_kind, "closed")
         self.assertEqual(server.counts.closed, {"idle_timeout": 1})
 
     def test_one_address_has_two_connections(self) -> None:
@@ -57,7 +57,7 @@ class ShoutTests(SynchronousTestCase):
         server = MemoryServer(Factory.forProtocol(Shout), per_source=2)
         peers = [("192.0.2.55", 4000 + number) for number in range(3)]
         clients = [server.connect(peer) for peer in [*peers, ("192.0.2.56", 4000)]]
-        self.assertEqual([client.ended for client in clients], [None, None, "closed", None])
+        self.assertEqual([client.close_kind for client in clients], [None, None, "closed", None])
 
 
 class ShoutOnLoopbackTests(TestCase):

@@ -1,8 +1,8 @@
-"""What --check and --list-services print.
+"""The output of --check and --list-services.
 
-A check goes through the four steps for each listener, shows what the kernel made
-of each option, and leaves nothing behind.  That an address is in use is a note: the
-server that has it may well be the one whose settings are checked.
+A check takes the four steps for each listener, shows the options that the kernel set, and
+leaves nothing behind.  An address in use is a note: the server that has it may well be the one
+whose settings are checked.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
 
 
 def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
-    """Try a configuration out; yield the lines that tell how it went.
+    """Check a configuration; yield the report line by line.
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
     """

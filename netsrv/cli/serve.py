@@ -20,7 +20,7 @@ from netsrv.config.model import ConfigurationError
 from netsrv.sockets.steps import AddressUnavailable, SocketError
 
 
-class Status(IntEnum):
+class ExitStatus(IntEnum):
     """Exit statuses of ``netsrv serve``."""
 
     DRAINED = 0
@@ -50,30 +50,30 @@ class Command(usage.Options):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the result is the exit status."""
+    """Run the command, and return the exit status."""
     command = Command()
     try:
         command.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
     except usage.UsageError as error:
         options = getattr(command, "subOptions", command)
         print(f"{options}\nnetsrv: {error}", file=sys.stderr)
-        return Status.USAGE
+        return ExitStatus.USAGE
     try:
         return serve(command.subOptions)
     except (ConfigurationError, SocketError) as error:
         print(error_text_of(error), file=sys.stderr)
         unavailable = isinstance(error, AddressUnavailable)
-        return Status.UNAVAILABLE if unavailable else Status.CONFIGURATION
+        return ExitStatus.UNAVAILABLE if unavailable else ExitStatus.CONFIGURATION
     except Exception:
         traceback.print_exc()
-        return Status.SOFTWARE
+        return ExitStatus.SOFTWARE
 
 
-class Output(io.TextIOBase):
+class StdoutLog(io.TextIOBase):
     """Standard output for the log.
 
-    Lines that it does not take, since the disk is full or nobody reads it any more, are
-    counted, and the next one that it takes says how many those were.
+    Lines that cannot be written, because the disk is full or the pipe is closed, are counted;
+    the next line that is written reports their number.
     """
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class Output(io.TextIOBase):
 
 
 def serve(options: ServerOptions) -> int:
-    """Serve until a signal ends it.  Raises `ConfigurationError` or `SocketError`."""
+    """Serve until a signal stops the server.  Raises `ConfigurationError` or `SocketError`."""
     configuration, prepared = options.prepare()
     install_reactor()
     from twisted.internet import reactor
@@ -104,11 +104,11 @@ def serve(options: ServerOptions) -> int:
 
     from netsrv.server.server import Server
 
-    output: Any = Output()
+    output: Any = StdoutLog()
     globalLogBeginner.beginLoggingTo([textFileLogObserver(output)], redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
     options.install_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()
-    return Status.ABORTED if server.aborted else Status.DRAINED
+    return ExitStatus.ABORTED if server.aborted else ExitStatus.DRAINED

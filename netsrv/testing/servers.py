@@ -1,9 +1,9 @@
 """What tests of a service use: the whole server in memory, or in the running reactor.
 
-`MemoryServer` needs no reactor and no socket.  A peer of any address goes the way that every
-peer goes, by the access rules, the limits and the gate to the service; the clock is stepped
-by hand, so a time limit of an hour is tested at once.  `LoopbackServer` is a server on a free
-port of loopback, in the reactor that a test runs in.  Both work under trial and under pytest.
+`MemoryServer` needs no reactor and no socket.  A peer of any address goes through the access
+rules, the limits and the gate to the service; the clock is advanced by hand, so a time limit
+of an hour is tested at once.  `LoopbackServer` is a server on a free port of loopback, in the
+reactor of the test.  Both work under trial and under pytest.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from netsrv.testing.memory import DatagramSocket, ListeningSocket, MemoryReactor
 ProtocolT = TypeVar("ProtocolT", bound=Protocol)
 
 PEER = ("192.0.2.1", 40000)
-"""Where the first peer comes from that has no address of its own; others have the next ports."""
+"""The address of the first peer without one of its own; later peers have the next ports."""
 
 HOST_IPV4 = "192.0.2.7"
 HOST_IPV6 = "2001:db8::7"
-"""Where a server in memory is reached."""
+"""The address of a server in memory."""
 
 PORT = 7
 
-MOST_RECEIVED = 2**20
-"""Bytes that a client holds before it reads no further."""
+MAX_RECEIVED = 2**20
+"""Bytes that a client holds before it stops reading."""
 
 
 def _settings(
@@ -55,30 +55,30 @@ def _settings(
     return listener(transport or usual, address, service, **keywords)
 
 
-class _Served:
-    """What can be asked of a server, wherever it is."""
+class _ServerFacts:
+    """What a server of either kind reports."""
 
     server: Server
     """The server itself.  In memory, after a call of it, `settle`."""
     _counts: Counts
 
     def settle(self) -> None:
-        """Elsewhere than in memory a reactor does it."""
+        """Do nothing; a server in memory overrides it."""
 
     @property
     def connections(self) -> int:
-        """How many connections are being served."""
+        """The number of live connections."""
         self.settle()
         return self.server.connections
 
     @property
     def counts(self) -> Counts:
-        """The counters, as whole numbers and by reasons."""
+        """The counters of the listener, those with a reason as a `collections.Counter`."""
         self.settle()
         return self._counts
 
     def info(self) -> dict[str, Any]:
-        """Describe the server, as `netsrv.server.Server.info`."""
+        """Describe the server: see `netsrv.server.Server.info`."""
         self.settle()
         return self.server.info()
 
@@ -90,56 +90,56 @@ class _Served:
 class Client(Protocol):
     """A client of a `MemoryServer`: what it sends arrives at once, and so does the answer.
 
-    It closes when the server has ended, unless it *stays*; then it can still send.
+    It closes when the server closes, unless *keep_open*; then it can still send.
     """
 
     transport: Any
 
-    def __init__(self, reactor: MemoryReactor, stays: bool, reads: bool) -> None:
+    def __init__(self, reactor: MemoryReactor, keep_open: bool, reading: bool) -> None:
         self._reactor = reactor
-        self._stays = stays
+        self._keep_open = keep_open
         self._received = bytearray()
-        self._reads = reads
-        self._ended: str | None = None
+        self._reading = reading
+        self._close_kind: str | None = None
 
     def send(self, data: bytes) -> None:
-        """Send bytes.  What the server does not read waits, first there and then here."""
+        """Send bytes.  Bytes that the server does not read wait, first there and then here."""
         self.transport.write(data)
         self._reactor.settle()
 
     @property
     def received(self) -> bytes:
-        """All that has come from the server, and was not taken by `take`.
+        """The bytes from the server that `read` has not returned yet.
 
-        At 1 MiB the client reads no further, as after `pause`.
+        At 1 MiB the client stops reading, as after `pause`.
         """
         self._reactor.settle()
         return bytes(self._received)
 
-    def take(self) -> bytes:
-        """Give what has been received, and forget it: the client reads on."""
-        taken = self.received
+    def read(self) -> bytes:
+        """Return and clear the received bytes; the client reads on."""
+        data = self.received
         self._received.clear()
         self._read_on()
-        return taken
+        return data
 
     def pause(self) -> None:
-        """Read no more: what the server sends waits in its buffers."""
-        self._reads = False
+        """Stop reading: what the server sends waits in its buffers."""
+        self._reading = False
         self.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read again, first what has waited."""
-        self._reads = True
+        """Read again, first the bytes that have waited."""
+        self._reading = True
         self._read_on()
 
     def end(self) -> None:
-        """Half-close: send nothing more, but read on."""
+        """Half-close: stop sending, but read on."""
         self.transport.loseWriteConnection()
         self._reactor.settle()
 
     def close(self) -> None:
-        """Close, once all that was sent has gone out."""
+        """Close once all data is sent."""
         self.transport.loseConnection()
         self._reactor.settle()
 
@@ -149,50 +149,50 @@ class Client(Protocol):
         self._reactor.settle()
 
     @property
-    def ended(self) -> str | None:
-        """How the server has ended the connection: ``closed``, ``reset``, or None if it has not."""
+    def close_kind(self) -> str | None:
+        """How the server closed the connection: ``closed``, ``reset``; None if it is open."""
         self._reactor.settle()
-        return self._ended
+        return self._close_kind
 
     def _read_on(self) -> None:
-        if self._reads and len(self._received) < MOST_RECEIVED and self._ended is None:
+        if self._reading and len(self._received) < MAX_RECEIVED and self._close_kind is None:
             self.transport.resumeProducing()
         self._reactor.settle()
 
     # The reactor calls
 
     def connectionMade(self) -> None:
-        if not self._reads:
+        if not self._reading:
             self.transport.pauseProducing()
 
     def dataReceived(self, data: bytes) -> None:
         self._received += data
-        if len(self._received) >= MOST_RECEIVED:
+        if len(self._received) >= MAX_RECEIVED:
             self.transport.pauseProducing()
 
     def readConnectionLost(self) -> None:
-        self._ended = "closed"
-        if not self._stays:
+        self._close_kind = "closed"
+        if not self._keep_open:
             self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Our own half-close has gone out."""
+        """The client's own half-close is sent."""
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         lost_by_peer = not self.transport.disconnecting
-        if lost_by_peer and self._ended is None and not reason.check(ConnectionDone):
-            self._ended = "reset"
+        if lost_by_peer and self._close_kind is None and not reason.check(ConnectionDone):
+            self._close_kind = "reset"
 
 
-class MemoryServer(_Served):
+class MemoryServer(_ServerFacts):
     """A server with one listener, in memory; it serves from the start.
 
-    *service* is a service's name, a factory or a `DatagramProtocol`; *transport* is
-    ``tcp`` or ``udp``, by default what the service is for.  All other keywords are those of
-    `netsrv.server.listener`; options of sockets have no effect here.  *clock* is the clock
-    that time limits follow, and may be one that the service has too.
+    *service* is a service's name, a factory or a `DatagramProtocol`; *transport* is ``tcp`` or
+    ``udp``, by default that of the service.  All other keywords are those of
+    `netsrv.server.listener`; socket options have no effect here.  *clock* is the clock of the
+    time limits; a service may share it.
 
-    Raises `ConfigurationError` for what cannot be.
+    Raises `ConfigurationError` for an invalid argument.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class MemoryServer(_Served):
         **keywords: Unpack[ListenerKeywords],
     ) -> None:
         self.clock = clock or Clock()
-        """Its time is what `advance` lets go by."""
+        """The clock that `advance` advances."""
         self._reactor = MemoryReactor(self.clock)
         self._ports = 0
         settings = _settings(service, transport, f"0.0.0.0:{PORT}", keywords)
@@ -231,22 +231,22 @@ class MemoryServer(_Served):
         return kind(("0.0.0.0", PORT))
 
     def connect(
-        self, peer: Peer | None = None, *, stays: bool = False, reads: bool = True
+        self, peer: Peer | None = None, *, keep_open: bool = False, reading: bool = True
     ) -> Client:
         """Connect from *peer*, a numeric address of IPv4 or IPv6 and a port.
 
-        One that *stays* does not close when the server has ended; one that does not read is
-        paused from the start.
+        With *keep_open* the client does not close when the server does; without *reading* it
+        is paused from the start.
 
-        The client is connected also if the server does not serve it yet, or not for long, as
-        everywhere.  Raises ConnectionRefusedError if the server has ended.
+        As with real sockets, the client is connected even if the server does not serve it yet,
+        or closes it.  Raises ConnectionRefusedError if the listener is closed.
         """
-        return self.connect_protocol(Client(self._reactor, stays, reads), peer)
+        return self.connect_protocol(Client(self._reactor, keep_open, reading), peer)
 
     def connect_protocol(self, protocol: ProtocolT, peer: Peer | None = None) -> ProtocolT:
         """Connect a protocol of your own, on Twisted's transport.  After its calls, `settle`."""
         if not isinstance(self._sock, ListeningSocket):
-            raise TypeError("nobody connects to a UDP server; see ask and send_datagram")
+            raise TypeError("a UDP server has no connections; see request and send_datagram")
         if peer is None:
             peer = (PEER[0], PEER[1] + self._ports)
             self._ports += 1
@@ -257,19 +257,19 @@ class MemoryServer(_Served):
         return protocol
 
     def send_datagram(self, data: bytes, peer: Peer = PEER) -> None:
-        """Have a datagram come from *peer*."""
+        """Send a datagram from *peer*."""
         self._datagrams.arrive(data, peer)
         self._reactor.settle()
 
-    def ask(self, data: bytes, peer: Peer = PEER) -> list[bytes]:
-        """Send a datagram from *peer*, and give all that it gets at once."""
+    def request(self, data: bytes, peer: Peer = PEER) -> list[bytes]:
+        """Send a datagram from *peer*, and return the replies that it gets at once."""
         before = len(self.sent)
         self.send_datagram(data, peer)
-        return [each for each, to in self.sent[before:] if to == peer]
+        return [reply for reply, target in self.sent[before:] if target == peer]
 
     @property
     def sent(self) -> list[tuple[bytes, Peer]]:
-        """All datagrams that the server has sent, each with whom it went to."""
+        """All datagrams that the server has sent, each with its target."""
         self._reactor.settle()
         return list(self._datagrams.sent)
 
@@ -280,19 +280,19 @@ class MemoryServer(_Served):
         return self._sock
 
     def advance(self, seconds: float) -> None:
-        """Let time go by.  What is due on the way happens in its order, each at its time."""
+        """Advance the clock.  Timed calls are made in their order, each at its time."""
         self._reactor.advance(seconds)
 
     def settle(self) -> None:
-        """Let happen what is to happen now: bytes arrive, calls that are due are made.
+        """Deliver pending bytes and make due calls.
 
-        Every call here does so; it is needed after something else has changed.  Raises
-        RuntimeError if server and peers talk to each other without end.
+        Every method here does so; it is needed after other code has changed something.  Raises
+        RuntimeError if server and peers never stop sending.
         """
         self._reactor.settle()
 
     def drain(self, timeout: float) -> Deferred[Drained]:
-        """End as a server does: see `netsrv.server.Server.drain`."""
+        """Drain the server: see `netsrv.server.Server.drain`."""
         self._reactor.settle()
         drained = self.server.drain(timeout)
         self._reactor.settle()
@@ -302,17 +302,17 @@ class MemoryServer(_Served):
 # In the running reactor
 
 
-class LoopbackServer(_Served):
+class LoopbackServer(_ServerFacts):
     """A server with one listener on a free port of loopback, in the reactor of the test.
 
     Arguments are those of `MemoryServer`, after the *reactor* that runs.  Use it in an
-    ``async with`` statement, or call `start` and `stop`.  At its end all connections are
-    aborted, those of `connect` at both ends: nothing of it is left in the reactor.
+    ``async with`` statement, or call `start` and `stop`.  At the end all connections are
+    aborted, those of `connect` at both ends: nothing is left in the reactor.
     """
 
     host = "127.0.0.1"
     port: int
-    """The port in effect, once it is started."""
+    """The port in effect, once the server is started."""
 
     def __init__(
         self,
@@ -330,7 +330,7 @@ class LoopbackServer(_Served):
         self._clients: list[Protocol] = []
 
     def start(self) -> LoopbackServer:
-        """Serve from now on.  Raises `ConfigurationError`, or `netsrv.sockets.SocketError`."""
+        """Start to serve.  Raises `ConfigurationError` or `netsrv.sockets.SocketError`."""
         self.server.startService()
         [running] = self.server.listeners
         self._counts = self.server.counters.listeners[running.listener_info]
@@ -338,7 +338,7 @@ class LoopbackServer(_Served):
         return self
 
     def stop(self) -> Deferred[None]:
-        """End, and fire when nothing is left; for ``addCleanup`` of a test case."""
+        """Stop, and fire when nothing is left; for ``addCleanup`` of a test case."""
         return ensureDeferred(self._stop())
 
     async def _stop(self) -> None:
@@ -348,7 +348,7 @@ class LoopbackServer(_Served):
             each.abortConnection()
         while not all(each.disconnected for each in transports):
             await deferLater(self._reactor, 0)
-        await deferLater(self._reactor, 0)  # a reactor may close sockets when all was told
+        await deferLater(self._reactor, 0)  # a reactor may close sockets after the events
 
     async def __aenter__(self) -> LoopbackServer:
         return self.start()
@@ -358,21 +358,18 @@ class LoopbackServer(_Served):
 
     def connect(self, protocol: ProtocolT) -> Deferred[ProtocolT]:
         """Connect a protocol to the server, and fire with it.  It is aborted at the end."""
-
         self._clients.append(protocol)
         endpoint = TCP4ClientEndpoint(self._reactor, self.host, self.port)
         connected: Deferred[ProtocolT] = connectProtocol(endpoint, protocol)
         return connected
 
     def wait_for_connections(self, count: int) -> Deferred[int]:
-        """Fire when so many connections have been served since the start, with their number.
+        """Fire when *count* connections have been served since the start, with their number.
 
-        Live ones are among them, and their services know of them.  For a number of live ones
-        alone see `netsrv.server.Server.wait_for_connections`.
+        Live connections count, and their services know them.  For the number of live
+        connections see `netsrv.server.Server.wait_for_connections`.
         """
-        accepted = ConnectionWaiter(
-            self.server.observers, lambda: self.counts.accepted, count.__le__
-        )
-        return accepted.result.addCallback(
-            lambda found: deferLater(self._reactor, 0, lambda: found)
+        waiter = ConnectionWaiter(self.server.observers, lambda: self.counts.accepted, count.__le__)
+        return waiter.result.addCallback(
+            lambda accepted: deferLater(self._reactor, 0, lambda: accepted)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netsrv.cli import serve as command
-from netsrv.cli.serve import Output, Status
+from netsrv.cli.serve import ExitStatus, StdoutLog
 from netsrv.cli.tap import ServerOptions
 
 Refused = Callable[..., str]
@@ -31,7 +31,7 @@ def test_f100_lines_that_standard_output_does_not_take_are_counted(tmp_path, mon
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     full = os.open("/dev/full", os.O_WRONLY)
     write = os.write
-    output = Output()
+    output = StdoutLog()
     for descriptor in (file, full, full, file, file):
         standard.descriptor = descriptor
         output.write("line\n")
@@ -65,9 +65,9 @@ ADDRESSES = {
     "abc": WHAT_A_PORT_IS,
     "\N{ARABIC-INDIC DIGIT SEVEN}": WHAT_A_PORT_IS,
     ":7": "has no host before ':'",
-    "::1:7": "an IPv6 address stands in brackets, as in [::1]:7",
-    "[::1": "an IPv6 address stands in brackets, as in [::1]:7",
-    "[127.0.0.1]:7": "only an IPv6 address stands in brackets",
+    "::1:7": "an IPv6 address is written in brackets, as in [::1]:7",
+    "[::1": "an IPv6 address is written in brackets, as in [::1]:7",
+    "[127.0.0.1]:7": "only an IPv6 address is written in brackets",
 }
 
 OPTIONS = {
@@ -86,7 +86,7 @@ OPTIONS = {
 
 NUMBERS = ["x", "-1", "9" * 30]
 
-EITHER = (Status.CONFIGURATION, Status.UNAVAILABLE)
+EITHER = (ExitStatus.CONFIGURATION, ExitStatus.UNAVAILABLE)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def refused(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "serve", ServerOptions.prepare)  # what serve() begins with
 
-    def run(*options: str, statuses: tuple[Status, ...] = (Status.CONFIGURATION,)) -> str:
+    def run(*options: str, statuses: tuple[ExitStatus, ...] = (ExitStatus.CONFIGURATION,)) -> str:
         assert command.main(["serve", *options]) in statuses
         shown = capsys.readouterr()
         assert shown.out == ""

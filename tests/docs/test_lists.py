@@ -6,7 +6,7 @@ from configparser import ConfigParser
 import attrs
 import pytest
 
-from netsrv.cli.serve import Status
+from netsrv.cli.serve import ExitStatus
 from netsrv.cli.tap import ServerOptions
 from netsrv.config.toml import AccessTable, FileTable, ListenerTable
 from netsrv.guards.limits import Limits
@@ -92,7 +92,7 @@ def test_the_reference_has_exactly_the_exit_statuses_of_serve():
     """The table of exit statuses has those of the command, in their order."""
     table = REFERENCE.split("Exit statuses of ``netsrv serve``")[1].split("With twistd")[0]
     numbers = [row.partition("\n")[0] for row in table.split("\n   * - ")[2:]]
-    assert numbers == [str(int(status)) for status in sorted(Status)]
+    assert numbers == [str(int(status)) for status in sorted(ExitStatus)]
 
 
 @pytest.mark.parametrize("room", rooms())

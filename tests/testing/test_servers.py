@@ -14,7 +14,7 @@ from netsrv.config.model import ConfigurationError
 from netsrv.interfaces import CloseReason
 from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Drained
-from netsrv.testing.servers import MOST_RECEIVED, PEER, MemoryServer
+from netsrv.testing.servers import MAX_RECEIVED, PEER, MemoryServer
 from tests.doubles import HalfCloseableRecorder, RecorderFactory
 
 
@@ -36,7 +36,7 @@ class InTrial(SynchronousTestCase):
         client = server.connect()
         client.send(b"hello\r\nbye\r\n")
         self.assertEqual(client.received, b"HELLO\r\nBYE\r\n")
-        self.assertEqual((client.ended, server.connections), ("closed", 0))
+        self.assertEqual((client.close_kind, server.connections), ("closed", 0))
         server.connect()
         drained = server.drain(8)
         self.assertNoResult(drained)
@@ -53,8 +53,8 @@ def test_nothing_of_it_is_a_socket(monkeypatch):
     client.send(b"hello")
     assert client.received == b"hello"
     server.advance(61)
-    assert client.ended == "closed"
-    assert MemoryServer("echo", "udp").ask(b"x") == [b"x"]
+    assert client.close_kind == "closed"
+    assert MemoryServer("echo", "udp").request(b"x") == [b"x"]
 
 
 def test_a_service_that_is_not_there_is_named():
@@ -72,10 +72,10 @@ def test_peers_come_from_where_the_test_says():
     factory = RecorderFactory()
     server = MemoryServer(factory, only_from=["10.0.0.0/8", "2001:db8::/32"], per_source=1)
     first = server.connect(("10.0.0.1", 5000))
-    assert server.connect(("10.0.0.1", 5001)).ended == "closed"
-    assert server.connect(("192.0.2.9", 5000)).ended == "closed"
+    assert server.connect(("10.0.0.1", 5001)).close_kind == "closed"
+    assert server.connect(("192.0.2.9", 5000)).close_kind == "closed"
     sixth = server.connect(("2001:db8::1", 5000))
-    assert (first.ended, sixth.ended, server.connections) == (None, None, 2)
+    assert (first.close_kind, sixth.close_kind, server.connections) == (None, None, 2)
     assert server.counts.refused == {"per_source": 1, "access": 1}
     peers = [each.transport.getPeer() for each in factory.protocols]
     assert [(each.host, each.port) for each in peers] == [("10.0.0.1", 5000), ("2001:db8::1", 5000)]
@@ -88,7 +88,7 @@ def test_at_the_limit_newcomers_wait_until_there_is_a_place():
     server = MemoryServer("echo", max_connections=1)
     inside, waiting = server.connect(), server.connect()
     waiting.send(b"waited")
-    assert (waiting.received, waiting.ended, server.counts.suspended) == (b"", None, True)
+    assert (waiting.received, waiting.close_kind, server.counts.suspended) == (b"", None, True)
     inside.close()
     assert waiting.received == b"waited"
     waiting.close()
@@ -100,7 +100,7 @@ def test_at_the_limit_newcomers_are_turned_away(overload, ended):
     """As the overload says."""
     server = MemoryServer("echo", max_connections=1, overload=overload)
     server.connect()
-    assert server.connect().ended == ended
+    assert server.connect().close_kind == ended
     assert server.counts.refused == {"max_connections": 1}
 
 
@@ -111,9 +111,9 @@ def test_time_goes_by_when_it_is_told():
     server.advance(1800)
     client.send(b"x")
     server.advance(3599)
-    assert client.ended is None
+    assert client.close_kind is None
     server.advance(2)
-    assert (client.ended, server.counts.closed) == ("closed", {"idle_timeout": 1})
+    assert (client.close_kind, server.counts.closed) == ("closed", {"idle_timeout": 1})
     assert server.server.counters.stalls == 0
 
 
@@ -140,9 +140,9 @@ def test_a_service_has_the_same_clock():
     server = MemoryServer(Factory.forProtocol(Impatient), clock=clock)
     client = server.connect()
     server.advance(9)
-    assert client.ended is None
+    assert client.close_kind is None
     server.advance(1)
-    assert client.ended == "closed"
+    assert client.close_kind == "closed"
     assert server.counts.closed == {"service": 1}
 
 
@@ -150,7 +150,7 @@ def test_a_half_close_is_one():
     """A service that knows it goes on; a client that stays is told, and can still send."""
     factory = RecorderFactory()
     server = MemoryServer(factory)
-    client = server.connect(stays=True)
+    client = server.connect(keep_open=True)
     client.send(b"question")
     client.end()
     [service] = factory.protocols
@@ -158,11 +158,11 @@ def test_a_half_close_is_one():
     service.transport.write(b"answer")
     assert client.received == b"answer"
     service.transport.loseWriteConnection()
-    assert client.ended == "closed"
+    assert client.close_kind == "closed"
     service.transport.loseConnection()
     server.settle()
     assert service.events[-2:] == ["write lost", "ConnectionDone"]
-    other = server.connect(stays=True)
+    other = server.connect(keep_open=True)
     factory.protocols[1].transport.loseWriteConnection()
     other.send(b"still")
     assert factory.protocols[1].events == ["made", "write lost", b"still"]
@@ -171,9 +171,9 @@ def test_a_half_close_is_one():
 def test_a_client_that_stays_is_read_until_it_has_lingered():
     """What a close by the service does to a peer that talks on: its last bytes arrive."""
     server = MemoryServer(Factory.forProtocol(Upper))
-    client = server.connect(stays=True)
+    client = server.connect(keep_open=True)
     client.send(b"bye\r\nmore\r\n")
-    assert (client.received, client.ended, server.connections) == (b"BYE\r\n", "closed", 1)
+    assert (client.received, client.close_kind, server.connections) == (b"BYE\r\n", "closed", 1)
     server.advance(2)
     assert server.connections == 0
 
@@ -181,19 +181,19 @@ def test_a_client_that_stays_is_read_until_it_has_lingered():
 def test_a_peer_that_does_not_read_has_its_producer_paused():
     """What waits is bounded, counted as unsent, and ends by the write timeout."""
     server = MemoryServer("chargen", write_timeout=10)
-    client = server.connect(reads=False)
+    client = server.connect(reading=False)
     [connection] = server.server.listeners[0].gate.connections
     assert 0 < connection.unsent < 200_000
     server.advance(5)
     client.resume()
-    assert len(client.received) >= MOST_RECEIVED  # and there the client pauses by itself
+    assert len(client.received) >= MAX_RECEIVED  # and there the client pauses by itself
     before = connection.sent
     server.advance(5)
     assert connection.sent == before
     server.advance(6)
     assert (server.counts.closed, server.connections) == ({"write_timeout": 1}, 0)
-    assert client.take()[:3] == b' !"'
-    assert client.ended == "reset"
+    assert client.read()[:3] == b' !"'
+    assert client.close_kind == "reset"
 
 
 def test_a_reset_is_told_on_both_sides():
@@ -205,7 +205,7 @@ def test_a_reset_is_told_on_both_sides():
     assert server.counts.closed == {CloseReason.RESET.value: 1}
     client = server.connect()
     factory.protocols[1].transport.abortConnection()
-    assert client.ended == "reset"
+    assert client.close_kind == "reset"
     assert server.counts.closed == {"reset": 1, "aborted": 1}
 
 
@@ -259,18 +259,18 @@ def test_an_exception_of_the_service_is_of_its_connection(expected_failures):
     server = MemoryServer(Factory.forProtocol(Raising))
     other, client = server.connect(), server.connect()
     client.send(b"x")
-    assert (client.ended, other.ended) == ("reset", None)
+    assert (client.close_kind, other.close_kind) == ("reset", None)
     assert server.counts.service_failures == 1
 
 
 def test_datagrams_are_held_to_the_rules():
     """A named service answers by them, whatever the peer."""
     server = MemoryServer("echo", "udp", no_access=["192.0.2.66"])
-    assert server.ask(b"hello") == [b"hello"]
-    assert server.ask(b"", ("2001:db8::1", 4000)) == [b""]
-    assert server.ask(b"x", ("192.0.2.1", 53)) == []
-    assert server.ask(b"x", ("192.0.2.66", 4000)) == []
-    assert server.ask(b"x", ("192.0.2.1", 7)) == []
+    assert server.request(b"hello") == [b"hello"]
+    assert server.request(b"", ("2001:db8::1", 4000)) == [b""]
+    assert server.request(b"x", ("192.0.2.1", 53)) == []
+    assert server.request(b"x", ("192.0.2.66", 4000)) == []
+    assert server.request(b"x", ("192.0.2.1", 7)) == []
     assert server.counts.datagrams_dropped == {"source_port": 1, "access": 1, "own_port": 1}
     assert server.sent == [(b"hello", PEER), (b"", ("2001:db8::1", 4000))]
 
@@ -293,11 +293,11 @@ def test_an_own_datagram_protocol_sends_and_receives_what_it_wants():
     """No rule but access and the rate holds it; all is counted."""
     server = MemoryServer(Loud(), only_from=["192.0.2.0/24"], datagram_rate="1:2")
     for peer in (("192.0.2.1", 53), ("192.0.2.1", 7)):
-        assert server.ask(b"abc", peer) == [b"abc" * 100]
-    assert server.ask(b"abc", ("192.0.2.1", 53)) == []
-    assert server.ask(b"abc", ("203.0.113.1", 4000)) == []
+        assert server.request(b"abc", peer) == [b"abc" * 100]
+    assert server.request(b"abc", ("192.0.2.1", 53)) == []
+    assert server.request(b"abc", ("203.0.113.1", 4000)) == []
     server.advance(1)
-    assert len(server.ask(b"abc", ("192.0.2.1", 53))) == 1
+    assert len(server.request(b"abc", ("192.0.2.1", 53))) == 1
     assert server.sent[:3] == [
         (b"here", ("192.0.2.255", 9999)),
         (b"abc" * 100, ("192.0.2.1", 53)),
@@ -310,9 +310,9 @@ def test_an_own_datagram_protocol_sends_and_receives_what_it_wants():
 def test_an_own_datagram_protocol_can_be_held_to_the_rules():
     """With safe_replies it is as a named service."""
     server = MemoryServer(Loud(), safe_replies=True)
-    assert server.ask(b"abc", ("192.0.2.1", 53)) == []
-    assert server.ask(b"abc") == []
-    assert server.ask(b"") == [b""]
+    assert server.request(b"abc", ("192.0.2.1", 53)) == []
+    assert server.request(b"abc") == []
+    assert server.request(b"") == [b""]
     assert server.counts.datagrams_dropped == {"source_port": 1, "reply_too_long": 1}
 
 
@@ -349,7 +349,7 @@ def test_own_observers_are_told():
 
 def test_what_a_server_does_not_have_is_said():
     """A UDP server has no connections, a TCP server no datagrams."""
-    with pytest.raises(TypeError, match="see ask"):
+    with pytest.raises(TypeError, match="see request"):
         MemoryServer("echo", "udp").connect()
     with pytest.raises(TypeError, match="see connect"):
-        MemoryServer("echo").ask(b"x")
+        MemoryServer("echo").request(b"x")
