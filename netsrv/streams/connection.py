@@ -70,6 +70,7 @@ class Connection:
         "__dict__",
         "_fin_sent",
         "_gate",
+        "_passing_descriptor",
         "_peer_ended",
         "_producer",
         "_state",
@@ -102,6 +103,7 @@ class Connection:
         self._state = OPEN
         self._peer_ended = False
         self._fin_sent = False
+        self._passing_descriptor = False
         self._producer: Any = None
 
     # The protocol's side: the reactor calls
@@ -125,22 +127,25 @@ class Connection:
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
         """Pass on a descriptor that a peer on a unix socket has sent, or close it."""
-        if IFileDescriptorReceiver.providedBy(self.protocol):
-            receive = self.protocol.fileDescriptorReceived
-            self._call_service("fileDescriptorReceived", receive, descriptor)
-        else:
-            os.close(descriptor)
+        if self._passing_descriptor or not IFileDescriptorReceiver.providedBy(self.protocol):
+            os.close(descriptor)  # also if a wrapper of the service has forwarded it to us
+            return
+        self._passing_descriptor = True
+        receive = self.protocol.fileDescriptorReceived
+        self._call_service("fileDescriptorReceived", receive, descriptor)
+        self._passing_descriptor = False
 
     def readConnectionLost(self) -> None:
         """The peer has half-closed the connection (FIN received).
 
         A service that does not know half-closed connections gets `connectionLost` once all
-        that it has written is sent.
+        that it has written is sent.  A protocol wrapper may claim to know them and forward the
+        call to its transport, which is this connection: then the service behind it does not.
         """
-        self._peer_ended = True
+        forwarded, self._peer_ended = self._peer_ended, True
         if self._state is not OPEN:
             self.transport.loseConnection()
-        elif IHalfCloseableProtocol.providedBy(self.protocol):
+        elif not forwarded and IHalfCloseableProtocol.providedBy(self.protocol):
             self._call_service("readConnectionLost", self.protocol.readConnectionLost)
         else:
             self._state = CLOSING
@@ -150,13 +155,25 @@ class Connection:
 
     def writeConnectionLost(self) -> None:
         """All written data was sent, and so was our FIN."""
+        if self._fin_sent:
+            return  # forwarded by a wrapper of the service
         self._fin_sent = True
         if self._state is CLOSING:
             self._linger()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._call_service("writeConnectionLost", self.protocol.writeConnectionLost)
 
+    def __conform__(self, interface: Any) -> Any:
+        """Be half-closeable for the reactor, which adapts its protocol to the interface.
+
+        The interface is not declared: the service's transport would provide it too, and
+        wrappers mirror the interfaces of their transport.
+        """
+        return self if interface is IHalfCloseableProtocol else None
+
     def connectionLost(self, reason: Failure) -> None:
+        if self._state is LOST:
+            return  # forwarded by a wrapper of the service
         self.connected = 0
         if reason.type is not ConnectionDone:
             self._set_reason(CloseReason.RESET)
@@ -339,7 +356,6 @@ class Connection:
 classImplements(
     Connection,
     IConnection,
-    IHalfCloseableProtocol,
     IFileDescriptorReceiver,
     ITCPTransport,
     ITLSTransport,
