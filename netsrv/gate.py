@@ -191,8 +191,18 @@ class Gate:
         """Abort the live connections, and return how many were not aborted before."""
         live = [connection for connection in self.connections if not connection.aborted]
         for connection in live:
-            connection.abort(CloseReason.SHUTDOWN)
+            self._close_safely(connection, connection.abort, CloseReason.SHUTDOWN)
         return len(live)
+
+    def give_up(self, connection: Any) -> None:
+        """End a connection whose transport fails or does not report its end."""
+        if connection in self.connections:
+            connection.give_up()
+
+    def give_up_all(self) -> None:
+        """End all connections that are left, although their transports do not."""
+        for connection in list(self.connections):
+            self.give_up(connection)
 
     # Timers
 
@@ -211,10 +221,10 @@ class Gate:
             if reason is None or connection.aborted:
                 continue
             if reason in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE):
-                connection.abort(reason)
+                self._close_safely(connection, connection.abort, reason)
             else:
                 timeouts.start_grace(now)
-                connection.end(reason)
+                self._close_safely(connection, connection.end, reason)
 
     def _start_timeouts(self, connection: Any) -> Timeouts:
         """Make the time limits of a connection; one that is short-lived never needs them."""
@@ -226,11 +236,22 @@ class Gate:
         self._linger_timer = None
         now = self.now()
         while self._lingering and self._lingering[0][0] <= now:
-            self._lingering.popleft()[1].end_linger()
+            connection = self._lingering.popleft()[1]
+            self._close_safely(connection, connection.end_linger)
         self._forget_lost()
         if self._lingering:
             wait = self._lingering[0][0] - now
             self._linger_timer = self.clock.callLater(wait, self._end_lingering)
+
+    def _close_safely(
+        self, connection: Any, close: Callable[..., None], *arguments: CloseReason
+    ) -> None:
+        """Close a connection; if its transport raises, report that and give the connection up."""
+        try:
+            close(*arguments)
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            self.observer.transport_failed(self.listener_info, connection.peer)
+            self.give_up(connection)
 
     def _forget_lost(self) -> None:
         while self._lingering and self._lingering[0][1] not in self.connections:

@@ -228,5 +228,11 @@ class IObserver(Interface):
     def service_failed(listener: ListenerInfo, callback: str) -> None:
         """A service's *callback* raised the exception that is being handled."""
 
+    def transport_failed(listener: ListenerInfo, peer: str) -> None:
+        """The transport of a peer raised the exception that is being handled.
+
+        The connection is given up.
+        """
+
     def stalled(seconds: float) -> None:
         """The reactor was blocked for so long; no connection was served in that time."""

@@ -91,7 +91,8 @@ def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]
             try:
                 importlib.import_module(module.name)
             except (Exception, SystemExit) as error:
-                yield f"plugin module {module.filePath.path} cannot be imported: {_error_text(error)}"
+                path, text = module.filePath.path, _error_text(error)
+                yield f"plugin module {path} cannot be imported: {text}"
 
 
 def _checked_name(service: Any) -> str:

@@ -504,3 +504,34 @@ def test_a_connection_that_is_lost_during_a_sweep_is_not_tracked_again():
         one.transport.loseConnection = lambda other=other: other.connection.connectionLost(DONE)
     first.clock.advance(1)
     assert len(first.gate.connections) == 1
+
+
+@pytest.mark.parametrize("peer_first", [True, False])
+def test_f128_a_connection_is_over_when_both_sides_are_closed(peer_first):
+    """F128: the service has closed one half and the peer the other, in either order."""
+    gated = Gated(HalfCloseableRecorder)
+    gated.service.transport.loseWriteConnection()
+    ends = [gated.connection.readConnectionLost, gated.connection.writeConnectionLost]
+    for end in ends if peer_first else reversed(ends):
+        assert gated.calls[-1] == ("loseWriteConnection",)
+        end()
+    assert gated.calls[-1] == ("loseConnection",)
+    gated.connection.connectionLost(DONE)
+    assert gated.connection.close_reason is CloseReason.PEER
+    assert gated.gate.admission.slots[0].in_use == 0
+
+
+def test_f130_a_lifetime_holds_for_a_connection_that_is_closing():
+    """F130: a slow reader has the close grace from the end of the lifetime on, and no more."""
+    gated = Gated(limits=Limits(lifetime=10, close_grace=3))
+    gated.service.transport.write(b"x" * 1000)
+    gated.transport.dataBuffer = b"x" * 1000
+    gated.service.transport.loseConnection()
+    for offset in range(1, 13):
+        gated.transport.offset = offset  # progress each second
+        step(gated, 1)
+    assert ("abortConnection",) not in gated.calls
+    gated.transport.offset = 20
+    step(gated, 2)
+    assert gated.calls[-1] == ("abortConnection",)
+    assert gated.connection.close_reason is CloseReason.LIFETIME

@@ -42,11 +42,13 @@ class Timeouts:
             self._sent, self._sent_at = sent, now
         if self._abort_at is not None:
             return CloseReason.CLOSE_GRACE if now >= self._abort_at else None
+        lifetime = limits.lifetime
+        if lifetime is not None and now - self._since >= lifetime:
+            return CloseReason.LIFETIME
         if connection.disconnecting:
             stuck = now - self._sent_at >= limits.close_grace
             return CloseReason.CLOSE_GRACE if stuck else None
         for limit, seconds, since in (
-            (CloseReason.LIFETIME, limits.lifetime, self._since),
             (CloseReason.IDLE_TIMEOUT, limits.idle_timeout, self._moved_at),
             (CloseReason.WRITE_TIMEOUT, limits.write_timeout, self._sent_at),
         ):

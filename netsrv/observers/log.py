@@ -178,17 +178,28 @@ class LogObserver(Observer):
         if self._count_lines(("dropped datagram", f" ({text})"), 1):
             self.log.warn("{listener}: dropped a datagram: {text}", listener=listener, text=text)
 
-    # The server
+    # Exceptions
 
     def service_failed(self, listener: ListenerInfo, callback: str) -> None:
-        now = self._now()
-        last = self._traceback_at.get(listener.service, -TRACEBACK_INTERVAL)
-        if now - last >= TRACEBACK_INTERVAL:
-            self._traceback_at[listener.service] = now
+        if self._may_log_traceback(listener.service, callback):
             self.log.failure("{listener}: {callback} raised", listener=listener, callback=callback)
-        else:
-            self._start_window()
-            self._suppressed["exception", f" in {callback}"] += 1
+
+    def transport_failed(self, listener: ListenerInfo, peer: str) -> None:
+        if self._may_log_traceback("a transport", "a transport"):
+            line = "{listener}: the transport of {peer} failed; the connection is given up"
+            self.log.failure(line, listener=listener, peer=peer)
+
+    def _may_log_traceback(self, source: str, origin: str) -> bool:
+        """Return True once in `TRACEBACK_INTERVAL` for each source; count in between."""
+        now = self._now()
+        if now - self._traceback_at.get(source, -TRACEBACK_INTERVAL) >= TRACEBACK_INTERVAL:
+            self._traceback_at[source] = now
+            return True
+        self._start_window()
+        self._suppressed["exception", f" in {origin}"] += 1
+        return False
+
+    # The server
 
     def stalled(self, seconds: float) -> None:
         self.log.warn("Reactor blocked for {seconds:.1f} s", seconds=seconds)

@@ -18,11 +18,15 @@ class Drained:
     aborted: int
 
 
+ABORT_TIMEOUT = 1.0
+"""Seconds from the abort to the end of a drain, whatever is left."""
+
+
 class Drain:
     """One drain of *gates*, which are closed or will be; it starts when it is made.
 
-    After *timeout* seconds of *clock* it calls *abort*.  *aborted* returns how many connections
-    the server has aborted so far.
+    After *timeout* seconds of *clock* it calls *abort_all*.  *aborted* returns how many
+    connections the server has aborted so far.
     """
 
     log = Logger()
@@ -32,9 +36,12 @@ class Drain:
         clock: Any,
         gates: Sequence[Gate],
         timeout: float,
-        abort: Callable[[], None],
+        abort_all: Callable[[], None],
         aborted: Callable[[], int],
     ) -> None:
+        self._clock = clock
+        self._gates = gates
+        self._abort_all = abort_all
         self._left = sum(len(gate.connections) for gate in gates)
         self._aborted = aborted
         self._aborted_before = aborted()
@@ -44,15 +51,29 @@ class Drain:
                 left=count_connections(self._left),
                 timeout=timeout,
             )
-        self._deadline = clock.callLater(timeout, abort)
+        self._timer = clock.callLater(timeout, self.abort)
+        self._aborting = False
         self.result: Deferred[Drained] = DeferredList(
             [gate.when_drained() for gate in gates]
         ).addCallback(self._ended)
         """Fires when the last connection has ended."""
 
+    def abort(self) -> None:
+        """Abort the connections that are left, and give them up `ABORT_TIMEOUT` later."""
+        self._abort_all()
+        if not (self._aborting or self.result.called):
+            self._aborting = True
+            if self._timer.active():
+                self._timer.cancel()
+            self._timer = self._clock.callLater(ABORT_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        for gate in self._gates:
+            gate.give_up_all()
+
     def _ended(self, _results: Any) -> Drained:
-        if self._deadline.active():
-            self._deadline.cancel()
+        if self._timer.active():
+            self._timer.cancel()
         aborted = self._aborted() - self._aborted_before
         drained = Drained(self._left - aborted, aborted)
         if self._left:

@@ -329,7 +329,11 @@ class Listeners:
 
     def remove(self, listener: RunningListener) -> Deferred[None]:
         """Take a listener's backlog and close it; fire when its last connection has ended."""
-        listener.drain()
+        try:
+            listener.drain()
+        except BaseException:  # as Twisted: not even SystemExit ends the server
+            listener.log.failure("{name}: closing the listener failed", name=listener.name)
+            listener.gate.close()
         self.running.remove(listener)
         self._update_own_ports()
         return self.retire(listener.gate)

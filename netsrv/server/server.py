@@ -72,7 +72,7 @@ class Server(Service):
         self._access_log: AccessLog | None = None
         self._announcements: list[tuple[str, dict[str, str]]] = []
         self._serving = False
-        self._drains = 0
+        self._drains: list[Drain] = []
         self._abort_at_once = False
 
     @property
@@ -166,7 +166,6 @@ class Server(Service):
         self._announcements = []
         self._configuration = self.configuration
         self._serving = False
-        self._drains += 1
         self._stall_detector.stop()
         if self._prepared is not None:
             self._prepared.close()
@@ -176,10 +175,11 @@ class Server(Service):
         limit = 0 if self._abort_at_once else timeout
         gates = self._listeners.gates
         drain = Drain(self._reactor, gates, limit, self._abort, lambda: self.aborted)
-        return drain.result.addCallback(self._drained)
+        self._drains.append(drain)
+        return drain.result.addCallback(self._drained, drain)
 
-    def _drained(self, drained: Drained) -> Drained:
-        self._drains -= 1
+    def _drained(self, drained: Drained, drain: Drain) -> Drained:
+        self._drains.remove(drain)
         if not self._drains:
             self._stop_logs()
         return drained
@@ -188,6 +188,8 @@ class Server(Service):
         """Abort the live connections now, and those of a drain that is yet to start."""
         self._abort_at_once = True
         self._abort()
+        for drain in list(self._drains):
+            drain.abort()
 
     def _abort(self) -> None:
         self.aborted += sum(gate.abort_all() for gate in self._listeners.gates)

@@ -16,10 +16,11 @@ import fcntl
 import os
 import termios
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
     IConsumer,
     IFileDescriptorReceiver,
@@ -147,6 +148,7 @@ class Connection:
             self.transport.loseConnection()
         elif not forwarded and IHalfCloseableProtocol.providedBy(self.protocol):
             self._call_service("readConnectionLost", self.protocol.readConnectionLost)
+            self._close_if_over()
         else:
             self._state = CLOSING
             self._set_reason(CloseReason.PEER)
@@ -162,6 +164,7 @@ class Connection:
             self._linger()
         elif IHalfCloseableProtocol.providedBy(self.protocol):
             self._call_service("writeConnectionLost", self.protocol.writeConnectionLost)
+            self._close_if_over()
 
     def __conform__(self, interface: Any) -> Any:
         """Be half-closeable for the reactor, which adapts its protocol to the interface.
@@ -175,7 +178,7 @@ class Connection:
         if self._state is LOST:
             return  # forwarded by a wrapper of the service
         self.connected = 0
-        if reason.type is not ConnectionDone:
+        if reason.type is not ConnectionDone and not self._closed_by_unix_peer():
             self._set_reason(CloseReason.RESET)
         elif self.close_reason is None:
             self.close_reason = CloseReason.PEER
@@ -306,6 +309,13 @@ class Connection:
         """Close the transport: the peer has had its time to read our last bytes."""
         self.transport.loseConnection()
 
+    def give_up(self) -> None:
+        """End the connection although its transport does not: free the slot and the socket."""
+        reason = Failure(ConnectionAborted())
+        with suppress(BaseException):  # the transport has failed before
+            self.transport.connectionLost(reason)
+        self.connectionLost(reason)
+
     @property
     def peer(self) -> str:
         """The peer's address, as in ``127.0.0.1:40000``."""
@@ -317,6 +327,19 @@ class Connection:
         """Set the reason; what goes wrong during an ordinary close replaces its reason."""
         if self.close_reason is None or (self.close_reason in ORDINARY and reason not in ORDINARY):
             self.close_reason = reason
+
+    def _close_if_over(self) -> None:
+        """Close if both FINs were exchanged: no byte can follow (RFC 9293, 3.6)."""
+        if self._peer_ended and self._fin_sent:
+            self.loseConnection()
+
+    def _closed_by_unix_peer(self) -> bool:
+        """Return True for a plain close on a unix socket, which Twisted reports as a loss.
+
+        Twisted's transport closes by sending no bytes, which is EPIPE if the peer has closed.
+        """
+        is_unix = not isinstance(self.permit.sockaddr, tuple)
+        return is_unix and self._peer_ended and not self.unsent
 
     def _linger(self) -> None:
         self._state = LINGERING

@@ -281,3 +281,22 @@ async def test_a_suspended_listener_leaves_newcomers_in_the_backlog(serve, clien
     assert await client(sock.recv, 100) == b"at last"
     sock.close()
     await gone(server)
+
+
+@pytest.mark.parametrize("service", ["echo", "discard"])
+@pytest_twisted.ensureDeferred
+async def test_f129_a_plain_close_on_a_unix_socket_is_the_peers(serve, client, tmp_path, service):
+    """F129: a client that has read what it wanted and closes does not count as a reset."""
+    server = serve(f"unix {service}={tmp_path}/s")
+
+    def talk():
+        with connect(server.sockets[0]) as sock:
+            sock.sendall(b"x")
+            if service == "echo":
+                assert sock.recv(1) == b"x"
+
+    counts = server.counters.listeners[server.listeners[0].listener_info]
+    for number in range(1, 4):
+        await client(talk)
+        await gone(server)
+        assert counts.closed == {"peer": number}

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from functools import partial
 
 import pytest
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocolFactory
@@ -58,7 +59,7 @@ class Calling(Forwarding):
 
     def __getattr__(self, name):
         attribute = getattr(self.transport, name)
-        return (lambda *args: attribute(*args)) if callable(attribute) else attribute
+        return partial(attribute) if callable(attribute) else attribute
 
 
 @implementer(IProtocolFactory)
@@ -91,7 +92,7 @@ WRAPPERS = {
     "WrappingFactory": policies.WrappingFactory,
     "TimeoutFactory": lambda factory: policies.TimeoutFactory(factory, None),
     "ThrottlingFactory": policies.ThrottlingFactory,
-    "LimitTotalConnectionsFactory": lambda factory: limited(factory),
+    "LimitTotalConnectionsFactory": lambda factory: limited(factory),  # noqa: PLW0108 - below
     "TrafficLoggingFactory": lambda factory: policies.TrafficLoggingFactory(factory, "/dev/null"),
     "two": lambda factory: policies.WrappingFactory(policies.WrappingFactory(factory)),
     "ShapedProtocolFactory": shaped,
