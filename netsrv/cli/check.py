@@ -8,7 +8,7 @@ whose settings are checked.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.config.model import Configuration, ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
@@ -30,11 +30,11 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
     for settings in configuration.listeners:
         build_factory(settings, registry)
     taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
-    same = None
+    same: int | None = None
     with ExitStack() as opened:
         for index in opening_order(configuration.listeners):
             settings = configuration.listeners[index]
-            port = getattr(settings.address, "port", None)
+            port = settings.port
             try:
                 made = open_socket(settings, same)
             except AddressUnavailable as error:
@@ -48,7 +48,7 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
                 port = made.port
                 yield f"{settings.transport} {made.address} ({settings.service_name})"
                 options = made.options
-            if settings.transport == "tcp" and same is None:
+            if settings.transport is Transport.TCP and same is None and isinstance(port, int):
                 same = port
             taken.append((settings, options))
             yield from _table(options)

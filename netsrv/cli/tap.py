@@ -18,15 +18,12 @@ from twisted.python import usage
 from netsrv import __version__
 from netsrv.cli.check import check, list_services
 from netsrv.cli.signals import install_signal_handlers
-from netsrv.config.model import (
-    Configuration,
-    ConfigurationError,
-    from_command_line,
-    limits_from_command_line,
-)
+from netsrv.config.command_line import OPTIONS, from_command_line
+from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.server import Server
+from netsrv.settings import Setting
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
@@ -46,6 +43,41 @@ Examples:
 """
 
 
+def _add_settings(options: type["ServerOptions"]) -> type["ServerOptions"]:
+    """Give a class of options the methods for all settings of the command line."""
+    for setting in OPTIONS.values():
+        for option, method in _option_methods(setting):
+            setattr(options, f"opt_{option.removeprefix('--').replace('-', '_')}", method)
+    return options
+
+
+def _option_methods(setting: Setting) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield a setting's options, each with a method as `twisted.python.usage` wants it."""
+
+    def set_flag(options: "ServerOptions") -> None:
+        options.arguments[setting.name] = True
+
+    def clear_flag(options: "ServerOptions") -> None:
+        options.arguments[setting.name] = False
+
+    def set_value(options: "ServerOptions", text: str) -> None:
+        options.arguments[setting.name] = text
+
+    def add_value(options: "ServerOptions", text: str) -> None:
+        options.arguments.setdefault(setting.name, []).append(text)
+
+    default = f" [default: {setting.default_text}]"
+    option, metavar = str(setting.option), setting.kind.metavar
+    method = add_value if setting.kind.repeatable else set_value if metavar else set_flag
+    method.__doc__ = f"{metavar}: {setting.help}{default}" if metavar else setting.help
+    yield option, method
+    if setting.negation:
+        method.__doc__ = f"{setting.help}{default}"
+        clear_flag.__doc__ = f"do not {setting.help}"
+        yield setting.negation, clear_flag
+
+
+@_add_settings
 class ServerOptions(usage.Options):
     """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
 
@@ -56,55 +88,16 @@ class ServerOptions(usage.Options):
         "kernel choose and port 'same' is that of the first --tcp."
     )
     optFlags = [
-        ["reuse-port", None, "set SO_REUSEPORT: other processes may share the port"],
-        ["access-log-datagrams", None, "write a line for each datagram too"],
         ["check", None, "open every socket, print each option asked for and in effect, and exit"],
         ["list-services", None, "print the services that are installed, and exit"],
-    ]
-    optParameters = [
-        ["backlog", None, "1024", "connections that may wait to be accepted"],
-        ["max-connections", None, None, "connections at once, per listener [default: auto]"],
-        ["overload", None, None, "at a limit: pause, close or reset newcomers [default: pause]"],
-        ["per-source", None, None, "connections at once from an IPv4 address or an IPv6 /64"],
-        ["connection-rate", None, None, "new connections a second: RATE or RATE:BURST"],
-        ["only-from", None, None, "networks that may come in, with commas between"],
-        ["no-access", None, None, "networks that may not, with commas between"],
-        [
-            "datagram-rate",
-            None,
-            None,
-            "datagrams a second served per source: RATE or RATE:BURST, or none [default: 1000]",
-        ],
-        [
-            "refuse-source-ports",
-            None,
-            None,
-            "UDP source ports that are not served, or none [default: 0-1023,2049]",
-        ],
-        ["idle-timeout", None, None, "seconds until a connection ends on which nothing moves"],
-        ["lifetime", None, None, "seconds until a connection ends, whatever happens on it"],
-        [
-            "write-timeout",
-            None,
-            None,
-            "seconds until output that is stuck aborts a connection, or none [default: 60]",
-        ],
-        ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
-        [
-            "shutdown-timeout",
-            None,
-            None,
-            "seconds that live connections have at the end [default: 8]",
-        ],
-        ["log-rate", None, None, "lines a second about single peers in the log [default: 1000]"],
-        ["access-log", None, None, "file for a line of JSON per connection; - is standard output"],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.listeners: list[tuple[str, str]] = []
-        self.socket_options: list[str] = []
-        self.reuse_address: bool | None = None
+        """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
+        self.arguments: dict[str, Any] = {}
+        """The arguments of the other options, by the names of the settings."""
         self.config: tuple[str, str] | None = None
         """The configuration file as the user wrote it, and its absolute path."""
 
@@ -125,24 +118,12 @@ class ServerOptions(usage.Options):
         self.listeners.append(("unix", path))
 
     def opt_config(self, path: str) -> None:
-        """a TOML file with listeners and limits"""
+        """take listeners and limits from a TOML file"""
         if not path:
             raise usage.UsageError("--config needs the path of a file")
         self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
 
     opt_c = opt_config
-
-    def opt_socket_option(self, option: str) -> None:
-        """set a socket option: NAME=VALUE, as in SO_RCVBUF=1048576; repeatable"""
-        self.socket_options.append(option)
-
-    def opt_reuse_address(self) -> None:
-        """set SO_REUSEADDR; the default for TCP"""
-        self.reuse_address = True
-
-    def opt_no_reuse_address(self) -> None:
-        """leave SO_REUSEADDR off; the default for UDP"""
-        self.reuse_address = False
 
     def opt_version(self) -> None:
         """print the version of netsrv, and exit"""
@@ -176,19 +157,7 @@ class ServerOptions(usage.Options):
                     f"{name}: nothing to serve: it has no [[listener]], and there is no --tcp, "
                     "--udp or --unix"
                 )
-        return from_command_line(
-            self.listeners,
-            backlog=self["backlog"],
-            reuse_address=self.reuse_address,
-            reuse_port=bool(self["reuse-port"]),
-            socket_options=self.socket_options,
-            log_rate=self["log-rate"],
-            shutdown_timeout=self["shutdown-timeout"],
-            access_log=self["access-log"],
-            access_log_datagrams=bool(self["access-log-datagrams"]),
-            limits=limits_from_command_line(self),
-            file=file,
-        )
+        return from_command_line(self.listeners, self.arguments, file)
 
     def prepare(self) -> tuple[Configuration, Prepared]:
         """Open every socket; with --check, print how it went and exit instead.

@@ -147,7 +147,7 @@ def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> No
     """Two listeners with one address are a mistake that is found before a socket is opened."""
     line = refused(*options)
     assert line.startswith(f"netsrv: {options[-2]} ")
-    assert "twice" in line
+    assert "duplicate listener" in line
 
 
 @pytest.mark.parametrize(

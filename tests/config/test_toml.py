@@ -13,9 +13,10 @@ from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from netsrv.cli.tap import ServerOptions
-from netsrv.config import toml as configfile
-from netsrv.config.model import ConfigurationError, from_command_line, limits_from_command_line
-from netsrv.config.toml import AccessTable, FileTable, ListenerTable, read_configuration
+from netsrv.config.command_line import from_command_line
+from netsrv.config.document import LISTENER_KEYS
+from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
+from netsrv.config.toml import parse_toml, read_configuration
 from netsrv.guards.limits import Limits, Overload
 from netsrv.guards.rates import Rate
 from netsrv.interfaces import IStreamService
@@ -228,9 +229,10 @@ def limit(key, value):
 )
 def test_limits_are_those_of_the_command_line(key, value, text, read):
     """A limit in a file means what the option means."""
-    names = [each.name.replace("_", "-") for each in attrs.fields(Limits)]
-    options = {**dict.fromkeys(names), key.replace("_", "-"): text}
-    assert read(limit(key, value)).listeners[0].limits == limits_from_command_line(options)
+    assert (
+        read(limit(key, value)).listeners
+        == from_command_line([("udp", "7")], {key: text}).listeners
+    )
 
 
 def test_a_services_settings_are_of_its_own_class(read):
@@ -361,7 +363,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].access.only_from[0]: 127.0.0.1/8 has host bits set; write a network as "
         "192.0.2.0/24 or 2001:db8::/32",
         "listener[0].access.only_from[1]: 5: a text, in quotes",
-        "listener[0].access.no_access: '10.0.0.0/8': a list, as in [1, 2]",
+        "listener[0].access.no_access: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
         "listener[0].mode: only the file of a unix socket has one",
         "listener[0].service: there is no service 'ecko'; there are accept, chargen, daytime, "
         "discard, echo, greet, info, moody, qotd, time",
@@ -372,7 +374,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         rf"listener[3].'a\nb\x1b': there is no such key; {keys}",
         f"listener[3]: {address}",
         f"listener[4]: {address}",
-        "listener[2].udp: 127.0.0.1:7: stands twice, before in netsrv.toml: listener[1]",
+        "listener[2].udp: 127.0.0.1:7: duplicate listener, first in netsrv.toml: listener[1]",
     ]
 
 
@@ -512,19 +514,32 @@ values = st.recursive(
 )
 
 
-def tables(kind, **inner):
-    """Make a strategy of tables of a class, with right keys and, at times, right values."""
-    keys = {each.name: inner.get(each.name, values) for each in attrs.fields(kind)}
+def tables(names, **inner):
+    """Make a strategy of tables with these keys and, at times, right values."""
+    keys = {name: inner.get(name, values) for name in names}
     return st.fixed_dictionaries({}, optional={**keys, "other": values})
 
 
+def names_in(table):
+    """Give the settings in a table of a listener."""
+    return [name for name, each in LISTENER_SETTINGS.items() if each.section.table == table]
+
+
+def names_of(settings_class):
+    """Give the settings of a service's class."""
+    return [each.name for each in attrs.fields(settings_class)]
+
+
+networks = st.lists(words)
 listeners = tables(
-    ListenerTable,
-    limits=values | tables(Limits),
-    access=values | tables(AccessTable, only_from=st.lists(words), no_access=st.lists(words)),
-    settings=values | tables(GreetSettings) | tables(QotdSettings),
+    LISTENER_KEYS,
+    limits=values | tables(names_in("limits")),
+    access=values | tables(names_in("access"), only_from=networks, no_access=networks),
+    settings=values | tables(names_of(GreetSettings)) | tables(names_of(QotdSettings)),
 )
-documents = tables(FileTable, listener=values | st.lists(listeners, max_size=3))
+documents = tables(
+    ["listener", *SERVER_SETTINGS], listener=values | st.lists(listeners, max_size=3)
+)
 
 
 def lines_or_configuration(data, registry, folder):
@@ -558,4 +573,4 @@ def test_f99_any_bytes_are_read_or_refused(data, registry, tmp_path_factory):
 def test_what_hypothesis_makes_is_toml():
     """The tables above are read as what they were, or nothing would be tried."""
     value = {"a b": [1, -1.5, True, "ä\n"], "c": {"d": datetime.date(2024, 2, 29)}}
-    assert configfile._parsed(f"x = {toml(value)}") == {"x": value}
+    assert parse_toml(f"x = {toml(value)}", "f") == {"x": value}
