@@ -1,7 +1,7 @@
 """``twistd netsrv``: the options, and the service made from them.
 
-The sockets are opened while the options are parsed: then an error is one line at
-once, and ports below 1024 are open before twistd gives root up.
+The sockets are opened while the options are parsed: so an error at the start is one line,
+and ports below 1024 are open before twistd gives up root.
 """
 
 import atexit
@@ -44,7 +44,7 @@ Examples:
 
 
 def _add_settings(options: type["ServerOptions"]) -> type["ServerOptions"]:
-    """Give a class of options the methods for all settings of the command line."""
+    """Add a method to a class of options for each setting of the command line."""
     for setting in OPTIONS.values():
         for option, method in _option_methods(setting):
             setattr(options, f"opt_{option.removeprefix('--').replace('-', '_')}", method)
@@ -52,7 +52,7 @@ def _add_settings(options: type["ServerOptions"]) -> type["ServerOptions"]:
 
 
 def _option_methods(setting: Setting) -> Iterator[tuple[str, Callable[..., None]]]:
-    """Yield a setting's options, each with a method as `twisted.python.usage` wants it."""
+    """Yield a setting's options, each with its handler for `twisted.python.usage`."""
 
     def set_flag(options: "ServerOptions") -> None:
         options.arguments[setting.name] = True
@@ -142,9 +142,9 @@ class ServerOptions(usage.Options):
             )
 
     def configuration(self, registry: Registry | None = None) -> Configuration:
-        """Make the configuration of file and command line; *registry* has the services.
+        """Return the configuration of file and command line; *registry* has the services.
 
-        Whenever it is called, the file is read again.  Raises `ConfigurationError`.
+        Every call reads the file again.  Raises `ConfigurationError`.
         """
         file = Configuration(())
         if self.config is not None:
@@ -160,7 +160,7 @@ class ServerOptions(usage.Options):
         return from_command_line(self.listeners, self.arguments, file)
 
     def prepare(self) -> tuple[Configuration, Prepared]:
-        """Open every socket; with --check, print how it went and exit instead.
+        """Open every socket; with --check, print the result and exit instead.
 
         Raises `ConfigurationError` or `SocketError`.
         """
@@ -172,12 +172,12 @@ class ServerOptions(usage.Options):
         return configuration, prepare(configuration, registry)
 
     def install_signals(self, reactor: Any, server: Server) -> None:
-        """Have signals end the server and, with a file, have SIGHUP read it again."""
+        """Make signals stop the server and, with a file, make SIGHUP reload it."""
         reload = None if self.config is None else partial(self._reload, server)
         install_signal_handlers(reactor, server, reload)
 
     def _reload(self, server: Server) -> None:
-        """Serve what the file says by now; a bad one changes nothing, and is named."""
+        """Apply the file's current contents; log the errors of a bad file and change nothing."""
         try:
             registry = find_services()
             server.reload(self.configuration(registry), registry)
@@ -189,7 +189,7 @@ class ServerOptions(usage.Options):
     def _print(
         self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
     ) -> NoReturn:
-        """Print lines that are made from the services there are, and exit."""
+        """Print the lines that *lines* yields for the installed services, and exit."""
         registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
@@ -198,26 +198,26 @@ class ServerOptions(usage.Options):
 
 
 class Options(ServerOptions):
-    """The options within ``twistd`` and ``twist``, which know only status 1 for an error."""
+    """The options within ``twistd`` and ``twist``, where every error has the exit status 1."""
 
     prepared: tuple[Configuration, Prepared]
 
     def postOptions(self) -> None:
         super().postOptions()
         self.prepared = exit_on_error(self.prepare)
-        atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
+        atexit.register(self.prepared[1].close)  # twistd may still fail to start
         install_reactor()
 
 
 def reserve_stdio() -> None:
-    """Leave 0, 1 and 2 to standard input and output: a daemon puts /dev/null there."""
+    """Open descriptors 0 to 2 if they are closed: a daemon replaces them by /dev/null."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         pass
     os.close(descriptor)
 
 
 def makeService(options: Options) -> Server:
-    """Make the service; twistd has installed its reactor by now."""
+    """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
     server = Server(reactor, *options.prepared)
     options.install_signals(reactor, server)
@@ -225,7 +225,7 @@ def makeService(options: Options) -> Server:
 
 
 def install_reactor() -> None:
-    """Install our reactor, unless the user has chosen one or uvloop cannot be imported."""
+    """Install the uvloop reactor, unless there is a reactor or uvloop cannot be imported."""
     if "twisted.internet.reactor" not in sys.modules:
         with suppress(ImportError):
             from netsrv.uvreactor import install
@@ -240,7 +240,7 @@ def _import_reactor() -> Any:
 
 
 def exit_on_error(step: Callable[[], T]) -> T:
-    """Take a step of the start; what the user did wrong becomes one line and an exit."""
+    """Run a step of the start; turn an error of the user into one line and exit status 1."""
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
@@ -248,11 +248,11 @@ def exit_on_error(step: Callable[[], T]) -> T:
 
 
 def error_text_of(error: Exception) -> str:
-    """Make of an error what the user sees: one line, or one for each mistake."""
+    """Return the text of an error as it is printed: a line for each mistake."""
     return "\n".join(f"netsrv: {line}" for line in format_errors(error))
 
 
 def format_errors(error: Exception) -> list[str]:
-    """Give the lines about an error, escaped."""
+    """Return the lines about an error, escaped."""
     lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
     return [printable(line) for line in lines]

@@ -1,4 +1,4 @@
-"""The settings of a listener, made in a program with values as a file has them."""
+"""The keyword arguments with which a program describes a listener."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ VALUES = {
 
 
 def value_of(setting):
-    """Give a value that is not the default."""
+    """Return a value that is not the default."""
     kind = setting.kind
     return kind.choices[-1] if kind.choices else VALUES[kind.metavar.partition("|")[0]]
 
@@ -40,12 +40,12 @@ EVERYTHING = {
 """A value for each key of a file, except those for one transport or one service only."""
 
 
-class Own(DatagramProtocol):
-    """A program's own."""
+class Embedded(DatagramProtocol):
+    """A protocol of the program."""
 
 
 def mistakes_of(*arguments, **keywords):
-    """Give the lines that say what is wrong with a listener."""
+    """Return the lines of the error that a call of `listener` raises."""
     with pytest.raises(ConfigurationError) as caught:
         listener(*arguments, **keywords)
     return str(caught.value).splitlines()
@@ -56,12 +56,12 @@ def toml(value):
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
     return repr(value)
 
 
 def test_a_program_and_a_file_say_the_same(tmp_path):
-    """The same keys and values make equal settings."""
+    """The same keys and values give equal settings, and each one has an effect."""
     lines = ["[[listener]]", "service = 'echo'", "tcp = '127.0.0.1:7'"]
     for table in ("", "limits", "access"):
         lines += [f"[listener.{table}]"] if table else []
@@ -69,15 +69,15 @@ def test_a_program_and_a_file_say_the_same(tmp_path):
         lines += [f"{name} = {toml(EVERYTHING[name])}" for name in names]
     (tmp_path / "f").write_text("\n".join(lines))
     from_file = read_configuration(f"{tmp_path}/f", find_services())
-    made = listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING)
-    assert (made,) == from_file.listeners
+    settings = listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING)
+    assert (settings,) == from_file.listeners
     for name, setting in LISTENER_SETTINGS.items():
-        holder = made.limits if setting.section.table else made
+        holder = settings.limits if setting.section.table else settings
         assert (getattr(holder, name) != setting.default) == (name in EVERYTHING), name
 
 
-def test_there_are_exactly_the_keywords_that_a_file_has():
-    """A new key of a file is a keyword here, and its type is known to mypy."""
+def test_every_setting_is_a_typed_keyword():
+    """The types of all settings are known to mypy."""
     assert set(ListenerKeywords.__annotations__) == set(LISTENER_SETTINGS)
 
 
@@ -99,12 +99,12 @@ def test_the_address_is_a_files_address():
     ],
 )
 def test_the_log_has_a_name_for_every_service(service, keywords, name):
-    """That of its class, of its protocol, or the one that it was given."""
+    """It is that of the class, of the protocol, or the one given."""
     assert listener("tcp", 0, service, **keywords).service_name == name
 
 
-def test_all_mistakes_are_told_at_once():
-    """Each is a line with its place, the value, and what would be right."""
+def test_all_mistakes_are_named_at_once():
+    """Each has a line with the keyword, the value and the form that it should have."""
     place = "listener('tcp', '127.0.0.1:0'): "
     assert mistakes_of(
         "tcp",
@@ -136,21 +136,21 @@ def test_all_mistakes_are_told_at_once():
         (("tcp", 7, "echo"), {"limits": {}}, "limits: there is no such keyword; there are mode,"),
         (("tcp", 7, "echo"), {"socket_options": ["x"]}, "socket_options: a list: options by"),
         (("tcp", 7, Site), {}, "service: <class 'twisted.web.server.Site'> is no Factory"),
-        (("tcp", 7, Own()), {}, "is no Factory"),
+        (("tcp", 7, Embedded()), {}, "is no Factory"),
         (("udp", 7, Site(Resource())), {}, "is no DatagramProtocol"),
-        (("udp", 7, Own), {}, "is no DatagramProtocol"),
-        (("udp", 7, Own()), {"settings": 5}, "settings: only a service that has a name"),
+        (("udp", 7, Embedded), {}, "is no DatagramProtocol"),
+        (("udp", 7, Embedded()), {"settings": 5}, "settings: only a service that has a name"),
         (("udp", 7, "echo"), {"safe_replies": True}, "safe_replies: only for a DatagramProtocol"),
     ],
 )
-def test_what_cannot_be_is_one_line(arguments, keywords, mistake):
-    """It names its place, and what would be right."""
+def test_a_mistake_is_one_line(arguments, keywords, mistake):
+    """The line has the keyword and the form that its value should have."""
     [line] = mistakes_of(*arguments, **keywords)
     assert mistake in line
 
 
 def test_cattrs_and_tomllib_are_not_imported():
-    """A program that embeds a server pays for no file."""
+    """A program that embeds a server does not pay for reading files."""
     code = "import netsrv.server.server, sys; print({'cattrs', 'tomllib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
