@@ -45,12 +45,12 @@ def from_command_line(
     document = reader.make_document(options or {}, {})
     shared = reader.listener_values(document["listener"][0], ())
     server = reader.server_values(document)
-    own = []
+    added = []
     for transport, text in listeners:
         service, address = split_service(text, Transport(transport).default_service)
-        own.append(reader.listener({"service": service, transport: address}, (), shared))
+        added.append(reader.listener({"service": service, transport: address}, (), shared))
     reader.errors.raise_all()
-    every = (*file.listeners, *filter(None, own))
+    every = (*file.listeners, *filter(None, added))
     reader.errors.lines.extend(duplicate_addresses(every))
     _check_same(every, reader)
     reader.errors.raise_all()
@@ -72,7 +72,7 @@ def _check_same(listeners: Sequence[ListenerSettings], reader: DocumentReader) -
     streams = (listener for listener in listeners if listener.transport is Transport.TCP)
     first = next(streams, None)
     for listener in listeners:
-        if listener.port == SAME and first in (None, listener):
+        if listener.port == SAME and (first is None or first is listener):
             reader.errors.lines.append(
                 f"{listener.option_label}: {SAME!r} is the port of the first TCP listener, "
                 "and there is none before it"
