@@ -392,7 +392,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         ("[[listener]]\nunix = 'x'\nmode = '0999'", "listener[0].mode: '0999': permissions in"),
         ("[[listener]]\nunix = 'x'\nmode = true", "listener[0].mode: true: permissions in octal"),
         ("[[listener]]\ntcp = 7.5", "listener[0].tcp: 7.5: an address, as in '127.0.0.1:7'"),
-        ("[[listener]]\ntcp = '::1:7'", "listener[0].tcp: '::1:7': an IPv6 address stands in"),
+        ("[[listener]]\ntcp = '::1:7'", "listener[0].tcp: '::1:7': an IPv6 address is written"),
         (
             "[[listener]]\nudp = 7\nservice = 'accept'",
             "listener[0].service: 'accept' is not served",
