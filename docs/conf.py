@@ -2,7 +2,8 @@
 
 The documents are also read where no Sphinx is, so they link to files; here these links
 become links between pages.  For the same reason the table of faults is an ordinary one,
-and gets its column of tests when the page is built.
+and gets its column of tests when the page is built.  The directive ``settings`` makes the
+tables of options and keys from the settings themselves.
 """
 
 import re
@@ -11,12 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
 
 from netsrv import __version__
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docs.settings_tables import keys_table, options_table
 from tests.docs.faults import FaultTest, tests_by_fault
 
 project = "netsrv"
@@ -39,6 +43,20 @@ PAGE = re.compile(r"`([^`<]+) <(?:docs/)?([\w-]+)\.rst>`_")
 MODULE = re.compile(r"`([^`<]+) <(netsrv/[\w/]+)\.py>`_")
 TESTS_WIDTH = 45
 """Width of the column of tests, in per cent of the other columns together."""
+
+
+class SettingsDirective(SphinxDirective):
+    """``.. settings:: options`` or ``.. settings:: keys``: a table made from the settings."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table.  Sphinx calls it."""
+        table = {"options": options_table, "keys": keys_table}[self.arguments[0]]
+        parent = nodes.Element()
+        lines = StringList(table(), source=self.get_source_info()[0])
+        self.state.nested_parse(lines, self.content_offset, parent)
+        return parent.children
 
 
 def link_pages(_app: Sphinx, *where_and_source: list[str]) -> None:
@@ -82,6 +100,7 @@ def _words(text: str) -> nodes.entry:
 
 def setup(app: Sphinx) -> None:
     """Connect the functions above.  Sphinx calls it."""
+    app.add_directive("settings", SettingsDirective)
     app.connect("source-read", link_pages)
     app.connect("include-read", link_pages)
     app.connect("doctree-read", add_tests)

@@ -1,14 +1,14 @@
 """The output of --check and --list-services.
 
-A check takes the four steps for each listener, shows the options that the kernel set, and
-leaves nothing behind.  An address in use is a note: the server that has it may well be the one
-whose settings are checked.
+A check goes through the four steps for each listener, shows the value in effect of each
+option, and leaves nothing behind.  An address in use is only a note: the server that uses it
+may be the one whose settings are checked.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
-from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.config.model import Configuration, ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
@@ -29,14 +29,14 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
     """
     for settings in configuration.listeners:
         build_factory(settings, registry)
-    taken: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
-    same = None
-    with ExitStack() as opened:
+    in_effect: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
+    same: int | None = None
+    with ExitStack() as stack:
         for index in opening_order(configuration.listeners):
             settings = configuration.listeners[index]
-            port = getattr(settings.address, "port", None)
+            port = settings.port
             try:
-                made = open_socket(settings, same)
+                opened = open_socket(settings, same)
             except AddressUnavailable as error:
                 if not error.in_use:
                     raise
@@ -44,22 +44,22 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
                 yield f"  note: {error}"
                 options = try_options(settings)
             else:
-                opened.callback(made.close)
-                port = made.port
-                yield f"{settings.transport} {made.address} ({settings.service_name})"
-                options = made.options
-            if settings.transport == "tcp" and same is None:
+                stack.callback(opened.close)
+                port = opened.port
+                yield f"{settings.transport} {opened.address} ({settings.service_name})"
+                options = opened.options
+            if settings.transport is Transport.TCP and same is None and isinstance(port, int):
                 same = port
-            taken.append((settings, options))
+            in_effect.append((settings, options))
             yield from _table(options)
-        check_options_fit(configuration.listeners, taken)
+        check_options_fit(configuration.listeners, in_effect)
 
 
 def _table(options: tuple[OptionInEffect, ...]) -> Iterator[str]:
     yield f"  {'option':<20} {'asked for':>12} {'in effect':>12}"
-    for each in options:
-        in_effect = "unknown" if each.in_effect is None else show_value(each.in_effect)
-        yield f"  {each.name:<20} {show_value(each.asked):>12} {in_effect:>12}"
+    for option in options:
+        in_effect = "unknown" if option.in_effect is None else show_value(option.in_effect)
+        yield f"  {option.name:<20} {show_value(option.asked):>12} {in_effect:>12}"
 
 
 def list_services(registry: Registry) -> Iterator[str]:

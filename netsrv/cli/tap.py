@@ -1,7 +1,7 @@
 """``twistd netsrv``: the options, and the service made from them.
 
-The sockets are opened while the options are parsed: then an error is one line at
-once, and ports below 1024 are open before twistd gives root up.
+The sockets are opened while the options are parsed: so an error at the start is one line,
+and ports below 1024 are open before twistd gives up root.
 """
 
 import atexit
@@ -18,15 +18,12 @@ from twisted.python import usage
 from netsrv import __version__
 from netsrv.cli.check import check, list_services
 from netsrv.cli.signals import install_signal_handlers
-from netsrv.config.model import (
-    Configuration,
-    ConfigurationError,
-    from_command_line,
-    limits_from_command_line,
-)
+from netsrv.config.command_line import OPTIONS, from_command_line
+from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.server import Server
+from netsrv.settings import Setting
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
@@ -46,6 +43,41 @@ Examples:
 """
 
 
+def _add_settings(options: type["ServerOptions"]) -> type["ServerOptions"]:
+    """Add a method to a class of options for each setting of the command line."""
+    for setting in OPTIONS.values():
+        for option, method in _option_methods(setting):
+            setattr(options, f"opt_{option.removeprefix('--').replace('-', '_')}", method)
+    return options
+
+
+def _option_methods(setting: Setting) -> Iterator[tuple[str, Callable[..., None]]]:
+    """Yield a setting's options, each with its handler for `twisted.python.usage`."""
+
+    def set_flag(options: "ServerOptions") -> None:
+        options.arguments[setting.name] = True
+
+    def clear_flag(options: "ServerOptions") -> None:
+        options.arguments[setting.name] = False
+
+    def set_value(options: "ServerOptions", text: str) -> None:
+        options.arguments[setting.name] = text
+
+    def add_value(options: "ServerOptions", text: str) -> None:
+        options.arguments.setdefault(setting.name, []).append(text)
+
+    default = f" [default: {setting.default_text}]"
+    option, metavar = str(setting.option), setting.kind.metavar
+    method = add_value if setting.kind.repeatable else set_value if metavar else set_flag
+    method.__doc__ = f"{metavar}: {setting.help}{default}" if metavar else setting.help
+    yield option, method
+    if setting.negation:
+        method.__doc__ = f"{setting.help}{default}"
+        clear_flag.__doc__ = f"do not {setting.help}"
+        yield setting.negation, clear_flag
+
+
+@_add_settings
 class ServerOptions(usage.Options):
     """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
 
@@ -56,55 +88,16 @@ class ServerOptions(usage.Options):
         "kernel choose and port 'same' is that of the first --tcp."
     )
     optFlags = [
-        ["reuse-port", None, "set SO_REUSEPORT: other processes may share the port"],
-        ["access-log-datagrams", None, "write a line for each datagram too"],
         ["check", None, "open every socket, print each option asked for and in effect, and exit"],
         ["list-services", None, "print the services that are installed, and exit"],
-    ]
-    optParameters = [
-        ["backlog", None, "1024", "connections that may wait to be accepted"],
-        ["max-connections", None, None, "connections at once, per listener [default: auto]"],
-        ["overload", None, None, "at a limit: pause, close or reset newcomers [default: pause]"],
-        ["per-source", None, None, "connections at once from an IPv4 address or an IPv6 /64"],
-        ["connection-rate", None, None, "new connections a second: RATE or RATE:BURST"],
-        ["only-from", None, None, "networks that may come in, with commas between"],
-        ["no-access", None, None, "networks that may not, with commas between"],
-        [
-            "datagram-rate",
-            None,
-            None,
-            "datagrams a second served per source: RATE or RATE:BURST, or none [default: 1000]",
-        ],
-        [
-            "refuse-source-ports",
-            None,
-            None,
-            "UDP source ports that are not served, or none [default: 0-1023,2049]",
-        ],
-        ["idle-timeout", None, None, "seconds until a connection ends on which nothing moves"],
-        ["lifetime", None, None, "seconds until a connection ends, whatever happens on it"],
-        [
-            "write-timeout",
-            None,
-            None,
-            "seconds until output that is stuck aborts a connection, or none [default: 60]",
-        ],
-        ["close-grace", None, None, "seconds that a peer may take at the end [default: 5]"],
-        [
-            "shutdown-timeout",
-            None,
-            None,
-            "seconds that live connections have at the end [default: 8]",
-        ],
-        ["log-rate", None, None, "lines a second about single peers in the log [default: 1000]"],
-        ["access-log", None, None, "file for a line of JSON per connection; - is standard output"],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.listeners: list[tuple[str, str]] = []
-        self.socket_options: list[str] = []
-        self.reuse_address: bool | None = None
+        """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
+        self.arguments: dict[str, Any] = {}
+        """The arguments of the other options, by the names of the settings."""
         self.config: tuple[str, str] | None = None
         """The configuration file as the user wrote it, and its absolute path."""
 
@@ -125,24 +118,12 @@ class ServerOptions(usage.Options):
         self.listeners.append(("unix", path))
 
     def opt_config(self, path: str) -> None:
-        """a TOML file with listeners and limits"""
+        """take listeners and limits from a TOML file"""
         if not path:
             raise usage.UsageError("--config needs the path of a file")
         self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
 
     opt_c = opt_config
-
-    def opt_socket_option(self, option: str) -> None:
-        """set a socket option: NAME=VALUE, as in SO_RCVBUF=1048576; repeatable"""
-        self.socket_options.append(option)
-
-    def opt_reuse_address(self) -> None:
-        """set SO_REUSEADDR; the default for TCP"""
-        self.reuse_address = True
-
-    def opt_no_reuse_address(self) -> None:
-        """leave SO_REUSEADDR off; the default for UDP"""
-        self.reuse_address = False
 
     def opt_version(self) -> None:
         """print the version of netsrv, and exit"""
@@ -161,9 +142,9 @@ class ServerOptions(usage.Options):
             )
 
     def configuration(self, registry: Registry | None = None) -> Configuration:
-        """Make the configuration of file and command line; *registry* has the services.
+        """Return the configuration of file and command line; *registry* has the services.
 
-        Whenever it is called, the file is read again.  Raises `ConfigurationError`.
+        Every call reads the file again.  Raises `ConfigurationError`.
         """
         file = Configuration(())
         if self.config is not None:
@@ -176,22 +157,10 @@ class ServerOptions(usage.Options):
                     f"{name}: nothing to serve: it has no [[listener]], and there is no --tcp, "
                     "--udp or --unix"
                 )
-        return from_command_line(
-            self.listeners,
-            backlog=self["backlog"],
-            reuse_address=self.reuse_address,
-            reuse_port=bool(self["reuse-port"]),
-            socket_options=self.socket_options,
-            log_rate=self["log-rate"],
-            shutdown_timeout=self["shutdown-timeout"],
-            access_log=self["access-log"],
-            access_log_datagrams=bool(self["access-log-datagrams"]),
-            limits=limits_from_command_line(self),
-            file=file,
-        )
+        return from_command_line(self.listeners, self.arguments, file)
 
     def prepare(self) -> tuple[Configuration, Prepared]:
-        """Open every socket; with --check, print how it went and exit instead.
+        """Open every socket; with --check, print the result and exit instead.
 
         Raises `ConfigurationError` or `SocketError`.
         """
@@ -203,12 +172,12 @@ class ServerOptions(usage.Options):
         return configuration, prepare(configuration, registry)
 
     def install_signals(self, reactor: Any, server: Server) -> None:
-        """Have signals end the server and, with a file, have SIGHUP read it again."""
+        """Make signals stop the server and, with a file, make SIGHUP reload it."""
         reload = None if self.config is None else partial(self._reload, server)
         install_signal_handlers(reactor, server, reload)
 
     def _reload(self, server: Server) -> None:
-        """Serve what the file says by now; a bad one changes nothing, and is named."""
+        """Apply the file's current contents; log the errors of a bad file and change nothing."""
         try:
             registry = find_services()
             server.reload(self.configuration(registry), registry)
@@ -220,7 +189,7 @@ class ServerOptions(usage.Options):
     def _print(
         self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
     ) -> NoReturn:
-        """Print lines that are made from the services there are, and exit."""
+        """Print the lines that *lines* yields for the installed services, and exit."""
         registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
@@ -229,26 +198,26 @@ class ServerOptions(usage.Options):
 
 
 class Options(ServerOptions):
-    """The options within ``twistd`` and ``twist``, which know only status 1 for an error."""
+    """The options within ``twistd`` and ``twist``, where every error has the exit status 1."""
 
     prepared: tuple[Configuration, Prepared]
 
     def postOptions(self) -> None:
         super().postOptions()
         self.prepared = exit_on_error(self.prepare)
-        atexit.register(self.prepared[1].close)  # twistd may yet refuse to start
+        atexit.register(self.prepared[1].close)  # twistd may still fail to start
         install_reactor()
 
 
 def reserve_stdio() -> None:
-    """Leave 0, 1 and 2 to standard input and output: a daemon puts /dev/null there."""
+    """Open descriptors 0 to 2 if they are closed: a daemon replaces them by /dev/null."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         pass
     os.close(descriptor)
 
 
 def makeService(options: Options) -> Server:
-    """Make the service; twistd has installed its reactor by now."""
+    """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
     server = Server(reactor, *options.prepared)
     options.install_signals(reactor, server)
@@ -256,7 +225,7 @@ def makeService(options: Options) -> Server:
 
 
 def install_reactor() -> None:
-    """Install our reactor, unless the user has chosen one or uvloop cannot be imported."""
+    """Install the uvloop reactor, unless there is a reactor or uvloop cannot be imported."""
     if "twisted.internet.reactor" not in sys.modules:
         with suppress(ImportError):
             from netsrv.uvreactor import install
@@ -271,7 +240,7 @@ def _import_reactor() -> Any:
 
 
 def exit_on_error(step: Callable[[], T]) -> T:
-    """Take a step of the start; what the user did wrong becomes one line and an exit."""
+    """Run a step of the start; turn an error of the user into one line and exit status 1."""
     try:
         return step()
     except (ConfigurationError, SocketError, OSError) as error:
@@ -279,11 +248,11 @@ def exit_on_error(step: Callable[[], T]) -> T:
 
 
 def error_text_of(error: Exception) -> str:
-    """Make of an error what the user sees: one line, or one for each mistake."""
+    """Return the text of an error as it is printed: a line for each mistake."""
     return "\n".join(f"netsrv: {line}" for line in format_errors(error))
 
 
 def format_errors(error: Exception) -> list[str]:
-    """Give the lines about an error, escaped."""
+    """Return the lines about an error, escaped."""
     lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
     return [printable(line) for line in lines]

@@ -1,7 +1,7 @@
-"""The configuration of a server, whether a command line, a file or a program gives it."""
+"""The configuration of a server, from a command line, a file or a program."""
 
-from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
-from netsrv.config.readers import ListenerKeywords, listener
+from netsrv.config.keywords import ListenerKeywords, listener
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
 from netsrv.guards.limits import Limits, Overload
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "ListenerKeywords",
     "ListenerSettings",
     "Overload",
+    "Transport",
     "listener",
 ]

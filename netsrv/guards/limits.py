@@ -1,65 +1,160 @@
-"""The settings of the gate: who may come in, how many, and how fast."""
+"""The settings of the gate: which peers are admitted, how many, how fast and for how long."""
 
+from collections.abc import Sequence
 from enum import Enum
+from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
-from netsrv.guards.access import Network
-from netsrv.guards.rates import Rate
+from netsrv.guards.access import Network, parse_network
+from netsrv.guards.datagrams import parse_ports
+from netsrv.guards.rates import Rate, parse_rate
+from netsrv.settings import (
+    SECONDS,
+    Kind,
+    Section,
+    choice,
+    or_word,
+    parse_each,
+    parse_text,
+    quote_value,
+    setting,
+    whole_number,
+)
 
 DATAGRAM_RATE = Rate(1000, 1000)
 
 SERVERS_PORTS = frozenset({*range(1024), 2049})
-"""Ports that servers have and clients have not; 2049 is NFS."""
-
-IN_ACCESS = {"elsewhere": "access"}
-"""In a configuration file these have a table of their own."""
+"""Ports on which servers listen, and from which no client sends; 2049 is NFS."""
 
 
 class Overload(Enum):
-    """What happens to newcomers at ``max_connections`` and at ``connection_rate``."""
+    """What happens to new connections at ``max_connections`` and at ``connection_rate``."""
 
     PAUSE = "pause"
-    """They wait in the kernel's backlog until there is a place."""
+    """They wait in the kernel's backlog until a slot is free."""
     CLOSE = "close"
     """They are accepted and closed."""
     RESET = "reset"
     """They are accepted and reset."""
 
 
+# Kinds
+
+
+def _parse_rate(value: Any) -> Rate:
+    if type(value) not in (int, float, str):
+        raise ValueError(f"{quote_value(value)}: a rate is a number, or a text like '50:100'")
+    return parse_rate(str(value))
+
+
+def _parse_ports(value: Any) -> frozenset[int]:
+    parts = value if isinstance(value, list) else [value]
+    for part in parts:
+        if type(part) not in (int, str):
+            raise ValueError(f"{quote_value(part)}: write ports as '0-1023,2049', or 'none'")
+    return parse_ports(",".join(map(str, parts)) if parts else "none")
+
+
+def _parse_networks(value: Any) -> tuple[Network, ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise ValueError(f"{quote_value(value)}: a list of networks, as in ['10.0.0.0/8']")
+    return parse_each(lambda network: parse_network(parse_text(network)), value)
+
+
+def _split_networks(text: str) -> tuple[Network, ...]:
+    return parse_each(parse_network, text.split(","))
+
+
+COUNT = whole_number(1, 10**9)
+RATE = Kind(_parse_rate, 'a number, or with a burst ``"50:100"``', "RATE[:BURST]")
+PORTS = Kind(_parse_ports, '``"0-1023,2049"``, ``"none"``, or ``[7, "20-21"]``', "LIST|none")
+NETWORKS = Kind(_parse_networks, "a list of networks", "NETS", _split_networks)
+
+ACCESS = Section("Access", "access")
+CONNECTIONS = Section("Limits of connections", "limits")
+DATAGRAMS = Section("Limits of datagrams", "limits")
+TIMEOUTS = Section("Timeouts", "limits")
+
+
 @frozen
 class Limits:
     """The limits of one listener.  None means no limit."""
 
-    max_connections: int | None = None
-    """Connections at once; None means as many as there are descriptors."""
-    overload: Overload = Overload.PAUSE
-    per_source: int | None = None
-    """Connections at once from one IPv4 address or one IPv6 /64."""
-    connection_rate: Rate | None = None
-    """New connections a second."""
-    only_from: tuple[Network, ...] = field(default=(), metadata=IN_ACCESS)
-    """The networks that may come in; none means all."""
-    no_access: tuple[Network, ...] = field(default=(), metadata=IN_ACCESS)
-    """The networks that may not."""
-    datagram_rate: Rate | None = DATAGRAM_RATE
-    """Datagrams a second that are served from each source, but those on this machine."""
-    refuse_source_ports: frozenset[int] = SERVERS_PORTS
-    """Source ports whose datagrams are not served: other servers' ports."""
-    idle_timeout: float | None = None
-    """Seconds after which a connection ends on which no byte moved either way."""
-    lifetime: float | None = None
-    """Seconds after which a connection ends, whatever happens on it."""
-    write_timeout: float | None = 60.0
-    """Seconds after which a connection is aborted whose waiting output makes no progress."""
-    close_grace: float = 5.0
-    """Seconds that a peer may take when we close, or let us wait, before it is aborted."""
+    max_connections: int | None = setting(
+        None,
+        CONNECTIONS,
+        or_word(COUNT, "auto"),
+        "serve at most N connections at once, per listener",
+        details="``auto`` is as many as there are descriptors for (``ulimit -n``, less 64 that are "
+        "kept for everything else), all listeners together.",
+        default_text="auto",
+    )
+    overload: Overload = setting(
+        Overload.PAUSE,
+        CONNECTIONS,
+        choice(Overload),
+        "pause, close or reset new connections at a limit",
+        details="The limits are ``--max-connections`` and ``--connection-rate``.",
+    )
+    per_source: int | None = setting(
+        None,
+        CONNECTIONS,
+        COUNT,
+        "serve at most N connections at once from one IPv4 address or IPv6 /64, per listener",
+    )
+    connection_rate: Rate | None = setting(
+        None,
+        CONNECTIONS,
+        RATE,
+        "accept at most RATE new connections a second, per listener",
+        details="After a quiet time ``BURST`` may come at once; the default is one second's worth.",
+    )
+    only_from: tuple[Network, ...] = setting(
+        (), ACCESS, NETWORKS, "allow only these networks, comma-separated", default_text="all"
+    )
+    no_access: tuple[Network, ...] = setting(
+        (), ACCESS, NETWORKS, "deny these networks, comma-separated", default_text="none"
+    )
+    datagram_rate: Rate | None = setting(
+        DATAGRAM_RATE,
+        DATAGRAMS,
+        or_word(RATE, "none"),
+        "serve at most RATE datagrams a second from one IPv4 address or IPv6 /64",
+        details="Sources on this machine have no rate.",
+        default_text="1000",
+    )
+    refuse_source_ports: frozenset[int] = setting(
+        SERVERS_PORTS,
+        DATAGRAMS,
+        PORTS,
+        "drop datagrams from these UDP source ports",
+        default_text="0-1023,2049",
+    )
+    idle_timeout: float | None = setting(
+        None, TIMEOUTS, SECONDS, "close a connection after S seconds without traffic"
+    )
+    lifetime: float | None = setting(
+        None, TIMEOUTS, SECONDS, "close a connection after S seconds, whatever happens on it"
+    )
+    write_timeout: float | None = setting(
+        60.0,
+        TIMEOUTS,
+        or_word(SECONDS, "none"),
+        "abort a connection whose output makes no progress for S seconds",
+    )
+    close_grace: float = setting(
+        5.0,
+        TIMEOUTS,
+        SECONDS,
+        "wait S seconds for the peer to close too, then abort the connection",
+    )
 
     @property
     def shortest(self) -> float:
-        """The shortest of the time limits, in seconds."""
+        """The shortest of the timeouts, in seconds."""
         times = (self.idle_timeout, self.lifetime, self.write_timeout, self.close_grace)
-        return min(each for each in times if each is not None)
+        return min(seconds for seconds in times if seconds is not None)
 
 
 NO_LIMITS = Limits()

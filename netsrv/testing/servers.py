@@ -20,8 +20,8 @@ from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsrv.config.keywords import ListenerKeywords, ServiceObject, TransportName, listener
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
-from netsrv.config.readers import ListenerKeywords, ServiceObject, Transport, listener
 from netsrv.interfaces import IObserver
 from netsrv.observers.counters import Counts
 from netsrv.observers.waiter import ConnectionWaiter
@@ -49,10 +49,10 @@ MAX_RECEIVED = 2**20
 
 
 def _settings(
-    service: str | ServiceObject, transport: Transport | None, address: str, keywords: Any
+    service: str | ServiceObject, transport: TransportName | None, address: str, keywords: Any
 ) -> ListenerSettings:
-    usual: Transport = "udp" if isinstance(service, DatagramProtocol) else "tcp"
-    return listener(transport or usual, address, service, **keywords)
+    default: TransportName = "udp" if isinstance(service, DatagramProtocol) else "tcp"
+    return listener(transport or default, address, service, **keywords)
 
 
 class _ServerFacts:
@@ -198,7 +198,7 @@ class MemoryServer(_ServerFacts):
     def __init__(
         self,
         service: str | ServiceObject,
-        transport: Transport | None = None,
+        transport: TransportName | None = None,
         *,
         clock: Clock | None = None,
         observers: Iterable[IObserver] = (),
@@ -318,7 +318,7 @@ class LoopbackServer(_ServerFacts):
         self,
         reactor: Any,
         service: str | ServiceObject,
-        transport: Transport | None = None,
+        transport: TransportName | None = None,
         *,
         observers: Iterable[IObserver] = (),
         **keywords: Unpack[ListenerKeywords],

@@ -1,4 +1,4 @@
-"""netsrv serve: where its log goes, and bad input: one line with the option and the value."""
+"""netsrv serve: its log on standard output, and bad input: one line with option and value."""
 
 import os
 import re
@@ -16,7 +16,7 @@ Refused = Callable[..., str]
 
 
 class Standard:
-    """Standard output, which a test changes under way."""
+    """Standard output, whose descriptor a test changes."""
 
     descriptor = -1
 
@@ -25,7 +25,7 @@ class Standard:
 
 
 def test_f100_lines_that_standard_output_does_not_take_are_counted(tmp_path, monkeypatch):
-    """The next line that it takes says how many were lost; a line that was torn is ended."""
+    """The next line written has the number of lost ones; an incomplete line is ended."""
     standard = Standard()
     monkeypatch.setattr(sys, "stdout", standard)
     file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
@@ -93,7 +93,7 @@ EITHER = (ExitStatus.CONFIGURATION, ExitStatus.UNAVAILABLE)
 def refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Refused:
-    """Run a command that fails before it serves, and give the one line that it prints."""
+    """Run a command that fails before it serves, and return the one line that it prints."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "serve", ServerOptions.prepare)  # what serve() begins with
 
@@ -111,7 +111,7 @@ def refused(
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_f99_bad_address(address: str, refused: Refused) -> None:
-    """An address that is none is quoted, and the line says what would be right."""
+    """A bad address is quoted, and the line has the form that it should have."""
     line = refused("--tcp", address)
     assert line.startswith(f"netsrv: --tcp {address!r}")
     assert ADDRESSES[address] in line
@@ -119,7 +119,7 @@ def test_f99_bad_address(address: str, refused: Refused) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_f99_bad_socket_option(option: str, refused: Refused) -> None:
-    """A socket option that is none, or a value that it cannot have, is named."""
+    """An unknown socket option, or one with a bad value, is named."""
     line = refused("--tcp", "127.0.0.1:0", "--socket-option", option)
     assert option.partition("=")[0] in line
     assert OPTIONS[option] in line
@@ -128,7 +128,7 @@ def test_f99_bad_socket_option(option: str, refused: Refused) -> None:
 @pytest.mark.parametrize("name", ["--backlog", "--log-rate"])
 @pytest.mark.parametrize("number", NUMBERS)
 def test_f99_bad_number(number: str, name: str, refused: Refused) -> None:
-    """What is not a whole number in its range is shown beside the range."""
+    """A value that is not a whole number in its range is quoted with the range."""
     line = refused("--tcp", "0", name, number)
     assert re.match(rf"netsrv: {name} '?{re.escape(number)}'?: a whole number from 0 to \d+$", line)
 
@@ -144,10 +144,10 @@ def test_f99_bad_number(number: str, name: str, refused: Refused) -> None:
     ids=" ".join,
 )
 def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> None:
-    """Two listeners with one address are a mistake that is found before a socket is opened."""
+    """Two listeners with one address are an error before any socket is opened."""
     line = refused(*options)
     assert line.startswith(f"netsrv: {options[-2]} ")
-    assert "twice" in line
+    assert "duplicate listener" in line
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> No
     ],
     ids=" ".join,
 )
-def test_same_as_what(options: list[str], refused: Refused) -> None:
+def test_same_without_a_tcp_listener(options: list[str], refused: Refused) -> None:
     """``same`` without a TCP listener that it could follow is refused."""
     line = refused(*options)
     assert "'same' is the port of the first TCP listener" in line
@@ -181,7 +181,7 @@ def test_same_as_what(options: list[str], refused: Refused) -> None:
     ids=ascii,
 )
 def test_control_characters_are_escaped(options: list[str], refused: Refused) -> None:
-    """Nothing on the command line breaks the one line or reaches the terminal raw."""
+    """No control character of the command line reaches the terminal."""
     assert refused(*options, statuses=EITHER).isprintable()
 
 
@@ -203,7 +203,7 @@ def test_control_characters_are_escaped(options: list[str], refused: Refused) ->
     ],
 )
 def test_f99_long_input(options: list[str], refused: Refused) -> None:
-    """However long a value is, the answer is one line without a word of Python's."""
+    """A value of any length gives one line without an error text of Python."""
     line = refused(*options, statuses=EITHER)
     assert "codec" not in line
     assert "UnicodeError" not in line

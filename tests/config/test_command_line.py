@@ -4,29 +4,27 @@ from ipaddress import ip_network
 
 import pytest
 
-from netsrv.config.model import (
-    Configuration,
-    ConfigurationError,
-    ListenerSettings,
-    from_command_line,
-    limits_from_command_line,
-)
+from netsrv.config.command_line import from_command_line
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
 from netsrv.guards.limits import DATAGRAM_RATE, SERVERS_PORTS, Limits, Overload
 from netsrv.guards.rates import Rate
 from netsrv.sockets.addresses import InternetAddress, UnixPath
 
 
 def options_of(settings):
-    """Names and values, in the order in which they are set."""
-    return [(each.name, each.value) for each in settings.all_options()]
+    """Return names and values, in the order in which they are set."""
+    return [(option.name, option.value) for option in settings.all_options()]
 
 
-def test_listeners_keep_their_order_and_have_the_usual_services():
+def test_listeners_keep_their_order_and_have_default_services():
     """TCP and unix sockets accept, UDP echoes, unless a service is named."""
-    made = from_command_line(
+    configuration = from_command_line(
         [("udp", "7"), ("tcp", "127.0.0.1:0"), ("unix", "x.sock"), ("tcp", "echo=[::1]:9")]
     )
-    assert [(each.transport, each.service, each.address) for each in made.listeners] == [
+    assert [
+        (listener.transport, listener.service, listener.address)
+        for listener in configuration.listeners
+    ] == [
         ("udp", "echo", InternetAddress("", 7)),
         ("tcp", "accept", InternetAddress("127.0.0.1", 0)),
         ("unix", "accept", UnixPath("x.sock")),
@@ -43,21 +41,28 @@ def test_listeners_keep_their_order_and_have_the_usual_services():
         ("unix", "x.sock", []),
     ],
 )
-def test_each_kind_of_socket_has_its_usual_options(transport, address, options):
+def test_each_kind_of_socket_has_its_default_options(transport, address, options):
     """SO_REUSEADDR is on for TCP and off for UDP, and :: serves both families."""
-    made = from_command_line([(transport, address)])
-    assert options_of(made.listeners[0]) == options
+    configuration = from_command_line([(transport, address)])
+    assert options_of(configuration.listeners[0]) == options
 
 
 def test_an_option_asked_for_by_name_has_the_last_word():
-    """A socket option replaces the usual value and what other options say."""
-    made = from_command_line(
+    """A socket option overrides the default and all other options."""
+    configuration = from_command_line(
         [("tcp", "[::]:7")],
-        reuse_port=True,
-        reuse_address=True,
-        socket_options=["TCP_NODELAY=0", "IPV6_V6ONLY=1", "SO_REUSEADDR=0", "SO_REUSEADDR=1"],
+        {
+            "reuse_port": True,
+            "reuse_address": True,
+            "socket_options": [
+                "TCP_NODELAY=0",
+                "IPV6_V6ONLY=1",
+                "SO_REUSEADDR=0",
+                "SO_REUSEADDR=1",
+            ],
+        },
     )
-    assert options_of(made.listeners[0]) == [
+    assert options_of(configuration.listeners[0]) == [
         ("SO_REUSEPORT", 1),
         ("TCP_NODELAY", 0),
         ("IPV6_V6ONLY", 1),
@@ -70,7 +75,7 @@ def test_an_option_asked_for_by_name_has_the_last_word():
     [
         ([("tcp", "65536")], {}, "--tcp '65536': a port is a number from 0 to 65535"),
         ([("unix", "")], {}, "--unix '': a unix socket needs a path"),
-        ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: stands twice"),
+        ([("tcp", "7"), ("tcp", "echo=7")], {}, "--tcp 0.0.0.0:7: duplicate listener"),
         ([("udp", "same")], {}, "--udp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
         ([("tcp", "same")], {}, "--tcp 0.0.0.0:same: 'same' is the port of the first TCP listener"),
         ([("tcp", "7")], {"backlog": "x"}, "--backlog 'x': a whole number from 0 to 2147483647"),
@@ -86,73 +91,92 @@ def test_an_option_asked_for_by_name_has_the_last_word():
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_option(listeners, others, line):
-    """What is wrong on the command line is said with its place and what would be right."""
+    """The line has the option, the value and the form that it should have."""
     with pytest.raises(ConfigurationError) as caught:
-        from_command_line(listeners, **others)
+        from_command_line(listeners, others)
     assert line in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_all_listeners_that_stand_twice_are_named():
-    """An error about listeners has a line for each of them."""
+def test_all_mistakes_of_a_command_line_are_named_at_once():
+    """Each has a line of its own, and one that concerns all listeners has only one."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line(
+            [("tcp", "7"), ("udp", "x"), ("unix", "")],
+            {
+                "log_rate": "many",
+                "max_connections": "0",
+                "only_from": "10.0.0.1/8,10.0.0.0/8,x",
+                "socket_options": ["SO_RCVBUF", "SO_SNDBUF=1", "SO_LINGER=5:5"],
+            },
+        )
+    starts = [
+        "--socket-option 'SO_RCVBUF' has no value",
+        "--socket-option SO_LINGER=5:5: takes 0:0",
+        "--max-connections 0: a whole number from 1",
+        "--only-from 10.0.0.1/8 has host bits set",
+        "--only-from 'x' does not appear to be",
+        "--log-rate 'many': a whole number",
+        "--udp 'x' has no port number",
+        "--unix '': a unix socket needs a path",
+    ]
+    for line, start in zip(caught.value.lines, starts, strict=True):
+        assert line.startswith(start)
+
+
+def test_all_duplicate_listeners_are_named():
+    """Each duplicate listener has a line of its own."""
     with pytest.raises(ConfigurationError) as caught:
         from_command_line([("tcp", "7"), ("tcp", "0.0.0.0:7"), ("udp", "9"), ("udp", "9")])
     assert caught.value.lines == (
-        "--tcp 0.0.0.0:7: stands twice",
-        "--udp 0.0.0.0:9: stands twice",
+        "--tcp 0.0.0.0:7: duplicate listener",
+        "--udp 0.0.0.0:9: duplicate listener",
     )
 
 
 def test_the_command_line_comes_after_the_file_and_overrides_it():
-    """Listeners are added to those of the file, and its limits are its own; options win."""
+    """Its listeners come after those of the file, with its own limits; its options win."""
     of_file = ListenerSettings(
         "tcp", "echo", InternetAddress("", 7), config_location="f: listener[0]"
     )
     file = Configuration((of_file,), log_rate=5, shutdown_timeout=0.5)
-    made = from_command_line([("udp", "same")], limits=limits(lifetime="9"), file=file)
-    assert made.listeners[0] is of_file
-    assert made.listeners[1].limits.lifetime == 9
-    assert (made.log_rate, made.shutdown_timeout) == (5, 0.5)
-    made = from_command_line([], log_rate="0", shutdown_timeout="7", file=file)
-    assert (made.log_rate, made.shutdown_timeout) == (0, 7)
-    assert from_command_line([]) == Configuration((), 1000, 8)
+    configuration = from_command_line([("udp", "same")], {"lifetime": "9"}, file)
+    assert configuration.listeners[0] is of_file
+    assert configuration.listeners[1].limits.lifetime == 9
+    assert (configuration.log_rate, configuration.shutdown_timeout) == (5, 0.5)
+    configuration = from_command_line([], {"log_rate": "0", "shutdown_timeout": "7"}, file)
+    assert (configuration.log_rate, configuration.shutdown_timeout) == (0, 7)
+    assert from_command_line([]) == Configuration((), log_rate=1000, shutdown_timeout=8)
 
 
 def test_a_listener_of_the_file_and_of_the_command_line():
-    """An address that stands in both is named with both places."""
+    """An address that both have is named with both locations."""
     of_file = ListenerSettings(
         "tcp", "echo", InternetAddress("", 7), config_location="f: listener[0]"
     )
     with pytest.raises(ConfigurationError) as caught:
         from_command_line([("tcp", "7")], file=Configuration((of_file,)))
-    assert str(caught.value) == "--tcp 0.0.0.0:7: stands twice, before in f: listener[0]"
+    assert str(caught.value) == "--tcp 0.0.0.0:7: duplicate listener, first in f: listener[0]"
 
 
 def test_an_error_with_many_lines_breaks_nowhere_else():
-    """What a line holds cannot make two of it."""
+    """A line feed within a line is escaped."""
     assert str(ConfigurationError("a\nb", "c\x1b")) == "a\\nb\nc\\x1b"
 
 
 def test_two_ports_of_the_kernels_choosing_are_no_duplicates():
-    """Port 0 may be asked for as often as one likes."""
-    made = from_command_line([("tcp", "0"), ("tcp", "0"), ("udp", "same")])
-    assert len(made.listeners) == 3
-
-
-LIMITS = (
-    "max-connections overload per-source connection-rate only-from no-access "
-    "datagram-rate refuse-source-ports idle-timeout lifetime write-timeout close-grace"
-).split()
+    """Any number of listeners may have port 0."""
+    configuration = from_command_line([("tcp", "0"), ("tcp", "0"), ("udp", "same")])
+    assert len(configuration.listeners) == 3
 
 
 def limits(**options):
-    """Make limits as the command line does."""
-    given = {name.replace("_", "-"): value for name, value in options.items()}
-    return limits_from_command_line({**dict.fromkeys(LIMITS), **given})
+    """Make the limits of a listener of the command line."""
+    return from_command_line([("tcp", "7")], options).listeners[0].limits
 
 
 def test_limits_are_read_from_their_options():
-    """Each option has its place, and what is not given is not limited."""
+    """Each option sets its limit, and a limit without its option has the default."""
     assert limits() == limits(max_connections="auto") == Limits()
     assert limits(
         max_connections="9",
@@ -205,13 +229,15 @@ def test_limits_are_read_from_their_options():
     ],
 )
 def test_a_mistake_in_a_limit_names_the_option(options, line):
-    """What is wrong is said with its place and what would be right."""
+    """The line has the option, the value and the form that it should have."""
     with pytest.raises(ConfigurationError) as caught:
         limits(**options)
     assert str(caught.value).startswith(line)
 
 
 def test_settings_need_no_command_line():
-    """Settings can be written down directly, by programs that embed a server."""
+    """A program can make settings directly; a transport is a text or a member."""
     settings = ListenerSettings("tcp", "echo", InternetAddress("127.0.0.1", 0))
+    assert settings.transport is Transport.TCP
+    assert settings.port == 0
     assert (settings.backlog, settings.address_label) == (1024, "tcp 127.0.0.1:0")

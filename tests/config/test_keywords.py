@@ -1,48 +1,51 @@
-"""The settings of a listener, made in a program with values as a file has them."""
+"""The keyword arguments with which a program describes a listener."""
 
 import subprocess
 import sys
 
-import attrs
 import pytest
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from netsrv.config.model import LIMIT_READERS, ConfigurationError
-from netsrv.config.readers import ListenerKeywords
-from netsrv.config.toml import AccessTable, ListenerTable, read_configuration
-from netsrv.guards.limits import Limits
+from netsrv.config.keywords import ListenerKeywords
+from netsrv.config.model import LISTENER_SETTINGS, ConfigurationError
+from netsrv.config.toml import read_configuration
 from netsrv.registry import find_services
 from netsrv.server import listener
 
-EVERYTHING = {
-    "backlog": 7,
-    "reuse_address": False,
-    "reuse_port": True,
-    "socket_options": {"SO_RCVBUF": 65536, "TCP_CONGESTION": "reno"},
-    "max_connections": 10,
-    "overload": "close",
-    "per_source": 2,
-    "connection_rate": "50:100",
-    "only_from": ["10.0.0.0/8", "2001:db8::/32"],
-    "no_access": ["10.66.0.0/16"],
-    "datagram_rate": "none",
-    "refuse_source_ports": "0-1023",
-    "idle_timeout": 60,
-    "lifetime": 3600,
-    "write_timeout": "none",
-    "close_grace": 2.5,
+VALUES = {
+    "": True,
+    "LIST": "0-1023",
+    "N": 7,
+    "NAME=VALUE": {"SO_RCVBUF": 65536, "TCP_CONGESTION": "reno"},
+    "NETS": ["10.0.0.0/8", "2001:db8::/32"],
+    "RATE[:BURST]": "50:100",
+    "S": 2.5,
 }
-"""A value for each keyword that a file has too, but for the file of a unix socket."""
+"""A value of each kind, by the placeholder of the kind; one without is a flag."""
 
 
-class Own(DatagramProtocol):
-    """A program's own."""
+def value_of(setting):
+    """Return a value that is not the default."""
+    kind = setting.kind
+    return kind.choices[-1] if kind.choices else VALUES[kind.metavar.partition("|")[0]]
+
+
+EVERYTHING = {
+    name: value_of(setting)
+    for name, setting in LISTENER_SETTINGS.items()
+    if setting.key and name not in ("mode", "settings")
+}
+"""A value for each key of a file, except those for one transport or one service only."""
+
+
+class Embedded(DatagramProtocol):
+    """A protocol of the program."""
 
 
 def mistakes_of(*arguments, **keywords):
-    """Give the lines that say what is wrong with a listener."""
+    """Return the lines of the error that a call of `listener` raises."""
     with pytest.raises(ConfigurationError) as caught:
         listener(*arguments, **keywords)
     return str(caught.value).splitlines()
@@ -53,30 +56,29 @@ def toml(value):
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {toml(each)}" for key, each in value.items()) + " }"
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
     return repr(value)
 
 
 def test_a_program_and_a_file_say_the_same(tmp_path):
-    """The same keys and values make equal settings."""
-    limits = [each for each in EVERYTHING if each in LIMIT_READERS]
-    access = ["only_from", "no_access"]
-    own = [each for each in EVERYTHING if each not in [*limits, *access]]
+    """The same keys and values give equal settings, and each one has an effect."""
     lines = ["[[listener]]", "service = 'echo'", "tcp = '127.0.0.1:7'"]
-    for header, names in (("", own), ("[listener.limits]", limits), ("[listener.access]", access)):
-        lines += [header, *(f"{each} = {toml(EVERYTHING[each])}" for each in names)]
+    for table in ("", "limits", "access"):
+        lines += [f"[listener.{table}]"] if table else []
+        names = [name for name in EVERYTHING if LISTENER_SETTINGS[name].section.table == table]
+        lines += [f"{name} = {toml(EVERYTHING[name])}" for name in names]
     (tmp_path / "f").write_text("\n".join(lines))
     from_file = read_configuration(f"{tmp_path}/f", find_services())
-    assert (listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING),) == from_file.listeners
+    settings = listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING)
+    assert (settings,) == from_file.listeners
+    for name, setting in LISTENER_SETTINGS.items():
+        holder = settings.limits if setting.section.table else settings
+        assert (getattr(holder, name) != setting.default) == (name in EVERYTHING), name
 
 
-def test_there_are_exactly_the_keywords_that_a_file_has():
-    """A new key of a file is a keyword here, and its type is known to mypy."""
-    tables = [attrs.fields(kind) for kind in (ListenerTable, Limits, AccessTable)]
-    keys = {each.name for fields in tables for each in fields}
-    here = keys - {"service", "tcp", "udp", "unix", "limits", "access"}
-    assert set(ListenerKeywords.__annotations__) == here | {"name", "safe_replies"}
-    assert {*EVERYTHING, "mode", "settings"} == here
+def test_every_setting_is_a_typed_keyword():
+    """The types of all settings are known to mypy."""
+    assert set(ListenerKeywords.__annotations__) == set(LISTENER_SETTINGS)
 
 
 def test_the_address_is_a_files_address():
@@ -97,12 +99,12 @@ def test_the_address_is_a_files_address():
     ],
 )
 def test_the_log_has_a_name_for_every_service(service, keywords, name):
-    """That of its class, of its protocol, or the one that it was given."""
+    """It is that of the class, of the protocol, or the one given."""
     assert listener("tcp", 0, service, **keywords).service_name == name
 
 
-def test_all_mistakes_are_told_at_once():
-    """Each is a line with its place, the value, and what would be right."""
+def test_all_mistakes_are_named_at_once():
+    """Each has a line with the keyword, the value and the form that it should have."""
     place = "listener('tcp', '127.0.0.1:0'): "
     assert mistakes_of(
         "tcp",
@@ -115,11 +117,11 @@ def test_all_mistakes_are_told_at_once():
         mode="0600",
         max_conections=5,
     ) == [
+        f"{place}max_conections: there is no such keyword; did you mean max_connections?",
+        f"{place}socket_options: SO_NONSENSE is not a socket option that linux or Python knows",
         f"{place}max_connections: 0: a whole number from 1 to 1000000000, or 'auto'",
         f"{place}idle_timeout: 'soon': a number of seconds, more than 0 and at most 1000000000",
         f"{place}only_from: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
-        f"{place}socket_options: SO_NONSENSE is not a socket option that linux or Python knows",
-        f"{place}max_conections: there is no such keyword; did you mean max_connections?",
         f"{place}mode: only the file of a unix socket has one",
     ]
 
@@ -130,23 +132,25 @@ def test_all_mistakes_are_told_at_once():
         (("sctp", 7, "echo"), {}, "'sctp': one of 'tcp', 'udp', 'unix'"),
         (("tcp", "nowhere", "echo"), {}, "address: 'nowhere' has no port number"),
         (("tcp", 7, "echo"), {"name": 5}, "name: 5: a text"),
+        (("tcp", 7, "echo"), {"unix": "x"}, "unix: there is no such keyword; there are mode,"),
+        (("tcp", 7, "echo"), {"limits": {}}, "limits: there is no such keyword; there are mode,"),
         (("tcp", 7, "echo"), {"socket_options": ["x"]}, "socket_options: a list: options by"),
         (("tcp", 7, Site), {}, "service: <class 'twisted.web.server.Site'> is no Factory"),
-        (("tcp", 7, Own()), {}, "is no Factory"),
+        (("tcp", 7, Embedded()), {}, "is no Factory"),
         (("udp", 7, Site(Resource())), {}, "is no DatagramProtocol"),
-        (("udp", 7, Own), {}, "is no DatagramProtocol"),
-        (("udp", 7, Own()), {"settings": 5}, "settings: only a service that has a name"),
+        (("udp", 7, Embedded), {}, "is no DatagramProtocol"),
+        (("udp", 7, Embedded()), {"settings": 5}, "settings: only a service that has a name"),
         (("udp", 7, "echo"), {"safe_replies": True}, "safe_replies: only for a DatagramProtocol"),
     ],
 )
-def test_what_cannot_be_is_one_line(arguments, keywords, mistake):
-    """It names its place, and what would be right."""
+def test_a_mistake_is_one_line(arguments, keywords, mistake):
+    """The line has the keyword and the form that its value should have."""
     [line] = mistakes_of(*arguments, **keywords)
     assert mistake in line
 
 
 def test_cattrs_and_tomllib_are_not_imported():
-    """A program that embeds a server pays for no file."""
+    """A program that embeds a server does not pay for reading files."""
     code = "import netsrv.server.server, sys; print({'cattrs', 'tomllib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -13,9 +13,10 @@ from twisted.python.usage import UsageError
 from zope.interface import implementer
 
 from netsrv.cli.tap import ServerOptions
-from netsrv.config import toml as configfile
-from netsrv.config.model import ConfigurationError, from_command_line, limits_from_command_line
-from netsrv.config.toml import AccessTable, FileTable, ListenerTable, read_configuration
+from netsrv.config.command_line import from_command_line
+from netsrv.config.document import LISTENER_KEYS
+from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
+from netsrv.config.toml import parse_toml, read_configuration
 from netsrv.guards.limits import Limits, Overload
 from netsrv.guards.rates import Rate
 from netsrv.interfaces import IStreamService
@@ -40,7 +41,7 @@ class Inner:
 
 @frozen
 class GreetSettings:
-    """Settings of somebody else's service."""
+    """Settings of a third party's service."""
 
     word: str
     times: int = field(default=2, validator=even)
@@ -52,7 +53,7 @@ class GreetSettings:
 
 @implementer(IStreamService)
 class Greet:
-    """Somebody else's service."""
+    """A third party's service."""
 
     name = "greet"
     description = "greet"
@@ -61,7 +62,7 @@ class Greet:
 
 @frozen
 class Moody:
-    """Settings that are not happy with anything."""
+    """Settings that raise on any value."""
 
     word: str = ""
 
@@ -71,7 +72,7 @@ class Moody:
 
 @implementer(IStreamService)
 class MoodyService:
-    """A service whose settings raise what they like."""
+    """A service whose settings raise unexpected exceptions."""
 
     name = "moody"
     description = "moody"
@@ -80,14 +81,14 @@ class MoodyService:
 
 @pytest.fixture(scope="module")
 def registry():
-    """The services that come with netsrv, and two of somebody else."""
+    """The services that come with netsrv, and two of a third party."""
     ours = find_services().services
     return Registry({**ours, "greet": Greet(), "moody": MoodyService()})
 
 
 @pytest.fixture
 def read(registry, tmp_path):
-    """Give a function that reads a file with a text as ``netsrv.toml``."""
+    """Return a function that reads a text as the file ``netsrv.toml``."""
 
     def read(text):
         path = tmp_path / "netsrv.toml"
@@ -99,25 +100,25 @@ def read(registry, tmp_path):
 
 @pytest.fixture
 def mistakes(read):
-    """Give a function that reads a file, and gives the lines about its mistakes."""
+    """Return a function that reads a text and returns the lines about its mistakes."""
 
     def mistakes(text):
         with pytest.raises(ConfigurationError) as caught:
             read(text)
         assert str(caught.value).splitlines() == list(caught.value.lines)
         start = "netsrv.toml: "
-        assert all(each.startswith(start) for each in caught.value.lines)
-        return [each.removeprefix(start) for each in caught.value.lines]
+        assert all(line.startswith(start) for line in caught.value.lines)
+        return [line.removeprefix(start) for line in caught.value.lines]
 
     return mistakes
 
 
-# What it makes
+# The configuration
 
 
 def test_every_key_has_its_effect(read):
-    """All keys together make the listener that they say."""
-    made = read(
+    """All keys together give a listener with all these settings."""
+    configuration = read(
         """
         shutdown_timeout = 0.5
         log_rate = 0
@@ -147,8 +148,8 @@ def test_every_key_has_its_effect(read):
         no_access = ["10.66.0.0/16"]
         """
     )
-    assert (made.shutdown_timeout, made.log_rate) == (0.5, 0)
-    [listener] = made.listeners
+    assert (configuration.shutdown_timeout, configuration.log_rate) == (0.5, 0)
+    [listener] = configuration.listeners
     assert listener.address_label == "tcp 127.0.0.1:7"
     assert listener.service == "echo"
     assert listener.backlog == 4096
@@ -172,9 +173,9 @@ def test_every_key_has_its_effect(read):
     )
 
 
-def test_what_is_not_given_is_as_on_the_command_line(read):
-    """A listener with nothing but its address is that of the command line."""
-    made = read(
+def test_defaults_are_those_of_the_command_line(read):
+    """A listener with only an address equals one of the command line."""
+    configuration = read(
         """
         [[listener]]
         tcp = 7
@@ -185,7 +186,7 @@ def test_what_is_not_given_is_as_on_the_command_line(read):
         """
     )
     same = from_command_line([("tcp", "7"), ("udp", "same"), ("unix", "x.sock")])
-    assert made == same
+    assert configuration == same
 
 
 @pytest.mark.parametrize(
@@ -228,14 +229,15 @@ def limit(key, value):
 )
 def test_limits_are_those_of_the_command_line(key, value, text, read):
     """A limit in a file means what the option means."""
-    names = [each.name.replace("_", "-") for each in attrs.fields(Limits)]
-    options = {**dict.fromkeys(names), key.replace("_", "-"): text}
-    assert read(limit(key, value)).listeners[0].limits == limits_from_command_line(options)
+    assert (
+        read(limit(key, value)).listeners
+        == from_command_line([("udp", "7")], {key: text}).listeners
+    )
 
 
 def test_a_services_settings_are_of_its_own_class(read):
-    """Settings become an instance of the class, be they given or not; others have none."""
-    made = read(
+    """Settings become an instance of the class, also without a table; other services have none."""
+    configuration = read(
         """
         [[listener]]
         service = "greet"
@@ -251,17 +253,21 @@ def test_a_services_settings_are_of_its_own_class(read):
         """
     )
     given = GreetSettings("hi", 2, True, ("a", "b"), Inner(2.0))
-    assert [each.settings for each in made.listeners] == [given, QotdSettings(), None]
+    assert [listener.settings for listener in configuration.listeners] == [
+        given,
+        QotdSettings(),
+        None,
+    ]
 
 
-def test_the_file_is_read_again_by_whoever_asks_again(registry, tmp_path, monkeypatch):
-    """A second look sees what has changed, also where the process has gone elsewhere."""
+def test_each_configuration_reads_the_file_again(registry, tmp_path, monkeypatch):
+    """The second one has the changes, also if the working directory is another."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "netsrv.toml"
     path.write_text("[[listener]]\ntcp = 7\n")
     options = ServerOptions()
     options.parseOptions(["-c", "netsrv.toml", "--udp", "same"])
-    assert [each.address_label for each in options.configuration(registry).listeners] == [
+    assert [listener.address_label for listener in options.configuration(registry).listeners] == [
         "tcp 0.0.0.0:7",
         "udp 0.0.0.0:same",
     ]
@@ -275,7 +281,7 @@ def test_the_file_is_read_again_by_whoever_asks_again(registry, tmp_path, monkey
 
 
 def test_a_path_is_needed():
-    """An empty path, as an unset variable leaves it, is a mistake in the usage."""
+    """An empty path, as from an unset variable, is a usage error."""
     with pytest.raises(UsageError, match="--config needs the path of a file"):
         ServerOptions().parseOptions(["--config", ""])
 
@@ -284,7 +290,7 @@ def test_a_path_is_needed():
 
 
 def test_f99_all_mistakes_of_a_file_at_once(mistakes):
-    """F99: each mistake has a line with its place, and what would be right."""
+    """F99: each mistake has a line with its location and the form that the value should have."""
     text = """
         shutdown_timeout = "5"
         log_rate = -1
@@ -361,7 +367,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].access.only_from[0]: 127.0.0.1/8 has host bits set; write a network as "
         "192.0.2.0/24 or 2001:db8::/32",
         "listener[0].access.only_from[1]: 5: a text, in quotes",
-        "listener[0].access.no_access: '10.0.0.0/8': a list, as in [1, 2]",
+        "listener[0].access.no_access: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
         "listener[0].mode: only the file of a unix socket has one",
         "listener[0].service: there is no service 'ecko'; there are accept, chargen, daytime, "
         "discard, echo, greet, info, moody, qotd, time",
@@ -372,7 +378,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         rf"listener[3].'a\nb\x1b': there is no such key; {keys}",
         f"listener[3]: {address}",
         f"listener[4]: {address}",
-        "listener[2].udp: 127.0.0.1:7: stands twice, before in netsrv.toml: listener[1]",
+        "listener[2].udp: 127.0.0.1:7: duplicate listener, first in netsrv.toml: listener[1]",
     ]
 
 
@@ -386,7 +392,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         ("[[listener]]\nunix = 'x'\nmode = '0999'", "listener[0].mode: '0999': permissions in"),
         ("[[listener]]\nunix = 'x'\nmode = true", "listener[0].mode: true: permissions in octal"),
         ("[[listener]]\ntcp = 7.5", "listener[0].tcp: 7.5: an address, as in '127.0.0.1:7'"),
-        ("[[listener]]\ntcp = '::1:7'", "listener[0].tcp: '::1:7': an IPv6 address stands in"),
+        ("[[listener]]\ntcp = '::1:7'", "listener[0].tcp: '::1:7': an IPv6 address is written"),
         (
             "[[listener]]\nudp = 7\nservice = 'accept'",
             "listener[0].service: 'accept' is not served",
@@ -404,9 +410,9 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
 )
 def test_f99_a_mistake_is_a_line(text, line, mistakes):
     """F99: each kind of mistake is one line, and no line is long."""
-    [found] = mistakes(text)
-    assert found.startswith(line)
-    assert len(found) <= 600
+    [message] = mistakes(text)
+    assert message.startswith(line)
+    assert len(message) <= 600
 
 
 @pytest.mark.parametrize(
@@ -420,7 +426,7 @@ def test_f99_a_mistake_is_a_line(text, line, mistakes):
     ],
 )
 def test_f99_what_is_no_toml(text, line, mistakes):
-    """F99: a mistake in the syntax is one line with its place."""
+    """F99: a syntax error is one line with its position."""
     assert mistakes(text) == [line]
 
 
@@ -452,22 +458,22 @@ def test_f99_what_is_no_toml(text, line, mistakes):
     ],
 )
 def test_a_services_settings_are_checked_by_its_own_class(settings, lines, mistakes):
-    """Types and validators of the class hold, and their errors have the key's place."""
+    """Types and validators of the class apply, and their errors name the key."""
     text = f"[[listener]]\nservice = 'greet'\ntcp = 7\nsettings = {toml(settings)}"
-    assert mistakes(text) == [f"listener[0].settings{each}" for each in lines]
+    assert mistakes(text) == [f"listener[0].settings{line}" for line in lines]
 
 
 @pytest.mark.parametrize(
     ("word", "line"), [("key", ": KeyError: word"), ("exit", ": SystemExit: no luck today")]
 )
-def test_settings_that_raise_what_they_like(word, line, mistakes):
-    """Whatever somebody else's class raises is a line."""
+def test_settings_that_raise_unexpected_exceptions(word, line, mistakes):
+    """Any exception of a third party's class is one line."""
     text = f"[[listener]]\nservice = 'moody'\ntcp = 7\nsettings.word = '{word}'"
     assert mistakes(text) == [f"listener[0].settings{line}"]
 
 
 def test_f107_a_bad_file_of_quotes_is_named_with_its_place(mistakes, tmp_path):
-    """F107: what is wrong with a file that the settings name is said at its key."""
+    """F107: an error in a file that the settings name has the location of its key."""
     path = tmp_path / "quotes"
     text = f"[[listener]]\nservice = 'qotd'\ntcp = 7\nsettings.file = '{path}'"
     assert mistakes(text) == [f"listener[0].settings.file: {path}: No such file or directory"]
@@ -476,17 +482,17 @@ def test_f107_a_bad_file_of_quotes_is_named_with_its_place(mistakes, tmp_path):
     assert mistakes(text) == [f"listener[0].settings.file: {path}: {words}"]
 
 
-# Anything at all
+# Any document
 
 
 def toml(value):
     """Write a value in TOML, tables in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{toml(key)} = {toml(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{toml(key)} = {toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, str):
-        return '"' + "".join(f"\\U{ord(each):08x}" for each in value) + '"'
+        return '"' + "".join(f"\\U{ord(character):08x}" for character in value) + '"'
     if isinstance(value, bool):
         return str(value).lower()
     return value.isoformat() if isinstance(value, datetime.date) else repr(value)
@@ -512,23 +518,36 @@ values = st.recursive(
 )
 
 
-def tables(kind, **inner):
-    """Make a strategy of tables of a class, with right keys and, at times, right values."""
-    keys = {each.name: inner.get(each.name, values) for each in attrs.fields(kind)}
+def tables(names, **inner):
+    """Make a strategy of tables with these keys and, at times, right values."""
+    keys = {name: inner.get(name, values) for name in names}
     return st.fixed_dictionaries({}, optional={**keys, "other": values})
 
 
+def names_in(table):
+    """Return the names of the settings in a table of a listener."""
+    return [name for name, setting in LISTENER_SETTINGS.items() if setting.section.table == table]
+
+
+def names_of(settings_class):
+    """Return the names of a service's own settings."""
+    return [field.name for field in attrs.fields(settings_class)]
+
+
+networks = st.lists(words)
 listeners = tables(
-    ListenerTable,
-    limits=values | tables(Limits),
-    access=values | tables(AccessTable, only_from=st.lists(words), no_access=st.lists(words)),
-    settings=values | tables(GreetSettings) | tables(QotdSettings),
+    LISTENER_KEYS,
+    limits=values | tables(names_in("limits")),
+    access=values | tables(names_in("access"), only_from=networks, no_access=networks),
+    settings=values | tables(names_of(GreetSettings)) | tables(names_of(QotdSettings)),
 )
-documents = tables(FileTable, listener=values | st.lists(listeners, max_size=3))
+documents = tables(
+    ["listener", *SERVER_SETTINGS], listener=values | st.lists(listeners, max_size=3)
+)
 
 
 def lines_or_configuration(data, registry, folder):
-    """Read any bytes; what is raised is lines that can be printed."""
+    """Read any bytes; an error has only printable lines."""
     path = folder / "netsrv.toml"
     path.write_bytes(data)
     lines: tuple[str, ...] | None = None
@@ -544,18 +563,18 @@ def lines_or_configuration(data, registry, folder):
 
 @given(document=documents)
 def test_f99_any_tables_are_read_or_refused(document, registry, tmp_path_factory):
-    """F99: whatever stands at the known keys, there is a configuration or lines about it."""
+    """F99: any values at the known keys give a configuration or error lines."""
     text = "\n".join(f"{key} = {toml(value)}" for key, value in document.items())
     lines_or_configuration(text.encode(), registry, tmp_path_factory.getbasetemp())
 
 
 @given(data=st.binary() | st.text().map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_f99_any_bytes_are_read_or_refused(data, registry, tmp_path_factory):
-    """F99: whatever a file holds, there is a configuration or a line about it."""
+    """F99: any file gives a configuration or error lines."""
     lines_or_configuration(data, registry, tmp_path_factory.getbasetemp())
 
 
-def test_what_hypothesis_makes_is_toml():
-    """The tables above are read as what they were, or nothing would be tried."""
+def test_generated_documents_are_toml():
+    """The generated tables are read back unchanged, so the tests above try them."""
     value = {"a b": [1, -1.5, True, "ä\n"], "c": {"d": datetime.date(2024, 2, 29)}}
-    assert configfile._parsed(f"x = {toml(value)}") == {"x": value}
+    assert parse_toml(f"x = {toml(value)}", "f") == {"x": value}

@@ -6,10 +6,10 @@ from configparser import ConfigParser
 import attrs
 import pytest
 
+from docs.settings_tables import keys_table, options_table
 from netsrv.cli.serve import ExitStatus
 from netsrv.cli.tap import ServerOptions
-from netsrv.config.toml import AccessTable, FileTable, ListenerTable
-from netsrv.guards.limits import Limits
+from netsrv.config.document import FILE_NAMES
 from netsrv.interfaces import IService
 from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
@@ -51,23 +51,25 @@ def layers() -> str:
 
 @pytest.mark.parametrize("option", options())
 def test_the_reference_has_every_option(option):
-    """Each option stands in the table of options with its meaning."""
-    table = REFERENCE.split("\nOptions\n")[1].split("\nAddresses\n")[0]
-    assert re.search(rf"``{option}(``| )", table)
+    """Each option stands in one of the tables of options with its meaning."""
+    section = REFERENCE.split("\nOptions\n")[1].split("\nLimits\n")[0]
+    assert "\n.. settings:: options\n" in section
+    assert re.search(rf"``{option}(``| )", section + "\n".join(options_table()))
 
 
 def keys() -> list[str]:
     """Give every key of a configuration file; a table's is the header with which it begins."""
-    own = [attrs.fields(kind) for kind in (FileTable, ListenerTable, Limits, AccessTable)]
-    names = dict.fromkeys(each.name for fields in own for each in fields)
+    names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
     tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
     return [tables.get(name, name) for name in names]
 
 
 def test_the_reference_has_exactly_the_keys_of_a_file():
-    """The table of keys has those of the classes, and no others."""
-    table = REFERENCE.split("\nAll keys:\n")[1].split("\nThe file is at most")[0]
+    """The table of keys has those of the settings, and no others."""
+    section = REFERENCE.split("\nAll keys:\n")[1].split("\nThe file is at most")[0]
+    assert "\n.. settings:: keys\n" in section
+    table = "\n".join(keys_table())
     shown = [row.split("``")[1] for row in table.split("\n   * - ")[2:]]
     assert sorted(shown) == sorted(keys())
 

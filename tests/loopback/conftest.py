@@ -7,7 +7,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from netsrv.config.model import from_command_line
+from netsrv.config.command_line import from_command_line
 from netsrv.server.server import Server
 from tests.timeouts import TIMEOUT
 
@@ -33,7 +33,7 @@ def serve(started):
 
     def start(*listeners, shutdown_timeout=8.0, **options):
         pairs = [tuple(each.split(" ", 1)) for each in listeners]
-        configuration = from_command_line(pairs, **options)
+        configuration = from_command_line(pairs, options)
         return started(Server(reactor, evolve(configuration, shutdown_timeout=shutdown_timeout)))
 
     return start

@@ -7,7 +7,6 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from netsrv.config.model import limits_from_command_line
 from netsrv.guards.sources import source_of
 from netsrv.interfaces import RejectReason
 from tests.clients import connect, read_all, reset, target, visit
@@ -16,15 +15,6 @@ from tests.timeouts import CLIENT_TIMEOUT
 
 SOURCE = source_of("127.0.0.1")
 FULL = RejectReason.MAX_CONNECTIONS
-
-
-def limited(**options):
-    """Make limits as the command line does."""
-    names = (
-        "max_connections overload per_source connection_rate only_from no_access "
-        "datagram_rate refuse_source_ports idle_timeout lifetime write_timeout close_grace"
-    ).split()
-    return limits_from_command_line({each.replace("_", "-"): options.get(each) for each in names})
 
 
 def ping(sock):
@@ -41,7 +31,7 @@ def inside(server):
 @pytest_twisted.ensureDeferred
 async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
     """F10: exactly so many are served; the next ones wait in the backlog, and get their turn."""
-    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="3"))
+    server = serve("tcp echo=127.0.0.1:0", max_connections="3")
     socks = [await client(connect, server.sockets[0]) for _ in range(5)]
     for each in socks[:3]:
         assert await client(ping, each)
@@ -66,7 +56,7 @@ async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service
             reset(sock)
 
     listeners = (f"tcp {service}=127.0.0.1:0", "tcp echo=127.0.0.1:0")
-    server = serve(*listeners, limits=limited(max_connections="2", per_source="2"))
+    server = serve(*listeners, max_connections="2", per_source="2")
     listener, opened = server.listeners[0], server.sockets[0]
     for _ in range(20):
         listener.suspend()
@@ -93,7 +83,7 @@ async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, ove
         with connect(opened) as sock:
             return sock.recv(1)
 
-    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", overload=overload))
+    server = serve("tcp echo=127.0.0.1:0", max_connections="1", overload=overload)
     first = await client(connect, server.sockets[0])
     assert await client(ping, first)
     for _ in range(3):
@@ -111,7 +101,7 @@ async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, ove
 @pytest_twisted.ensureDeferred
 async def test_f11_one_source_cannot_take_all_places(serve, client):
     """F11: beyond its share a source is refused, and another one is served."""
-    server = serve("tcp echo=127.0.0.1:0", limits=limited(per_source="2"))
+    server = serve("tcp echo=127.0.0.1:0", per_source="2")
     [opened] = server.sockets
     greedy = [await client(connect, opened, "127.0.0.2") for _ in range(4)]
     assert [await client(ping, each) for each in greedy[:2]] == [True, True]
@@ -127,7 +117,7 @@ async def test_f11_one_source_cannot_take_all_places(serve, client):
 @pytest_twisted.ensureDeferred
 async def test_the_rate_makes_newcomers_wait(serve, client):
     """The burst is served at once and the next one when its token is there; none is lost."""
-    server = serve("tcp time=127.0.0.1:0", limits=limited(connection_rate="20:2"))
+    server = serve("tcp time=127.0.0.1:0", connection_rate="20:2")
     began = reactor.seconds()
     for _ in range(6):
         assert len(await client(visit, server.sockets[0])) == 4
@@ -158,7 +148,7 @@ async def test_f13_access_is_by_network(serve, client, listener, options, served
             except ConnectionError:
                 return False
 
-    server = serve(listener, limits=limited(**options))
+    server = serve(listener, **options)
     hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
     assert {each for each in hosts if await client(visit, each)} == served
 
@@ -166,7 +156,7 @@ async def test_f13_access_is_by_network(serve, client, listener, options, served
 @pytest_twisted.ensureDeferred
 async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
     """F19: when the service has no protocol for a peer, its place is free again."""
-    server = serve("tcp echo=127.0.0.1:0", limits=limited(max_connections="1", per_source="1"))
+    server = serve("tcp echo=127.0.0.1:0", max_connections="1", per_source="1")
     service = server.listeners[0].service
     monkeypatch.setattr(service, "buildProtocol", lambda address: None)
     for _ in range(3):
@@ -181,7 +171,7 @@ async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, c
 @pytest_twisted.ensureDeferred
 async def test_f8_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
     """F8: the idle limit ends a connection on which nothing moves, with FIN."""
-    server = serve(listener.format(tmp_path), limits=limited(idle_timeout="0.1"))
+    server = serve(listener.format(tmp_path), idle_timeout="0.1")
     sock = await client(connect, server.sockets[0])
     assert await client(sock.recv, 1) == b""
     sock.close()
@@ -198,7 +188,7 @@ async def test_f9_a_peer_that_drips_is_closed(serve, client):
             count += 1
         return count
 
-    server = serve("tcp echo=127.0.0.1:0", limits=limited(lifetime="0.2", idle_timeout="5"))
+    server = serve("tcp echo=127.0.0.1:0", lifetime="0.2", idle_timeout="5")
     sock = await client(connect, server.sockets[0])
     assert await client(drip, sock) > 1
     sock.close()
@@ -220,7 +210,7 @@ async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service
         finally:
             sock.close()
 
-    server = serve(f"tcp {service}=127.0.0.1:0", limits=limited(write_timeout="0.2"))
+    server = serve(f"tcp {service}=127.0.0.1:0", write_timeout="0.2")
     assert await client(never_read, server.sockets[0])
     await until(lambda: inside(server) == 0)
 
@@ -229,8 +219,8 @@ async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service
 @pytest_twisted.ensureDeferred
 async def test_f2_a_limit_holds_for_a_peer_that_does_not_read(serve, client, limit):
     """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
-    limits = limited(**{limit: "0.1"}, close_grace="0.1")
-    server = serve("tcp chargen=127.0.0.1:0", limits=limits)
+    limits = {limit: "0.1", "close_grace": "0.1"}
+    server = serve("tcp chargen=127.0.0.1:0", **limits)
     sock = await client(connect, server.sockets[0])
     await until(lambda: inside(server) == 1)
     await until(lambda: inside(server) == 0)

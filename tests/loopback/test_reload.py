@@ -8,7 +8,8 @@ import pytest_twisted
 from attrs import evolve
 from twisted.internet import reactor
 
-from netsrv.config.model import ConfigurationError, from_command_line
+from netsrv.config.command_line import from_command_line
+from netsrv.config.model import ConfigurationError
 from netsrv.guards.limits import Limits, Overload
 from netsrv.sockets.steps import AddressUnavailable
 from tests.clients import ask, connect, free_port, visit
@@ -17,7 +18,7 @@ from tests.reactor import sockets_open, until
 
 def configuration_of(*listeners, **options):
     """Make a configuration: ``configuration_of("tcp echo=127.0.0.1:0")``."""
-    return from_command_line([tuple(each.split(" ", 1)) for each in listeners], **options)
+    return from_command_line([tuple(each.split(" ", 1)) for each in listeners], options)
 
 
 def limited(configuration, **limits):

@@ -10,12 +10,8 @@ from twisted.internet import reactor, task
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
-from netsrv.config.model import (
-    Configuration,
-    ConfigurationError,
-    ListenerSettings,
-    from_command_line,
-)
+from netsrv.config.command_line import from_command_line
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
 from netsrv.interfaces import IStreamService
 from netsrv.registry import Registry
 from netsrv.server.prepare import prepare
@@ -93,10 +89,10 @@ def test_an_option_that_fits_no_socket_is_a_mistake(tmp_path):
     listeners = [("udp", "127.0.0.1:0"), ("unix", f"{tmp_path}/s")]
     before = sockets_open()
     with pytest.raises(ConfigurationError, match="TCP_NODELAY: fits none of the sockets"):
-        prepare(from_command_line(listeners, socket_options=["TCP_NODELAY=1"]))
+        prepare(from_command_line(listeners, {"socket_options": ["TCP_NODELAY=1"]}))
     assert sockets_open() == before
     assert not (tmp_path / "s").exists()
-    made = prepare(from_command_line(listeners, socket_options=["IP_TOS=16"]))
+    made = prepare(from_command_line(listeners, {"socket_options": ["IP_TOS=16"]}))
     for each in made.listeners:
         each.socket.close()
 

@@ -6,7 +6,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol
 from twisted.trial.unittest import TestCase
 
-from netsrv.config.model import from_command_line
+from netsrv.config.command_line import from_command_line
 from netsrv.server.server import Server
 from netsrv.testing.servers import LoopbackServer
 

@@ -270,7 +270,7 @@ def test_f99_a_listener_that_stands_in_both(tmp_path: Path) -> None:
     """F99: an address of the file that the command line repeats is named with both places."""
     write(tmp_path, "[[listener]]\ntcp = '127.0.0.1:9'\n")
     [line] = refused(SERVE, tmp_path, "--tcp", "127.0.0.1:9")
-    assert line == "--tcp 127.0.0.1:9: stands twice, before in netsrv.toml: listener[0]"
+    assert line == "--tcp 127.0.0.1:9: duplicate listener, first in netsrv.toml: listener[0]"
 
 
 def test_an_address_in_use(tmp_path: Path) -> None:
@@ -304,13 +304,16 @@ def test_check_checks_the_file(start: Start, tmp_path: Path) -> None:
     ]
 
 
-def test_reading_toml_is_paid_for_by_who_has_a_file(tmp_path: Path) -> None:
-    """Without -c neither TOML nor what checks it is imported."""
+def test_only_a_start_that_needs_them_imports_tomllib_and_cattrs(tmp_path: Path) -> None:
+    """tomllib is imported with -c only, and cattrs only if a service has settings."""
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
-    write(tmp_path, ECHO)
     options = ["--tcp", "127.0.0.1:0", "--check"]
     done = finish([*SERVE.command, *options], tmp_path, env)
     assert not re.search(r"cattrs|tomllib", done.stderr)
+    write(tmp_path, ECHO)
+    done = finish([*SERVE.command, *options, "-c", "netsrv.toml"], tmp_path, env)
+    assert re.search(r"tomllib", done.stderr)
+    assert not re.search(r"cattrs", done.stderr)
+    write(tmp_path, ECHO.replace("echo", "qotd"))
     done = finish([*SERVE.command, *options, "-c", "netsrv.toml"], tmp_path, env)
     assert re.search(r"cattrs", done.stderr)
-    assert re.search(r"tomllib", done.stderr)

@@ -69,5 +69,7 @@ def test_rules_for_datagrams(tmp_path: Path) -> None:
             probe.connect(("127.0.0.1", strict.port("udp")))
             assert probe.getsockname()[1] == own
             probe.send(b"hello")
-            strict.wait_for(r"dropped a datagram of 127\.0\.0\.1:\d+: .*\(--refuse-source-ports\)")
+            strict.wait_for(
+                r"dropped a datagram from 127\.0\.0\.1:\d+: .*\(--refuse-source-ports\)"
+            )
             assert "Got data" not in strict.output

@@ -1,0 +1,85 @@
+"""The reference's tables of options and keys, made from the settings themselves."""
+
+from collections.abc import Iterable, Iterator
+
+from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS
+from netsrv.settings import Setting
+
+Row = tuple[str, str, str]
+
+LISTENER_ROWS: list[Row] = [
+    ("[[listener]]", "A listener: the keys below, up to the next ``[[listener]]``.", ""),
+    ("service", "The name of a service.", '``"accept"``, and ``"echo"`` on UDP'),
+    (
+        "tcp",
+        'An address, see `Addresses`_: ``"127.0.0.1:7"``, ``"same"``, or a number that is the '
+        "port. Each listener has exactly one of ``tcp``, ``udp`` and ``unix``.",
+        "",
+    ),
+    ("udp", "The same for UDP.", ""),
+    ("unix", "The path of a unix socket.", ""),
+]
+TABLE_ROWS: dict[str, Row] = {
+    "limits": ("[listener.limits]", "The limits, see `Limits`_: the keys below.", ""),
+    "access": ("[listener.access]", "The access rules, see `Limits`_: the keys below.", ""),
+}
+SETTINGS_ROW: Row = (
+    "[listener.settings]",
+    "The service's own settings, see `Settings of the services`_.",
+    "the service's own",
+)
+
+
+def options_table() -> list[str]:
+    """Return the table of the options that are settings, as lines of reStructuredText."""
+    return _table(("Option", "Meaning", "Default"), (36, 48, 16), _option_rows())
+
+
+def keys_table() -> list[str]:
+    """Return the table of all keys of a file, as lines of reStructuredText."""
+    return _table(("Key", "Value", "Default"), (26, 50, 24), _key_rows())
+
+
+def _option_rows() -> Iterator[Row]:
+    for setting in (LISTENER_SETTINGS | SERVER_SETTINGS).values():
+        if setting.option is not None:
+            option = f"``{f'{setting.option} {setting.kind.metavar}'.strip()}``"
+            if setting.negation:
+                option = f"{option}, ``{setting.negation}``"
+            yield option, _meaning(setting), setting.default_text
+
+
+def _key_rows() -> Iterator[Row]:
+    rows = [_key_row(setting) for setting in SERVER_SETTINGS.values()]
+    rows += LISTENER_ROWS
+    for table in ("", *TABLE_ROWS):
+        rows += [TABLE_ROWS[table]] if table else []
+        for name, setting in LISTENER_SETTINGS.items():
+            if setting.key and setting.section.table == table:
+                rows.append(SETTINGS_ROW if name == "settings" else _key_row(setting))
+    for key, value, default in rows:
+        yield f"``{key}``", value, default
+
+
+def _key_row(setting: Setting) -> Row:
+    value = _sentence(setting.kind.value)
+    if setting.option is None:
+        return setting.name, f"{value} {_meaning(setting)}", setting.default_text
+    return setting.name, f"{value[:-1]}; see ``{setting.option}``.", setting.default_text
+
+
+def _meaning(setting: Setting) -> str:
+    return f"{_sentence(setting.help)} {setting.details}".strip()
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _table(header: Row, widths: tuple[int, ...], rows: Iterable[Row]) -> list[str]:
+    lines = [".. list-table::", "   :header-rows: 1", f"   :widths: {' '.join(map(str, widths))}"]
+    lines.append("")
+    for first, *others in (header, *rows):
+        lines.append(f"   * - {first}")
+        lines += [f"     - {text}".rstrip() for text in others]
+    return lines

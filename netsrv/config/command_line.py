@@ -1,0 +1,79 @@
+"""The configuration of a command line.
+
+Its options give all of its listeners the same settings, and what they say of the whole server
+overrides the file.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve
+
+from netsrv.config.document import DocumentReader, Source, duplicate_addresses
+from netsrv.config.model import (
+    LISTENER_SETTINGS,
+    NO_CONFIGURATION,
+    SERVER_SETTINGS,
+    Configuration,
+    ListenerSettings,
+    Transport,
+)
+from netsrv.settings import KeyPath, Setting
+from netsrv.sockets.addresses import SAME, split_service
+
+OPTIONS: dict[str, Setting] = {
+    name: setting
+    for name, setting in (LISTENER_SETTINGS | SERVER_SETTINGS).items()
+    if setting.option is not None
+}
+"""The settings that are options of the command line."""
+
+
+def from_command_line(
+    listeners: Sequence[tuple[str, str]],
+    options: Mapping[str, Any] | None = None,
+    file: Configuration = NO_CONFIGURATION,
+) -> Configuration:
+    """Make the configuration from a command line as the user wrote it.
+
+    *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``; they come after those of
+    *file*.  *options* are arguments of options by the names of the settings: texts, lists of texts
+    of the repeatable ones, and True or False of flags.  Raises `ConfigurationError` with a line
+    for each error.
+    """
+    reader = DocumentReader(Source(_locate, OPTIONS, "option", " ", options=True))
+    document = reader.make_document(options or {}, {})
+    shared = reader.listener_values(document["listener"][0], ())
+    server = reader.server_values(document)
+    added = []
+    for transport, text in listeners:
+        service, address = split_service(text, Transport(transport).default_service)
+        added.append(reader.listener({"service": service, transport: address}, (), shared))
+    reader.errors.raise_all()
+    every = (*file.listeners, *filter(None, added))
+    reader.errors.lines.extend(duplicate_addresses(every))
+    _check_same(every, reader)
+    reader.errors.raise_all()
+    return evolve(file, listeners=every, **server)
+
+
+def _locate(keys: KeyPath) -> str:
+    """Return the option that a key path belongs to: ``--max-connections``."""
+    for key in map(str, keys):
+        if key in OPTIONS:
+            return str(OPTIONS[key].option)
+        if key in list(Transport):
+            return f"--{key}"
+    return ""
+
+
+def _check_same(listeners: Sequence[ListenerSettings], reader: DocumentReader) -> None:
+    """Check that there is a TCP listener before each one that has the same port."""
+    streams = (listener for listener in listeners if listener.transport is Transport.TCP)
+    first = next(streams, None)
+    for listener in listeners:
+        if listener.port == SAME and (first is None or first is listener):
+            reader.errors.lines.append(
+                f"{listener.option_label}: {SAME!r} is the port of the first TCP listener, "
+                "and there is none before it"
+            )

@@ -1,0 +1,326 @@
+"""The reader of configuration documents, which gives a `Configuration` or all errors at once.
+
+A document has the form of the file: tables of settings.  `DocumentReader.make_document` puts the
+options of a command line, the keywords of a program and the options of the test fixture into this
+form.  The `Source` of a document determines how errors name locations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from attrs import frozen
+
+from netsrv.config.model import (
+    LISTENER_SETTINGS,
+    SERVER_SETTINGS,
+    Configuration,
+    ConfigurationError,
+    ListenerSettings,
+    Transport,
+    check_service_object,
+)
+from netsrv.guards.limits import Limits
+from netsrv.registry import Registry
+from netsrv.settings import (
+    TEXT,
+    InvalidValues,
+    KeyPath,
+    Kind,
+    Setting,
+    parse_table,
+    quote_value,
+    unknown_key,
+)
+from netsrv.sockets.addresses import Address, printable
+
+MAX_LENGTH = 500
+"""Characters of a message about an error."""
+
+_BARE_KEY = re.compile("[A-Za-z0-9_-]{1,60}")
+
+
+def _settings_in(table: str) -> dict[str, Setting]:
+    return {
+        name: setting
+        for name, setting in LISTENER_SETTINGS.items()
+        if setting.section.table == table
+    }
+
+
+_OWN_SETTINGS = _settings_in("")
+_TABLES = {
+    setting.section.table: _settings_in(setting.section.table)
+    for setting in LISTENER_SETTINGS.values()
+    if setting.section.table
+}
+"""The tables below a listener's, and their settings."""
+
+LISTENER_KEYS = [
+    "service",
+    *Transport,
+    *(name for name, setting in _OWN_SETTINGS.items() if setting.key),
+    *_TABLES,
+]
+"""The keys of a listener's table in a file."""
+
+FILE_NAMES = [
+    *LISTENER_KEYS,
+    *(name for table in _TABLES.values() for name in table),
+    *SERVER_SETTINGS,
+]
+"""All keys of a file, in whatever table."""
+
+
+@frozen
+class Source:
+    """The origin of a document, which determines how its errors read."""
+
+    locate: Callable[[KeyPath], str]
+    """Returns how the user finds a key path: ``netsrv.toml: listener[0].backlog``."""
+    names: Collection[str] = ()
+    """The names that `DocumentReader.make_document` takes."""
+    noun: str = "key"
+    """The user's word for a name."""
+    separator: str = ": "
+    """Stands between a location and a message."""
+    options: bool = False
+    """True if the values are arguments of options, False if they have TOML's types."""
+
+
+def file_source(name: str, names: Collection[str] = (), noun: str = "key") -> Source:
+    """Return the source for a file, which errors call *name*."""
+    return Source(lambda keys: ": ".join(filter(None, (name, show_keys(keys)))), names, noun)
+
+
+def show_keys(keys: KeyPath) -> str:
+    """Return a key path as TOML's users write it: ``listener[0].limits.lifetime``."""
+    shown = ""
+    for key in keys:
+        if isinstance(key, int):
+            shown += f"[{key}]"
+        else:
+            shown += f".{key if _BARE_KEY.fullmatch(key) else quote_value(key)}"
+    return shown.removeprefix(".")
+
+
+class ErrorCollector:
+    """Collects the errors of a document as lines that name their locations."""
+
+    def __init__(self, source: Source) -> None:
+        self.lines: list[str] = []
+        self._source = source
+
+    def add(self, keys: KeyPath, text: str) -> None:
+        """Add an error at a key path."""
+        location = self._source.locate(keys)
+        line = printable(f"{location}{self._source.separator}{text}" if location else text)
+        self.lines.append(line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}...")
+
+    @contextmanager
+    def at(self, *keys: str | int) -> Iterator[None]:
+        """Collect what the block raises as ValueError; it concerns the value at *keys*."""
+        try:
+            yield
+        except InvalidValues as error:
+            for below, text in error.errors:
+                self.add((*keys, *below), text)
+        except ValueError as error:
+            self.add(keys, str(error))
+
+    def raise_all(self) -> None:
+        """Raise `ConfigurationError` if there are errors."""
+        if self.lines:
+            raise ConfigurationError(*dict.fromkeys(self.lines))
+
+
+class DocumentReader:
+    """Reads the parts of one document; the errors are in *errors*.
+
+    With a *registry* a listener's ``settings`` are a table, which is turned into an instance of
+    the service's own settings class.
+    """
+
+    def __init__(self, source: Source, registry: Registry | None = None) -> None:
+        self.errors = ErrorCollector(source)
+        self._addresses: list[ListenerSettings] = []
+        """A listener for each address that was read, right or wrong in all other respects."""
+        self._source = source
+        self._registry = registry
+
+    def make_document(
+        self, values: Mapping[str, Any], listener: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Make a document of one listener from values by the names of settings.
+
+        *listener* are further keys of the listener.  A name that the source does not have is an
+        error.
+        """
+        table = dict(listener)
+        document: dict[str, Any] = {"listener": [table]}
+        for name, value in values.items():
+            inner = LISTENER_SETTINGS[name].section.table if name in LISTENER_SETTINGS else ""
+            if name not in self._source.names:
+                text = unknown_key(name, self._source.names, self._source.noun)
+                self.errors.add((name,), text)
+            elif name in SERVER_SETTINGS:
+                document[name] = value
+            elif not inner:
+                table[name] = value
+            elif isinstance(below := table.setdefault(inner, {}), dict):
+                below[name] = value
+        return document
+
+    def configuration(self, document: dict[str, Any]) -> Configuration:
+        """Read a whole document.  Raises `ConfigurationError` with a line for each error."""
+        server = self.server_values(document)
+        listeners = [
+            self.listener(table, ("listener", index))
+            for index, table in self._listener_tables(document)
+        ]
+        self.errors.lines.extend(duplicate_addresses(self._addresses))
+        self.errors.raise_all()
+        return Configuration(tuple(filter(None, listeners)), **server)
+
+    def server_values(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Read the settings of the whole server."""
+        values = self._values(document, SERVER_SETTINGS, ())
+        self._check_keys(document, ["listener", *SERVER_SETTINGS], ())
+        return values
+
+    def _listener_tables(self, document: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the tables of the listeners with their indices."""
+        tables = document.get("listener", [])
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            text = f"{quote_value(tables)}: each listener begins with [[listener]]"
+            self.errors.add(("listener",), text)
+        for index, table in enumerate(tables if isinstance(tables, list) else ()):
+            if isinstance(table, dict):
+                yield index, table
+
+    def listener(
+        self, table: dict[str, Any], path: KeyPath, shared: Mapping[str, Any] | None = None
+    ) -> ListenerSettings | None:
+        """Read one listener; return None if there are errors.
+
+        *shared* are values that were read before, as `listener_values` returns them.
+        """
+        errors_before = len(self.errors.lines)
+        location = self._source.locate(path)
+        addresses = self._read_addresses(table, path)
+        values = {**(shared or {}), **self.listener_values(table, path)}
+        if len(transports := [transport for transport in Transport if transport in table]) != 1:
+            text = "give it one address: tcp, udp or unix, as in tcp = '127.0.0.1:7'"
+            self.errors.add(path, text)
+            return None
+        [transport] = transports
+        if "service" not in table:
+            values.setdefault("service", transport.default_service)
+        self._check_together(transport, values, path)
+        if self._registry is not None and "service" in values:
+            find = self._registry.stream if transport.is_stream else self._registry.datagram
+            values["settings"] = self._service_settings(find, values, path)
+        if len(self.errors.lines) > errors_before:
+            return None
+        return ListenerSettings(
+            transport, address=addresses[transport], config_location=location, **values
+        )
+
+    def listener_values(self, table: dict[str, Any], path: KeyPath) -> dict[str, Any]:
+        """Read all of a listener but its address: the fields of `ListenerSettings`."""
+        values: dict[str, Any] = {}
+        if "service" in table:
+            with self.errors.at(*path, "service"):
+                values["service"] = TEXT.parse(table["service"])
+        values.update(self._values(table, _OWN_SETTINGS, path))
+        limits: dict[str, Any] = {}
+        for name in filter(table.__contains__, _TABLES):
+            with self.errors.at(*path, name):
+                inner = parse_table(table[name])
+                limits.update(self._values(inner, _TABLES[name], (*path, name)))
+                self._check_keys(inner, _TABLES[name], (*path, name))
+        if limits:
+            values["limits"] = Limits(**limits)
+        self._check_keys(table, LISTENER_KEYS, path)
+        return values
+
+    def _values(
+        self, table: dict[str, Any], settings: Mapping[str, Setting], path: KeyPath
+    ) -> dict[str, Any]:
+        values = {}
+        for name in filter(table.__contains__, settings):
+            with self.errors.at(*path, name):
+                values[name] = self._parse(settings[name].kind, table[name])
+        return values
+
+    def _parse(self, kind: Kind, value: Any) -> Any:
+        return kind.parse_argument(value) if self._source.options else kind.parse(value)
+
+    def _check_keys(self, table: dict[str, Any], known: Iterable[str], path: KeyPath) -> None:
+        for key in table:
+            if key not in known and key not in self._source.names:
+                text = unknown_key(key, known)
+                if path and key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
+                    inner = LISTENER_SETTINGS[key].section.table
+                    text = f"there is no such key; it stands in the table {inner}"
+                self.errors.add((*path, key), text)
+
+    def _read_addresses(self, table: dict[str, Any], path: KeyPath) -> dict[Transport, Address]:
+        addresses = {}
+        location = self._source.locate(path)
+        for transport in filter(table.__contains__, Transport):
+            with self.errors.at(*path, transport.value):
+                address = self._parse(transport.address_kind, table[transport])
+                addresses[transport] = address
+                self._addresses.append(
+                    ListenerSettings(transport, "", address, config_location=location)
+                )
+        return addresses
+
+    def _check_together(self, transport: Transport, values: dict[str, Any], path: KeyPath) -> None:
+        """Check settings that depend on the transport or on the service."""
+        service = values.get("service", "")
+        embedded = not isinstance(service, str)
+        if values.get("mode") is not None and transport.takes_port:
+            self.errors.add((*path, "mode"), "only the file of a unix socket has one")
+        if embedded and values.get("settings") is not None:
+            self.errors.add((*path, "settings"), "only a service that has a name takes them")
+        if values.get("safe_replies") and not (embedded and not transport.is_stream):
+            text = "only for a DatagramProtocol; a named service has them"
+            self.errors.add((*path, "safe_replies"), text)
+        if embedded:
+            with self.errors.at(*path, "service"):
+                check_service_object(transport, service)
+
+    def _service_settings(
+        self, find: Callable[[str], Any], values: dict[str, Any], path: KeyPath
+    ) -> Any:
+        """Make a service's own settings with the class that the service has for them."""
+        name, given = values["service"], values.get("settings", {})
+        try:
+            kind = getattr(find(name), "settings", None)
+        except LookupError as error:
+            self.errors.add((*path, "service"), error.args[0])
+            return None
+        with self.errors.at(*path, "settings"):
+            parse_table(given)
+            if kind is not None:
+                from netsrv.config.structuring import structure  # cattrs takes 25 ms to import
+
+                return structure(given, kind)
+            if given:
+                raise ValueError(f"the service {name!r} has no settings")
+        return None
+
+
+def duplicate_addresses(listeners: Iterable[ListenerSettings]) -> Iterator[str]:
+    """Yield a line for each listener that has the address of one before it."""
+    seen: dict[str, ListenerSettings] = {}
+    for listener in listeners:
+        first = seen.setdefault(listener.address_label, listener)
+        if first is not listener and listener.port != 0:
+            before = f", first in {first.config_location}" if first.config_location else ""
+            yield printable(f"{listener.option_label}: duplicate listener{before}")

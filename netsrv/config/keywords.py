@@ -1,0 +1,85 @@
+"""The settings of one listener, made by a program with keyword arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+
+from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.protocol import DatagramProtocol, Factory
+
+from netsrv.config.document import DocumentReader, Source
+from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings, Transport
+from netsrv.settings import KeyPath, choice, quote_value
+
+TransportName = Literal["tcp", "udp", "unix"]
+
+ServiceObject: TypeAlias = "IProtocolFactory | Factory | DatagramProtocol"
+"""A program's own service, as opposed to an installed one."""
+
+
+class ListenerKeywords(TypedDict, total=False):
+    """The keyword arguments of `listener`: the keys of a file, with the values of a file."""
+
+    name: str
+    settings: Any
+    safe_replies: bool
+    mode: int | str
+    backlog: int
+    reuse_address: bool
+    reuse_port: bool
+    socket_options: Mapping[str, int | str]
+    max_connections: int | Literal["auto"]
+    overload: Literal["pause", "close", "reset"]
+    per_source: int
+    connection_rate: float | str
+    only_from: Sequence[str]
+    no_access: Sequence[str]
+    datagram_rate: float | str
+    refuse_source_ports: int | str | list[int | str]
+    idle_timeout: float
+    lifetime: float
+    write_timeout: float | Literal["none"]
+    close_grace: float
+
+
+def listener(
+    transport: TransportName,
+    address: int | str,
+    service: str | ServiceObject,
+    **keywords: Unpack[ListenerKeywords],
+) -> ListenerSettings:
+    """Make the settings of one listener, with values as a configuration file has them.
+
+    *transport* is ``tcp``, ``udp`` or ``unix``; *address* is as in a file: ``7``,
+    ``"127.0.0.1:0"``, ``"[::1]:7"``, or the path of a unix socket.  *service* is the name of a
+    service, or an object of the program: a factory, or a `DatagramProtocol` for ``udp``.  The log
+    shows an object by *name*, by default its class.  *settings* are an instance of the settings
+    class of a named service; *safe_replies* holds a `DatagramProtocol` of the program to the rules
+    for datagrams.  All other keywords are keys of a ``[[listener]]``, of its ``limits`` and of its
+    ``access``.
+
+    Raises `ConfigurationError` with a line for each error.
+    """
+    call = f"listener({transport!r}, {quote_value(address)})"
+    locate = partial(_locate, call, transport)
+    reader = DocumentReader(Source(locate, LISTENER_SETTINGS, "keyword"))
+    with reader.errors.at():
+        choice(Transport).parse(transport)
+    reader.errors.raise_all()
+    document = reader.make_document(keywords, {transport: address})
+    settings = reader.listener(document["listener"][0], (), {"service": service})
+    reader.errors.raise_all()
+    assert settings is not None  # otherwise there are errors
+    return settings
+
+
+def _locate(call: str, transport: str, keys: KeyPath) -> str:
+    """Return the keyword that a key path belongs to, after the call."""
+    for key in map(str, keys):
+        if key == transport:
+            return f"{call}: address"
+        if key == "service" or key in LISTENER_SETTINGS or len(keys) == 1:
+            return f"{call}: {key}"
+    return call

@@ -1,0 +1,77 @@
+"""The kinds of values that only a listener has: addresses, socket options, file modes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from netsrv.settings import Kind, parse_each, parse_integer, parse_text, quote_value
+from netsrv.sockets.addresses import (
+    InternetAddress,
+    UnixPath,
+    parse_internet,
+    parse_unix,
+    split_service,
+)
+from netsrv.sockets.options import SocketOption, named_option, parse_option
+
+_MODE = re.compile("(0o)?[0-7]{3,4}")
+
+
+def _parse_internet(value: Any) -> InternetAddress:
+    if type(value) not in (int, str):
+        raise ValueError(f"{quote_value(value)}: an address, as in '127.0.0.1:7'")
+    service, address = split_service(str(value), "")
+    if service:
+        raise ValueError(f"{quote_value(value)}: write service = {service!r} and the address alone")
+    return parse_internet(address)
+
+
+def _parse_unix(value: Any) -> UnixPath:
+    return parse_unix(parse_text(value))
+
+
+def _parse_mode(value: Any) -> int:
+    if isinstance(value, str) and _MODE.fullmatch(value):
+        value = int(value, 8)
+    if type(value) is not int or not 0 <= value <= 0o777:
+        raise ValueError(f"{quote_value(value)}: permissions in octal, as in '0660' or 0o660")
+    return value
+
+
+def _parse_socket_option(item: tuple[str, Any]) -> SocketOption:
+    name, value = item
+    if type(value) not in (int, str):
+        raise ValueError(
+            f"{quote_value(value)}: a whole number, or a text where the option takes one"
+        )
+    option = named_option(str(name), value)
+    if isinstance(option.value, int):
+        parse_integer(value)
+    else:
+        parse_text(value)
+    return option
+
+
+def _parse_socket_options(value: Any) -> tuple[SocketOption, ...]:
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"{quote_value(value)}: options by their names, as in {{'SO_RCVBUF': 65536}}"
+        )
+    return parse_each(_parse_socket_option, value)
+
+
+def _split_socket_options(texts: Sequence[str]) -> tuple[SocketOption, ...]:
+    return parse_each(parse_option, texts)
+
+
+INTERNET = Kind(_parse_internet, "an address", "[SERVICE=]ADDRESS", parse_internet)
+UNIX = Kind(_parse_unix, "a path", "[SERVICE=]PATH", parse_unix)
+MODE = Kind(_parse_mode, '``"0660"`` or ``0o660``', "MODE", _parse_mode)
+SOCKET_OPTIONS = Kind(
+    _parse_socket_options,
+    "a table of names and values: whole numbers, and texts where the option takes one, as in "
+    '``SO_LINGER = "1:0"``',
+    "NAME=VALUE",
+    _split_socket_options,
+    repeatable=True,
+)

@@ -1,0 +1,288 @@
+"""Settings that describe themselves.
+
+A settings class is a frozen attrs class whose fields are made with `setting`.  A field names the
+kind of its values and carries its help text.  Command-line options, keys of a file, keyword
+arguments and the tables of the reference are all made from these fields.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from enum import Enum
+from math import isfinite
+from typing import Any
+
+from attrs import field, fields, frozen
+
+MAX_SECONDS = 10**9
+MAX_QUOTED_LENGTH = 60
+"""Characters of a value that a message shows."""
+
+MAX_KEY_LENGTH = 500
+"""Characters of an unknown key that are compared with those known."""
+
+Parser = Callable[[Any], Any]
+"""Turns a value of TOML's types into the value of a setting.
+
+Raises ValueError with the value and the form that it should have.
+"""
+
+KeyPath = tuple[str | int, ...]
+"""The keys of tables and the indices of lists that lead to a value."""
+
+_METADATA = "netsrv.setting"
+
+
+class InvalidValues(ValueError):
+    """Several errors within one value: pairs of a key path below the value, and a message."""
+
+    def __init__(self, errors: Sequence[tuple[KeyPath, str]]) -> None:
+        super().__init__("; ".join(text for _, text in errors))
+        self.errors = errors
+
+
+def unknown_key(key: str, known: Iterable[str], noun: str = "key") -> str:
+    """Return the message about a key that is not among those *known*."""
+    known = list(known)
+    near = get_close_matches(key[:MAX_KEY_LENGTH], known, 1)
+    instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
+    return f"there is no such {noun}; {instead}"
+
+
+# Parsers
+
+
+def quote_value(value: Any) -> str:
+    """Return a value as a message shows it, shortened if it is long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping | list | tuple):
+        return "a table" if isinstance(value, Mapping) else "a list"
+    text = repr(value) if isinstance(value, str | int | float) else str(value)
+    return text if len(text) <= MAX_QUOTED_LENGTH else f"{text[:MAX_QUOTED_LENGTH]}..."
+
+
+def parse_scalar(text: str) -> int | float | str:
+    """Return the number that an option's text is, or the text: the value as TOML would have it."""
+    if re.fullmatch("-?[0-9]{1,400}", text):
+        return int(text)
+    with suppress(ValueError):
+        if isfinite(number := float(text)):
+            return number
+    return text
+
+
+def parse_bool(value: Any) -> bool:
+    """Parse a boolean."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{quote_value(value)}: true or false, without quotes")
+    return value
+
+
+def parse_integer(value: Any) -> int:
+    """Parse a whole number; ``true`` is none."""
+    if type(value) is not int:
+        raise ValueError(f"{quote_value(value)}: a whole number, without quotes")
+    return value
+
+
+def parse_number(value: Any) -> float:
+    """Parse a number; ``true`` is none."""
+    if type(value) not in (int, float):
+        raise ValueError(f"{quote_value(value)}: a number, without quotes")
+    return float(value)
+
+
+def parse_text(value: Any) -> str:
+    """Parse a text."""
+    if not isinstance(value, str):
+        raise ValueError(f"{quote_value(value)}: a text, in quotes")
+    return value
+
+
+def parse_list(value: Any) -> list[Any]:
+    """Parse a list."""
+    if not isinstance(value, list):
+        raise ValueError(f"{quote_value(value)}: a list, as in [1, 2]")
+    return value
+
+
+def parse_table(value: Any) -> dict[str, Any]:
+    """Parse a table."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{quote_value(value)}: a table, as in {{ key = value }}")
+    return value
+
+
+def parse_each(parse: Parser, items: Mapping[Any, Any] | Sequence[Any]) -> tuple[Any, ...]:
+    """Parse the items of a list, or a table's pairs of a key and a value.
+
+    Raises `InvalidValues` with the key or index of each item that is wrong.
+    """
+    pairs = items.items() if isinstance(items, Mapping) else enumerate(items)
+    values, errors = [], []
+    for key, item in pairs:
+        try:
+            values.append(parse((key, item) if isinstance(items, Mapping) else item))
+        except ValueError as error:
+            errors.append(((key,), str(error)))
+    if errors:
+        raise InvalidValues(errors)
+    return tuple(values)
+
+
+# Kinds
+
+
+@frozen
+class Kind:
+    """A kind of values: how they are parsed, and how they are described to users."""
+
+    parse: Parser
+    """Parses a value as a file or a program has it."""
+    value: str = ""
+    """What a file takes, for the reference: ``a whole number``."""
+    metavar: str = ""
+    """The placeholder of the value on the command line; a flag has none."""
+    parse_option: Parser | None = None
+    """Parses the text of an option; None for that of `parse_scalar`, parsed by `parse`."""
+    choices: tuple[str, ...] = ()
+    """The only values there are."""
+    repeatable: bool = False
+    """True if the option may be given many times; `parse_option` gets the list of texts."""
+
+    def parse_argument(self, argument: Any) -> Any:
+        """Parse an option's argument: a text, a list of texts, or True or False of a flag."""
+        if self.parse_option is not None:
+            return self.parse_option(argument)
+        return self.parse(parse_scalar(argument) if isinstance(argument, str) else argument)
+
+
+BOOLEAN = Kind(parse_bool, "``true`` or ``false``")
+TEXT = Kind(parse_text, "a text", "TEXT", parse_text)
+ANYTHING = Kind(lambda value: value)
+
+
+def whole_number(least: int, most: int) -> Kind:
+    """Return the kind of the whole numbers within bounds."""
+
+    def parse(value: Any) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{quote_value(value)}: a whole number from {least} to {most}")
+        return value
+
+    return Kind(parse, f"a whole number from {least} to {most}", "N")
+
+
+def _parse_seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
+        raise ValueError(
+            f"{quote_value(value)}: a number of seconds, more than 0 and at most {MAX_SECONDS}"
+        )
+    return float(value)
+
+
+SECONDS = Kind(_parse_seconds, "a number of seconds", "S")
+
+
+def choice(members: type[Enum]) -> Kind:
+    """Return the kind of the values of an enumeration."""
+    choices = tuple(str(member.value) for member in members)
+
+    def parse(value: Any) -> Enum:
+        try:
+            return members(value)
+        except ValueError:
+            words = ", ".join(map(repr, choices))
+            raise ValueError(f"{quote_value(value)}: one of {words}") from None
+
+    value = ", ".join(f'``"{word}"``' for word in choices)
+    return Kind(parse, f"one of {value}", "|".join(choices), choices=choices)
+
+
+def or_word(kind: Kind, word: str) -> Kind:
+    """Return a kind to which *word* means None, and which is otherwise *kind*."""
+
+    def parse(value: Any) -> Any:
+        try:
+            return None if value == word else kind.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or {word!r}") from None
+
+    return Kind(parse, f'{kind.value}, or ``"{word}"``', f"{kind.metavar}|{word}")
+
+
+# Fields
+
+
+@frozen
+class Section:
+    """Settings that belong together."""
+
+    title: str
+    """The heading below which they are listed."""
+    table: str = ""
+    """Their table in a file, below that of their class; empty if they have none of their own."""
+
+
+def setting(
+    default: Any,
+    section: Section,
+    kind: Kind,
+    help: str = "",  # noqa: A002 - as argparse has it
+    **attributes: Any,
+) -> Any:
+    """Make a field of a settings class; *attributes* are others of its `Setting`."""
+    description = {"section": section, "kind": kind, "help": help, **attributes}
+    return field(default=default, metadata={_METADATA: description})
+
+
+@frozen
+class Setting:
+    """A field of a settings class, as users see it."""
+
+    name: str
+    """The field's name, which is also the key in a file and the keyword."""
+    default: Any
+    section: Section
+    kind: Kind
+    help: str
+    """What the option does: a verb first, no full stop."""
+    details: str = ""
+    """More sentences, for the reference."""
+    default_text: str = field()
+    """The default as users read it."""
+    option: str | None = field()
+    """The option's name, as in ``--max-connections``; None if there is no option."""
+    key: bool = True
+    """True if files have the key."""
+
+    @default_text.default
+    def _show_default(self) -> str:
+        if self.default is None:
+            return "none"
+        if isinstance(self.default, bool):
+            return "on" if self.default else "off"
+        value = self.default.value if isinstance(self.default, Enum) else self.default
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    @option.default
+    def _name_option(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def negation(self) -> str | None:
+        """The option that turns a flag off, where the default is neither on nor off."""
+        tristate = self.option and not self.kind.metavar and self.default is None
+        return f"--no-{self.name.replace('_', '-')}" if tristate else None
+
+
+def settings_of(*classes: type) -> dict[str, Setting]:
+    """Return the settings of settings classes by their names, in the order of the fields."""
+    return {
+        attribute.name: Setting(attribute.name, attribute.default, **attribute.metadata[_METADATA])
+        for settings_class in classes
+        for attribute in fields(settings_class)
+        if _METADATA in attribute.metadata
+    }
