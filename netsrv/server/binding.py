@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from attrs import evolve
 
-from netsrv.config.model import ConfigurationError, ListenerSettings
+from netsrv.config.model import ConfigurationError, ListenerSettings, Transport
 from netsrv.interfaces import ListenerInfo
 from netsrv.server.descriptors import check_spare_descriptors
 from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
@@ -63,7 +63,7 @@ def opening_order(listeners: Sequence[ListenerSettings]) -> list[int]:
     """Return the listeners' indices, those last whose port is `SAME` as another's."""
     return sorted(
         range(len(listeners)),
-        key=lambda index: getattr(listeners[index].address, "port", None) == SAME,
+        key=lambda index: listeners[index].port == SAME,
     )
 
 
@@ -74,9 +74,9 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
         return open_unix(address, options, settings.backlog, settings.mode)
     if address.port == SAME:
         address = evolve(address, port=same or 0)
-    if settings.transport == "udp":
-        return open_datagram(address, options)
-    return open_stream(address, options, settings.backlog)
+    if settings.transport.is_stream:
+        return open_stream(address, options, settings.backlog)
+    return open_datagram(address, options)
 
 
 def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[], socket.socket]:
@@ -98,7 +98,7 @@ def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[]
 def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
     """Set the options on a socket that is never bound.  Raises as `open_socket` would."""
     address, family = settings.address, socket.AF_UNIX
-    kind = socket.SOCK_DGRAM if settings.transport == "udp" else socket.SOCK_STREAM
+    kind = socket.SOCK_STREAM if settings.transport.is_stream else socket.SOCK_DGRAM
     if isinstance(address, InternetAddress):
         family, _ = resolve(settings.address_label, evolve(address, port=0), kind)
     with create(family, kind) as sock:
@@ -145,15 +145,17 @@ def _open_all(listeners: Sequence[ListenerSettings]) -> list[OpenSocket]:
 
 
 def _same_follows_any_port(listeners: Sequence[ListenerSettings]) -> bool:
-    ports = [getattr(settings.address, "port", None) for settings in listeners]
-    first = next((each.address for each in listeners if each.transport == "tcp"), None)
-    return SAME in ports and getattr(first, "port", None) == 0
+    first = next((settings for settings in listeners if settings.transport is Transport.TCP), None)
+    is_any = first is not None and first.port == 0
+    return is_any and any(settings.port == SAME for settings in listeners)
 
 
 def _open_in_order(listeners: Sequence[ListenerSettings]) -> list[OpenSocket]:
     opened: dict[int, OpenSocket] = {}
     order = opening_order(listeners)
-    first_tcp = next((index for index in order if listeners[index].transport == "tcp"), None)
+    first_tcp = next(
+        (index for index in order if listeners[index].transport is Transport.TCP), None
+    )
     try:
         for index in order:
             same = opened[first_tcp].port if first_tcp in opened else None

@@ -28,12 +28,12 @@ def build_factory(
     if settings.embedded:
         return _embedded_service(settings)
     try:
-        if settings.transport == "udp":
-            plugin = registry.datagram(settings.service)
-            service: Any = plugin.datagram(_service_settings(settings, plugin))
-        else:
+        if settings.transport.is_stream:
             plugin = registry.stream(settings.service)
-            service = plugin.stream(_service_settings(settings, plugin))
+            service: Any = plugin.stream(_service_settings(settings, plugin))
+        else:
+            plugin = registry.datagram(settings.service)
+            service = plugin.datagram(_service_settings(settings, plugin))
     except LookupError as error:
         raise ConfigurationError(f"{settings.address_label}: {error.args[0]}") from error
     except ConfigurationError:
@@ -43,9 +43,9 @@ def build_factory(
             f"{settings.address_label}: the service {settings.service!r} failed: "
             f"{type(error).__name__}: {error}"
         ) from error
-    method = "datagramReceived" if settings.transport == "udp" else "buildProtocol"
-    if not hasattr(service, method):
-        kind = "a DatagramProtocol" if settings.transport == "udp" else "a Factory"
+    is_stream = settings.transport.is_stream
+    if not hasattr(service, "buildProtocol" if is_stream else "datagramReceived"):
+        kind = "a Factory" if is_stream else "a DatagramProtocol"
         raise ConfigurationError(
             f"{settings.address_label}: the service {settings.service!r} gave {service!r} "
             f"instead of {kind}"
@@ -62,7 +62,7 @@ def check_protocols(listeners: Sequence[ListenerSettings], services: Sequence[An
     """
     seen: set[int] = set()
     for settings, service in zip(listeners, services, strict=True):
-        if settings.transport == "udp":
+        if not settings.transport.is_stream:
             if id(service) in seen:
                 raise ConfigurationError(
                     f"{settings.address_label}: the service {settings.service_name!r} gave a "

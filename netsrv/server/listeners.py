@@ -365,7 +365,7 @@ class Listeners:
         settings, sock = prepared.settings, prepared.socket.sock
         limits, reactor = settings.limits, self._reactor
         gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
-        if settings.transport != "udp":
+        if settings.transport.is_stream:
             return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
         guard = DatagramGuard(
             Access(limits.only_from, limits.no_access),

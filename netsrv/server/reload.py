@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.config.model import Configuration, ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
@@ -118,7 +118,9 @@ def _plan_additions(
     services: dict[Key, Any],
 ) -> None:
     """Open the sockets of the listeners that are not present, and add them to the plan."""
-    first_tcp: Any = next((key for key, each in wanted.items() if each.transport == "tcp"), None)
+    first_tcp: Any = next(
+        (key for key, each in wanted.items() if each.transport is Transport.TCP), None
+    )
     keys = list(wanted)
     for index in opening_order(list(wanted.values())):
         key = keys[index]
@@ -140,18 +142,20 @@ def prepare_listener(
         [*(listener.service for listener in running), service],
     )
     check_options_fit((settings,), [(settings, try_options(settings))])
-    tcp_ports = [listener.port for listener in running if listener.settings.transport == "tcp"]
+    tcp_ports = [
+        listener.port for listener in running if listener.settings.transport is Transport.TCP
+    ]
     return PreparedListener(settings, service, open_socket(settings, *tcp_ports[:1]))
 
 
 def _keys(listeners: Iterable[ListenerSettings]) -> list[Key]:
     listeners = list(listeners)
-    first = next((settings for settings in listeners if settings.transport == "tcp"), None)
+    first = next((settings for settings in listeners if settings.transport is Transport.TCP), None)
     seen: Counter[str] = Counter()
     keys = []
     for settings in listeners:
         label = settings.address_label
-        if getattr(settings.address, "port", None) == SAME and first is not None:
+        if settings.port == SAME and first is not None:
             label = f"{label} as {first.address_label}"
         keys.append((label, seen[label]))
         seen[label] += 1
@@ -186,7 +190,8 @@ def _same_port(
     sockets = [planned.socket for planned in plan.added if planned.settings is wanted]
     if sockets and sockets[0] is not None:
         return sockets[0].port
-    return getattr(wanted and wanted.address, "port", None)
+    port = wanted.port if wanted is not None else None
+    return port if isinstance(port, int) else None
 
 
 def _plan_listener(

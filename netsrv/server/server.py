@@ -322,5 +322,5 @@ def _announcement(listener: RunningListener) -> Iterator[tuple[str, dict[str, st
     asked, host = listener.settings.address, listener.host
     if isinstance(asked, InternetAddress) and asked.host not in ("", host):
         yield "{asked} is {host}", {"asked": asked.host, "host": host}
-    what = "datagrams" if listener.settings.transport == "udp" else "connections"
+    what = "connections" if listener.settings.transport.is_stream else "datagrams"
     yield "Waiting for {what} on {name}", {"what": what, "name": listener.name}

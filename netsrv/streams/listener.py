@@ -17,7 +17,6 @@ from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.connection import GatedFactory
-from netsrv.uvreactor.acceptor import accept_streams
 
 
 class StreamListener:
@@ -36,6 +35,9 @@ class StreamListener:
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
     ) -> None:
+        # It imports Twisted's transports, which an error at the start does not need.
+        from netsrv.uvreactor.acceptor import accept_streams
+
         self.gate = gate
         self._reactor = reactor
         self._sock = sock

@@ -227,7 +227,7 @@ class MemoryServer(_ServerFacts):
     def _open(settings: ListenerSettings) -> ListeningSocket | DatagramSocket:
         if settings.transport == "unix":
             raise ConfigurationError("in memory there are only tcp and udp")
-        kind = DatagramSocket if settings.transport == "udp" else ListeningSocket
+        kind = ListeningSocket if settings.transport.is_stream else DatagramSocket
         return kind(("0.0.0.0", PORT))
 
     def connect(
