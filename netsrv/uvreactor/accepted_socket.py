@@ -8,8 +8,8 @@ from twisted.internet.address import UNIXAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.uvreactor.handle import reset_on_close, to_address
 from netsrv.uvreactor.interfaces import IAcceptedConnection
+from netsrv.uvreactor.socket_handle import reset_on_close, to_address
 
 
 class _Unsent:

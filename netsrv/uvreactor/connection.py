@@ -1,7 +1,7 @@
 """A connection: a uvloop transport behind Twisted's interfaces.
 
 uvloop calls the methods in lower case, an application those in camel case.  Here are the
-reading side, the beginning and the end; `netsrv.uvreactor.consumer` has the writing side.
+reading side, the beginning and the end; `netsrv.uvreactor.writing_connection` has the writing side.
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor import consumer
-from netsrv.uvreactor.consumer import NOTHING_YET, NOWHERE, Consumer
-from netsrv.uvreactor.hold import Hold
+from netsrv.uvreactor import writing_connection
+from netsrv.uvreactor.early_read import EarlyRead
+from netsrv.uvreactor.writing_connection import DISCARD, EMPTY, WritingConnection
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
@@ -29,7 +29,7 @@ CONNECTION_LOST = Failure(error.ConnectionLost())
 
 
 @implementer(ITCPTransport, ITLSTransport, ISystemHandle, IConsumer, IPushProducer, ILoggingContext)
-class Connection(Consumer):
+class Connection(WritingConnection):
     """A connection that is served."""
 
     __slots__ = ()
@@ -41,10 +41,10 @@ class Connection(Consumer):
         self._peer_ended = True
         protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
-            self._joined = NOWHERE
+            self._write_buffer = DISCARD
             self._transport.abort()
         else:
-            self._tell(protocol.readConnectionLost)
+            self._call_protocol(protocol.readConnectionLost)
         return True
 
     def connection_lost(self, cause: Exception | None) -> None:
@@ -71,10 +71,10 @@ class Connection(Consumer):
         """Read again."""
         if self.connected and not (self.disconnecting or self._peer_ended):
             self._paused = False
-            if self._hold is None:
+            if self._early_read is None:
                 self._transport.resume_reading()
             else:
-                self.reactor.loop.call_soon(self._end_hold)
+                self.reactor.loop.call_soon(self._end_early_read)
 
     def stopProducing(self) -> None:
         """Close."""
@@ -88,7 +88,7 @@ class Connection(Consumer):
         from twisted.internet._newtls import _BypassTLS
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from netsrv.uvreactor.secure import TLSConnection
+        from netsrv.uvreactor.tls import TLSConnection
 
         producer, streaming = self.producer, self.streamingProducer
         if producer is not None:
@@ -115,7 +115,7 @@ class Connection(Consumer):
     def forget(self) -> None:
         """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
         self.connected = False
-        self._joined = NOWHERE
+        self._write_buffer = DISCARD
         self.reactor.live.discard(self)
         self._transport.abort()
 
@@ -125,41 +125,41 @@ class Connection(Consumer):
         """Serve the connection with *protocol*."""
         self.protocol = protocol
         self.connected = True
-        self._origin.reactor.live.add(self)
-        self._joined = NOTHING_YET
-        consumer.log_context.append(self)
+        self._acceptor.reactor.live.add(self)
+        self._write_buffer = EMPTY
+        writing_connection.log_context.append(self)
         try:
             protocol.makeConnection(self)
         except BaseException:
             self._failed()
-        consumer.log_context.pop()
-        self._told()
+        writing_connection.log_context.pop()
+        self._flush_writes()
         if not self.disconnecting and self._reason is None:
-            self._settle()
-            if self._hold is not None:
+            self._restore_no_delay()
+            if self._early_read is not None:
                 self.resumeProducing()
             elif self._paused:
-                self._hold = Hold(self)
+                self._early_read = EarlyRead(self)
 
-    def _end_hold(self) -> None:
-        hold = self._hold
+    def _end_early_read(self) -> None:
+        hold = self._early_read
         if hold is not None and self.connected and not self._paused:
-            self._hold = None
+            self._early_read = None
             hold.end()
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
-        self._joined = NOWHERE
-        self._origin.reactor.live.discard(self)
+        self._write_buffer = DISCARD
+        self._acceptor.reactor.live.discard(self)
         if self.producer is not None:
             producer, self.producer = self.producer, None
-            self._tell(producer.stopProducing)
-        consumer.log_context.append(self)
+            self._call_protocol(producer.stopProducing)
+        writing_connection.log_context.append(self)
         try:
             self.protocol.connectionLost(reason)
         except BaseException:
             self._failed()
-        consumer.log_context.pop()
+        writing_connection.log_context.pop()
         self.protocol = None
-        if self._handle is not None:
-            self._handle.detach()
+        if self._socket_handle is not None:
+            self._socket_handle.detach()

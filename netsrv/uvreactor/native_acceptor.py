@@ -14,18 +14,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from netsrv.uvreactor.accepted_connection import AcceptedConnection
 from netsrv.uvreactor.acceptor import BATCH_SIZE, LISTENER_ERRNOS, Acceptor
-from netsrv.uvreactor.newcomer import AcceptedConnection
-from netsrv.uvreactor.shortage import descriptor_limit, free_descriptors
+from netsrv.uvreactor.fd_pressure import descriptor_limit, free_descriptors
 
 MIN_FREE_DESCRIPTORS = 16
-"""Descriptors that must be free while uvloop accepts."""
+"""EpollWatcher that must be free while uvloop accepts."""
 
 STALLED_TURNS = 3
 """Turns of the loop in which a connection waits and none is accepted, before plain code is used."""
 
 OTHER_DESCRIPTORS = 256
-"""Descriptors that a program may have open beside those of its connections."""
+"""EpollWatcher that a program may have open beside those of its connections."""
 
 
 class NativeAcceptor(Acceptor):

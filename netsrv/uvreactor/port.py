@@ -14,26 +14,26 @@ class TCPPort(tcp.Port):
     """A TCP port."""
 
     reactor: Any
-    _loop: Any = None
+    _acceptor: Any = None
 
     def startReading(self) -> None:
         """Accept."""
-        if self._loop is None:
-            self._loop = self.reactor.acceptStreams(
+        if self._acceptor is None:
+            self._acceptor = self.reactor.acceptStreams(
                 self.socket, self._serve, self._failed, self._gone, lambda: True
             )
         self.reactor.ports.add(self)
-        self._loop.resume()
+        self._acceptor.resume()
 
     def stopReading(self) -> None:
         """Accept no more; who comes waits in the backlog."""
         self.reactor.ports.discard(self)
-        if self._loop is not None:
-            self._loop.suspend()
+        if self._acceptor is not None:
+            self._acceptor.suspend()
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._loop is not None:
-            self._loop.close_pending()
+        if self._acceptor is not None:
+            self._acceptor.close_pending()
         super().connectionLost(reason)
 
     def _serve(self, newcomer: Any, sockaddr: Any) -> None:

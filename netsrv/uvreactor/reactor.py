@@ -15,17 +15,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.uvreactor.children import SigchldHandler
 from netsrv.uvreactor.connection import Connection
-from netsrv.uvreactor.consumer import log_in_this_thread
+from netsrv.uvreactor.fd_pressure import AcceptWatchdog
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.native_acceptor import NativeAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
-from netsrv.uvreactor.shortage import Watchdog
+from netsrv.uvreactor.sigchld import SigchldHandler
 from netsrv.uvreactor.timers import TimedCalls
+from netsrv.uvreactor.writing_connection import log_in_this_thread
 
 if sys.platform == "linux":
-    from netsrv.uvreactor.descriptors import WatchingReactor
+    from netsrv.uvreactor.epoll_watcher import WatchingReactor
 else:
     from twisted.internet.asyncioreactor import AsyncioSelectorReactor as WatchingReactor
 
@@ -46,7 +46,7 @@ class UvloopReactor(WatchingReactor):
         """The native connections that are open."""
         self.ports: set[Any] = set()
         """The native ports that accept."""
-        self.watchdog = Watchdog(self.loop)
+        self.watchdog = AcceptWatchdog(self.loop)
         self._timed_calls = TimedCalls(self.loop, self._turn)
         super().__init__(self.loop)
 

@@ -12,13 +12,13 @@ from twisted.logger import Logger
 
 NEVER = math.inf
 
-SOON = 0.00005
+MIN_TIMER = 0.00005
 """Seconds that are not worth a timer, since those of uvloop count milliseconds."""
 
-LONGEST = 2.0**31
+MAX_TIMER = 2.0**31
 """Seconds that a timer of uvloop can wait."""
 
-MANY = 50
+MAX_CANCELLED = 50
 """Cancelled calls that are kept until their time comes, at least."""
 
 
@@ -102,7 +102,7 @@ class TimedCalls:
 
     def _cancel(self, call: DelayedCall) -> None:
         self._cancelled += 1
-        if self._cancelled > MANY and self._cancelled > len(self._heap) // 2:
+        if self._cancelled > MAX_CANCELLED and self._cancelled > len(self._heap) // 2:
             self._cancelled = 0
             self._heap[:] = [
                 each for each in self._heap if each[2].active() and each[2] is not call
@@ -114,11 +114,11 @@ class TimedCalls:
             self._timer.cancel()
         self._armed_for = when
         wait = when - monotonic()
-        if wait < SOON:
+        if wait < MIN_TIMER:
             self._timer = self._loop.call_soon(self._fired)
         else:
             self._timer = self._loop.call_later(
-                min(math.ceil(wait * 1000) / 1000, LONGEST), self._fired
+                min(math.ceil(wait * 1000) / 1000, MAX_TIMER), self._fired
             )
 
     def _fired(self) -> None:

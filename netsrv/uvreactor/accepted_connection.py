@@ -5,9 +5,9 @@ from typing import Any
 from zope.interface import implementer
 
 from netsrv.uvreactor.connection import Connection
-from netsrv.uvreactor.handle import reset_on_close, to_address
-from netsrv.uvreactor.hold import Hold
+from netsrv.uvreactor.early_read import EarlyRead
 from netsrv.uvreactor.interfaces import IAcceptedConnection
+from netsrv.uvreactor.socket_handle import reset_on_close, to_address
 
 
 @implementer(IAcceptedConnection)
@@ -22,11 +22,11 @@ class AcceptedConnection(Connection):
     def connection_made(self, transport: Any) -> None:
         """It is there."""
         self._transport = transport
-        self._origin.arrived(self)
+        self._acceptor.arrived(self)
 
     def connection_lost(self, cause: Exception | None) -> None:
         """It has gone before it was served."""
-        self._origin.left(self)
+        self._acceptor.left(self)
 
     @property
     def sockaddr(self) -> Any:
@@ -46,7 +46,7 @@ class AcceptedConnection(Connection):
 
     def hold(self) -> None:
         """Do not read from it yet."""
-        self._hold = Hold(self)
+        self._early_read = EarlyRead(self)
 
     def close(self) -> None:
         """Close it."""

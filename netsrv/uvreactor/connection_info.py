@@ -9,10 +9,10 @@ from twisted.python.context import defaultContextDict
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
 
-from netsrv.uvreactor.handle import Handle, to_address
+from netsrv.uvreactor.socket_handle import SocketHandle, to_address
 
 
-class Endpoint:
+class ConnectionInfo:
     """The server's end of a connection.
 
     *origin* is who has accepted it: an object with the attributes ``reactor``, and
@@ -23,10 +23,10 @@ class Endpoint:
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_joined",
-        "_origin",
-        "_settled",
+        "_acceptor",
+        "_no_delay_restored",
         "_transport",
+        "_write_buffer",
         "connected",
         "disconnecting",
         "producer",
@@ -38,8 +38,8 @@ class Endpoint:
     producerPaused = False
     TLS = False
     _reason: Failure | None = None
-    _handle: Handle | None = None
-    _hold: Any = None
+    _socket_handle: SocketHandle | None = None
+    _early_read: Any = None
     _full = False
     _paused = False
     _peer_ended = False
@@ -48,9 +48,9 @@ class Endpoint:
     _write_ended = False
 
     def __init__(self, origin: Any) -> None:
-        self._origin = origin
-        self._settled = False
-        self._joined: Any = None
+        self._acceptor = origin
+        self._no_delay_restored = False
+        self._write_buffer: Any = None
         self._transport: Any = None
         self.connected = False
         self.disconnecting = False
@@ -82,19 +82,21 @@ class Endpoint:
     @property
     def socket(self) -> Any:
         """The socket: for its options, not to be read or written."""
-        if self._handle is None:
+        if self._socket_handle is None:
             inner = self._transport.get_extra_info("socket")
-            self._handle = Handle(inner.family, inner.type, inner.proto, inner.fileno())
-            self._handle.setblocking(False)
-            self._handle.connection = self
-            self._settle()
-        return self._handle
+            self._socket_handle = SocketHandle(
+                inner.family, inner.type, inner.proto, inner.fileno()
+            )
+            self._socket_handle.setblocking(False)
+            self._socket_handle.connection = self
+            self._restore_no_delay()
+        return self._socket_handle
 
-    def _settle(self) -> None:
+    def _restore_no_delay(self) -> None:
         """Give the socket the TCP_NODELAY of its listener, which uvloop has set."""
-        if not self._settled:
-            self._settled = True
-            if not self._origin.no_delay:
+        if not self._no_delay_restored:
+            self._no_delay_restored = True
+            if not self._acceptor.no_delay:
                 inner = self._transport.get_extra_info("socket")
                 inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
@@ -122,7 +124,7 @@ class Endpoint:
     @property
     def reactor(self) -> Any:
         """The reactor that runs it."""
-        return self._origin.reactor
+        return self._acceptor.reactor
 
     @property
     def logstr(self) -> str:

@@ -15,8 +15,8 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.context import theContextTracker
 from twisted.python.failure import Failure
 
-from netsrv.uvreactor.endpoint import Endpoint
-from netsrv.uvreactor.handle import reset_on_close
+from netsrv.uvreactor.connection_info import ConnectionInfo
+from netsrv.uvreactor.socket_handle import reset_on_close
 
 log_context: list[Any] = theContextTracker.currentContext().contexts
 """The contexts of the log, a stack: the last that knows a key says its value."""
@@ -28,35 +28,35 @@ def log_in_this_thread() -> None:
     log_context = theContextTracker.currentContext().contexts
 
 
-NOTHING_YET = b""
+EMPTY = b""
 """What was written, before anything was; one object, as all empty bytes are in CPython."""
 
-JOINED = 16384
+MAX_JOINED_BYTES = 16384
 """Bytes that are joined at most while there is a producer."""
 
 NOT_BYTES = "Data must be bytes"
 
 
-class _Way(Enum):
+class _WriteMode(Enum):
     """How a write goes, if it is not joined with others."""
 
-    AT_ONCE = "at once"
-    NOWHERE = "nowhere"
+    UNBUFFERED = "at once"
+    DISCARD = "nowhere"
 
 
-AT_ONCE = _Way.AT_ONCE
-NOWHERE = _Way.NOWHERE
+UNBUFFERED = _WriteMode.UNBUFFERED
+DISCARD = _WriteMode.DISCARD
 
 
-class Consumer(Endpoint):
+class WritingConnection(ConnectionInfo):
     """Writes, and closes."""
 
     __slots__ = ()
 
     def write(self, data: bytes) -> None:
         """Send *data*, now or when there is room.  Raises TypeError if it is not bytes."""
-        if self._joined is NOTHING_YET and data.__class__ is bytes:
-            self._joined = data
+        if self._write_buffer is EMPTY and data.__class__ is bytes:
+            self._write_buffer = data
         else:
             self._write(data)
 
@@ -71,10 +71,10 @@ class Consumer(Endpoint):
     @property
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not taken yet."""
-        joined = self._joined
-        if joined.__class__ is list:
-            joined = b"".join(joined)
-        here = len(joined) if joined.__class__ is bytes else 0
+        buffer = self._write_buffer
+        if buffer.__class__ is list:
+            buffer = b"".join(buffer)
+        here = len(buffer) if buffer.__class__ is bytes else 0
         return here + int(self._transport.get_write_buffer_size())
 
     def loseConnection(self) -> None:
@@ -112,8 +112,8 @@ class Consumer(Endpoint):
             producer.stopProducing()
             return
         self._flush()
-        if self._joined is None and not streaming:
-            self._joined = AT_ONCE
+        if self._write_buffer is None and not streaming:
+            self._write_buffer = UNBUFFERED
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
@@ -125,8 +125,8 @@ class Consumer(Endpoint):
         """Have it told no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
-        if self._joined is AT_ONCE:
-            self._joined = None
+        if self._write_buffer is UNBUFFERED:
+            self._write_buffer = None
         if not self.connected:
             return
         if pulled and self._reason is None:
@@ -145,19 +145,19 @@ class Consumer(Endpoint):
 
     def data_received(self, data: bytes) -> None:
         """Hand on what the peer has sent, and send what is answered at once."""
-        if self._joined is None:
-            self._joined = NOTHING_YET
+        if self._write_buffer is None:
+            self._write_buffer = EMPTY
         log_context.append(self)
         try:
             self.protocol.dataReceived(data)
         except BaseException:
             self._failed()
         log_context.pop()
-        joined = self._joined
-        if joined.__class__ is bytes:
-            self._joined = None
-            self._transport.write(joined)
-        elif joined.__class__ is list:
+        buffer = self._write_buffer
+        if buffer.__class__ is bytes:
+            self._write_buffer = None
+            self._transport.write(buffer)
+        elif buffer.__class__ is list:
             self._flush()
 
     def pause_writing(self) -> None:
@@ -177,33 +177,33 @@ class Consumer(Endpoint):
             self._pull()
         elif self.producerPaused:
             self.producerPaused = False
-            self._tell(self.producer.resumeProducing)
+            self._call_protocol(self.producer.resumeProducing)
         if self._write_ending:
             self._end_writing()
 
     # How it is done
 
-    def _tell(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def _call_protocol(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call the application, and send what it writes; what it raises ends the connection.
 
         What each connection and each message need is done in place: to pass on any arguments
         takes its time.
         """
-        if self._joined is None:
-            self._joined = NOTHING_YET
+        if self._write_buffer is None:
+            self._write_buffer = EMPTY
         log_context.append(self)
         try:
             call(*arguments)
         except BaseException:
             self._failed()
         log_context.pop()
-        self._told()
+        self._flush_writes()
 
-    def _told(self) -> None:
+    def _flush_writes(self) -> None:
         """Send what was written meanwhile."""
-        if self._joined is NOTHING_YET:
-            self._joined = None
-        elif self._joined is not NOWHERE:
+        if self._write_buffer is EMPTY:
+            self._write_buffer = None
+        elif self._write_buffer is not DISCARD:
             self._flush()
 
     def _failed(self) -> None:
@@ -213,40 +213,40 @@ class Consumer(Endpoint):
             self._drop(failure)
 
     def _write(self, data: Any) -> None:
-        """Write what is not the first of what is joined, or not plain bytes."""
+        """Write what is not the first write to be joined, or not plain bytes."""
         if data.__class__ is not bytes:
             data = to_bytes(data)
-        joined = self._joined
-        if joined is None:
-            self._joined = data
+        buffer = self._write_buffer
+        if buffer is None:
+            self._write_buffer = data
             self.reactor.loop.call_soon(self._flush)
-        elif joined is AT_ONCE:
+        elif buffer is UNBUFFERED:
             self._transport.write(data)
             self._pull_soon()
-        elif joined.__class__ is list:
-            joined.append(data)
-        elif joined.__class__ is bytes:
-            self._join(joined, data)
+        elif buffer.__class__ is list:
+            buffer.append(data)
+        elif buffer.__class__ is bytes:
+            self._append(buffer, data)
 
-    def _join(self, joined: bytes, data: bytes) -> None:
+    def _append(self, buffer: bytes, data: bytes) -> None:
         """Join; but a producer is to learn in time that the peer does not read."""
         if self.producer is None:
-            self._joined = [joined, data]
+            self._write_buffer = [buffer, data]
             return
-        self._joined = joined + data
-        if len(self._joined) > JOINED:
+        self._write_buffer = buffer + data
+        if len(self._write_buffer) > MAX_JOINED_BYTES:
             self._flush()
             if self._full:
                 self._pause_producer()
 
     def _flush(self) -> None:
         """Send what was joined."""
-        joined = self._joined
-        if joined.__class__ is list:
-            joined = b"".join(joined)
-        if joined.__class__ is bytes:
-            self._joined = None
-            self._transport.write(joined)
+        buffer = self._write_buffer
+        if buffer.__class__ is list:
+            buffer = b"".join(buffer)
+        if buffer.__class__ is bytes:
+            self._write_buffer = None
+            self._transport.write(buffer)
 
     def _pause_producer(self) -> None:
         if self.producer is not None and not self.producerPaused:
@@ -261,18 +261,18 @@ class Consumer(Endpoint):
     def _pull(self) -> None:
         self._pulls = False
         if self.connected and self.producer is not None and not self.streamingProducer:
-            self._tell(self.producer.resumeProducing)
+            self._call_protocol(self.producer.resumeProducing)
 
     def _close(self) -> None:
-        if self._joined:
+        if self._write_buffer:
             self._flush()
-        self._joined = NOWHERE
+        self._write_buffer = DISCARD
         self._transport.close()
 
     def _drop(self, reason: Failure) -> None:
         """Close at once; what is unsent is lost."""
         self._reason = reason
-        self._joined = NOWHERE
+        self._write_buffer = DISCARD
         self._transport.abort()
 
     def _end_writing(self) -> None:
@@ -286,7 +286,7 @@ class Consumer(Endpoint):
             self._transport.set_write_buffer_limits(0, 0)
         else:
             self._write_ended = True
-            self._joined = NOWHERE
+            self._write_buffer = DISCARD
             self._transport.write_eof()
             self.reactor.loop.call_soon(self._writing_ended)
 
@@ -294,7 +294,7 @@ class Consumer(Endpoint):
         if self.connected and not self.disconnecting:
             protocol = IHalfCloseableProtocol(self.protocol, None)
             if protocol is not None:
-                self._tell(protocol.writeConnectionLost)
+                self._call_protocol(protocol.writeConnectionLost)
 
 
 def to_bytes(data: Any) -> bytes:

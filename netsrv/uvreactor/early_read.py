@@ -3,7 +3,7 @@
 from typing import Any
 
 
-class Hold:
+class EarlyRead:
     """Stands between uvloop and a connection that is not to be read yet.
 
     uvloop reads once `connection_made` has returned, whatever was said there.

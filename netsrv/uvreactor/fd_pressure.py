@@ -6,11 +6,11 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-WATCH = 0.25
+CHECK_INTERVAL = 0.25
 """Seconds from one look at whether somebody waits in vain to the next."""
 
 
-class Watchdog:
+class AcceptWatchdog:
     """Has all loops look, from time to time, whether somebody waits in vain."""
 
     def __init__(self, loop: Any) -> None:
@@ -22,14 +22,14 @@ class Watchdog:
         """Have it look from now on."""
         self._watched.add(accept_loop)
         if self._timer is None:
-            self._timer = self._loop.call_later(WATCH, self._look)
+            self._timer = self._loop.call_later(CHECK_INTERVAL, self._look)
 
     def forget(self, accept_loop: Any) -> None:
         """Have it look no more."""
         self._watched.discard(accept_loop)
 
     def _look(self) -> None:
-        self._timer = self._loop.call_later(WATCH, self._look) if self._watched else None
+        self._timer = self._loop.call_later(CHECK_INTERVAL, self._look) if self._watched else None
         for each in list(self._watched):
             each.look()
 

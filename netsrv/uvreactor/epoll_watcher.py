@@ -1,4 +1,4 @@
-"""Descriptors that Twisted's own transports read and write, watched by an epoll of their own.
+"""EpollWatcher that Twisted's own transports read and write, watched by an epoll of their own.
 
 uvloop forgets a descriptor that is in an error (EPOLLERR), after it has called its reader one
 last time.  But a socket that was reset may still have much to be read, and one for datagrams
@@ -18,11 +18,11 @@ TO_READ = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
 TO_WRITE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
 """Who reads is told of an error when reading, who writes when writing."""
 
-AT_ONCE = 256
+BATCH_SIZE = 256
 """How many descriptors get their turn before uvloop looks at its own."""
 
 
-class Descriptors:
+class EpollWatcher:
     """Watches the descriptors of who reads and who writes.
 
     *ready* is called with one of them, and with True if it is to read, False if it is to write.
@@ -83,7 +83,7 @@ class Descriptors:
             self._epoll.register(descriptor, events)
 
     def _turn(self) -> None:
-        for descriptor, events in self._epoll.poll(0, AT_ONCE):
+        for descriptor, events in self._epoll.poll(0, BATCH_SIZE):
             if events & TO_READ:
                 reader = self.readers.get(descriptor)
                 if reader is not None:
@@ -98,37 +98,37 @@ class WatchingReactor(AsyncioSelectorReactor):
     """Twisted's reactor for asyncio, but for how it watches descriptors."""
 
     def __init__(self, loop: Any) -> None:
-        self._watched = Descriptors(loop, self._readOrWrite)
+        self._watcher = EpollWatcher(loop, self._readOrWrite)
         super().__init__(loop)
 
     def addReader(self, reader: Any) -> None:
         try:
-            self._watched.add_reader(reader)
+            self._watcher.add_reader(reader)
         except PermissionError:
             self._continuousPolling.addReader(reader)
 
     def addWriter(self, writer: Any) -> None:
         try:
-            self._watched.add_writer(writer)
+            self._watcher.add_writer(writer)
         except PermissionError:
             self._continuousPolling.addWriter(writer)
 
     def removeReader(self, reader: Any) -> None:
-        self._watched.remove_reader(reader)
+        self._watcher.remove_reader(reader)
         self._continuousPolling.removeReader(reader)
 
     def removeWriter(self, writer: Any) -> None:
-        self._watched.remove_writer(writer)
+        self._watcher.remove_writer(writer)
         self._continuousPolling.removeWriter(writer)
 
     def removeAll(self) -> list[Any]:
         watched = self._removeAll(
-            list(self._watched.readers.values()), list(self._watched.writers.values())
+            list(self._watcher.readers.values()), list(self._watcher.writers.values())
         )
         return [*watched, *self._continuousPolling.removeAll()]
 
     def getReaders(self) -> list[Any]:
-        return [*self._watched.readers.values(), *self._continuousPolling.getReaders()]
+        return [*self._watcher.readers.values(), *self._continuousPolling.getReaders()]
 
     def getWriters(self) -> list[Any]:
-        return [*self._watched.writers.values(), *self._continuousPolling.getWriters()]
+        return [*self._watcher.writers.values(), *self._continuousPolling.getWriters()]

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 
 
-class Handle(socket.socket):
+class SocketHandle(socket.socket):
     """The socket of a connection, which does not close it when it is forgotten."""
 
     connection: Any = None
