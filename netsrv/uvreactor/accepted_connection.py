@@ -5,54 +5,36 @@ from typing import Any
 from zope.interface import implementer
 
 from netsrv.uvreactor.connection import Connection
-from netsrv.uvreactor.early_read import EarlyRead
 from netsrv.uvreactor.interfaces import IAcceptedConnection
-from netsrv.uvreactor.socket_handle import reset_on_close, to_address
+from netsrv.uvreactor.socket_handle import to_address
 
 
 @implementer(IAcceptedConnection)
-class AcceptedConnection(Connection):
-    """A connection that was accepted and is not served yet: `IAcceptedConnection`."""
+class AcceptedConnection:
+    """Holds *connection* until it is served; *sockaddr* is its peer's address."""
 
-    __slots__ = ()
+    __slots__ = ("_connection", "_sockaddr")
 
-    def __repr__(self) -> str:
-        return f"<a newcomer from {self.sockaddr}>"
+    def __init__(self, connection: Connection, sockaddr: Any) -> None:
+        self._connection = connection
+        self._sockaddr = sockaddr
 
-    def connection_made(self, transport: Any) -> None:
-        """It is there."""
-        self._transport = transport
-        self._acceptor.arrived(self)
-
-    def connection_lost(self, cause: Exception | None) -> None:
-        """It has gone before it was served."""
-        self._acceptor.left(self)
-
-    @property
-    def sockaddr(self) -> Any:
-        """Its peer's address, as ``accept`` gives it; None if the peer has left."""
-        if self.protocol is None:  # which is not needed for anything else yet
-            self.protocol = self._transport.get_extra_info("peername")
-        return self.protocol
+    def getHandle(self) -> Any:
+        """Return its socket, for socket options."""
+        return self._connection.getHandle()
 
     def serve(self, factory: Any) -> None:
-        """Have it served by what *factory* builds; if that is None, close it."""
-        protocol = factory.buildProtocol(to_address(self.protocol))
+        """Serve it with a protocol that *factory* builds; close it if *factory* builds none."""
+        protocol = factory.buildProtocol(to_address(self._sockaddr))
         if protocol is None:
-            self.close()
-            return
-        self.__class__ = Connection  # type: ignore[assignment]
-        self._begin(protocol)
-
-    def hold(self) -> None:
-        """Do not read from it yet."""
-        self._early_read = EarlyRead(self)
+            self._connection.close()
+        else:
+            self._connection.serve(protocol)
 
     def close(self) -> None:
-        """Close it."""
-        self._transport.close()
+        """Close it; abort it if it is served already."""
+        self._connection.close()
 
     def reset(self) -> None:
-        """Reset it."""
-        reset_on_close(self._transport.get_extra_info("socket"))
-        self._transport.abort()
+        """Reset it: the peer gets RST."""
+        self._connection.reset()

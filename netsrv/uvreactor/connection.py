@@ -1,7 +1,8 @@
 """A connection: a uvloop transport behind Twisted's interfaces.
 
 uvloop calls the methods in lower case, an application those in camel case.  Here are the
-reading side, the beginning and the end; `netsrv.uvreactor.writing_connection` has the writing side.
+reading side, TLS, the beginning and the end; `netsrv.uvreactor.writing_connection` has the
+writing side.
 """
 
 from typing import Any
@@ -12,36 +13,83 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     ILoggingContext,
     IPushProducer,
+    ISSLTransport,
     ISystemHandle,
     ITCPTransport,
     ITLSTransport,
 )
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import directlyProvides, implementer
 
 from netsrv.uvreactor import writing_connection
+from netsrv.uvreactor.connection_info import DISCARD, JOIN, TLS
 from netsrv.uvreactor.early_read import EarlyRead
-from netsrv.uvreactor.writing_connection import DISCARD, EMPTY, WritingConnection
+from netsrv.uvreactor.socket_handle import reset_on_close
+from netsrv.uvreactor.writing_connection import WritingConnection
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
-"""The usual reasons, made once, as Twisted's reactors do."""
+"""The usual reasons, shared by all connections, as in Twisted's reactors."""
 
 
 @implementer(ITCPTransport, ITLSTransport, ISystemHandle, IConsumer, IPushProducer, ILoggingContext)
 class Connection(WritingConnection):
-    """A connection that is served."""
+    """A connection that uvloop has accepted; `serve` gives it a protocol."""
 
     __slots__ = ()
 
+    # What the acceptor calls
+
+    def hold(self) -> None:
+        """Read nothing until the connection is served, and its protocol wants to read."""
+        self._early_read = EarlyRead(self, self._transport)
+
+    def serve(self, protocol: Any) -> None:
+        """Serve the connection with *protocol*."""
+        self.protocol = protocol
+        self.connected = True
+        self._acceptor.reactor.live.add(self)
+        self._write_mode = JOIN
+        writing_connection.log_context.append(self)
+        try:
+            protocol.makeConnection(self)
+        except BaseException:
+            self._protocol_failed()
+        writing_connection.log_context.pop()
+        self._flush_writes()
+        if self.disconnecting or self._close_reason is not None:
+            return
+        self._restore_no_delay()
+        if self._early_read is not None:
+            self.resumeProducing()
+        elif self._paused:
+            self.hold()
+
+    def close(self) -> None:
+        """Close the connection; abort it if it is served."""
+        if self.connected:
+            self.abortConnection()
+        else:
+            self._transport.close()
+
+    def reset(self) -> None:
+        """Reset the connection, which is not served."""
+        reset_on_close(self._transport.get_extra_info("socket"))
+        self._transport.abort()
+
     # What uvloop calls
 
+    def connection_made(self, transport: Any) -> None:
+        """Pass the connection to the acceptor."""
+        self._transport = transport
+        self._acceptor.arrived(self)
+
     def eof_received(self) -> bool:
-        """The peer has said its last; who does not know half-closed connections loses it."""
+        """The peer has half-closed; a protocol that is not prepared for it loses the connection."""
         self._peer_ended = True
         protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is None:
-            self._write_buffer = DISCARD
+            self._discard_writes()
             self._transport.abort()
         else:
             self._call_protocol(protocol.readConnectionLost)
@@ -49,9 +97,11 @@ class Connection(WritingConnection):
 
     def connection_lost(self, cause: Exception | None) -> None:
         """The connection is gone."""
-        if self.connected:
-            if self._reason is not None:
-                reason = self._reason
+        if not self.connected:
+            self._acceptor.left(self)
+        else:
+            if self._close_reason is not None:
+                reason = self._close_reason
             elif cause is None:
                 reason = CONNECTION_DONE
             elif isinstance(cause, OSError):
@@ -63,7 +113,7 @@ class Connection(WritingConnection):
     # What the application calls
 
     def pauseProducing(self) -> None:
-        """Do not read what the peer sends."""
+        """Stop reading."""
         self._paused = True
         self._transport.pause_reading()
 
@@ -74,7 +124,7 @@ class Connection(WritingConnection):
             if self._early_read is None:
                 self._transport.resume_reading()
             else:
-                self.reactor.loop.call_soon(self._end_early_read)
+                self.reactor.loop.call_soon(self._release_early_read)
 
     def stopProducing(self) -> None:
         """Close."""
@@ -83,73 +133,83 @@ class Connection(WritingConnection):
     stopReading = pauseProducing
     startReading = resumeProducing
 
+    # TLS
+
     def startTLS(self, contextFactory: Any, normal: bool = True) -> None:
         """Speak TLS from now on: as the server, or as the client if not *normal*."""
-        from twisted.internet._newtls import _BypassTLS
-        from twisted.protocols.tls import TLSMemoryBIOFactory
-
-        from netsrv.uvreactor.tls import TLSConnection
+        from netsrv.uvreactor.tls import TLSTransport, make_tls_protocol
 
         producer, streaming = self.producer, self.streamingProducer
         if producer is not None:
             self.unregisterProducer()
-        factory = TLSMemoryBIOFactory(contextFactory, not normal, None)  # type: ignore[arg-type]
-        self.protocol = factory.protocol(factory, self.protocol, False)
-        self.__class__ = TLSConnection
-        self.protocol.makeConnection(_BypassTLS(Connection, self))
+        below = TLSTransport(
+            self,
+            self._join,
+            super().loseConnection,
+            super().registerProducer,
+            super().unregisterProducer,
+        )
+        self.protocol = self._tls = make_tls_protocol(contextFactory, self.protocol, normal)
+        self.TLS = True
+        if self._write_mode is not DISCARD:
+            self._write_mode = TLS
+        directlyProvides(self, ISSLTransport)
+        self.protocol.makeConnection(below)
         if producer is not None:
             self.registerProducer(producer, streaming)
 
-    def close(self) -> None:
-        """Abort the connection: what has accepted it could not serve it."""
-        self.abortConnection()
+    def loseConnection(self) -> None:
+        if self._tls is None:
+            super().loseConnection()
+        elif self.connected and not self.disconnecting:
+            self._tls.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._tls is None:
+            super().registerProducer(producer, streaming)
+        else:
+            self._tls.registerProducer(producer, streaming)
+
+    def unregisterProducer(self) -> None:
+        if self._tls is None:
+            super().unregisterProducer()
+        else:
+            self._tls.unregisterProducer()
+
+    def getHandle(self) -> Any:
+        """Return the socket, or OpenSSL's connection if TLS is used."""
+        return self.socket if self._tls is None else self._tls.getHandle()
+
+    def getPeerCertificate(self) -> Any:
+        """Return the peer's certificate; None if there is none."""
+        return None if self._tls is None else self._tls.getPeerCertificate()
 
     # What the reactor calls
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor ends, and gives the connection up."""
+        """Abort the connection: the reactor ends."""
         if self.connected:
             self._transport.abort()
             self._lost(reason)
 
     def forget(self) -> None:
-        """Close, and tell nobody: the connection lives on elsewhere, by another descriptor."""
+        """Close without a call of the protocol: another descriptor continues the connection."""
         self.connected = False
-        self._write_buffer = DISCARD
+        self._discard_writes()
         self.reactor.live.discard(self)
         self._transport.abort()
 
     # How it is done
 
-    def _begin(self, protocol: Any) -> None:
-        """Serve the connection with *protocol*."""
-        self.protocol = protocol
-        self.connected = True
-        self._acceptor.reactor.live.add(self)
-        self._write_buffer = EMPTY
-        writing_connection.log_context.append(self)
-        try:
-            protocol.makeConnection(self)
-        except BaseException:
-            self._failed()
-        writing_connection.log_context.pop()
-        self._flush_writes()
-        if not self.disconnecting and self._reason is None:
-            self._restore_no_delay()
-            if self._early_read is not None:
-                self.resumeProducing()
-            elif self._paused:
-                self._early_read = EarlyRead(self)
-
-    def _end_early_read(self) -> None:
-        hold = self._early_read
-        if hold is not None and self.connected and not self._paused:
+    def _release_early_read(self) -> None:
+        early_read = self._early_read
+        if early_read is not None and self.connected and not self._paused:
             self._early_read = None
-            hold.end()
+            early_read.release()
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
-        self._write_buffer = DISCARD
+        self._discard_writes()
         self._acceptor.reactor.live.discard(self)
         if self.producer is not None:
             producer, self.producer = self.producer, None
@@ -158,8 +218,8 @@ class Connection(WritingConnection):
         try:
             self.protocol.connectionLost(reason)
         except BaseException:
-            self._failed()
+            self._protocol_failed()
         writing_connection.log_context.pop()
-        self.protocol = None
+        self.protocol = self._tls = None
         if self._socket_handle is not None:
             self._socket_handle.detach()

@@ -1,6 +1,7 @@
-"""What is known of a connection: its addresses, its options, its names."""
+"""The state of a connection, and what is known of it: addresses, options, names."""
 
 import socket
+from enum import Enum
 from typing import Any
 
 from twisted.internet.interfaces import ILoggingContext
@@ -9,56 +10,91 @@ from twisted.python.context import defaultContextDict
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
 
+from netsrv.uvreactor.early_read import EarlyRead
 from netsrv.uvreactor.socket_handle import SocketHandle, to_address
 
 
-class ConnectionInfo:
-    """The server's end of a connection.
+class WriteMode(Enum):
+    """What happens to the next write."""
 
-    *origin* is who has accepted it: an object with the attributes ``reactor``, and
-    ``no_delay``, which tells whether the listening socket has TCP_NODELAY.
+    NEXT_TURN = "joined with others, and sent in the next turn of the loop"
+    JOIN = "joined with others, and sent when the current call of the protocol returns"
+    UNBUFFERED = "sent immediately; then the pull producer is called again"
+    TLS = "encrypted"
+    DISCARD = "dropped: the connection is closed, or at least its writing side"
+
+
+NEXT_TURN, JOIN, UNBUFFERED, TLS, DISCARD = WriteMode
+
+
+class ConnectionInfo:
+    """The server's end of a connection that *acceptor* has accepted.
+
+    *acceptor* has the attributes ``reactor``, and ``no_delay``, which is True if the listening
+    socket has TCP_NODELAY.
     """
 
-    # There may be many: what few of them need is in the dictionary.
     __slots__ = (
+        "TLS",
         "__dict__",
         "__weakref__",
         "_acceptor",
+        "_close_reason",
+        "_early_read",
+        "_full",
+        "_half_closing",
         "_no_delay_restored",
+        "_paused",
+        "_peer_ended",
+        "_pull_scheduled",
+        "_socket_handle",
+        "_tls",
         "_transport",
         "_write_buffer",
+        "_write_mode",
         "connected",
         "disconnecting",
         "producer",
+        "producerPaused",
         "protocol",
+        "streamingProducer",
     )
 
     log = Logger()
-    streamingProducer = False
-    producerPaused = False
-    TLS = False
-    _reason: Failure | None = None
-    _socket_handle: SocketHandle | None = None
-    _early_read: Any = None
-    _full = False
-    _paused = False
-    _peer_ended = False
-    _pulls = False
-    _write_ending = False
-    _write_ended = False
 
-    def __init__(self, origin: Any) -> None:
-        self._acceptor = origin
-        self._no_delay_restored = False
-        self._write_buffer: Any = None
+    def __init__(self, acceptor: Any) -> None:
+        self._acceptor = acceptor
         self._transport: Any = None
-        self.connected = False
-        self.disconnecting = False
-        self.producer: Any = None
+        self._no_delay_restored = False
+        self._socket_handle: SocketHandle | None = None
         self.protocol: Any = None
+        self.connected = False
+        # Reading
+        self._paused = False
+        self._peer_ended = False
+        self._early_read: EarlyRead | None = None
+        # Writing
+        self._write_mode = NEXT_TURN
+        self._write_buffer: bytes | list[bytes] = b""  # one write that was joined, or several
+        self._full = False
+        self.producer: Any = None
+        self.streamingProducer = False
+        self.producerPaused = False
+        self._pull_scheduled = False
+        self.TLS = False
+        self._tls: Any = None
+        # The end
+        self._half_closing = False
+        self.disconnecting = False
+        self._close_reason: Failure | None = None
+
+    @property
+    def peername(self) -> Any:
+        """The peer's address, as ``getpeername`` returns it; None if the peer has left."""
+        return self._transport.get_extra_info("peername")
 
     def getPeer(self) -> Any:
-        return to_address(self._transport.get_extra_info("peername"))
+        return to_address(self.peername)
 
     def getHost(self) -> Any:
         return to_address(self._transport.get_extra_info("sockname"))
@@ -75,25 +111,20 @@ class ConnectionInfo:
     def setTcpKeepAlive(self, enabled: bool) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(enabled))
 
-    def getHandle(self) -> Any:
-        """Give the socket."""
-        return self.socket
-
     @property
     def socket(self) -> Any:
         """The socket: for its options, not to be read or written."""
         if self._socket_handle is None:
             inner = self._transport.get_extra_info("socket")
-            self._socket_handle = SocketHandle(
-                inner.family, inner.type, inner.proto, inner.fileno()
-            )
-            self._socket_handle.setblocking(False)
-            self._socket_handle.connection = self
+            handle = SocketHandle(inner.family, inner.type, inner.proto, inner.fileno())
+            handle.setblocking(False)
+            handle.connection = self
+            self._socket_handle = handle
             self._restore_no_delay()
         return self._socket_handle
 
     def _restore_no_delay(self) -> None:
-        """Give the socket the TCP_NODELAY of its listener, which uvloop has set."""
+        """Set TCP_NODELAY as the listening socket has it; uvloop sets it on every connection."""
         if not self._no_delay_restored:
             self._no_delay_restored = True
             if not self._acceptor.no_delay:
@@ -101,7 +132,7 @@ class ConnectionInfo:
                 inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
     def fileno(self) -> int:
-        """The descriptor; -1 once the connection is gone."""
+        """Return the descriptor; -1 once the connection is lost."""
         if not self.connected:
             return -1
         return int(self._transport.get_extra_info("socket").fileno())
@@ -113,17 +144,17 @@ class ConnectionInfo:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the connection is gone."""
+        """True once the connection is lost."""
         return not self.connected
 
     @property
     def reading(self) -> bool:
-        """Whether what the peer sends is read."""
+        """True if data from the peer is read."""
         return self.connected and not (self._paused or self.disconnecting or self._peer_ended)
 
     @property
     def reactor(self) -> Any:
-        """The reactor that runs it."""
+        """The reactor of the connection."""
         return self._acceptor.reactor
 
     @property
@@ -132,7 +163,7 @@ class ConnectionInfo:
         return self.logPrefix()
 
     def logPrefix(self) -> str:
-        """How this connection is named in the log."""
+        """Return the name of this connection in the log."""
         protocol = self.protocol
         if ILoggingContext.providedBy(protocol):
             name = protocol.logPrefix()
@@ -142,7 +173,7 @@ class ConnectionInfo:
         return f"{name},{peer.port},{peer.host}"
 
     def __getitem__(self, key: Any) -> Any:
-        """Give the log its prefix: while the protocol is called, this is the log's context."""
+        """Return the log's prefix: during a call of the protocol, this is the log's context."""
         if key is ILogContext:
             return {**defaultContextDict[ILogContext], "system": self.logPrefix()}
         raise KeyError(key)

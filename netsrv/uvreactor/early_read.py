@@ -1,45 +1,50 @@
-"""What uvloop reads too early."""
+"""Data that uvloop reads before the connection wants it."""
 
+import asyncio
 from typing import Any
 
 
-class EarlyRead:
-    """Stands between uvloop and a connection that is not to be read yet.
+class EarlyRead(asyncio.Protocol):
+    """Stands between uvloop and *connection* while nothing is to be read; keeps what is read.
 
-    uvloop reads once `connection_made` has returned, whatever was said there.
+    uvloop starts reading when `connection_made` has returned, even if reading was paused there.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, transport: Any) -> None:
         self._connection = connection
-        self._transport = connection._transport
+        self._transport = transport
         self._data: list[bytes] = []
-        self._ended = False
-        self._transport.set_protocol(self)
-        connection.reactor.loop.call_soon(self._transport.pause_reading)
-        self.pause_writing = connection.pause_writing
-        self.resume_writing = connection.resume_writing
+        self._eof = False
+        transport.set_protocol(self)
+        connection.reactor.loop.call_soon(transport.pause_reading)
 
     def data_received(self, data: bytes) -> None:
-        """Keep what was read."""
+        """Keep *data*."""
         self._data.append(data)
         self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """Keep in mind that the peer has ended."""
-        self._ended = True
+        """Remember that the peer has half-closed."""
+        self._eof = True
         return True
 
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
     def connection_lost(self, cause: Exception | None) -> None:
-        """Say so, after what was read before."""
+        """Report the end; what was read is lost with it."""
         self._connection.connection_lost(cause)
 
-    def end(self) -> None:
-        """Hand over what was read meanwhile, and step aside."""
+    def release(self) -> None:
+        """Pass what was read to the connection, and let it read by itself."""
         connection = self._connection
         self._transport.set_protocol(connection)
         for data in self._data:
             connection.data_received(data)
-        if self._ended:
+        if self._eof:
             connection.eof_received()
-        elif connection.connected and not connection._paused:
+        elif connection.reading:
             self._transport.resume_reading()

@@ -16,6 +16,7 @@ from typing import Any
 
 from netsrv.uvreactor.accepted_connection import AcceptedConnection
 from netsrv.uvreactor.acceptor import BATCH_SIZE, LISTENER_ERRNOS, Acceptor
+from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.fd_pressure import descriptor_limit, free_descriptors
 
 MIN_FREE_DESCRIPTORS = 16
@@ -40,8 +41,8 @@ class NativeAcceptor(Acceptor):
         self._unchecked = 0
         self._created = self._arrived = 0
         self._seen = 0
-        self._held: deque[AcceptedConnection] = deque()
-        self._on_late: Callable[[AcceptedConnection], None] = self._hold
+        self._held: deque[Connection] = deque()
+        self._on_late: Callable[[Connection], None] = self._hold
 
     # IAcceptor
 
@@ -72,13 +73,13 @@ class NativeAcceptor(Acceptor):
 
     def close_pending(self) -> None:
         """Close the connections that are held."""
-        self._on_late = AcceptedConnection.close
+        self._on_late = Connection.close
         while self._held:
             self._held.popleft().close()
 
     # What a connection that uvloop has accepted calls
 
-    def arrived(self, connection: AcceptedConnection) -> None:
+    def arrived(self, connection: Connection) -> None:
         """Serve a connection that uvloop has accepted."""
         self._arrived += 1
         if self._server is None:
@@ -91,7 +92,7 @@ class NativeAcceptor(Acceptor):
         if self.accepting and not self._may_accept():
             self._unwatch()
 
-    def left(self, connection: AcceptedConnection) -> None:
+    def left(self, connection: Connection) -> None:
         """Forget a connection that was lost before it was served."""
         if connection in self._held:  # its text, in an error, would need the address of the peer
             self._held.remove(connection)
@@ -121,7 +122,7 @@ class NativeAcceptor(Acceptor):
 
     # Connections that uvloop had accepted before its server was closed
 
-    def _arrived_late(self, connection: AcceptedConnection) -> None:
+    def _arrived_late(self, connection: Connection) -> None:
         if not self.accepting:
             self._on_late(connection)
         elif self._may_accept():
@@ -129,7 +130,7 @@ class NativeAcceptor(Acceptor):
         else:
             self._hold(connection)
 
-    def _hold(self, connection: AcceptedConnection) -> None:
+    def _hold(self, connection: Connection) -> None:
         self._held.append(connection)
         connection.hold()
 
@@ -137,13 +138,13 @@ class NativeAcceptor(Acceptor):
         while self.accepting and self._held and self._may_accept():
             self._serve_native(self._held.popleft())
 
-    def _serve_native(self, connection: AcceptedConnection) -> None:
-        sockaddr = connection.sockaddr
+    def _serve_native(self, connection: Connection) -> None:
+        sockaddr = connection.peername
         if sockaddr is None:
             connection.close()
             self._accept_failed(ConnectionAbortedError(errno.ECONNABORTED, "The peer has left"))
         else:
-            self._serve_one(connection, sockaddr)
+            self._serve_one(AcceptedConnection(connection, sockaddr), sockaddr)
 
     # uvloop's server
 
@@ -166,9 +167,9 @@ class NativeAcceptor(Acceptor):
         self._server = serve_natively(self.reactor.loop, self._connection, self._sock)
         self.reactor.watchdog.watch(self)
 
-    def _connection(self) -> AcceptedConnection:
+    def _connection(self) -> Connection:
         self._created += 1
-        return AcceptedConnection(self)
+        return Connection(self)
 
     def _unwatch(self) -> None:
         super()._unwatch()

@@ -1,44 +1,40 @@
-"""A connection on which TLS was started."""
+"""TLS on a connection of uvloop, with Twisted's TLS protocol."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.interfaces import ISSLTransport
-from zope.interface import implementer
-
-from netsrv.uvreactor.connection import Connection
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 
-@implementer(ISSLTransport)
-class TLSConnection(Connection):
-    """A connection on which TLS was started: what the application writes goes through TLS."""
+class TLSTransport:
+    """What the TLS protocol writes to: *connection*, but below TLS.
 
-    __slots__ = ()
+    *write*, *loseConnection*, *registerProducer* and *unregisterProducer* are those of the
+    connection without TLS; everything else is the connection's.
+    """
 
-    TLS = True
-
-    def write(self, data: bytes) -> None:
-        if self.connected:
-            self.protocol.write(data)
+    def __init__(
+        self,
+        connection: Any,
+        write: Callable[[bytes], None],
+        loseConnection: Callable[[], None],
+        registerProducer: Callable[[Any, bool], None],
+        unregisterProducer: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self.write = write
+        self.loseConnection = loseConnection
+        self.registerProducer = registerProducer
+        self.unregisterProducer = unregisterProducer
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        if self.connected:
-            self.protocol.writeSequence(iovec)
+        self.write(b"".join(iovec))
 
-    def loseConnection(self) -> None:
-        if self.connected and not self.disconnecting:
-            self.protocol.loseConnection()
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
 
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self.protocol.registerProducer(producer, streaming)
 
-    def unregisterProducer(self) -> None:
-        self.protocol.unregisterProducer()
-
-    def getHandle(self) -> Any:
-        """Give OpenSSL's connection."""
-        return self.protocol.getHandle()
-
-    def getPeerCertificate(self) -> Any:
-        """Give the peer's certificate, or None."""
-        return self.protocol.getPeerCertificate()
+def make_tls_protocol(contextFactory: Any, protocol: Any, normal: bool) -> Any:
+    """Return a TLS protocol around *protocol*: the server's, or the client's if not *normal*."""
+    factory = TLSMemoryBIOFactory(contextFactory, not normal, None)  # type: ignore[arg-type]
+    return factory.protocol(factory, protocol, False)

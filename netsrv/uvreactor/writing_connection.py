@@ -1,13 +1,12 @@
 """The writing side of a connection, up to its end.
 
-What the application writes in one go, while it is told of something or else in one turn of the
-loop, goes out in one piece, as from Twisted's transports: so two small writes are not held
-up by the peer's delayed acknowledgement of the first.  With a producer that is called for each
-piece, each goes out at once.
+What the application writes during one call of its protocol, or else in one turn of the loop,
+goes out in one piece, as with Twisted's transports: uvloop makes a segment of each write, and the
+second of two small ones would wait until the peer acknowledges the first.  With a pull producer
+each write goes out by itself.
 """
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from typing import Any
 
 from twisted.internet import error
@@ -15,47 +14,40 @@ from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.python.context import theContextTracker
 from twisted.python.failure import Failure
 
-from netsrv.uvreactor.connection_info import ConnectionInfo
+from netsrv.uvreactor.connection_info import (
+    DISCARD,
+    JOIN,
+    NEXT_TURN,
+    TLS,
+    UNBUFFERED,
+    ConnectionInfo,
+)
 from netsrv.uvreactor.socket_handle import reset_on_close
 
 log_context: list[Any] = theContextTracker.currentContext().contexts
-"""The contexts of the log, a stack: the last that knows a key says its value."""
+"""The contexts of the log, a stack: the last one that knows a key determines its value."""
 
 
 def log_in_this_thread() -> None:
-    """Have the log's context be that of this thread, in which the reactor runs."""
+    """Use the log's context of this thread, in which the reactor runs."""
     global log_context  # noqa: PLW0603
     log_context = theContextTracker.currentContext().contexts
 
 
-EMPTY = b""
-"""What was written, before anything was; one object, as all empty bytes are in CPython."""
-
-MAX_JOINED_BYTES = 16384
-"""Bytes that are joined at most while there is a producer."""
+MAX_JOINED_SIZE = 16384
+"""Bytes that are joined while there is a producer, which must learn that the peer is slow."""
 
 NOT_BYTES = "Data must be bytes"
 
 
-class _WriteMode(Enum):
-    """How a write goes, if it is not joined with others."""
-
-    UNBUFFERED = "at once"
-    DISCARD = "nowhere"
-
-
-UNBUFFERED = _WriteMode.UNBUFFERED
-DISCARD = _WriteMode.DISCARD
-
-
 class WritingConnection(ConnectionInfo):
-    """Writes, and closes."""
+    """Writes, and closes; without TLS, but for `write`."""
 
     __slots__ = ()
 
     def write(self, data: bytes) -> None:
-        """Send *data*, now or when there is room.  Raises TypeError if it is not bytes."""
-        if self._write_buffer is EMPTY and data.__class__ is bytes:
+        """Send *data*, or keep it until there is room.  Raises TypeError if it is not bytes."""
+        if self._write_mode is JOIN and not self._write_buffer and data.__class__ is bytes:
             self._write_buffer = data
         else:
             self._write(data)
@@ -70,17 +62,14 @@ class WritingConnection(ConnectionInfo):
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and that the kernel has not taken yet."""
-        buffer = self._write_buffer
-        if buffer.__class__ is list:
-            buffer = b"".join(buffer)
-        here = len(buffer) if buffer.__class__ is bytes else 0
-        return here + int(self._transport.get_write_buffer_size())
+        """Bytes that were written and that the kernel has not accepted yet."""
+        joined = len(self._joined_writes())
+        return joined + int(self._transport.get_write_buffer_size())
 
     def loseConnection(self) -> None:
-        """Close when all that was written has gone out.
+        """Close when everything written is sent.
 
-        A producer that waits to be told to write is waited for until it is unregistered.
+        A producer that is paused, or pulled, is first given the time to unregister.
         """
         if self.connected and not self.disconnecting:
             self.disconnecting = True
@@ -90,19 +79,19 @@ class WritingConnection(ConnectionInfo):
                 self._transport.pause_reading()
 
     def loseWriteConnection(self) -> None:
-        """Send FIN when all that was written has gone out; the peer may go on."""
-        if self.connected and not self._write_ending:
-            self._write_ending = True
-            self._end_writing()
+        """Half-close: send FIN when everything written is sent; the peer may still write."""
+        if self.connected and not self._half_closing:
+            self._half_closing = True
+            self._half_close()
 
     def abortConnection(self) -> None:
         """Reset the connection; what is unsent is lost."""
-        if self.connected and self._reason is None:
+        if self.connected and self._close_reason is None:
             reset_on_close(self.socket)
-            self._drop(Failure(error.ConnectionAborted()))
+            self._abort(Failure(error.ConnectionAborted()))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have *producer* told when to write.  Raises RuntimeError if there is one."""
+        """Call *producer* when there is room to write.  Raises RuntimeError if there is one."""
         if self.producer is not None:
             raise RuntimeError(
                 f"Cannot register producer {producer}, because producer {self.producer} "
@@ -112,62 +101,64 @@ class WritingConnection(ConnectionInfo):
             producer.stopProducing()
             return
         self._flush()
-        if self._write_buffer is None and not streaming:
-            self._write_buffer = UNBUFFERED
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
         if not streaming:
+            if self._write_mode in (NEXT_TURN, JOIN):
+                self._write_mode = UNBUFFERED
             self._transport.set_write_buffer_limits(0, 0)
             producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
-        """Have it told no more."""
+        """Call the producer no more."""
         pulled = self.producer is not None and not self.streamingProducer
         self.producer = None
-        if self._write_buffer is UNBUFFERED:
-            self._write_buffer = None
+        if self._write_mode is UNBUFFERED:
+            self._write_mode = NEXT_TURN
         if not self.connected:
             return
-        if pulled and self._reason is None:
+        if pulled and self._close_reason is None:
             self._transport.set_write_buffer_limits()
         if self.disconnecting:
             self._close()
-        elif self._write_ending:
-            self._end_writing()
+        elif self._half_closing:
+            self._half_close()
 
     def stopConsuming(self) -> None:
-        """Close, whatever the producer wants."""
+        """Close, whatever the producer still has to write."""
         self.unregisterProducer()
         self.loseConnection()
 
     # What uvloop calls
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what the peer has sent, and send what is answered at once."""
-        if self._write_buffer is None:
-            self._write_buffer = EMPTY
+        """Pass *data* to the protocol, and send what it writes meanwhile."""
+        if self._write_mode is NEXT_TURN:
+            self._write_mode = JOIN
         log_context.append(self)
         try:
             self.protocol.dataReceived(data)
         except BaseException:
-            self._failed()
+            self._protocol_failed()
         log_context.pop()
+        if self._write_mode is JOIN:
+            self._write_mode = NEXT_TURN
         buffer = self._write_buffer
-        if buffer.__class__ is bytes:
-            self._write_buffer = None
-            self._transport.write(buffer)
-        elif buffer.__class__ is list:
+        if buffer.__class__ is list:
             self._flush()
+        elif buffer:
+            self._write_buffer = b""
+            self._transport.write(buffer)
 
     def pause_writing(self) -> None:
-        """More is unsent than is good."""
+        """Pause the producer: uvloop's buffer is above its limit."""
         self._full = True
         if self.streamingProducer:
             self._pause_producer()
 
     def resume_writing(self) -> None:
-        """What was unsent has gone out."""
+        """Call the producer again: uvloop's buffer is empty enough."""
         self._full = False
         if not self.connected:
             return
@@ -178,75 +169,84 @@ class WritingConnection(ConnectionInfo):
         elif self.producerPaused:
             self.producerPaused = False
             self._call_protocol(self.producer.resumeProducing)
-        if self._write_ending:
-            self._end_writing()
+        if self._half_closing:
+            self._half_close()
 
     # How it is done
 
     def _call_protocol(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call the application, and send what it writes; what it raises ends the connection.
+        """Call the application, and send what it writes; an exception aborts the connection.
 
-        What each connection and each message need is done in place: to pass on any arguments
-        takes its time.
+        `data_received` and `begin` do the same in place, since passing arguments on takes time.
         """
-        if self._write_buffer is None:
-            self._write_buffer = EMPTY
+        if self._write_mode is NEXT_TURN:
+            self._write_mode = JOIN
         log_context.append(self)
         try:
             call(*arguments)
         except BaseException:
-            self._failed()
+            self._protocol_failed()
         log_context.pop()
         self._flush_writes()
 
     def _flush_writes(self) -> None:
-        """Send what was written meanwhile."""
-        if self._write_buffer is EMPTY:
-            self._write_buffer = None
-        elif self._write_buffer is not DISCARD:
-            self._flush()
+        """Send what was written during a call of the protocol."""
+        if self._write_mode is JOIN:
+            self._write_mode = NEXT_TURN
+        self._flush()
 
-    def _failed(self) -> None:
+    def _protocol_failed(self) -> None:
         failure = Failure()
         self.log.failure("Unhandled error in {connection}", failure, connection=self)
         if self.connected:
-            self._drop(failure)
+            self._abort(failure)
 
     def _write(self, data: Any) -> None:
-        """Write what is not the first write to be joined, or not plain bytes."""
+        """Write what is not the first write of a call, or not plain bytes."""
         if data.__class__ is not bytes:
             data = to_bytes(data)
-        buffer = self._write_buffer
-        if buffer is None:
-            self._write_buffer = data
-            self.reactor.loop.call_soon(self._flush)
-        elif buffer is UNBUFFERED:
+        mode = self._write_mode
+        if mode is UNBUFFERED:
             self._transport.write(data)
             self._pull_soon()
-        elif buffer.__class__ is list:
-            buffer.append(data)
-        elif buffer.__class__ is bytes:
-            self._append(buffer, data)
+        elif mode is not TLS:
+            self._join(data)
+        elif self.connected:
+            self._tls.write(data)
 
-    def _append(self, buffer: bytes, data: bytes) -> None:
-        """Join; but a producer is to learn in time that the peer does not read."""
-        if self.producer is None:
-            self._write_buffer = [buffer, data]
+    def _join(self, data: bytes) -> None:
+        """Join *data* with what is written before and after it."""
+        if self._write_mode is DISCARD:
             return
-        self._write_buffer = buffer + data
-        if len(self._write_buffer) > MAX_JOINED_BYTES:
-            self._flush()
-            if self._full:
-                self._pause_producer()
+        if not self._write_buffer and self._write_mode is not JOIN:
+            self.reactor.loop.call_soon(self._flush)
+        if self.producer is not None:
+            self._write_buffer = self._joined_writes() + data
+            if len(self._write_buffer) > MAX_JOINED_SIZE:
+                self._flush()
+                if self._full:
+                    self._pause_producer()
+        elif not self._write_buffer:
+            self._write_buffer = data
+        elif isinstance(self._write_buffer, bytes):
+            self._write_buffer = [self._write_buffer, data]
+        else:
+            self._write_buffer.append(data)
+
+    def _joined_writes(self) -> bytes:
+        buffer = self._write_buffer
+        return buffer if isinstance(buffer, bytes) else b"".join(buffer)
 
     def _flush(self) -> None:
         """Send what was joined."""
-        buffer = self._write_buffer
-        if buffer.__class__ is list:
-            buffer = b"".join(buffer)
-        if buffer.__class__ is bytes:
-            self._write_buffer = None
-            self._transport.write(buffer)
+        if self._write_buffer:
+            data = self._joined_writes()
+            self._write_buffer = b""
+            self._transport.write(data)
+
+    def _discard_writes(self) -> None:
+        self._write_mode = DISCARD
+        self._write_buffer = b""
 
     def _pause_producer(self) -> None:
         if self.producer is not None and not self.producerPaused:
@@ -254,30 +254,29 @@ class WritingConnection(ConnectionInfo):
             self.producer.pauseProducing()
 
     def _pull_soon(self) -> None:
-        if not (self._full or self._pulls):
-            self._pulls = True
+        if not (self._full or self._pull_scheduled):
+            self._pull_scheduled = True
             self.reactor.loop.call_soon(self._pull)
 
     def _pull(self) -> None:
-        self._pulls = False
+        self._pull_scheduled = False
         if self.connected and self.producer is not None and not self.streamingProducer:
             self._call_protocol(self.producer.resumeProducing)
 
     def _close(self) -> None:
-        if self._write_buffer:
-            self._flush()
-        self._write_buffer = DISCARD
+        self._flush()
+        self._write_mode = DISCARD
         self._transport.close()
 
-    def _drop(self, reason: Failure) -> None:
-        """Close at once; what is unsent is lost."""
-        self._reason = reason
-        self._write_buffer = DISCARD
+    def _abort(self, reason: Failure) -> None:
+        """Close without sending what is unsent."""
+        self._close_reason = reason
+        self._discard_writes()
         self._transport.abort()
 
-    def _end_writing(self) -> None:
-        """Send FIN, unless something is still to be sent before."""
-        if self._write_ended or self.disconnecting or self._reason is not None:
+    def _half_close(self) -> None:
+        """Send FIN, unless something must be sent before it."""
+        if self.disconnecting or self._write_mode is DISCARD:
             return
         if self.producer is not None and (self.producerPaused or not self.streamingProducer):
             return
@@ -285,12 +284,11 @@ class WritingConnection(ConnectionInfo):
         if self._transport.get_write_buffer_size():
             self._transport.set_write_buffer_limits(0, 0)
         else:
-            self._write_ended = True
-            self._write_buffer = DISCARD
+            self._write_mode = DISCARD
             self._transport.write_eof()
-            self.reactor.loop.call_soon(self._writing_ended)
+            self.reactor.loop.call_soon(self._half_closed)
 
-    def _writing_ended(self) -> None:
+    def _half_closed(self) -> None:
         if self.connected and not self.disconnecting:
             protocol = IHalfCloseableProtocol(self.protocol, None)
             if protocol is not None:
@@ -298,7 +296,7 @@ class WritingConnection(ConnectionInfo):
 
 
 def to_bytes(data: Any) -> bytes:
-    """Give a copy of what is like bytes.  Raises TypeError if it is not."""
+    """Return a copy of a bytes-like object.  Raises TypeError if it is none."""
     try:
         return bytes(memoryview(data))
     except TypeError:
