@@ -63,7 +63,7 @@ class Acceptor:
     log = Logger()
 
     pending = False
-    """True if an accepted connection is served later; here each is served immediately."""
+    """True if an accepted connection is served later; here a connection is served immediately."""
 
     def __init__(
         self,

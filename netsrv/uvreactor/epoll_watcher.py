@@ -1,9 +1,8 @@
-"""EpollWatcher that Twisted's own transports read and write, watched by an epoll of their own.
+"""Watches the descriptors of Twisted's own transports with an epoll object beside uvloop's.
 
-uvloop forgets a descriptor that is in an error (EPOLLERR), after it has called its reader one
-last time.  But a socket that was reset may still have much to be read, and one for datagrams
-goes on after each error.  An epoll object is a descriptor that is never in an error, so
-uvloop watches that, and knows of no other.
+uvloop stops watching a descriptor that has an error (EPOLLERR), after one last call of its reader.
+But a socket that was reset may still have data to read, and a datagram socket works on after an
+error.  An epoll object is a descriptor that never has an error, so uvloop watches only that.
 """
 
 import select
@@ -16,16 +15,16 @@ from twisted.python.log import callWithLogger
 
 TO_READ = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
 TO_WRITE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
-"""Who reads is told of an error when reading, who writes when writing."""
+"""A reader learns of an error by reading, a writer by writing."""
 
 BATCH_SIZE = 256
-"""How many descriptors get their turn before uvloop looks at its own."""
+"""Descriptors that are served before uvloop polls its own."""
 
 
 class EpollWatcher:
-    """Watches the descriptors of who reads and who writes.
+    """Watches the descriptors of readers and writers.
 
-    *ready* is called with one of them, and with True if it is to read, False if it is to write.
+    *ready* is called with a reader and True, or with a writer and False.
     """
 
     def __init__(self, loop: Any, ready: Callable[[Any, bool], None]) -> None:
@@ -36,36 +35,36 @@ class EpollWatcher:
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add_reader(self, reader: Any) -> None:
-        """Watch who reads.  Raises PermissionError for a file, which can always be read."""
+        """Watch a reader.  Raises PermissionError for a regular file, which is always readable."""
         descriptor = reader.fileno()
         if self.readers.get(descriptor) is not reader:
             self._watch(descriptor, True, descriptor in self.writers)
             self.readers[descriptor] = reader
 
     def add_writer(self, writer: Any) -> None:
-        """Watch who writes.  Raises PermissionError for a file, which can always be written."""
+        """Watch a writer.  Raises PermissionError for a regular file, which is always writable."""
         descriptor = writer.fileno()
         if self.writers.get(descriptor) is not writer:
             self._watch(descriptor, descriptor in self.readers, True)
             self.writers[descriptor] = writer
 
     def remove_reader(self, reader: Any) -> None:
-        """Watch no more who reads, if it was watched."""
+        """Stop watching a reader; do nothing if it is not watched."""
         descriptor = self._forget(self.readers, reader)
         if descriptor is not None:
             self._watch(descriptor, False, descriptor in self.writers)
 
     def remove_writer(self, writer: Any) -> None:
-        """Watch no more who writes, if it was watched."""
+        """Stop watching a writer; do nothing if it is not watched."""
         descriptor = self._forget(self.writers, writer)
         if descriptor is not None:
             self._watch(descriptor, descriptor in self.readers, False)
 
     def _forget(self, watched: dict[int, Any], selectable: Any) -> int | None:
-        """Take it out of the table; give the descriptor that it had."""
+        """Remove *selectable* from *watched*; return its descriptor, or None if it is not there."""
         descriptor = selectable.fileno()
-        if descriptor == -1:  # it is closed by now
-            descriptor = next((fd for fd, each in watched.items() if each is selectable), -1)
+        if descriptor == -1:  # it is closed already
+            descriptor = next((fd for fd, other in watched.items() if other is selectable), -1)
         if watched.get(descriptor) is not selectable:
             return None
         del watched[descriptor]
@@ -74,7 +73,7 @@ class EpollWatcher:
     def _watch(self, descriptor: int, reads: bool, writes: bool) -> None:
         events = (select.EPOLLIN if reads else 0) | (select.EPOLLOUT if writes else 0)
         if not events:
-            with suppress(OSError):  # it was closed before
+            with suppress(OSError):  # it is closed already
                 self._epoll.unregister(descriptor)
             return
         try:
@@ -95,7 +94,7 @@ class EpollWatcher:
 
 
 class WatchingReactor(AsyncioSelectorReactor):
-    """Twisted's reactor for asyncio, but for how it watches descriptors."""
+    """Twisted's reactor for asyncio, with another way to watch descriptors."""
 
     def __init__(self, loop: Any) -> None:
         self._watcher = EpollWatcher(loop, self._readOrWrite)

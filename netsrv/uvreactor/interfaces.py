@@ -49,9 +49,9 @@ class IStreamAcceptor(Interface):
     ):
         """Return an `IAcceptor` for the listening socket *sock*; `resume` starts it.
 
-        ``serve(connection, sockaddr)`` is called with each connection, an `IAcceptedConnection`,
+        ``serve(connection, sockaddr)`` is called with every connection, an `IAcceptedConnection`,
         and its peer's address as ``accept`` returns it.  ``accept_failed(error)`` is called with
-        each OSError of accepting or of *serve*, ``listener_failed(error)`` once, when the listening
-        socket has failed for good.  ``may_accept()`` is called before each accept; a callback that
-        returns False suspends the acceptor itself, before or later.
+        every OSError of accepting or of *serve*, ``listener_failed(error)`` once, when the
+        listening socket has failed for good.  ``may_accept()`` is called before every accept; a
+        callback that returns False must also suspend the acceptor.
         """

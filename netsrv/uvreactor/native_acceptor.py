@@ -1,6 +1,6 @@
 """The accept loop of uvloop, which falls back to plain code.
 
-uvloop accepts natively: one connection each time that the socket is readable, and its
+uvloop accepts natively: one connection every time that the socket is readable, and its
 transport without a Python socket.  But without descriptors or memory it closes connections
 without an error, or spins.  So when descriptors run short, or when connections wait and none is
 accepted, the plain code of `Acceptor` accepts, until it has succeeded.

@@ -11,7 +11,7 @@ from netsrv.uvreactor.acceptor import BATCH_SIZE
 
 
 class TCPPort(tcp.Port):
-    """A TCP port."""
+    """A TCP port whose connections an `IAcceptor` of the reactor accepts."""
 
     reactor: Any
     _acceptor: Any = None
@@ -26,7 +26,7 @@ class TCPPort(tcp.Port):
         self._acceptor.resume()
 
     def stopReading(self) -> None:
-        """Accept no more; who comes waits in the backlog."""
+        """Stop accepting; new connections wait in the backlog."""
         self.reactor.ports.discard(self)
         if self._acceptor is not None:
             self._acceptor.suspend()
@@ -36,16 +36,16 @@ class TCPPort(tcp.Port):
             self._acceptor.close_pending()
         super().connectionLost(reason)
 
-    def _serve(self, newcomer: Any, sockaddr: Any) -> None:
-        newcomer.serve(self.factory)
+    def _serve(self, connection: Any, sockaddr: Any) -> None:
+        connection.serve(self.factory)
 
     def _failed(self, error: OSError) -> None:
         self._logger.info("Could not accept new connection ({error})", error=error)
         if error.errno == errno.EMFILE and tcp._reservedFD.available():
-            self._turn_away()
+            self._close_waiting()
 
-    def _turn_away(self) -> None:
-        """Close who waits, as Twisted does, with the one descriptor that it keeps for that."""
+    def _close_waiting(self) -> None:
+        """Close the connections that wait, as Twisted does, with the descriptor it reserves."""
         with tcp._reservedFD, suppress(OSError):
             for _ in range(BATCH_SIZE):
                 self.socket.accept()[0].close()

@@ -34,7 +34,7 @@ else:
 class UvloopReactor(WatchingReactor):
     """Runs on a uvloop event loop of its own.
 
-    What is not written here is Twisted's reactor for asyncio: clients, UDP, processes.
+    Everything else is Twisted's reactor for asyncio: clients, UDP, processes.
     """
 
     log = Logger()
@@ -52,7 +52,7 @@ class UvloopReactor(WatchingReactor):
 
     @property
     def descriptors(self) -> int:
-        """How many descriptors the reactor watches."""
+        """The number of descriptors that the reactor watches."""
         return len(self.live) + len(super().getReaders())
 
     # Ports
@@ -113,7 +113,7 @@ class UvloopReactor(WatchingReactor):
         return [*native, *super().removeAll()]
 
     def getReaders(self) -> list[Any]:
-        reading = [each for each in self.live if each.reading]
+        reading = [connection for connection in self.live if connection.reading]
         return [*self.ports, *reading, *super().getReaders()]
 
     # Time

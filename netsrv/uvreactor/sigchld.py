@@ -1,7 +1,7 @@
-"""The end of child processes.
+"""SIGCHLD: the end of child processes.
 
 Twisted asks Python to write signals to a descriptor of its own, which uvloop does too: so
-SIGCHLD comes as an ordinary signal handler here.
+SIGCHLD has an ordinary signal handler here.
 """
 
 import signal
@@ -12,19 +12,19 @@ from twisted.internet.process import reapAllProcesses
 
 
 class SigchldHandler:
-    """Has children that have ended noticed, by means of *from_signal*, a `callFromThread`."""
+    """Makes Twisted reap child processes; *from_signal* is the reactor's `callFromThread`."""
 
     def __init__(self, from_signal: Callable[..., Any]) -> None:
         self._from_signal = from_signal
 
     def install(self) -> None:
-        """Notice from now on, first those who have ended before."""
+        """Install the handler, and reap the children that have already ended."""
         signal.signal(signal.SIGCHLD, self._ended)
         signal.siginterrupt(signal.SIGCHLD, False)
         reapAllProcesses()
 
     def uninstall(self) -> None:
-        """Notice no more."""
+        """Restore the default handler."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     def _ended(self, number: int, frame: Any) -> None:

@@ -9,19 +9,19 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 
 class SocketHandle(socket.socket):
-    """The socket of a connection, which does not close it when it is forgotten."""
+    """The socket of a connection; it does not close the descriptor when it is collected."""
 
     connection: Any = None
 
     def dup(self) -> Any:
-        """Give a duplicate, which is an ordinary socket."""
+        """Return a duplicate, which is an ordinary socket."""
         descriptor = os.dup(self.fileno())
         duplicate = socket.socket(self.family, self.type, self.proto, descriptor)
         duplicate.setblocking(False)
         return duplicate
 
     def close(self) -> None:
-        """Close the connection, of which its protocol is not told, as with Twisted's own."""
+        """Close the connection without a call of its protocol, as Twisted's transports do."""
         if self.fileno() != -1:
             self.detach()
             self.connection.forget()
@@ -31,14 +31,14 @@ class SocketHandle(socket.socket):
 
 
 def reset_on_close(sock: Any) -> None:
-    """Have the kernel send RST, not FIN, when the socket is closed."""
+    """Make the kernel send RST, not FIN, when the socket is closed (SO_LINGER, socket(7))."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def to_address(sockaddr: Any) -> IPv4Address | IPv6Address:
-    """Make Twisted's address of the kernel's."""
+    """Return Twisted's address for one of the kernel."""
     if len(sockaddr) == 2:
-        address = IPv4Address.__new__(IPv4Address)  # what the kernel says need not be checked
+        address = IPv4Address.__new__(IPv4Address)  # skips a check that the kernel's addresses pass
         address.type = "TCP"
         address.host, address.port = sockaddr
         return address

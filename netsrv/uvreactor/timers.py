@@ -1,4 +1,4 @@
-"""Timed calls that no change of the wall clock moves."""
+"""Timed calls that follow a monotonic clock: setting the wall clock moves none of them."""
 
 import math
 from collections.abc import Callable
@@ -13,28 +13,28 @@ from twisted.logger import Logger
 NEVER = math.inf
 
 MIN_TIMER = 0.00005
-"""Seconds that are not worth a timer, since those of uvloop count milliseconds."""
+"""Seconds below which no timer is set: those of uvloop count milliseconds."""
 
 MAX_TIMER = 2.0**31
-"""Seconds that a timer of uvloop can wait."""
+"""Seconds that a timer of uvloop can wait, at most."""
 
 MAX_CANCELLED = 50
-"""Cancelled calls that are kept until their time comes, at least."""
+"""Cancelled calls that stay in the heap before it is cleaned."""
 
 
 class TimedCall(DelayedCall):
-    """A delayed call whose time is that of a clock which never goes back."""
+    """A delayed call whose time is that of a monotonic clock."""
 
     def getTime(self) -> float:
-        """When it will be made, by the reactor's `seconds` as they are now."""
+        """Return its time on the scale of the reactor's `seconds`, the wall clock."""
         return super().getTime() - monotonic() + time()
 
 
 class TimedCalls:
     """The timed calls of a reactor.
 
-    *wake* is called when one is due, after which `run_due` and `arm` are to be called.
-    One timer of *loop*, an asyncio event loop, serves them all.
+    *wake* is called when a call is due; it must call `run_due` and `arm`.
+    One timer of *loop*, an asyncio event loop, serves all calls.
     """
 
     log = Logger()
@@ -51,22 +51,22 @@ class TimedCalls:
     def add(
         self, delay: float, function: Callable[..., Any], args: Any, keywords: Any
     ) -> DelayedCall:
-        """Have *function* called in *delay* seconds."""
+        """Call *function* in *delay* seconds."""
         now = monotonic()
         call = TimedCall(now + delay, function, args, keywords, self._cancel, self._push, monotonic)
         self._push(call)
         return call
 
     def pending(self) -> list[DelayedCall]:
-        """All calls that are still to be made."""
+        """Return all calls that are not due yet."""
         return [call for when, _, call in self._heap if call.active() and when == call.time]
 
     def timeout(self) -> float | None:
-        """Seconds until the next call is due; None if there is none."""
+        """Return the seconds until the next call is due; None if there is none."""
         return max(0.0, self._heap[0][0] - monotonic()) if self._heap else None
 
     def run_due(self) -> None:
-        """Make the calls that are due by now."""
+        """Run the calls that are due."""
         now = monotonic()
         heap = self._heap
         while heap and heap[0][0] <= now:
@@ -74,28 +74,28 @@ class TimedCalls:
             if call.cancelled:
                 self._cancelled -= 1
             elif call.called or when != call.time:
-                pass  # it was made sooner, or stands elsewhere in the heap
+                pass  # it has run already, or is in the heap a second time
             elif call.delayed_time > 0.0:
                 call.activate_delay()
                 self._push(call)
             else:
-                self._make(call)
+                self._run(call)
 
     def arm(self) -> None:
-        """See to it that *wake* is called when the next call is due."""
+        """Set the timer for the next call."""
         if self._heap and self._heap[0][0] < self._armed_for:
             self._arm_for(self._heap[0][0])
 
-    def _make(self, call: DelayedCall) -> None:
+    def _run(self, call: DelayedCall) -> None:
         call.called = 1
         try:
             call.func(*call.args, **call.kw)
         except BaseException:  # as Twisted: not even SystemExit ends the reactor
-            made = "".join(call.creator or ())
-            self.log.failure("while handling timed call {made}", made=made)
+            creator = "".join(call.creator or ())
+            self.log.failure("while handling timed call {creator}", creator=creator)
 
     def _push(self, call: DelayedCall) -> None:
-        """Put a call in, or put it in again because its time is sooner now."""
+        """Add a call, or add it a second time because its time is now earlier."""
         heappush(self._heap, (call.time, next(self._numbers), call))
         if call.time < self._armed_for:
             self._arm_for(call.time)
@@ -105,7 +105,7 @@ class TimedCalls:
         if self._cancelled > MAX_CANCELLED and self._cancelled > len(self._heap) // 2:
             self._cancelled = 0
             self._heap[:] = [
-                each for each in self._heap if each[2].active() and each[2] is not call
+                entry for entry in self._heap if entry[2].active() and entry[2] is not call
             ]
             heapify(self._heap)
 

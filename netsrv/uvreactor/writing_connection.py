@@ -1,9 +1,9 @@
 """The writing side of a connection, up to its end.
 
 What the application writes during one call of its protocol, or else in one turn of the loop,
-goes out in one piece, as with Twisted's transports: uvloop makes a segment of each write, and the
+goes out in one piece, as with Twisted's transports: uvloop sends every write by itself, and the
 second of two small ones would wait until the peer acknowledges the first.  With a pull producer
-each write goes out by itself.
+every write goes out by itself.
 """
 
 from collections.abc import Callable, Iterable
