@@ -36,7 +36,7 @@ class Events:
 
 
 class Recorder(Protocol):
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self, events: Events) -> None:
         self.events = events
@@ -88,7 +88,7 @@ class Case(ReactorBuilder):
             raise raised[0]
 
     def serve(self, make: Callable[[], Any], script: Callable[[int], Any]) -> Any:
-        """Serve on TCP while *script* runs with the number of the port; give the factory."""
+        """Serve on TCP while *script* runs with the number of the port; return the factory."""
         reactor = self.buildReactor()
         factory = Made(make)
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
@@ -105,7 +105,7 @@ def connect(port: int, family: int = socket.AF_INET) -> socket.socket:
 
 
 def in_reactor(reactor: Any, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Call something in the thread of the reactor; give what it returned, or raise it."""
+    """Call something in the thread of the reactor; return what it returned, or raise it."""
     from twisted.internet.threads import blockingCallFromThread
 
     return blockingCallFromThread(reactor, call, *arguments)

@@ -28,33 +28,33 @@ class TimedCases(Case):
 
     def test_calls_come_in_the_order_of_their_times(self):
         reactor = self.buildReactor()
-        made = []
+        called = []
         for delay in (0.03, 0.01, 0.02, 0.0):
-            reactor.callLater(delay, made.append, delay)
+            reactor.callLater(delay, called.append, delay)
         reactor.callLater(0.04, reactor.stop)
         self.runReactor(reactor)
-        assert made == [0.0, 0.01, 0.02, 0.03]
+        assert called == [0.0, 0.01, 0.02, 0.03]
 
     def test_a_call_moves_cancels_and_adds_others(self):
         reactor = self.buildReactor()
-        made = []
+        called = []
 
         def first():
-            made.append("first")
+            called.append("first")
             cancelled.cancel()
             sooner.reset(0.001)
             later.delay(0.03)
-            reactor.callLater(0, made.append, "added")
+            reactor.callLater(0, called.append, "added")
 
         reactor.callLater(0.0, first)
-        cancelled = reactor.callLater(0.0, made.append, "cancelled")
-        later = reactor.callLater(0.01, made.append, "later")
-        sooner = reactor.callLater(50, made.append, "sooner")
-        reactor.callLater(0.02, made.append, "between")
+        cancelled = reactor.callLater(0.0, called.append, "cancelled")
+        later = reactor.callLater(0.01, called.append, "later")
+        sooner = reactor.callLater(50, called.append, "sooner")
+        reactor.callLater(0.02, called.append, "between")
         reactor.callLater(0.06, reactor.stop)
         self.runReactor(reactor)
-        assert sorted(made[1:3]) == ["added", "sooner"]
-        assert [made[0], *made[3:]] == ["first", "between", "later"]
+        assert sorted(called[1:3]) == ["added", "sooner"]
+        assert [called[0], *called[3:]] == ["first", "between", "later"]
         for call, error in ((cancelled, AlreadyCancelled), (later, AlreadyCalled)):
             with pytest.raises(error):
                 call.cancel()
@@ -64,16 +64,16 @@ class TimedCases(Case):
 
     def test_one_that_raises_holds_up_no_other(self):
         reactor = self.buildReactor()
-        made = []
+        called = []
 
         def mistake():
             raise Mistake
 
         reactor.callLater(0, mistake)
-        reactor.callLater(0, made.append, "other")
+        reactor.callLater(0, called.append, "other")
         reactor.callLater(0.01, reactor.stop)
         self.runReactor(reactor)
-        assert made == ["other"]
+        assert called == ["other"]
         assert len(self.flushLoggedErrors(Mistake)) == 1
 
     def test_calls_without_delay_leave_time_for_connections(self):
@@ -113,14 +113,17 @@ class TimedCases(Case):
 
     def test_many_calls_most_of_them_cancelled(self):
         reactor = self.buildReactor()
-        made = []
-        calls = [reactor.callLater(0.01 + each / 10**6, made.append, each) for each in range(5000)]
-        for each, call in enumerate(calls):
-            if each % 10:
+        called = []
+        calls = [
+            reactor.callLater(0.01 + number / 10**6, called.append, number)
+            for number in range(5000)
+        ]
+        for number, call in enumerate(calls):
+            if number % 10:
                 call.cancel()
         reactor.callLater(0.1, reactor.stop)
         self.runReactor(reactor)
-        assert made == list(range(0, 5000, 10))
+        assert called == list(range(0, 5000, 10))
 
 
 class ThreadCases(Case):
@@ -128,25 +131,25 @@ class ThreadCases(Case):
 
     def test_calls_of_a_thread_come_in_their_order(self):
         reactor = self.buildReactor()
-        number, made = 4, []
+        number, called = 4, []
 
         def many(name):
-            for each in range(1000):
-                reactor.callFromThread(made.append, (name, each))
+            for index in range(1000):
+                reactor.callFromThread(called.append, (name, index))
             reactor.callFromThread(end)
 
         def end():
-            made.append("end")
-            if made.count("end") == number:
+            called.append("end")
+            if called.count("end") == number:
                 reactor.stop()
 
         threads = [threading.Thread(target=many, args=(name,)) for name in range(number)]
-        reactor.callWhenRunning(lambda: [each.start() for each in threads])
+        reactor.callWhenRunning(lambda: [thread.start() for thread in threads])
         self.runReactor(reactor)
-        for each in threads:
-            each.join()
+        for thread in threads:
+            thread.join()
         for name in range(number):
-            assert [each[1] for each in made if each[0] == name] == list(range(1000))
+            assert [call[1] for call in called if call[0] == name] == list(range(1000))
 
     def test_one_that_raises_holds_up_no_other(self):
         reactor = self.buildReactor()
@@ -175,21 +178,21 @@ class EndCases(Case):
 
     def test_the_end_waits_for_what_is_to_come_before_it(self):
         reactor = self.buildReactor()
-        told = []
+        triggered = []
 
         def before():
-            told.append("before")
+            triggered.append("before")
             wait = Deferred()
             reactor.callLater(0.01, wait.callback, None)
-            wait.addCallback(lambda _: told.append("waited"))
+            wait.addCallback(lambda _: triggered.append("waited"))
             return wait
 
         reactor.addSystemEventTrigger("before", "shutdown", before)
-        reactor.addSystemEventTrigger("during", "shutdown", told.append, "during")
-        reactor.addSystemEventTrigger("after", "shutdown", told.append, "after")
+        reactor.addSystemEventTrigger("during", "shutdown", triggered.append, "during")
+        reactor.addSystemEventTrigger("after", "shutdown", triggered.append, "after")
         reactor.callWhenRunning(reactor.stop)
         self.runReactor(reactor)
-        assert told == ["before", "waited", "during", "after"]
+        assert triggered == ["before", "waited", "during", "after"]
 
     def test_it_can_be_stopped_once_and_not_run_again(self):
         reactor = self.buildReactor()
@@ -217,7 +220,7 @@ class EndCases(Case):
 
     def ends(self, number):
         self.addCleanup(signal.signal, number, signal.getsignal(number))
-        # Twisted leaves a SIGINT alone that somebody handles, like a reactor before this one.
+        # Twisted leaves a SIGINT alone that a program handles, like a reactor before this one.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         reactor = self.buildReactor()
         reactor.callWhenRunning(reactor.callLater, 0.01, os.kill, os.getpid(), number)

@@ -12,7 +12,7 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class Datagrams(DatagramProtocol):
-    """Notes what it is told."""
+    """Records its calls."""
 
     def __init__(self, events):
         self.events = events
@@ -25,7 +25,7 @@ class Datagrams(DatagramProtocol):
 
 
 class Child(ProcessProtocol):
-    """Notes what it is told of a child."""
+    """Records the events of a child."""
 
     def __init__(self, events):
         self.events = events
@@ -44,7 +44,7 @@ class DescriptorCases(Case):
     """Something is wrong with a descriptor, and something is still to be read."""
 
     def client(self, events):
-        """Connect a client to a plain socket; give reactor, factory and listening socket."""
+        """Connect a client to a plain socket; return reactor, factory and listening socket."""
         reactor = self.buildReactor()
         listening = socket.create_server(("127.0.0.1", 0))
         listening.settimeout(PATIENCE)
@@ -62,8 +62,8 @@ class DescriptorCases(Case):
         def script():
             peer = listening.accept()[0]
             events.wait_for("made")
-            readers = [each for each in reactor.getReaders() if hasattr(each, "protocol")]
-            client = next(each for each in readers if isinstance(each.protocol, Recorder))
+            readers = [reader for reader in reactor.getReaders() if hasattr(reader, "protocol")]
+            client = next(reader for reader in readers if isinstance(reader.protocol, Recorder))
             in_reactor(reactor, client.pauseProducing)
             peer.setblocking(False)
             try:
@@ -90,7 +90,7 @@ class DescriptorCases(Case):
 
         def ask():
             port.connect(*place)
-            port.write(b"nobody is there")
+            port.write(b"no peer is there")
 
         def script():
             peer.close()
@@ -134,7 +134,7 @@ class DescriptorCases(Case):
             events.wait_for("ended")
 
         self.play(reactor, play)
-        assert sum(len(each) for each in events.seen if isinstance(each, bytes)) == 300_000
+        assert sum(len(event) for event in events.seen if isinstance(event, bytes)) == 300_000
 
 
 globals().update(DescriptorCases.makeTestCaseClasses())

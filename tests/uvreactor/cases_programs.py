@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+from functools import partial
 from pathlib import Path
 
 import twisted.test
@@ -32,7 +33,7 @@ PEM = Path(twisted.test.__file__).with_name("server.pem")
 
 
 def certificate():
-    """Give the certificate that Twisted's own tests use."""
+    """Return the certificate that Twisted's own tests use."""
     return DefaultOpenSSLContextFactory(str(PEM), str(PEM))
 
 
@@ -92,10 +93,10 @@ class Endless(Protocol):
 
 
 class ForwardingCases(Case):
-    """Two connections that feed each other, each the other's producer."""
+    """Two connections that feed each other, one the producer of the other."""
 
     def forward(self, behind, script):
-        """Have *script* talk, through a forwarder, to what is served *behind* it."""
+        """Run *script* against a forwarder with the service *behind* it."""
         reactor = self.buildReactor()
         hidden = reactor.listenTCP(0, Made(behind), interface="127.0.0.1")
         factory = portforward.ProxyFactory("127.0.0.1", hidden.getHost().port)
@@ -303,8 +304,9 @@ class ProtocolCases(Case):
         def script():
             point = endpoints.TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
             client = in_reactor(reactor, endpoints.connectProtocol, point, amp.AMP())
-            for each in range(200):
-                answer = in_reactor(reactor, lambda each=each: client.callRemote(Sum, a=each, b=1))
+            for number in range(200):
+                call = partial(client.callRemote, Sum, a=number, b=1)
+                answer = in_reactor(reactor, call)
                 totals.append(answer["total"])
             in_reactor(reactor, client.transport.loseConnection)
 
@@ -340,7 +342,7 @@ class ProtocolCases(Case):
 
 
 class Upgrading(basic.LineReceiver):
-    """Starts TLS when it is told to, after a plain line."""
+    """Starts TLS when the peer asks for it, after a plain line."""
 
     def lineReceived(self, line):
         if line == b"start":
@@ -442,7 +444,7 @@ class EndpointCases(Case):
             own.close()
             self.addCleanup(peer.close)
             self.peers = [*getattr(self, "peers", []), peer]
-        self.play(reactor, lambda: [self.echoes(each) for each in self.peers])
+        self.play(reactor, lambda: [self.echoes(peer) for peer in self.peers])
 
     def test_tls_is_started_after_plain_lines(self):
         reactor = self.buildReactor()
@@ -495,19 +497,19 @@ class EndpointCases(Case):
 
 
 class FactoryCases(Case):
-    """What a factory is told."""
+    """When a factory is started and stopped."""
 
     def test_start_and_stop(self):
-        told = []
+        calls = []
 
         class Kind(Factory):
             noisy = False
 
             def startFactory(self):
-                told.append("start")
+                calls.append("start")
 
             def stopFactory(self):
-                told.append("stop")
+                calls.append("stop")
 
         reactor = self.buildReactor()
         factory = Kind()
@@ -516,11 +518,11 @@ class FactoryCases(Case):
 
         def script():
             in_reactor(reactor, port.stopListening)
-            assert told == ["start"]
+            assert calls == ["start"]
             in_reactor(reactor, other.stopListening)
 
         self.play(reactor, script)
-        assert told == ["start", "stop"]
+        assert calls == ["start", "stop"]
 
 
 for _each in (

@@ -78,7 +78,7 @@ class RaisingCases(Case):
         assert len(self.flushLoggedErrors(Mistake)) == number
 
     def raises(self, make, say=b"", lost="Mistake", end=False):
-        """Serve one that raises and then an echo; give what the first was told."""
+        """Serve one that raises and then an echo; return the events of the first."""
         events = Events()
         makers = [lambda: make(events), Echo]
 
@@ -172,8 +172,8 @@ class RaisingCases(Case):
 class OddMomentCases(Case):
     """Calls of the transport at moments when few expect them."""
 
-    def told(self, kind, script=None, lost="ConnectionDone"):
-        """Serve *kind*; give what a peer read until the end, and what the server was told."""
+    def events_of(self, kind, script=None, lost="ConnectionDone"):
+        """Serve *kind*; return what a peer read until the end, and the server's events."""
         events = Events()
         read = []
 
@@ -195,7 +195,7 @@ class OddMomentCases(Case):
                 self.transport.loseConnection()
                 self.events("after")
 
-        assert self.told(Kind) == (b"bye", ["made", "after", "ConnectionDone"])
+        assert self.events_of(Kind) == (b"bye", ["made", "after", "ConnectionDone"])
 
     def test_abortConnection_in_connectionMade(self):
         class Kind(Recorder):
@@ -205,13 +205,13 @@ class OddMomentCases(Case):
                 self.transport.abortConnection()
                 self.events("after")
 
-        read, seen = self.told(Kind, lost="ConnectionAborted")
+        read, seen = self.events_of(Kind, lost="ConnectionAborted")
         assert (read, seen) == (b"", ["made", "after", "ConnectionAborted"])
 
     def test_the_transport_may_be_used_when_the_connection_is_lost(self):
         class Kind(Recorder):
             def connectionLost(self, reason):
-                self.transport.write(b"nobody reads this")
+                self.transport.write(b"no peer reads this")
                 self.transport.writeSequence([b"nor", b"this"])
                 self.transport.loseConnection()
                 self.transport.abortConnection()
@@ -223,7 +223,7 @@ class OddMomentCases(Case):
                 self.events(bool(repr(self.transport)))
                 super().connectionLost(reason)
 
-        read, seen = self.told(Kind, lambda peer, events: peer.shutdown(socket.SHUT_WR))
+        read, seen = self.events_of(Kind, lambda peer, events: peer.shutdown(socket.SHUT_WR))
         assert seen == ["made", "127.0.0.1", True, "ConnectionDone"]
         assert read == b""
 
@@ -259,7 +259,7 @@ class OddMomentCases(Case):
                 for _ in range(50):
                     peer.sendall(bytes(100_000))
 
-        _, seen = self.told(Kind, script)
+        _, seen = self.events_of(Kind, script)
         assert seen == ["made", "data", "ConnectionDone"]
 
     def test_nothing_is_received_after_pauseProducing(self):
@@ -352,7 +352,7 @@ class OddMomentCases(Case):
                 self.transport.writeSequence([b"a", b"b"])
                 self.transport.loseConnection()
 
-        read, seen = self.told(Kind)
+        read, seen = self.events_of(Kind)
         assert len(read) == BIG + 2
         assert read[-2:] == b"ab"
         assert seen == ["made", "ConnectionDone"]
@@ -370,7 +370,7 @@ class OddMomentCases(Case):
                 self.transport.write(b"")
                 self.transport.loseConnection()
 
-        assert self.told(Kind)[0][BIG:] == b"firstxy"
+        assert self.events_of(Kind)[0][BIG:] == b"firstxy"
 
     def test_a_string_cannot_be_written(self):
         class Kind(Recorder):
@@ -383,7 +383,7 @@ class OddMomentCases(Case):
                         self.events("refused")
                 self.transport.loseConnection()
 
-        assert self.told(Kind) == (b"", ["made", "refused", "refused", "ConnectionDone"])
+        assert self.events_of(Kind) == (b"", ["made", "refused", "refused", "ConnectionDone"])
 
     def test_a_write_to_a_peer_that_has_reset(self):
         class Kind(Recorder):
@@ -427,14 +427,14 @@ class OddMomentCases(Case):
                 peer = connect(port)
                 peer.sendall(b"x")
                 peers.append(peer)
-            for each, peer in enumerate(peers):
-                if each % 2:
+            for index, peer in enumerate(peers):
+                if index % 2:
                     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
                 peer.close()
             with connect(port) as peer:
                 peer.sendall(b"x")
                 assert peer.recv(1)
-            # Who has reset before being served may not have been served at all.
+            # A peer that has reset before it is served may not be served at all.
             made, lost = (lambda: events.seen.count("made")), (lambda: events.seen.count("lost"))
             events.wait_until(lambda: made() == lost() > number // 2, "not all are lost")
             in_reactor(reactor, lambda: None)
@@ -548,7 +548,7 @@ class ProducerCases(Case):
         assert events.seen[:3] == ["made", "paused", "stopped"]
 
     def lose(self, streaming):
-        """Serve one who loses the connection, and writes and unregisters later."""
+        """Serve a protocol that loses the connection, and writes and unregisters later."""
 
         @implementer(IPushProducer)
         class Kind(Recorder):

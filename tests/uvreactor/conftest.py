@@ -14,13 +14,13 @@ from tests.uvreactor.peer import PATIENCE, Peer
 
 
 class Runner:
-    """Runs a reactor, which is not the one of the tests, until something has happened."""
+    """Runs a reactor, not that of the tests, until something has happened."""
 
     def __init__(self) -> None:
         self.reactor = UvloopReactor()
 
     def until(self, happened: Callable[[], Any]) -> Any:
-        """Run until *happened* gives something true, and give that."""
+        """Run until *happened* returns something true, and return that."""
         deadline = time.monotonic() + PATIENCE
         while not (result := happened()):
             assert time.monotonic() < deadline, "what is waited for does not happen"
@@ -28,50 +28,50 @@ class Runner:
         return result
 
     def turns(self, number: int = 5) -> None:
-        """Let everything happen that can happen by now."""
+        """Run *number* turns, so that everything that is due happens."""
         for _ in range(number):
             self.reactor.iterate(0)
 
 
 class Recorder(Protocol):
-    """Remembers what it is told; *script* may name functions of the protocol to call then."""
+    """Records its calls; *script* may name functions of the protocol to call then."""
 
     def __init__(self, script: dict[str, Callable[..., Any]]) -> None:
         self.script = script
         self.received = b""
-        self.told: list[str] = []
+        self.calls: list[str] = []
         self.reason: Any = None
 
     def connectionMade(self) -> None:
-        self._tell("made")
+        self._record("made")
 
     def dataReceived(self, data: bytes) -> None:
         self.received += data
-        self._tell("data", data)
+        self._record("data", data)
 
     def connectionLost(self, reason: Any) -> None:  # type: ignore[override]
         self.reason = reason.value
-        self._tell("lost")
+        self._record("lost")
 
-    def _tell(self, what: str, *arguments: Any) -> None:
-        if what != "data" or what not in self.told:
-            self.told.append(what)
+    def _record(self, what: str, *arguments: Any) -> None:
+        if what != "data" or what not in self.calls:
+            self.calls.append(what)
         self.script.get(what, lambda *_: None)(self, *arguments)
 
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(Recorder):
-    """Knows half-closed connections too."""
+    """Supports half-closed connections too."""
 
     def readConnectionLost(self) -> None:
-        self._tell("read lost")
+        self._record("read lost")
 
     def writeConnectionLost(self) -> None:
-        self._tell("write lost")
+        self._record("write lost")
 
 
 class Served(Factory):
-    """Builds recorders, and keeps them."""
+    """Builds recorders, and remembers them."""
 
     noisy = False
 
@@ -99,18 +99,20 @@ def runner() -> Iterator[Runner]:
 
 @pytest.fixture
 def served(runner: Runner) -> Iterator[Callable[..., tuple[Peer, Recorder]]]:
-    """Serve one connection: give its client and the protocol that serves it."""
+    """Serve one connection: return its client and the protocol that serves it."""
     peers: list[Peer] = []
 
     def serve(
         kind: type[Recorder] = Recorder, interface: str = "127.0.0.1", **script: Any
     ) -> tuple[Peer, Recorder]:
-        factory = Served(kind, {name.replace("_", " "): each for name, each in script.items()})
+        factory = Served(
+            kind, {name.replace("_", " "): function for name, function in script.items()}
+        )
         port = runner.reactor.listenTCP(0, factory, interface=interface)
         peers.append(Peer(runner, port.getHost().host, port.getHost().port))
-        runner.until(lambda: factory.built and factory.built[0].told)
+        runner.until(lambda: factory.built and factory.built[0].calls)
         return peers[-1], factory.built[0]
 
     yield serve
-    for each in peers:
-        each.sock.close()
+    for peer in peers:
+        peer.sock.close()

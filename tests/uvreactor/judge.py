@@ -26,7 +26,7 @@ class Unjudged(Exception):
 
 
 def judge(reactor: str, names: list[str], directory: Path, seconds: float) -> dict[str, Outcome]:
-    """Run the cases of modules, or single cases, on a reactor; give what came of each.
+    """Run the cases of modules, or single cases, on a reactor; return the outcome of every case.
 
     *reactor* is a key of `tests.uvreactor.judged.REACTORS`.  The cases write into
     *directory*.  Raises Unjudged if not all of them have run within *seconds*.
@@ -64,14 +64,14 @@ def kill_session(leader: int) -> None:
 
 def read(results: Path, what: str, output: Path) -> dict[str, Outcome]:
     """Read what a process of cases has written; raises Unjudged if it is not complete."""
-    lines = [json.loads(each) for each in results.read_text().splitlines()]
-    ended = [each for each in lines if "outcome" in each]
-    outcomes = {each["case"]: Outcome(each["outcome"], each["reason"]) for each in ended}
-    begun = {each["case"] for each in lines if "case" in each}
-    expected = sum(each["cases"] for each in lines if "cases" in each)
+    lines = [json.loads(text) for text in results.read_text().splitlines()]
+    ended = [line for line in lines if "outcome" in line]
+    outcomes = {line["case"]: Outcome(line["outcome"], line["reason"]) for line in ended}
+    begun = {line["case"] for line in lines if "case" in line}
+    expected = sum(line["cases"] for line in lines if "cases" in line)
     if not expected or len(outcomes) < expected:
         stands = ", ".join(begun - outcomes.keys()) or "none"
-        reasons = "\n".join(each["reason"] for each in ended)
+        reasons = "\n".join(line["reason"] for line in ended)
         said = output.read_text(errors="backslashreplace")
         counts = f"{len(outcomes)} of {expected} cases ended, the last to begin is {stands}"
         raise Unjudged(f"{what}: {counts}\n{reasons[-3000:]}\n{said[-3000:]}")

@@ -3,7 +3,7 @@
 Usage: python -m tests.uvreactor.judged REACTOR RESULTS SECONDS NAME...
 
 REACTOR is a key of `REACTORS`, and NAME a module, or a case, that trial finds.  Twisted makes
-the cases of a `ReactorBuilder` for each reactor that it knows; here it makes them for REACTOR
+the cases of a `ReactorBuilder` for every reactor that it knows; here it creates them for REACTOR
 alone, which is the reactor of the process too.  What happens is appended to the file RESULTS,
 one JSON object a line; a process that still runs after SECONDS prints its stack and ends.
 """
@@ -65,7 +65,7 @@ def Judged(case: SynchronousTestCase) -> Any:
 
 
 class Results(TestResult):
-    """Writes each case down when it begins, and when it has ended."""
+    """Writes a line for a case when it begins, and when it has ended."""
 
     def __init__(self, file: TextIO) -> None:
         super().__init__()

@@ -21,7 +21,7 @@ class Peer:
         self.sock.setblocking(False)
 
     def read(self, size: int = 1 << 20) -> bytes:
-        """Wait for something, and give it; empty bytes are the end."""
+        """Wait for data, and return it; empty bytes are the end."""
         return bytes(self._runner.until(lambda: self._received(size))[0])
 
     def read_all(self) -> bytes:
@@ -43,7 +43,7 @@ class Peer:
         self._runner.until(gone)
 
     def exchange(self, data: bytes) -> bytes:
-        """Send everything and FIN, reading meanwhile what comes; give all that has come."""
+        """Send everything and FIN, and read meanwhile; return everything read."""
         left = memoryview(data)
         pieces: list[bytes] = []
 

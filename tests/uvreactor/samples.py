@@ -1,4 +1,4 @@
-"""Cases with which the judge is judged."""
+"""Cases that test the judge."""
 
 import time
 
@@ -8,7 +8,7 @@ from twisted.trial.unittest import SkipTest
 
 
 class SampleTests(ReactorBuilder):
-    """One case of each kind."""
+    """One case of every kind."""
 
     def test_passes(self):
         reactor = self.buildReactor()

@@ -1,7 +1,7 @@
-"""The accept loop: its order, its limits, and each error of ``accept``.
+"""The accept loop: its order, its limits, and every error of ``accept``.
 
 `Acceptor` is plain code for any reactor, and `NativeAcceptor` is derived from it.  Tests with a
-script run the plain code of both; tests with peers run each on sockets of loopback, where uvloop
+script run the plain code of both; tests with peers run both on sockets of loopback, where uvloop
 accepts for `NativeAcceptor`.
 """
 
@@ -334,7 +334,7 @@ def test_a_callback_that_raises_after_serving_loses_only_that_connection(accepti
     [peer] = accepting.connect()
     with pytest.raises(ConnectionResetError):
         peer.read()
-    accepting.runner.until(lambda: accepting.factory.built[0].told == ["made", "lost"])
+    accepting.runner.until(lambda: accepting.factory.built[0].calls == ["made", "lost"])
     accepting.acceptor._serve = serve
     accepting.connect()
     accepting.until_served(2)

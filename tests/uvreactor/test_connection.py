@@ -37,11 +37,11 @@ def end(protocol):
 def test_it_provides_what_twisted_demands(served):
     """Each interface is there, with all its methods."""
     _, protocol = served()
-    for each in (ITCPTransport, ITLSTransport, ISystemHandle, IConsumer, IPushProducer):
-        assert verifyObject(each, protocol.transport)
+    for interface in (ITCPTransport, ITLSTransport, ISystemHandle, IConsumer, IPushProducer):
+        assert verifyObject(interface, protocol.transport)
 
 
-def test_what_is_written_in_one_go_goes_out_in_one_piece(served):
+def test_writes_of_one_call_go_out_in_one_piece(served):
     """Two writes are one segment: the second does not wait for the peer's acknowledgement."""
 
     def answer(protocol, data):
@@ -78,7 +78,7 @@ def test_what_is_not_bytes_is_a_type_error(served, data):
 
 
 def test_everything_written_goes_out_before_the_end(served):
-    """`loseConnection` waits for 16 MiB that nobody has read yet."""
+    """`loseConnection` waits for 16 MiB that the peer has not read yet."""
 
     def make(protocol):
         protocol.transport.write(4 * MUCH)
@@ -92,7 +92,7 @@ def test_everything_written_goes_out_before_the_end(served):
 
 
 def test_an_end_is_connection_done(served, runner):
-    """Either side may end."""
+    """Either side may close."""
     peer, protocol = served(made=end)
     assert peer.read() == b""
     runner.until(lambda: protocol.reason)
@@ -101,7 +101,7 @@ def test_an_end_is_connection_done(served, runner):
     peer.end()
     runner.until(lambda: protocol.reason)
     assert type(protocol.reason) is ConnectionDone
-    assert protocol.told == ["made", "lost"]
+    assert protocol.calls == ["made", "lost"]
 
 
 def test_a_reset_is_connection_lost(served, runner):
@@ -148,7 +148,7 @@ def test_after_the_end_nothing_happens(served, runner):
     ):
         call()
     runner.turns()
-    assert protocol.told == ["made", "lost"]
+    assert protocol.calls == ["made", "lost"]
     assert (transport.connected, transport.disconnected, transport.fileno()) == (False, True, -1)
     assert transport.getPeer().port == peer.sock.getsockname()[1]
     assert peer.read_all() == b""
@@ -183,7 +183,7 @@ def test_a_peer_that_has_ended_may_be_answered_at_length(served):
     """4 MiB come back after FIN, when the protocol knows half-closed connections."""
     peer, protocol = served(HalfCloseable, data=echo, read_lost=end)
     assert peer.exchange(MUCH) == MUCH
-    assert protocol.told == ["made", "data", "read lost", "lost"]
+    assert protocol.calls == ["made", "data", "read lost", "lost"]
 
 
 def test_our_fin_does_not_end_what_the_peer_says(served, runner):
@@ -195,12 +195,12 @@ def test_our_fin_does_not_end_what_the_peer_says(served, runner):
 
     peer, protocol = served(HalfCloseable, made=make)
     assert peer.read_all() == MUCH
-    runner.until(lambda: "write lost" in protocol.told)
+    runner.until(lambda: "write lost" in protocol.calls)
     protocol.transport.write(b"ignored")
     peer.send(MUCH)
     runner.until(lambda: len(protocol.received) == len(MUCH))
     peer.end()
-    runner.until(lambda: "read lost" in protocol.told)
+    runner.until(lambda: "read lost" in protocol.calls)
     assert protocol.reason is None
     protocol.transport.loseConnection()
     runner.until(lambda: protocol.reason)
@@ -213,9 +213,9 @@ def test_fin_is_sent_at_once_when_nothing_is_unsent(served, runner):
     protocol.transport.loseWriteConnection()
     protocol.transport.loseWriteConnection()
     assert peer.read() == b""
-    runner.until(lambda: "write lost" in protocol.told)
+    runner.until(lambda: "write lost" in protocol.calls)
     runner.turns()
-    assert protocol.told == ["made", "write lost"]
+    assert protocol.calls == ["made", "write lost"]
 
 
 def test_nothing_is_read_while_paused(served, runner):
@@ -228,14 +228,14 @@ def test_nothing_is_read_while_paused(served, runner):
     peer.send(b"early")
     peer.end()
     runner.turns()
-    assert protocol.told == ["made"]
+    assert protocol.calls == ["made"]
     protocol.transport.resumeProducing()
     runner.until(lambda: protocol.reason)
     assert protocol.received == b"early"
 
 
 def test_reading_pauses_and_goes_on(served, runner):
-    """Paused in the middle, a connection gets the rest later."""
+    """A connection that is paused in the middle gets the rest later."""
 
     def pause(protocol, data):
         protocol.transport.pauseProducing()
@@ -251,16 +251,16 @@ def test_reading_pauses_and_goes_on(served, runner):
 
 
 class Producer:
-    """Writes pieces of 10,000 bytes until it is paused, or one each time if it is pulled."""
+    """Writes pieces of 10,000 bytes until it is paused, or one per call if it is pulled."""
 
     def __init__(self, transport, pieces):
         self.transport = transport
         self.left = pieces
-        self.told = []
+        self.calls = []
         self.paused = False
 
     def resumeProducing(self):
-        self.told.append("resume")
+        self.calls.append("resume")
         self.paused = False
         while self.left and not self.paused:
             self.left -= 1
@@ -271,11 +271,11 @@ class Producer:
             self.transport.unregisterProducer()
 
     def pauseProducing(self):
-        self.told.append("pause")
+        self.calls.append("pause")
         self.paused = True
 
     def stopProducing(self):
-        self.told.append("stop")
+        self.calls.append("stop")
 
 
 @pytest.mark.parametrize("streaming", [True, False])
@@ -292,18 +292,18 @@ def test_a_producer_writes_as_fast_as_the_peer_reads(served, runner, streaming):
     assert producer.left > 0
     assert protocol.transport.unsent < 200_000
     assert len(peer.read_all()) == 5_000_000
-    assert ("pause" in producer.told) is streaming
-    assert "stop" not in producer.told
+    assert ("pause" in producer.calls) is streaming
+    assert "stop" not in producer.calls
 
 
 def test_a_pull_producer_that_writes_nothing_is_not_asked_again(served, runner):
     """Only after a write has gone out is there a reason to ask."""
     _, protocol = served()
     producer = Producer(protocol.transport, 0)
-    producer.resumeProducing = lambda: producer.told.append("resume")
+    producer.resumeProducing = lambda: producer.calls.append("resume")
     protocol.transport.registerProducer(producer, False)
     runner.turns(20)
-    assert producer.told == ["resume"]
+    assert producer.calls == ["resume"]
 
 
 def test_a_producer_is_stopped_at_the_end(served, runner):
@@ -315,14 +315,14 @@ def test_a_producer_is_stopped_at_the_end(served, runner):
         protocol.transport.registerProducer(producer, True)
     peer.reset()
     runner.until(lambda: protocol.reason)
-    assert producer.told == ["stop"]
+    assert producer.calls == ["stop"]
     protocol.transport.registerProducer(producer, True)
-    assert producer.told == ["stop", "stop"]
+    assert producer.calls == ["stop", "stop"]
 
 
 @pytest.mark.parametrize("interface", ["127.0.0.1", "::1"])
 def test_addresses_are_those_of_the_kernel(served, interface):
-    """For IPv4 and IPv6, and what the factory is told is the same."""
+    """For IPv4 and IPv6, and the factory gets the same."""
     if ":" in interface:
         needs.ipv6()
     peer, protocol = served(interface=interface)
@@ -355,14 +355,14 @@ def test_tcp_nodelay_is_as_the_listening_socket_has_it(runner, no_delay):
         runner.turns()
 
 
-def test_who_closes_the_socket_hands_the_connection_over(served, runner):
-    """As with Twisted's transports: its protocol hears nothing more, and a duplicate lives."""
+def test_closing_the_socket_hands_the_connection_over(served, runner):
+    """As with Twisted's transports: its protocol is not called again, and a duplicate lives."""
     peer, protocol = served()
     with protocol.transport.getHandle().dup() as duplicate:
         runner.reactor.removeReader(protocol.transport)
         protocol.transport.socket.close()
         runner.turns()
-        assert protocol.told == ["made"]
+        assert protocol.calls == ["made"]
         duplicate.send(b"from elsewhere")
         assert peer.read() == b"from elsewhere"
 

@@ -16,5 +16,9 @@ MODULES = "calls descriptors programs streams".split()
 def test_every_case_passes(module, reactor, tmp_path):
     """Each case of the module passes, so a program cannot tell the reactors apart."""
     outcomes = judge(reactor, [f"tests.uvreactor.cases_{module}"], tmp_path / "place", LIMIT)
-    failed = [f"{case}:\n{each.reason}" for case, each in outcomes.items() if each.kind == "failed"]
+    failed = [
+        f"{case}:\n{outcome.reason}"
+        for case, outcome in outcomes.items()
+        if outcome.kind == "failed"
+    ]
     assert not failed, "\n".join(failed)

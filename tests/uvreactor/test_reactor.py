@@ -75,7 +75,7 @@ def run(runner: Runner, test) -> None:
 @pytest.fixture
 def _handlers():
     """Signal handlers are those of a new process, and then as they were."""
-    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     children = signal.getsignal(signal.SIGCHLD)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
@@ -105,8 +105,8 @@ def test_threads_call_and_are_called(runner):
     seen = []
 
     def in_thread():
-        for each in range(100):
-            runner.reactor.callFromThread(seen.append, each)
+        for number in range(100):
+            runner.reactor.callFromThread(seen.append, number)
         runner.reactor.callFromThread(runner.reactor.stop)
 
     run(runner, lambda: runner.reactor.callInThread(in_thread))

@@ -68,15 +68,15 @@ def expected_failures(request):
 
 def test_calls_are_made_in_their_order(calls, loop):
     """By time, and those of one time as they came."""
-    made = []
+    called = []
     for delay, name in [(2, "c"), (1, "a"), (1, "b"), (0, "now")]:
-        calls.add(delay, made.append, (name,), {})
+        calls.add(delay, called.append, (name,), {})
     loop.advance(0)
-    assert made == ["now"]
+    assert called == ["now"]
     loop.advance(1)
-    assert made == ["now", "a", "b"]
+    assert called == ["now", "a", "b"]
     loop.advance(1)
-    assert made == ["now", "a", "b", "c"]
+    assert called == ["now", "a", "b", "c"]
     assert calls.pending() == []
     assert calls.timeout() is None
 
@@ -92,55 +92,55 @@ def test_a_call_that_is_due_later_asks_nothing_of_the_loop(calls, loop):
 
 def test_a_call_made_by_a_call_waits_for_the_next_turn(calls, loop):
     """With no delay; nothing else would get its turn."""
-    made = []
+    called = []
 
     def again():
-        made.append(loop.now)
+        called.append(loop.now)
         loop.now += 0.001
         calls.add(0, again, (), {})
 
     calls.add(0, again, (), {})
     calls.run_due()
-    assert len(made) == 1
+    assert len(called) == 1
 
 
 def test_a_call_can_be_moved(calls, loop):
     """Sooner and later."""
-    made = []
-    sooner = calls.add(10, made.append, ("sooner",), {})
-    later = calls.add(5, made.append, ("later",), {})
+    called = []
+    sooner = calls.add(10, called.append, ("sooner",), {})
+    later = calls.add(5, called.append, ("later",), {})
     sooner.reset(1)
     later.delay(10)
     assert set(calls.pending()) == {sooner, later}
     loop.advance(1)
-    assert made == ["sooner"]
+    assert called == ["sooner"]
     loop.advance(5)
-    assert made == ["sooner"]
+    assert called == ["sooner"]
     loop.advance(9)
-    assert made == ["sooner", "later"]
+    assert called == ["sooner", "later"]
 
 
 def test_a_call_that_raises_is_logged_and_the_next_is_made(calls, loop):
     """As with Twisted's reactors."""
-    made = []
+    called = []
     calls.add(1, lambda: 1 // 0, (), {})
-    calls.add(1, made.append, ("next",), {})
+    calls.add(1, called.append, ("next",), {})
     loop.advance(1)
-    assert made == ["next"]
+    assert called == ["next"]
 
 
 @pytest.mark.parametrize("step", [DAY, -DAY])
 def test_the_date_moves_no_call(runner, monkeypatch, step):
     """A clock that is set a day forward or back (F104)."""
-    made = []
+    called = []
     reactor = runner.reactor
-    hour = reactor.callLater(3600, made.append, "hour")
-    soon = reactor.callLater(0.01, made.append, "soon")
+    hour = reactor.callLater(3600, called.append, "hour")
+    soon = reactor.callLater(0.01, called.append, "soon")
     date = time.time()
     monkeypatch.setattr(time, "time", lambda: date + step)
     monkeypatch.setattr(timers, "time", lambda: date + step)
-    runner.until(lambda: made)
-    assert made == ["soon"]
+    runner.until(lambda: called)
+    assert called == ["soon"]
     assert hour.active()
     assert not soon.active()
     assert abs(hour.getTime() - (date + step + 3600)) < 60

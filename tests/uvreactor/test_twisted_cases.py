@@ -20,7 +20,7 @@ LIMIT = scaled(150.0)
 
 
 class Judgement:
-    """What came of the cases of a module on our reactor, and of the doubtful on the baseline."""
+    """The outcomes of a module's cases on our reactor, and of doubtful ones on the baseline."""
 
     def __init__(self, module: str, directory: Path) -> None:
         self.ours = judge("ours", [module], directory / "ours", LIMIT)
@@ -31,7 +31,7 @@ class Judgement:
 
 
 def cases(outcomes: dict[str, Outcome], kind: str) -> set[str]:
-    """Give the cases of which this came."""
+    """Return the cases with this outcome."""
     return {case for case, outcome in outcomes.items() if outcome.kind == kind}
 
 
@@ -43,7 +43,7 @@ def test_our_reactor_does_what_twisted_demands(module, tmp_path):
     """
     judgement = Judgement(module, tmp_path)
     failed = cases(judgement.ours, "failed")
-    known = {each.case for each in KNOWN if each.case.startswith(f"{module}.") and each.applies()}
+    known = {case.case for case in KNOWN if case.case.startswith(f"{module}.") and case.applies()}
     news = failed - known
     assert not news, "\n".join(f"{case}:\n{judgement.ours[case].reason}" for case in news)
     assert known <= failed, "this fails no more: take it out of the list"
@@ -52,7 +52,7 @@ def test_our_reactor_does_what_twisted_demands(module, tmp_path):
 
 
 def sample(kind: str) -> str:
-    """Give the name of a class of samples, as Twisted has made it."""
+    """Return the name of a class of samples, as Twisted creates it."""
     return f"tests.uvreactor.samples.{kind}Tests_JudgedTests"
 
 
@@ -66,7 +66,7 @@ def test_what_fails_and_what_is_skipped_is_seen(tmp_path):
         "test_logs_an_error": "failed",
         "test_passes": "passed",
     }
-    reasons = [each.reason for case, each in seen.items() if case.endswith("_is_skipped")]
+    reasons = [outcome.reason for case, outcome in seen.items() if case.endswith("_is_skipped")]
     assert reasons == ["for a reason"]
 
 
