@@ -12,24 +12,23 @@ from typing import Any
 
 from attrs import define
 
-from netsrv.datagrams import mmsg
-from netsrv.datagrams import single as plain
-from netsrv.datagrams.mmsg import MOST, NAME, RecvArrays, SendArrays
+from netsrv.datagrams import mmsg, single
+from netsrv.datagrams.mmsg import BATCH_SIZE, NAME_SIZE, RecvArrays, SendArrays
 from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
-from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, Received, send_each
-from netsrv.guards.sources import Flow, Message, PacketInfo
+from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, ReceivedBatch, send_each
+from netsrv.guards.sources import ControlMessage, Flow, PacketInfo
 
-ALONE = 32
+SINGLE_RUN = 32
 """Datagrams that are received by themselves after one that came alone."""
 
-FEW = 6
+MIN_BATCH_SEND = 6
 """Datagrams that are sent one by one, which is cheaper than to make the arrays ready."""
 
 _IPV4 = struct.Struct("!2xH4s8x")
 _IPV6 = struct.Struct("!2xHI16s4x")
 _SCOPE = struct.Struct("=I")
 _FAMILY = struct.Struct("=H")
-_MESSAGE = struct.Struct("=Qii")  # length with this header, level, type
+_CMSG_HEADER = struct.Struct("=Qii")  # length with this header, level, type
 
 _SOCKET = socket.socket
 
@@ -41,7 +40,7 @@ def usable(sock: Any) -> bool:
 
 @define(eq=False)
 class Address(Flow):
-    """An origin in the kernel's own form."""
+    """A flow in the kernel's own form."""
 
     name: bytes = b""
     """The address of the peer."""
@@ -59,96 +58,96 @@ def _outbox() -> SendArrays:
     return SendArrays()
 
 
-class MappedBatch(Received):
+class MappedBatch(ReceivedBatch):
     """Datagrams that are where the kernel has put them."""
 
     def __init__(
         self,
         sock: Any,
         inbox: RecvArrays,
-        origins: Sequence[Flow],
+        flows: Sequence[Flow],
         sizes: list[int],
-        places: Sequence[int] | None = None,
+        indices: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(sock, origins, sizes, ())
+        super().__init__(sock, flows, sizes, ())
         self._inbox = inbox
-        self._places = places
+        self._indices = indices
 
     def data(self) -> Sequence[bytes]:
         data = self._inbox.data
-        places = range(len(self.sizes)) if self._places is None else self._places
+        indices = range(len(self.sizes)) if self._indices is None else self._indices
         return [
-            data[place * mmsg.STRIDE : place * mmsg.STRIDE + size]
-            for place, size in zip(places, self.sizes, strict=True)
+            data[index * mmsg.STRIDE : index * mmsg.STRIDE + size]
+            for index, size in zip(indices, self.sizes, strict=True)
         ]
 
-    def only(self, places: Sequence[int]) -> Received:
-        before = self._places
+    def only(self, indices: Sequence[int]) -> ReceivedBatch:
+        before = self._indices
         return MappedBatch(
             self._sock,
             self._inbox,
-            [self.origins[each] for each in places],
-            [self.sizes[each] for each in places],
-            places if before is None else [before[each] for each in places],
+            [self.flows[each] for each in indices],
+            [self.sizes[each] for each in indices],
+            indices if before is None else [before[each] for each in indices],
         )
 
     def send_back(self) -> list[Failure]:
-        return self._inbox.send_back(self._sock.fileno(), self._places, self.origins, self.sizes)
+        return self._inbox.send_back(self._sock.fileno(), self._indices, self.flows, self.sizes)
 
     def free(self) -> None:
         _free.append(self._inbox)
 
 
-class Calls(plain.Calls):
+class BatchIO(single.SingleIO):
     """The calls of one port.
 
     Where datagrams come one by one, the plain call is the cheaper one.  So after a batch of
     one, the next few had better be received by themselves.
     """
 
-    def __init__(self, sock: socket.socket, space: int, arrival: PacketInfo) -> None:
-        super().__init__(sock, space, arrival)
+    def __init__(self, sock: socket.socket, space: int, packet_info: PacketInfo) -> None:
+        super().__init__(sock, space, packet_info)
         self._family: int = sock.family
-        self._addresses = _Addresses(arrival)
-        self.alone = ALONE
+        self._addresses = _Addresses(packet_info)
+        self.prefer_single = SINGLE_RUN
 
-    def receive(self, most: int, largest: int) -> Received:
-        """Receive what has arrived, up to *most* datagrams or `MOST`."""
+    def receive(self, most: int, largest: int) -> ReceivedBatch:
+        """Receive what has arrived, up to *most* datagrams or `BATCH_SIZE`."""
         inbox = _free.pop() if _free else RecvArrays()
         try:
-            count = inbox.receive(self._sock.fileno(), min(most, MOST), self._space)
+            count = inbox.receive(self._sock.fileno(), min(most, BATCH_SIZE), self._space)
         except OSError:
             _free.append(inbox)
             raise
         if count == 1:
-            self.alone = ALONE
+            self.prefer_single = SINGLE_RUN
         keys = inbox.keys(count, self._family, self._space)
-        origins = [*map(self._addresses.__getitem__, keys)]
-        return MappedBatch(self._sock, inbox, origins, inbox.sizes(count))
+        flows = [*map(self._addresses.__getitem__, keys)]
+        return MappedBatch(self._sock, inbox, flows, inbox.sizes(count))
 
     def receive_one(self, largest: int) -> tuple[bytes, Flow, int]:
         """Receive a datagram; where there is nothing to know beside it, that is cheaper."""
         if self._space:
             return super().receive_one(largest)
-        data, sockaddr = self._sock.recvfrom(mmsg.ROOM)
+        data, sockaddr = self._sock.recvfrom(mmsg.BUFFER_SIZE)
         try:
-            origin = self._origins[sockaddr]
+            flow = self._flows[sockaddr]
         except KeyError:
-            origin = self.learn(sockaddr, sockaddr, ())
-        return data, origin, len(data)
+            flow = self.learn(sockaddr, sockaddr, ())
+        return data, flow, len(data)
 
-    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Flow:
-        arrival = parse_pktinfo(messages) if messages else self._arrival
+    def _learn(self, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
+        packet_info = parse_pktinfo(messages) if messages else self._packet_info
         name = _name(self._family, sockaddr)
-        return Address(host_and_port(sockaddr), arrival, name, _packed(arrival.answer))
+        return Address(host_and_port(sockaddr), packet_info, name, _packed(packet_info.answer))
 
     def target(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
         """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
         return Address(peer, name=_name(self._family, sockaddr))
 
     def send(self, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
-        """Send up to `MOST` datagrams, each to the target beside it."""
-        if len(packets) < FEW:
+        """Send up to `BATCH_SIZE` datagrams, each to the target beside it."""
+        if len(packets) < MIN_BATCH_SEND:
             return send_each(self._sock, packets, targets)
         return _outbox().send(self._sock.fileno(), packets, targets, self._space > 0)
 
@@ -156,35 +155,35 @@ class Calls(plain.Calls):
 class _Addresses(dict[bytes, Address]):
     """What the kernel's bytes stand for, remembered."""
 
-    def __init__(self, arrival: PacketInfo) -> None:
+    def __init__(self, packet_info: PacketInfo) -> None:
         super().__init__()
-        self._arrival = arrival
+        self._packet_info = packet_info
 
     def __missing__(self, key: bytes) -> Address:
         if len(self) >= FLOW_CACHE_SIZE:
             self.clear()
-        name = key[:NAME].ljust(NAME, b"\0")
-        messages = list(_messages(key[NAME:]))
-        arrival = parse_pktinfo(messages) if messages else self._arrival
-        found = self[key] = Address(_peer(name), arrival, name, _packed(arrival.answer))
+        name = key[:NAME_SIZE].ljust(NAME_SIZE, b"\0")
+        messages = list(_messages(key[NAME_SIZE:]))
+        packet_info = parse_pktinfo(messages) if messages else self._packet_info
+        found = self[key] = Address(_peer(name), packet_info, name, _packed(packet_info.answer))
         return found
 
 
-def _messages(data: bytes) -> Iterator[Message]:
+def _messages(data: bytes) -> Iterator[ControlMessage]:
     """Take apart the control messages of a datagram (cmsg(3))."""
     start = 0
-    while start + _MESSAGE.size <= len(data):
-        size, level, kind = _MESSAGE.unpack_from(data, start)
-        if size < _MESSAGE.size:
+    while start + _CMSG_HEADER.size <= len(data):
+        size, level, kind = _CMSG_HEADER.unpack_from(data, start)
+        if size < _CMSG_HEADER.size:
             return
-        yield level, kind, data[start + _MESSAGE.size : start + size]
+        yield level, kind, data[start + _CMSG_HEADER.size : start + size]
         start += -(-size // 8) * 8
 
 
-def _packed(messages: Iterable[Message]) -> bytes:
+def _packed(messages: Iterable[ControlMessage]) -> bytes:
     packed = b""
     for level, kind, data in messages:
-        packed += _MESSAGE.pack(_MESSAGE.size + len(data), level, kind) + data
+        packed += _CMSG_HEADER.pack(_CMSG_HEADER.size + len(data), level, kind) + data
         packed = packed.ljust(-(-len(packed) // 8) * 8, b"\0")
     return packed
 
@@ -205,4 +204,4 @@ def _name(family: int, sockaddr: Any) -> bytes:
         host = sockaddr[0].partition("%")[0]
         packed = _IPV6.pack(sockaddr[1], sockaddr[2], socket.inet_pton(socket.AF_INET6, host))
         packed = packed[:24] + _SCOPE.pack(sockaddr[3])
-    return (_FAMILY.pack(family) + packed[2:]).ljust(NAME, b"\0")
+    return (_FAMILY.pack(family) + packed[2:]).ljust(NAME_SIZE, b"\0")

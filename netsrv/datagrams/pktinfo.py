@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from netsrv.guards.sources import Message, PacketInfo
+from netsrv.guards.sources import ControlMessage, PacketInfo
 
-SPACE = 256
+CMSG_SPACE = 256
 """Bytes for messages: ours take 72, and options that a user asks for may bring others."""
 
 _IP_PKTINFO = 8  # Python 3.11 has no name for it
@@ -49,22 +49,22 @@ def enable_pktinfo(sock: socket.socket) -> tuple[int, PacketInfo]:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    return SPACE, PacketInfo()
+    return CMSG_SPACE, PacketInfo()
 
 
-def parse_pktinfo(messages: Iterable[Message]) -> PacketInfo:
+def parse_pktinfo(messages: Iterable[ControlMessage]) -> PacketInfo:
     """Read the messages that came with a datagram.
 
     Where an IPv6 socket takes IPv4 too, an IPv4 datagram has one of each kind.  The one of
     IPv4 knows more.
     """
-    arrival = PacketInfo()
+    packet_info = PacketInfo()
     for level, kind, data in messages:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
             return _over_ipv4(data)
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            arrival = _over_ipv6(data)
-    return arrival
+            packet_info = _over_ipv6(data)
+    return packet_info
 
 
 def _over_ipv4(data: bytes) -> PacketInfo:

@@ -32,20 +32,20 @@ from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
 from netsrv.batches import Datagrams, accepts_batches
-from netsrv.datagrams.batch import Batch, Lone, Serve
+from netsrv.datagrams.batch import Batch, Serve, SingleDatagram
 from netsrv.datagrams.pktinfo import host_and_port
 from netsrv.datagrams.sender import Sender, Socket
-from netsrv.datagrams.single import Received
+from netsrv.datagrams.single import ReceivedBatch
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import DropReason
 
-AT_ONCE = 64
+BATCH_SIZE = 64
 """How many datagrams are received, empty ones too, before other events get their turn."""
 
-LARGEST = 65_535
+MAX_DATAGRAM_SIZE = 65_535
 """Bytes; no UDP payload is longer (65,507 on IPv4, 65,527 on IPv6)."""
 
-PAUSE = 0.1
+RETRY_DELAY = 0.1
 """Seconds without receiving after an error that would only come again at once."""
 
 _SO_MEMINFO = 55
@@ -66,11 +66,11 @@ DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP}
 class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     """Receives from a bound UDP socket that it is given, and is its protocol's transport.
 
-    *dropped* is called with the reason, and the error if there was one, for each datagram
-    that is lost here.  *raised* is told of an exception of the protocol, while it is being handled.
-    *died* is told that the socket is dead: the port has parted with it, and goes on when
-    it is given another by `replace`.  Without it a dead socket is like any other error.
-    *sent* is told of datagrams that went out.
+    *on_drop* is called with the reason, and the error if there was one, for each datagram
+    that is lost here.  *on_exception* is called while an exception of the protocol is handled.
+    *on_dead_socket* is told that the socket is dead: the port has parted with it, and goes on when
+    it is given another by `replace_socket`.  Without it a dead socket is like any other error.
+    *on_sent* is told of datagrams that went out.
     """
 
     def __init__(
@@ -78,26 +78,26 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         reactor: Any,
         sock: Socket,
         protocol: DatagramProtocol,
-        dropped: Callable[[DropReason, OSError | None], None],
-        raised: Callable[[], None],
-        largest: int = LARGEST,
-        died: Callable[[OSError], None] | None = None,
-        sent: Callable[[Datagrams], None] = lambda datagrams: None,
+        on_drop: Callable[[DropReason, OSError | None], None],
+        on_exception: Callable[[], None],
+        largest: int = MAX_DATAGRAM_SIZE,
+        on_dead_socket: Callable[[OSError], None] | None = None,
+        on_sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
-        super().__init__(sock, dropped, sent)
+        super().__init__(sock, on_drop, on_sent)
         self.reactor = reactor
         self._protocol = protocol
-        self._raised = raised
-        self._died = died
+        self._on_exception = on_exception
+        self._on_dead_socket = on_dead_socket
         self._largest = largest
         self._receiving = False
         self._pause: Any = None
         self._stopped = False
-        self.lone = Lone(self)
+        self.single = SingleDatagram(self)
         """The datagram that is being served by itself, for a service that takes batches."""
         self._later: list[Callable[[], None]] = []
         self._held: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
-        self._whole = accepts_batches(protocol)
+        self._batched = accepts_batches(protocol)
 
     def _take(self, sock: Socket) -> None:
         super()._take(sock)
@@ -129,18 +129,18 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     def stopListening(self) -> Deferred[None]:
         """Stop for good: tell the protocol, and close the socket."""
         if not self._stopped:
-            self.release()
+            self.detach()
             self._socket.close()
         return succeed(None)
 
-    def release(self) -> None:
+    def detach(self) -> None:
         """Stop for good: tell the protocol, and leave the socket open for somebody else."""
         self._stopped = True
         self.suspend()
         try:
             self._protocol.doStop()
         except BaseException:
-            self._raised()
+            self._on_exception()
         self._flush()
         self._serving = False
         if self._held is not None:
@@ -148,7 +148,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             self._hold(*held)
 
     def doRead(self) -> None:
-        """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
+        """Receive what has arrived, up to `BATCH_SIZE` datagrams, and serve it."""
         self._turning = True
         try:
             self._serve_held()
@@ -160,19 +160,19 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                 call()
             self._tell_sent()
 
-    def at_end(self, call: Callable[[], None]) -> None:
+    def at_turn_end(self, call: Callable[[], None]) -> None:
         """Call *call* at the end of this turn of the reactor at the port."""
         self._later.append(call)
 
     def _receive(self) -> None:
-        left = AT_ONCE
+        left = BATCH_SIZE
         while left > 0 and self._receiving and self._socket.fileno() != -1:
             try:
-                if self._calls.alone:
-                    one = self._calls.receive_one(self._largest)
+                if self._io.prefer_single:
+                    one = self._io.receive_one(self._largest)
                     received = None
                 else:
-                    received = self._calls.receive(left, self._largest)
+                    received = self._io.receive(left, self._largest)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -182,7 +182,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                 continue
             if received is None:
                 left -= 1
-                self._calls.alone -= 1
+                self._io.prefer_single -= 1
                 self._serve_one(*one)
                 continue
             left -= len(received.sizes)
@@ -191,64 +191,64 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             finally:
                 received.free()
 
-    def _serve_one(self, datagram: bytes, origin: Flow, size: int) -> None:
+    def _serve_one(self, datagram: bytes, flow: Flow, size: int) -> None:
         if size > self._largest:
-            self._dropped(DropReason.TOO_LONG, None)
+            self._on_drop(DropReason.TOO_LONG, None)
             return
-        before = self._serving, self.origin
-        self._serving, self.origin, self.datagram = True, origin, datagram
+        before = self._serving, self.flow
+        self._serving, self.flow, self.datagram = True, flow, datagram
         try:
-            self._protocol.datagramReceived(datagram, origin.peer)
+            self._protocol.datagramReceived(datagram, flow.peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
-            self._raised()
+            self._on_exception()
         if self._packets:
             self._flush()
-        self._serving, self.origin = before[0] and not self._stopped, before[1]
+        self._serving, self.flow = before[0] and not self._stopped, before[1]
         self.datagram = None
 
-    def _serve(self, received: Received) -> None:
+    def _serve(self, received: ReceivedBatch) -> None:
         if max(received.sizes) > self._largest:
             for size in received.sizes:
                 if size > self._largest:
-                    self._dropped(DropReason.TOO_LONG, None)
-            places = [each for each, size in enumerate(received.sizes) if size <= self._largest]
-            if not places:
+                    self._on_drop(DropReason.TOO_LONG, None)
+            indices = [each for each, size in enumerate(received.sizes) if size <= self._largest]
+            if not indices:
                 return
-            received = received.only(places)
+            received = received.only(indices)
         before, self._serving = self._serving, not self._stopped
-        if self._whole:
+        if self._batched:
             batch = Batch(self, received)
             try:
                 self._protocol.datagramsReceived(batch)  # type: ignore[attr-defined]
             except BaseException:  # as Twisted: not even SystemExit ends the server
-                self._raised()
+                self._on_exception()
             batch.end()
         else:
-            self.serve_each(received.origins, received.data(), self._protocol.datagramReceived)
+            self.serve_each(received.flows, received.data(), self._protocol.datagramReceived)
         self._flush()
         self._serving = before and not self._stopped
 
-    def serve_each(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
+    def serve_each(self, flows: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
         """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
-        before = self.origin
-        for place, origin in enumerate(origins):
+        before = self.flow
+        for index, flow in enumerate(flows):
             if not self._receiving:
-                self._hold(origins[place:], data[place:], serve)
+                self._hold(flows[index:], data[index:], serve)
                 break
-            self.origin = origin
+            self.flow = flow
             try:
-                serve(data[place], origin.peer)
+                serve(data[index], flow.peer)
             except BaseException:  # as Twisted: not even SystemExit ends the server
-                self._raised()
-        self.origin = before
+                self._on_exception()
+        self.flow = before
 
-    def _hold(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
+    def _hold(self, flows: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
         """Keep what was received and cannot be served now."""
         if self._stopped:
             for _ in data:
-                self._dropped(DropReason.STOPPED, None)
+                self._on_drop(DropReason.STOPPED, None)
         else:
-            self._held = origins, data, serve
+            self._held = flows, data, serve
 
     def _serve_held(self) -> None:
         if self._held is None or not self._receiving or self._serving:
@@ -261,16 +261,16 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
 
     def _receive_failed(self, error: OSError) -> bool:
         """Count it, and tell whether to receive on at once."""
-        self._dropped(DropReason.RECEIVE_ERROR, error)
+        self._on_drop(DropReason.RECEIVE_ERROR, error)
         if error.errno in EARLIER_SEND:
             self._refused()
             return self._receiving
-        if error.errno in DEAD and self._died is not None:
-            self._part()
-            self._died(error)
+        if error.errno in DEAD and self._on_dead_socket is not None:
+            self._abandon_socket()
+            self._on_dead_socket(error)
             return False
         self.reactor.removeReader(self)
-        self._pause = self.reactor.callLater(PAUSE, self._end_pause)
+        self._pause = self.reactor.callLater(RETRY_DELAY, self._end_pause)
         return False
 
     def _end_pause(self) -> None:
@@ -279,7 +279,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         if self._receiving:
             self.resume()
 
-    def _part(self) -> None:
+    def _abandon_socket(self) -> None:
         """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
         self._socket.detach()
         try:
@@ -289,7 +289,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         if self._identity is not None and _identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
 
-    def replace(self, sock: Socket) -> None:
+    def replace_socket(self, sock: Socket) -> None:
         """Go on with *sock*, bound and ready, in place of one that has died."""
         if self._stopped:
             sock.close()
@@ -304,7 +304,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             try:
                 self._protocol.connectionRefused()
             except BaseException:
-                self._raised()
+                self._on_exception()
 
     # What else Twisted's interfaces ask for
 

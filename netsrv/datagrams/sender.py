@@ -12,37 +12,36 @@ from typing import Any
 from twisted.internet.error import InvalidAddressError
 
 from netsrv.batches import Datagrams
-from netsrv.datagrams import batched as many
-from netsrv.datagrams import single as plain
+from netsrv.datagrams import batched, single
 from netsrv.datagrams.pktinfo import enable_pktinfo
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
 
 Socket = socket.socket
 
-MOST_KEPT = 64
+BATCH_SIZE = 64
 """Datagrams that are kept until they are sent together."""
 
-MOST_TARGETS = 1024
+MAX_CACHED_TARGETS = 1024
 """Addresses of those sent to unasked that are remembered as the kernel has them."""
 
 
 class Sender:
-    """The sending half of a port; *dropped* and *sent* as `DatagramPort` has them."""
+    """The sending half of a port; *on_drop* and *on_sent* as `DatagramPort` has them."""
 
     def __init__(
         self,
         sock: Socket,
-        dropped: Callable[[DropReason, OSError | None], None],
-        sent: Callable[[Datagrams], None],
+        on_drop: Callable[[DropReason, OSError | None], None],
+        on_sent: Callable[[Datagrams], None],
     ) -> None:
         self.addressFamily = sock.family
-        self.origin: Flow | None = None
+        self.flow: Flow | None = None
         """Where the datagram came from that is being served, if one is."""
         self.datagram: bytes | None = None
         """The datagram that is served by itself, until it is sent back."""
-        self._dropped = dropped
-        self._sent = sent
+        self._on_drop = on_drop
+        self._on_sent = on_sent
         self._serving = False
         self._turning = False
         self._sent_to: list[Flow] = []
@@ -56,14 +55,14 @@ class Sender:
     def _take(self, sock: Socket) -> None:
         """Send with *sock* from now on."""
         self._socket = sock
-        space, arrival = enable_pktinfo(sock)
-        kind: Any = many.Calls if many.usable(sock) else plain.Calls
-        self._calls: plain.Calls = kind(sock, space, arrival)
+        space, packet_info = enable_pktinfo(sock)
+        kind: Any = batched.BatchIO if batched.usable(sock) else single.SingleIO
+        self._io: single.SingleIO = kind(sock, space, packet_info)
 
     @property
-    def arrival(self) -> PacketInfo:
+    def packet_info(self) -> PacketInfo:
         """How the datagram came in that is being served."""
-        return PacketInfo() if self.origin is None else self.origin.arrival
+        return PacketInfo() if self.flow is None else self.flow.packet_info
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send a datagram, or drop it and count why: nothing of the network is raised.
@@ -78,12 +77,12 @@ class Sender:
             return
         if type(packet) is not bytes:
             packet = memoryview(packet).tobytes()
-        target = self.origin
+        target = self.flow
         if target is None or addr != target.peer:
             target = self._targets.get(addr) or self._target(addr)
         self._packets.append(packet)
         self._packets_to.append(target)
-        if not self._serving or len(self._packets) == MOST_KEPT:
+        if not self._serving or len(self._packets) == BATCH_SIZE:
             self._flush()
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
@@ -98,19 +97,19 @@ class Sender:
         self.socket.connect((host, port))  # after what was sent to others
         self._connected = Flow((host, port))
 
-    def send_back(self, received: plain.Received) -> None:
+    def send_back(self, received: single.ReceivedBatch) -> None:
         """Send datagrams back to where they came from, after what was sent before."""
         self._flush()
-        self._told(received.origins, received.sizes, received.send_back())
+        self._told(received.flows, received.sizes, received.send_back())
 
-    def send_back_lone(self) -> None:
+    def send_back_single(self) -> None:
         """Send the datagram that is served by itself back to where it came from."""
         datagram, self.datagram = self.datagram, None
-        if datagram is None or self.origin is None:
+        if datagram is None or self.flow is None:
             raise RuntimeError("the batch is over, or was sent back before")
         if self._packets:
             self._flush()
-        self._send_one(datagram, self.origin)
+        self._send_one(datagram, self.flow)
 
     def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
         assert self._connected is not None
@@ -121,7 +120,7 @@ class Sender:
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent(Datagrams((self._connected,), (len(packet),)))
+            self._on_sent(Datagrams((self._connected,), (len(packet),)))
 
     def _target(self, addr: tuple[str, int] | None) -> Flow:
         """Where to send what is no answer."""
@@ -142,9 +141,9 @@ class Sender:
             )
         except socket.gaierror as error:
             raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        if len(self._targets) >= MOST_TARGETS:
+        if len(self._targets) >= MAX_CACHED_TARGETS:
             self._targets.clear()
-        target = self._targets[addr] = self._calls.target((host, port), found[0][4])
+        target = self._targets[addr] = self._io.target((host, port), found[0][4])
         return target
 
     def _flush(self) -> None:
@@ -156,11 +155,11 @@ class Sender:
         if len(packets) == 1:
             self._send_one(packets[0], targets[0])
         else:
-            self._told(targets, [*map(len, packets)], self._calls.send(packets, targets))
+            self._told(targets, [*map(len, packets)], self._io.send(packets, targets))
 
     def _send_one(self, packet: bytes, target: Flow) -> None:
         try:
-            plain.send_one(self._socket, packet, target)
+            single.send_one(self._socket, packet, target)
         except OSError as error:
             self._send_failed(error)
         else:
@@ -170,12 +169,12 @@ class Sender:
                 self._tell_sent()
 
     def _told(
-        self, targets: Sequence[Flow], sizes: Sequence[int], failures: list[plain.Failure]
+        self, targets: Sequence[Flow], sizes: Sequence[int], failures: list[single.Failure]
     ) -> None:
         """Tell what has gone out, and what has not."""
         if failures:
-            failed = {place for place, _ in failures}
-            well = [place for place in range(len(sizes)) if place not in failed]
+            failed = {index for index, _ in failures}
+            well = [index for index in range(len(sizes)) if index not in failed]
             targets, sizes = [targets[each] for each in well], [sizes[each] for each in well]
         self._sent_to.extend(targets)
         self._sent_sizes.extend(sizes)
@@ -188,10 +187,10 @@ class Sender:
         if self._sent_sizes:
             sent = Datagrams(self._sent_to, self._sent_sizes)
             self._sent_to, self._sent_sizes = [], []
-            self._sent(sent)
+            self._on_sent(sent)
 
     def _send_failed(self, error: OSError) -> None:
-        self._dropped(DropReason.SEND_ERROR, error)
+        self._on_drop(DropReason.SEND_ERROR, error)
         if error.errno == errno.ECONNREFUSED:
             self._refused()
 

@@ -14,7 +14,7 @@ from netsrv.guards.rates import Rate, SourceRateLimiter
 from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
 from netsrv.interfaces import DropReason
 
-MOST_VERDICTS = 4096
+MAX_CACHED_VERDICTS = 4096
 """Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""
 
 
@@ -59,39 +59,39 @@ class DatagramGuard:
         """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
         self._access = access
         self._refused_ports = refused_ports
-        self._verdicts: dict[Flow, DropReason | Source | None] = {}
+        self._flow_verdicts: dict[Flow, DropReason | Source | None] = {}
         if rate != self._rate:
             self._rate = rate
             self._rates = None if rate is None else SourceRateLimiter(rate)
 
-    def drop(self, origin: Flow, now: float) -> DropReason | None:
-        """Why a datagram that came from *origin* is not served, or None if it is."""
+    def drop(self, flow: Flow, now: float) -> DropReason | None:
+        """Why a datagram that came from *flow* is not served, or None if it is."""
         try:
-            verdict = self._verdicts[origin]
+            verdict = self._flow_verdicts[flow]
         except KeyError:
-            verdict = self._remember(origin)
-        if verdict is None and not (self.safe and origin.peer[1] in self._own_ports):
+            verdict = self._remember(flow)
+        if verdict is None and not (self.safe and flow.peer[1] in self._own_ports):
             return None
-        served, drop = self._judge(origin, 1, now)
+        served, drop = self._judge(flow, 1, now)
         return None if served else drop
 
-    def drops(self, origins: Sequence[Flow], now: float) -> dict[int, DropReason]:
-        """Which of the datagrams that came from *origins* are not served, by place, and why."""
+    def drops(self, flows: Sequence[Flow], now: float) -> dict[int, DropReason]:
+        """Which of the datagrams that came from *flows* are not served, by index, and why."""
         few: dict[Flow, tuple[int, DropReason]] = {}
-        for origin, count in Counter(origins).items():
-            served, drop = self._judge(origin, count, now)
+        for flow, count in Counter(flows).items():
+            served, drop = self._judge(flow, count, now)
             if drop is not None and served < count:
-                few[origin] = served, drop
-        return _beyond(few, origins) if few else {}
+                few[flow] = served, drop
+        return _beyond(few, flows) if few else {}
 
-    def _judge(self, origin: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
+    def _judge(self, flow: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
         """How many of so many datagrams are served, and why the others are not."""
-        if self.safe and origin.peer[1] in self._own_ports:
+        if self.safe and flow.peer[1] in self._own_ports:
             return 0, DropReason.OWN_PORT
         try:
-            verdict = self._verdicts[origin]
+            verdict = self._flow_verdicts[flow]
         except KeyError:
-            verdict = self._remember(origin)
+            verdict = self._remember(flow)
         if verdict is None:
             return count, None
         if isinstance(verdict, DropReason):
@@ -99,45 +99,45 @@ class DatagramGuard:
         assert self._rates is not None
         return self._rates.take(verdict, now, count), DropReason.DATAGRAM_RATE
 
-    def _remember(self, origin: Flow) -> DropReason | Source | None:
+    def _remember(self, flow: Flow) -> DropReason | Source | None:
         """What the rules say of all that comes from there; a source is one that has a rate."""
-        if len(self._verdicts) >= MOST_VERDICTS:
-            self._verdicts.clear()
-        source = source_of(origin.peer[0])
-        verdict: DropReason | Source | None = self._by_rules(source, origin) if self.safe else None
+        if len(self._flow_verdicts) >= MAX_CACHED_VERDICTS:
+            self._flow_verdicts.clear()
+        source = source_of(flow.peer[0])
+        verdict: DropReason | Source | None = self._by_rules(source, flow) if self.safe else None
         if verdict is None and not self._access.allows(source):
             verdict = DropReason.ACCESS
         if verdict is None and self._rates is not None and not source.loopback:
             verdict = source
-        self._verdicts[origin] = verdict
+        self._flow_verdicts[flow] = verdict
         return verdict
 
-    def _by_rules(self, source: Source, origin: Flow) -> DropReason | None:
-        port = origin.peer[1]
+    def _by_rules(self, source: Source, flow: Flow) -> DropReason | None:
+        port = flow.peer[1]
         if port in self._refused_ports or port == 0:
             return DropReason.SOURCE_PORT
-        return _by_addresses(source, origin.arrival)
+        return _by_addresses(source, flow.packet_info)
 
 
 def _beyond(
-    few: dict[Flow, tuple[int, DropReason]], origins: Sequence[Flow]
+    few: dict[Flow, tuple[int, DropReason]], flows: Sequence[Flow]
 ) -> dict[int, DropReason]:
-    """The places of those that come after the ones that are still served."""
-    left = {origin: served for origin, (served, _) in few.items()}
+    """The indices of those that come after the ones that are still served."""
+    left = {flow: served for flow, (served, _) in few.items()}
     drops = {}
-    for place, origin in enumerate(origins):
-        if origin in few:
-            left[origin] -= 1
-            if left[origin] < 0:
-                drops[place] = few[origin][1]
+    for index, flow in enumerate(flows):
+        if flow in few:
+            left[flow] -= 1
+            if left[flow] < 0:
+                drops[index] = few[flow][1]
     return drops
 
 
-def _by_addresses(source: Source, arrival: PacketInfo) -> DropReason | None:
+def _by_addresses(source: Source, packet_info: PacketInfo) -> DropReason | None:
     if not source.unicast:
         return DropReason.NOT_UNICAST
-    if not arrival.unicast:
+    if not packet_info.unicast:
         return DropReason.DESTINATION
-    if source.loopback and not arrival.loopback:
+    if source.loopback and not packet_info.loopback:
         return DropReason.MARTIAN
     return None

@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _PREFIX = 8
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 """Sources that are kept: most peers come more than once."""
 
 
@@ -44,7 +44,7 @@ class Source:
         return packed[0] != 255 and any(packed)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def source_of(host: str) -> Source:
     """Make the source of an address as the kernel gives it, with or without a scope.
 
@@ -59,7 +59,7 @@ def source_of(host: str) -> Source:
     return Source(packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed)
 
 
-Message = tuple[int, int, bytes]
+ControlMessage = tuple[int, int, bytes]
 """Level, type and bytes of a control message, as `socket.socket.recvmsg` gives them."""
 
 
@@ -71,7 +71,7 @@ class PacketInfo:
     """Whether it was sent to this host alone: to no broadcast or multicast address."""
     loopback: bool = True
     """Whether it came over the loopback interface, or may have."""
-    answer: tuple[Message, ...] = ()
+    answer: tuple[ControlMessage, ...] = ()
     """The messages with which an answer leaves from the address that was asked."""
 
 
@@ -81,4 +81,4 @@ class Flow:
 
     peer: tuple[str, int]
     """A numeric address, which leads back also where it is link-local, and a port."""
-    arrival: PacketInfo = PacketInfo()
+    packet_info: PacketInfo = PacketInfo()

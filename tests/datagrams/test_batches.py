@@ -12,11 +12,9 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from netsrv.datagrams import batched as many
-from netsrv.datagrams import mmsg
-from netsrv.datagrams import single as plain
-from netsrv.datagrams.gated import DatagramGate
-from netsrv.datagrams.port import AT_ONCE, DatagramPort
+from netsrv.datagrams import batched, mmsg, single
+from netsrv.datagrams.gate import DatagramGate
+from netsrv.datagrams.port import BATCH_SIZE, DatagramPort
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.rates import Rate
@@ -31,7 +29,7 @@ HOST = "127.0.0.1"
 BATCHES = mmsg.AVAILABLE
 """Whether this system has the calls for many."""
 
-MANY = AT_ONCE - 1
+MANY = BATCH_SIZE - 1
 """Datagrams that fill a batch almost."""
 
 
@@ -102,10 +100,10 @@ def form(request, monkeypatch):
     if request.param == "batches":
         if not BATCHES:
             pytest.skip("this system has no recvmmsg")
-        monkeypatch.setattr(many, "ALONE", 0)
-        monkeypatch.setattr(many, "FEW", 0)
+        monkeypatch.setattr(batched, "SINGLE_RUN", 0)
+        monkeypatch.setattr(batched, "MIN_BATCH_SEND", 0)
     elif request.param == "plain":
-        monkeypatch.setattr(many, "usable", lambda sock: False)
+        monkeypatch.setattr(batched, "usable", lambda sock: False)
     return request.param
 
 
@@ -135,7 +133,7 @@ class Port:
             protocol,
             self.drop,
             lambda: self.raised.append(1),
-            sent=self.sent.append,
+            on_sent=self.sent.append,
             **options,
         )
         self.port.startListening()
@@ -224,13 +222,13 @@ class Echoing(DatagramProtocol):
 def test_f26_the_reactor_has_its_turn_after_so_many(wire):
     """What is left comes with the next turn."""
     port = Port(wire, EchoDatagrams())
-    data = numbered(AT_ONCE + 5)
+    data = numbered(BATCH_SIZE + 5)
     for each in data:
         wire.arrive(each)
     port.read()
-    assert wire.came_back() == data[:AT_ONCE]
+    assert wire.came_back() == data[:BATCH_SIZE]
     port.read()
-    assert wire.came_back() == data[AT_ONCE:]
+    assert wire.came_back() == data[BATCH_SIZE:]
 
 
 @every_form
@@ -494,9 +492,9 @@ class Failing:
         self.sent = 0
         if mmsg._send is not None:
             monkeypatch.setattr(mmsg, "_send", self.batch)
-        monkeypatch.setattr(plain, "send_one", self.one)
+        monkeypatch.setattr(single, "send_one", self.one)
 
-    batch_send, one_send = staticmethod(mmsg._send), staticmethod(plain.send_one)
+    batch_send, one_send = staticmethod(mmsg._send), staticmethod(single.send_one)
 
     def batch(self, descriptor, start, count, flags):
         error = self.failing.get(self.sent)
@@ -579,7 +577,7 @@ def test_f37_a_late_refusal_does_not_hinder_what_came(wire):
 def test_f38_a_dead_descriptor_is_parted_with(wire):
     """Also where its number is given to a library."""
     told = []
-    port = Port(wire, EchoDatagrams(), died=told.append)
+    port = Port(wire, EchoDatagrams(), on_dead_socket=told.append)
     wire.arrive(b"lost")
     os.close(wire.sock.fileno())
     port.read()
@@ -588,7 +586,7 @@ def test_f38_a_dead_descriptor_is_parted_with(wire):
     assert port.port not in port.reactor.readers
     wire.sock = bound(HOST)
     wire.server = wire.sock.getsockname()
-    port.port.replace(wire.sock)
+    port.port.replace_socket(wire.sock)
     wire.arrive(b"next")
     port.read()
     assert wire.came_back() == [b"next"]
@@ -829,7 +827,7 @@ def test_f42_ipv6_and_ipv4_peers_in_one_batch(form, service):
                 else:
                     client.sendto(b"again", ("::1", wire.server[1]))
             port.read()
-    assert form != "batches" or len(port.port._calls._addresses) == 2
+    assert form != "batches" or len(port.port._io._addresses) == 2
     peers = {peer for peer, _ in port.told("datagrams_received")}
     assert peers == {("::ffff:127.0.0.1", wire.peers[0][1]), ("::1", client_port(peers))}
     wire.close()
@@ -863,17 +861,17 @@ def test_f42_what_else_the_kernel_tells_is_not_sent_back(form, service):
 @services()
 def test_the_peers_that_are_remembered_are_bounded(monkeypatch, wire, service):
     """A flood from made-up addresses does not fill the memory; who comes again is served."""
-    monkeypatch.setattr(plain, "FLOW_CACHE_SIZE", 2)
-    monkeypatch.setattr(many, "FLOW_CACHE_SIZE", 2)
+    monkeypatch.setattr(single, "FLOW_CACHE_SIZE", 2)
+    monkeypatch.setattr(batched, "FLOW_CACHE_SIZE", 2)
     port = Gate(wire, service())
     for number, each in enumerate(numbered(30)):
         wire.arrive(each, number % 3)
     port.read()
     for number in range(3):
         assert wire.came_back(number) == numbered(30)[number::3]
-    calls = port.port._calls
-    assert len(calls._origins) <= 2
-    assert len(getattr(calls, "_addresses", ())) <= 2
+    io = port.port._io
+    assert len(io._flows) <= 2
+    assert len(getattr(io, "_addresses", ())) <= 2
 
 
 @pytest.mark.skipif(not BATCHES, reason="this system has no recvmmsg")
@@ -882,14 +880,14 @@ def test_the_arrays_are_shared_by_all_ports():
     wires = [Wire() for _ in range(3)]
     ports = [Port(each, EchoDatagrams()) for each in wires]
     for port in ports:
-        port.port._calls.alone = 0
+        port.port._io.prefer_single = 0
     for _ in range(3):
         for wire, port in zip(wires, ports, strict=True):
             wire.arrive(b"x")
             wire.arrive(b"y")
             port.read()
             assert wire.came_back() == [b"x", b"y"]
-    assert len(many._free) <= 2  # two, after a batch was received during another
+    assert len(batched._free) <= 2  # two, after a batch was received during another
     for wire in wires:
         wire.close()
 
@@ -899,14 +897,14 @@ def test_datagrams_that_came_alone_are_received_alone():
     """A batch of one tells that there is little to do, a larger one that there is more."""
     wire = Wire()
     port = Port(wire, EchoDatagrams())
-    calls = port.port._calls
-    assert calls.alone == many.ALONE
-    for each in numbered(many.ALONE + 4):
+    io = port.port._io
+    assert io.prefer_single == batched.SINGLE_RUN
+    for each in numbered(batched.SINGLE_RUN + 4):
         wire.arrive(each)
     port.read()
-    assert calls.alone == 0
+    assert io.prefer_single == 0
     wire.arrive(b"x")
     port.read()
-    assert calls.alone == many.ALONE
-    assert wire.came_back() == [*numbered(many.ALONE + 4), b"x"]
+    assert io.prefer_single == batched.SINGLE_RUN
+    assert wire.came_back() == [*numbered(batched.SINGLE_RUN + 4), b"x"]
     wire.close()

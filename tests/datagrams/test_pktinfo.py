@@ -91,6 +91,6 @@ def test_only_a_socket_of_many_addresses_is_asked(host, asked, loopback):
     """One that is bound to one address keeps the plain way."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((host, 0))
-        space, arrival = enable_pktinfo(sock)
-        assert (space > 0, arrival) == (asked, PacketInfo(loopback=loopback))
+        space, packet_info = enable_pktinfo(sock)
+        assert (space > 0, packet_info) == (asked, PacketInfo(loopback=loopback))
         assert sock.getsockopt(socket.IPPROTO_IP, IP_PKTINFO) == asked

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IListeningPort, IMulticastTransport, ISy
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
-from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
+from netsrv.datagrams.port import BATCH_SIZE, DEAD, EARLIER_SEND, RETRY_DELAY, DatagramPort
 from netsrv.interfaces import DropReason
 from tests.doubles import PEER, ReactorClock, ScriptedDatagramSocket
 
@@ -39,8 +39,8 @@ class Echo(DatagramProtocol):
 class Port:
     """A started port, and all that it has told."""
 
-    def __init__(self, *script, died=None, **options):
-        self.died = died
+    def __init__(self, *script, on_dead_socket=None, **options):
+        self.on_dead_socket = on_dead_socket
         self.reactor = ReactorClock()
         self.sock = ScriptedDatagramSocket(*script, **options)
         self.dropped, self.raised = [], []
@@ -51,7 +51,7 @@ class Port:
             self.protocol,
             self.drop,
             lambda: self.raised.append(1),
-            died=self.died,
+            on_dead_socket=self.on_dead_socket,
         )
         self.port.startListening()
 
@@ -73,12 +73,12 @@ def test_each_datagram_goes_to_the_protocol_and_back():
 
 
 def test_others_get_their_turn_under_a_flood_of_empty_datagrams():
-    """F26: at most `AT_ONCE`, empty or not, are taken before the reactor is given back."""
-    port = Port(*[b""] * (AT_ONCE + 5))
+    """F26: at most `BATCH_SIZE`, empty or not, are taken before the reactor is given back."""
+    port = Port(*[b""] * (BATCH_SIZE + 5))
     port.port.doRead()
-    assert len(port.protocol.got) == AT_ONCE
+    assert len(port.protocol.got) == BATCH_SIZE
     port.port.doRead()
-    assert len(port.protocol.got) == AT_ONCE + 5
+    assert len(port.protocol.got) == BATCH_SIZE + 5
 
 
 def test_a_cut_datagram_is_dropped_and_counted():
@@ -114,7 +114,7 @@ def test_any_other_error_pauses_and_the_port_stays_open(number):
         [(DropReason.RECEIVE_ERROR, errno.errorcode[number])],
         False,
     )
-    port.reactor.advance(PAUSE)
+    port.reactor.advance(RETRY_DELAY)
     assert port.watching
     port.port.doRead()
     assert port.sock.sent == [(b"next", PEER)]
@@ -124,7 +124,7 @@ def test_any_other_error_pauses_and_the_port_stays_open(number):
 def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
     """The port waits without it, loses what is sent meanwhile, and goes on with the next one."""
     told = []
-    port = Port(number, b"never", died=told.append)
+    port = Port(number, b"never", on_dead_socket=told.append)
     port.port.doRead()
     assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
     assert [error.errno for error in told] == [number]
@@ -133,7 +133,7 @@ def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
         useless()
     assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
     new = ScriptedDatagramSocket(b"next")
-    port.port.replace(new)
+    port.port.replace_socket(new)
     assert port.watching
     port.port.doRead()
     assert new.sent == [(b"next", PEER)]
@@ -141,11 +141,11 @@ def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
 
 def test_f38_a_port_that_was_stopped_needs_no_socket():
     """One that comes too late is closed."""
-    port = Port(errno.EBADF, died=lambda error: None)
+    port = Port(errno.EBADF, on_dead_socket=lambda error: None)
     port.port.doRead()
     port.port.stopListening()
     late = ScriptedDatagramSocket(b"never")
-    port.port.replace(late)
+    port.port.replace_socket(late)
     assert (late.open, port.watching) == (False, False)
 
 

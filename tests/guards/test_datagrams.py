@@ -3,7 +3,7 @@
 import pytest
 
 from netsrv.guards.access import Access, parse_network
-from netsrv.guards.datagrams import MOST_VERDICTS, DatagramGuard, parse_ports
+from netsrv.guards.datagrams import MAX_CACHED_VERDICTS, DatagramGuard, parse_ports
 from netsrv.guards.rates import Rate
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
@@ -16,9 +16,9 @@ GUARD = DatagramGuard(
 )
 
 
-def drop_of(guard, host, port, arrival, now):
+def drop_of(guard, host, port, packet_info, now):
     """Why a datagram from there is not served, or None if it is."""
-    return guard.drops([Flow((host, port), arrival)], now).get(0)
+    return guard.drops([Flow((host, port), packet_info)], now).get(0)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_a_datagram_from_where_no_client_is_is_dropped(host, port, drop):
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "127.0.0.1"])
 def test_f34_what_was_sent_to_many_is_dropped(host):
     """Nobody answers a broadcast: many would at once, and a forged sender would get it all."""
-    arrival = PacketInfo(unicast=False)
-    assert drop_of(GUARD, host, 40000, arrival, 0) is DropReason.DESTINATION
+    packet_info = PacketInfo(unicast=False)
+    assert drop_of(GUARD, host, 40000, packet_info, 0) is DropReason.DESTINATION
 
 
 def test_f33_a_loopback_address_comes_over_the_loopback_interface():
@@ -104,7 +104,7 @@ def test_a_source_has_its_rate_but_this_machine_has_none():
 
 
 def test_of_a_batch_the_first_are_served_as_far_as_the_rate_goes():
-    """F36: each origin has its share of a source's tokens; others are served all the same."""
+    """F36: each flow has its share of a source's tokens; others are served all the same."""
     guard = DatagramGuard(Access(), frozenset({7}), frozenset(), Rate(1, 2))
     one, other, bad = Flow(("192.0.2.1", 1)), Flow(("192.0.2.2", 1)), Flow(("192.0.2.2", 7))
     batch = [one, bad, one, other, one, one, bad]
@@ -138,6 +138,6 @@ def test_what_was_judged_is_judged_anew_by_other_rules():
 def test_the_verdicts_that_are_remembered_are_bounded():
     """A flood from made-up addresses does not fill the memory."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
-    for port in range(1, MOST_VERDICTS + 10):
+    for port in range(1, MAX_CACHED_VERDICTS + 10):
         guard.drops([Flow(("192.0.2.1", port))], 0)
-    assert len(guard._verdicts) <= MOST_VERDICTS
+    assert len(guard._flow_verdicts) <= MAX_CACHED_VERDICTS

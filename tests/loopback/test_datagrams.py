@@ -199,7 +199,7 @@ async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, li
         noisy = False
 
         def datagramReceived(self, datagram, addr):
-            got.append(self.transport.arrival.unicast)
+            got.append(self.transport.packet_info.unicast)
             self.transport.write(datagram, addr)
 
     opened = open_datagram(InternetAddress(listener, 0))
@@ -221,7 +221,7 @@ async def test_f42_one_that_came_before_the_server_started_is_answered_too(clien
         noisy = False
 
         def datagramReceived(self, datagram, addr):
-            self.transport.write(b"unicast" * self.transport.arrival.unicast, addr)
+            self.transport.write(b"unicast" * self.transport.packet_info.unicast, addr)
 
     opened = open_datagram(InternetAddress(listener, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -266,8 +266,8 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
     before = opened.address
     number = opened.sock.fileno()
     service = listener._port._protocol._service
-    replace, open_again = listener._port.replace, Deferred()
-    listener._port.replace = lambda sock: open_again.callback(replace(sock))
+    replace, open_again = listener._port.replace_socket, Deferred()
+    listener._port.replace_socket = lambda sock: open_again.callback(replace(sock))
     other = os.open(os.devnull, os.O_RDONLY)
 
     def close_it(datagram, addr):

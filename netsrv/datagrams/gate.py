@@ -31,10 +31,10 @@ class DatagramGate(DatagramProtocol):
         self._service: Any = service
         self._guard = guard
         self._port: Any = None
-        self._origins: list[Flow] = []
+        self._flows: list[Flow] = []
         self._sizes: list[int] = []
         self._replies: Any = None
-        self._whole = accepts_batches(service)
+        self._batched = accepts_batches(service)
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
@@ -49,18 +49,18 @@ class DatagramGate(DatagramProtocol):
         self._service.connectionRefused()
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        gate, origin = self._gate, self._port.origin
-        drop = self._guard.drop(origin, gate.now())
+        gate, flow = self._gate, self._port.flow
+        drop = self._guard.drop(flow, gate.now())
         if drop is not None:
-            refused = Datagrams((origin,), (len(datagram),))
+            refused = Datagrams((flow,), (len(datagram),))
             gate.observer.datagrams_refused(gate.listener_info, refused, drop)
             return
         if not self._sizes:
-            self._port.at_end(self._tell_received)
-        self._origins.append(origin)
+            self._port.at_turn_end(self._tell_received)
+        self._flows.append(flow)
         self._sizes.append(len(datagram))
-        if self._whole:
-            self._service.datagramsReceived(self._port.lone)
+        if self._batched:
+            self._service.datagramsReceived(self._port.single)
         elif self._replies is None:
             self._service.datagramReceived(datagram, addr)
         else:
@@ -68,20 +68,20 @@ class DatagramGate(DatagramProtocol):
 
     def _tell_received(self) -> None:
         """Tell of those that came one by one."""
-        received = Datagrams(self._origins, self._sizes)
-        self._origins, self._sizes = [], []
+        received = Datagrams(self._flows, self._sizes)
+        self._flows, self._sizes = [], []
         self._gate.observer.datagrams_received(self._gate.listener_info, received)
 
     def datagramsReceived(self, batch: Any) -> None:
         gate = self._gate
-        drops = self._guard.drops(batch.origins, gate.now())
+        drops = self._guard.drops(batch.flows, gate.now())
         if drops:
             self._refuse(batch, drops)
             batch = batch.only([each for each in range(len(batch.sizes)) if each not in drops])
             if not batch.sizes:
                 return
         gate.observer.datagrams_received(gate.listener_info, batch.seen())
-        if self._whole:
+        if self._batched:
             self._service.datagramsReceived(batch)
         elif self._replies is None:
             batch.each(self._service.datagramReceived)
@@ -91,14 +91,14 @@ class DatagramGate(DatagramProtocol):
     def _refuse(self, batch: Any, drops: dict[int, DropReason]) -> None:
         """Tell the observer of what is not served, reason by reason."""
         for reason in dict.fromkeys(drops.values()):
-            places = [place for place, drop in drops.items() if drop is reason]
+            indices = [index for index, drop in drops.items() if drop is reason]
             self._gate.observer.datagrams_refused(
-                self._gate.listener_info, batch.only(places).seen(), reason
+                self._gate.listener_info, batch.only(indices).seen(), reason
             )
 
     def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
         replies = self._replies
-        replies.peer, replies.asked = addr, len(datagram)
+        replies.peer, replies.request_size = addr, len(datagram)
         try:
             self._service.datagramReceived(datagram, addr)
         finally:
@@ -118,23 +118,23 @@ class ReplyTransport:
         self.port = port
         self.peer: tuple[str, int] | None = None
         """Whose datagram is being served, if one is."""
-        self.asked: int | None = None
+        self.request_size: int | None = None
         """The size of its datagram, until that is answered."""
         self._headers = 0
-        self._left = 0
+        self._budget = 0
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send an answer, or drop it and tell the observer, if it is too long."""
         if addr is None:
             self.port.write(packet)  # to the one peer that the service has connected to
         elif addr == self.peer:
-            if self.asked is not None:
+            if self.request_size is not None:
                 self._headers = wire_size(0, addr[0])
-                self._left = reply_budget(self.asked, self._headers)
-                self.asked = None
-            self._left -= self._headers + len(packet)
-            if self._left < 0:
-                self._left += self._headers + len(packet)
+                self._budget = reply_budget(self.request_size, self._headers)
+                self.request_size = None
+            self._budget -= self._headers + len(packet)
+            if self._budget < 0:
+                self._budget += self._headers + len(packet)
                 self._refuse(packet, addr)
             else:
                 self.port.write(packet, addr)
@@ -169,11 +169,11 @@ class ReplyTransport:
     leaveGroup: Any = Own("port")
 
     addressFamily: Any = Own("port")
-    arrival: Any = Own("port")
+    packet_info: Any = Own("port")
     fileno: Any = Own("port")
     getHandle: Any = Own("port")
     logPrefix: Any = Own("port")
-    origin: Any = Own("port")
+    flow: Any = Own("port")
     reactor: Any = Own("port")
     resume: Any = Own("port")
     suspend: Any = Own("port")

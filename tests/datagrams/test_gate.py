@@ -5,7 +5,7 @@ from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.batches import Datagrams
-from netsrv.datagrams.gated import DatagramGate
+from netsrv.datagrams.gate import DatagramGate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.sources import Flow, PacketInfo
@@ -31,18 +31,18 @@ class Answering(DatagramProtocol):
 class BatchOf:
     """A batch of one datagram."""
 
-    def __init__(self, origin, datagram):
-        self.origins, self.sizes = [origin], [len(datagram)]
+    def __init__(self, flow, datagram):
+        self.flows, self.sizes = [flow], [len(datagram)]
         self._datagram = datagram
 
-    def only(self, places):
-        return self if places else Nothing
+    def only(self, indices):
+        return self if indices else Nothing
 
     def seen(self):
-        return Datagrams(self.origins, self.sizes)
+        return Datagrams(self.flows, self.sizes)
 
     def each(self, serve):
-        serve(self._datagram, self.origins[0].peer)
+        serve(self._datagram, self.flows[0].peer)
 
 
 class Nothing:
@@ -65,7 +65,7 @@ class GatedUDP:
 
     def receive(self, datagram, peer):
         """Have a datagram come."""
-        self.protocol.datagramsReceived(BatchOf(Flow(peer, self.port.arrival), datagram))
+        self.protocol.datagramsReceived(BatchOf(Flow(peer, self.port.packet_info), datagram))
 
     def sizes_sent(self, request, *sizes, peer=PEER, to=None):
         """Ask with *request* bytes; give the sizes of the answers that went out."""
@@ -129,7 +129,7 @@ def test_a_refused_datagram_does_not_reach_the_service():
 def test_f34_a_service_never_sees_what_was_sent_to_many():
     """The port tells the guard how each datagram arrived."""
     udp = GatedUDP()
-    udp.port.arrival = PacketInfo(unicast=False)
+    udp.port.packet_info = PacketInfo(unicast=False)
     assert udp.sizes_sent(100, 1) == []
     assert udp.refused == [(PEER, 100, DropReason.DESTINATION)]
     assert udp.received == 0
