@@ -17,18 +17,16 @@ Peer = tuple[str, int]
 
 @implementer(IDatagrams)
 class Datagrams:
-    """What observers are told of: with each of *flows* the size beside it in *sizes*."""
-
-    __slots__ = ("_flows", "_sizes", "count", "size")
+    """Datagrams as observers see them: *sizes* has the bytes of each, *flows* where it belongs."""
 
     def __init__(self, flows: Sequence[Any], sizes: Sequence[int]) -> None:
-        self._flows = flows
-        self._sizes = sizes
+        self.flows = flows
+        self.sizes = sizes
         self.count = len(sizes)
         self.size = sum(sizes)
 
     def __iter__(self) -> Iterator[tuple[Peer, int]]:
-        for flow, size in zip(self._flows, self._sizes, strict=True):
+        for flow, size in zip(self.flows, self.sizes, strict=True):
             yield flow.peer, size
 
 

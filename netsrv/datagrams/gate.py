@@ -1,8 +1,8 @@
-"""A datagram in the gate: between the port and the service's protocol.
+"""The gate's part for datagrams: between the port and the service's protocol.
 
-What may not be served is dropped before the service sees it; and what the service
-answers is held to the rule that an answer is at most three times as long as its request.
-Where the guard does without the rules, a service has the port itself, and sends what it wants.
+Rejected datagrams are dropped before they reach the service, and a reply is at most three times
+as long as its request.  A guard without these rules gives the service the port itself, and
+the service sends what it wants.
 """
 
 from collections.abc import Iterable
@@ -10,10 +10,11 @@ from typing import Any
 
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
-from zope.interface import classImplements, implementer
+from zope.interface import implementer
 
-from netsrv.batches import Datagrams, accepts_batches
-from netsrv.forwarding import Own
+from netsrv.batches import Datagrams, Peer, accepts_batches
+from netsrv.datagrams.batch import Batch
+from netsrv.forwarding import forward
 from netsrv.guards.amplification import max_reply_size, reply_budget, wire_size
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.sources import Flow
@@ -22,7 +23,7 @@ from netsrv.interfaces import DropReason, IDatagramBatchProtocol
 
 @implementer(IDatagramBatchProtocol)
 class DatagramGate(DatagramProtocol):
-    """Asks the guard, tells the observer, and hands the datagrams on."""
+    """Asks *guard*, reports to the observer of *gate*, and calls *service*."""
 
     noisy = False
 
@@ -31,15 +32,15 @@ class DatagramGate(DatagramProtocol):
         self._service: Any = service
         self._guard = guard
         self._port: Any = None
-        self._flows: list[Flow] = []
-        self._sizes: list[int] = []
-        self._replies: Any = None
+        self._replies: ReplyTransport | None = None
         self._batched = accepts_batches(service)
+        self._received_flows: list[Flow] = []
+        self._received_sizes: list[int] = []
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
         if self._guard.safe:
-            self._replies = ReplyTransport(self._gate, transport)
+            self._replies = ReplyTransport(self, self._service, transport)
         self._service.makeConnection(self._replies or transport)
 
     def doStop(self) -> None:
@@ -48,136 +49,111 @@ class DatagramGate(DatagramProtocol):
     def connectionRefused(self) -> None:
         self._service.connectionRefused()
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        gate, flow = self._gate, self._port.flow
-        drop = self._guard.drop(flow, gate.now())
-        if drop is not None:
-            refused = Datagrams((flow,), (len(datagram),))
-            gate.observer.datagrams_refused(gate.listener_info, refused, drop)
+    def datagramReceived(self, datagram: bytes, addr: Peer) -> None:
+        flow = self._port.flow
+        reason = self._guard.drop(flow, self._gate.now())
+        if reason is not None:
+            self.report_refused(Datagrams((flow,), (len(datagram),)), reason)
             return
-        if not self._sizes:
-            self._port.at_turn_end(self._tell_received)
-        self._flows.append(flow)
-        self._sizes.append(len(datagram))
+        if not self._received_sizes:
+            self._port.at_turn_end(self._report_received)
+        self._received_flows.append(flow)
+        self._received_sizes.append(len(datagram))
         if self._batched:
             self._service.datagramsReceived(self._port.single)
         elif self._replies is None:
             self._service.datagramReceived(datagram, addr)
         else:
-            self._serve(datagram, addr)
+            self._replies.serve(datagram, addr)
 
-    def _tell_received(self) -> None:
-        """Tell of those that came one by one."""
-        received = Datagrams(self._flows, self._sizes)
-        self._flows, self._sizes = [], []
-        self._gate.observer.datagrams_received(self._gate.listener_info, received)
-
-    def datagramsReceived(self, batch: Any) -> None:
+    def datagramsReceived(self, batch: Batch) -> None:
         gate = self._gate
         drops = self._guard.drops(batch.flows, gate.now())
         if drops:
-            self._refuse(batch, drops)
-            batch = batch.only([each for each in range(len(batch.sizes)) if each not in drops])
-            if not batch.sizes:
+            for reason in dict.fromkeys(drops.values()):
+                indices = [index for index, drop in drops.items() if drop is reason]
+                self.report_refused(batch.only(indices), reason)
+            if len(drops) == batch.count:
                 return
-        gate.observer.datagrams_received(gate.listener_info, batch.seen())
+            batch = batch.only([index for index in range(batch.count) if index not in drops])
+        gate.observer.datagrams_received(gate.listener_info, batch)
         if self._batched:
             self._service.datagramsReceived(batch)
         elif self._replies is None:
             batch.each(self._service.datagramReceived)
         else:
-            batch.each(self._serve)
+            batch.each(self._replies.serve)
 
-    def _refuse(self, batch: Any, drops: dict[int, DropReason]) -> None:
-        """Tell the observer of what is not served, reason by reason."""
-        for reason in dict.fromkeys(drops.values()):
-            indices = [index for index, drop in drops.items() if drop is reason]
-            self._gate.observer.datagrams_refused(
-                self._gate.listener_info, batch.only(indices).seen(), reason
-            )
+    def _report_received(self) -> None:
+        """Report the datagrams that were served by themselves in this turn."""
+        received = Datagrams(self._received_flows, self._received_sizes)
+        self._received_flows, self._received_sizes = [], []
+        self._gate.observer.datagrams_received(self._gate.listener_info, received)
 
-    def _serve(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        replies = self._replies
-        replies.peer, replies.request_size = addr, len(datagram)
+    def report_refused(self, datagrams: Datagrams, reason: DropReason) -> None:
+        """Report requests, or replies, that a rule rejected."""
+        self._gate.observer.datagrams_refused(self._gate.listener_info, datagrams, reason)
+
+
+@forward(
+    "port",
+    IMulticastTransport,
+    *("addressFamily", "fileno", "flow", "getHandle", "logPrefix", "packet_info", "reactor"),
+    *("resume", "socket", "suspend"),
+)
+class ReplyTransport:
+    """The port as *service* sees it: all that it sends is a reply, within a budget.
+
+    The replies to a datagram, sent while it is being served, are together at most three times
+    as long as it is, on the wire.  A packet that is sent at another time, or to another peer,
+    is at most as long as the reply to an empty datagram.
+    """
+
+    def __init__(self, gate: DatagramGate, service: DatagramProtocol, port: Any) -> None:
+        self.port = port
+        self._gate = gate
+        self._service = service
+        self._peer: Peer | None = None
+        """The sender of the datagram that is being served."""
+        self._request_size: int | None = None
+        """The size of that datagram, until the first reply to it."""
+        self._headers = 0
+        """The wire size of an empty reply to it."""
+        self._budget = 0
+        """Bytes on the wire that are left for more replies to it."""
+
+    def serve(self, datagram: bytes, addr: Peer) -> None:
+        """Call the service with a datagram; what it sends to *addr* meanwhile is a reply."""
+        self._peer, self._request_size = addr, len(datagram)
         try:
             self._service.datagramReceived(datagram, addr)
         finally:
-            replies.peer = None
+            self._peer = None
 
-
-class ReplyTransport:
-    """The port as a service sees it: all that it sends is an answer, and pays for itself.
-
-    The answers to a datagram, while it is being served, are together at most three times
-    as long as it is, on the wire.  What is sent at another time, or to another peer, may
-    be as long as the answer to an empty datagram.
-    """
-
-    def __init__(self, gate: Any, port: Any) -> None:
-        self._gate = gate
-        self.port = port
-        self.peer: tuple[str, int] | None = None
-        """Whose datagram is being served, if one is."""
-        self.request_size: int | None = None
-        """The size of its datagram, until that is answered."""
-        self._headers = 0
-        self._budget = 0
-
-    def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send an answer, or drop it and tell the observer, if it is too long."""
+    def write(self, packet: bytes, addr: Peer | None = None) -> None:
+        """Send a reply; one that is too long is dropped, and reported."""
         if addr is None:
-            self.port.write(packet)  # to the one peer that the service has connected to
-        elif addr == self.peer:
-            if self.request_size is not None:
+            self.port.write(packet)  # to the peer that the service has connected to
+        elif addr == self._peer:
+            if self._request_size is not None:
                 self._headers = wire_size(0, addr[0])
-                self._budget = reply_budget(self.request_size, self._headers)
-                self.request_size = None
-            self._budget -= self._headers + len(packet)
-            if self._budget < 0:
-                self._budget += self._headers + len(packet)
+                self._budget = reply_budget(self._request_size, self._headers)
+                self._request_size = None
+            size = self._headers + len(packet)
+            if size > self._budget:
                 self._refuse(packet, addr)
             else:
+                self._budget -= size
                 self.port.write(packet, addr)
         elif len(packet) > max_reply_size(0, addr[0]):
             self._refuse(packet, addr)
         else:
             self.port.write(packet, addr)
 
-    def _refuse(self, packet: bytes, addr: tuple[str, int]) -> None:
-        refused = Datagrams((Flow(addr),), (len(packet),))
-        self._gate.observer.datagrams_refused(
-            self._gate.listener_info, refused, DropReason.REPLY_TOO_LONG
-        )
-
-    def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
+    def writeSequence(self, seq: Iterable[bytes], addr: Peer | None = None) -> None:
+        """Send the joined pieces as one reply."""
         self.write(b"".join(seq), addr)
 
-    # The port's own: of Twisted's interfaces, and what our ports have beyond them
-
-    connect: Any = Own("port")
-    getHost: Any = Own("port")
-    stopListening: Any = Own("port")
-    setBroadcastAllowed: Any = Own("port")
-    getBroadcastAllowed: Any = Own("port")
-    getOutgoingInterface: Any = Own("port")
-    setOutgoingInterface: Any = Own("port")
-    getLoopbackMode: Any = Own("port")
-    setLoopbackMode: Any = Own("port")
-    getTTL: Any = Own("port")
-    setTTL: Any = Own("port")
-    joinGroup: Any = Own("port")
-    leaveGroup: Any = Own("port")
-
-    addressFamily: Any = Own("port")
-    packet_info: Any = Own("port")
-    fileno: Any = Own("port")
-    getHandle: Any = Own("port")
-    logPrefix: Any = Own("port")
-    flow: Any = Own("port")
-    reactor: Any = Own("port")
-    resume: Any = Own("port")
-    suspend: Any = Own("port")
-    socket: Any = Own("port")
-
-
-classImplements(ReplyTransport, IMulticastTransport)
+    def _refuse(self, packet: bytes, addr: Peer) -> None:
+        refused = Datagrams((Flow(addr),), (len(packet),))
+        self._gate.report_refused(refused, DropReason.REPLY_TOO_LONG)

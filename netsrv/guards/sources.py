@@ -71,7 +71,7 @@ class PacketInfo:
     """Whether it was sent to this host alone: to no broadcast or multicast address."""
     loopback: bool = True
     """Whether it came over the loopback interface, or may have."""
-    answer: tuple[ControlMessage, ...] = ()
+    reply_ancdata: tuple[ControlMessage, ...] = ()
     """The messages with which an answer leaves from the address that was asked."""
 
 

@@ -13,8 +13,9 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from netsrv.datagrams import batched, mmsg, single
+from netsrv.datagrams.batch import BATCH_SIZE
 from netsrv.datagrams.gate import DatagramGate
-from netsrv.datagrams.port import BATCH_SIZE, DatagramPort
+from netsrv.datagrams.port import DatagramPort
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.rates import Rate
@@ -235,7 +236,7 @@ def test_f26_the_reactor_has_its_turn_after_so_many(wire):
 @pytest.mark.parametrize("protocol", [EchoDatagrams, Collect], ids=["whole", "one by one"])
 def test_f28_what_is_too_long_is_taken_out(wire, protocol):
     """The others of its batch are served."""
-    port = Port(wire, protocol(), largest=10)
+    port = Port(wire, protocol(), max_size=10)
     for each in (b"before", b"x" * 11, b"x" * 10, b"x" * 12, b"", b"after"):
         wire.arrive(each)
     port.read()
@@ -246,7 +247,7 @@ def test_f28_what_is_too_long_is_taken_out(wire, protocol):
 @every_form
 def test_f28_a_batch_of_nothing_else(wire):
     """Nothing is left to serve."""
-    port = Port(wire, EchoDatagrams(), largest=3)
+    port = Port(wire, EchoDatagrams(), max_size=3)
     wire.arrive(b"long")
     wire.arrive(b"longer")
     port.read()
@@ -827,7 +828,7 @@ def test_f42_ipv6_and_ipv4_peers_in_one_batch(form, service):
                 else:
                     client.sendto(b"again", ("::1", wire.server[1]))
             port.read()
-    assert form != "batches" or len(port.port._io._addresses) == 2
+    assert form != "batches" or len(port.port._io._kernel_flows) == 2
     peers = {peer for peer, _ in port.told("datagrams_received")}
     assert peers == {("::ffff:127.0.0.1", wire.peers[0][1]), ("::1", client_port(peers))}
     wire.close()
@@ -871,7 +872,7 @@ def test_the_peers_that_are_remembered_are_bounded(monkeypatch, wire, service):
         assert wire.came_back(number) == numbered(30)[number::3]
     io = port.port._io
     assert len(io._flows) <= 2
-    assert len(getattr(io, "_addresses", ())) <= 2
+    assert len(getattr(io, "_kernel_flows", ())) <= 2
 
 
 @pytest.mark.skipif(not BATCHES, reason="this system has no recvmmsg")
@@ -887,7 +888,7 @@ def test_the_arrays_are_shared_by_all_ports():
             wire.arrive(b"y")
             port.read()
             assert wire.came_back() == [b"x", b"y"]
-    assert len(batched._free) <= 2  # two, after a batch was received during another
+    assert len(batched._free_arrays) <= 2  # two, after a batch was received during another
     for wire in wires:
         wire.close()
 

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.batches import Datagrams
+from netsrv.datagrams.batch import Batch
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
@@ -28,27 +28,12 @@ class Answering(DatagramProtocol):
             self.transport.write(bytes(size), self.to or addr)
 
 
-class BatchOf:
-    """A batch of one datagram."""
+class Port(RecordingTransport):
+    """Serves the datagrams of a batch."""
 
-    def __init__(self, flow, datagram):
-        self.flows, self.sizes = [flow], [len(datagram)]
-        self._datagram = datagram
-
-    def only(self, indices):
-        return self if indices else Nothing
-
-    def seen(self):
-        return Datagrams(self.flows, self.sizes)
-
-    def each(self, serve):
-        serve(self._datagram, self.flows[0].peer)
-
-
-class Nothing:
-    """What is left of a batch of which nothing is served."""
-
-    sizes = ()
+    def serve_each(self, flows, data, serve):
+        for flow, datagram in zip(flows, data, strict=True):
+            serve(datagram, flow.peer)
 
 
 class GatedUDP:
@@ -60,12 +45,13 @@ class GatedUDP:
         self.service = Answering()
         guard = DatagramGuard(Access(), frozenset({7}), frozenset(), None)
         self.protocol = DatagramGate(self.gate, self.service, guard)
-        self.port = RecordingTransport()
+        self.port = Port()
         self.protocol.makeConnection(self.port)
 
     def receive(self, datagram, peer):
         """Have a datagram come."""
-        self.protocol.datagramsReceived(BatchOf(Flow(peer, self.port.packet_info), datagram))
+        flow = Flow(peer, self.port.packet_info)
+        self.protocol.datagramsReceived(Batch(self.port, [flow], [len(datagram)], [datagram]))
 
     def sizes_sent(self, request, *sizes, peer=PEER, to=None):
         """Ask with *request* bytes; give the sizes of the answers that went out."""

@@ -51,15 +51,15 @@ def test_a_datagram_may_have_come_before_the_kernel_was_asked(asked, unicast):
     """Then it tells the header's address alone, and that is no sign of a broadcast."""
     answer = over_ipv4(NOTHING, asked, "0.0.0.0")
     told = parse_pktinfo([over_ipv4(NOTHING, "0.0.0.0", asked)])
-    assert told == PacketInfo(unicast, loopback=True, answer=(answer,))
+    assert told == PacketInfo(unicast, loopback=True, reply_ancdata=(answer,))
 
 
 def test_f41_f42_an_answer_over_ipv6_leaves_from_the_address_asked():
     """Only a link-local address is none without its interface."""
-    assert parse_pktinfo([over_ipv6("2001:db8::1", ETHERNET)]).answer == (
+    assert parse_pktinfo([over_ipv6("2001:db8::1", ETHERNET)]).reply_ancdata == (
         over_ipv6("2001:db8::1", NOTHING),
     )
-    assert parse_pktinfo([over_ipv6("febf::1", ETHERNET)]).answer == (
+    assert parse_pktinfo([over_ipv6("febf::1", ETHERNET)]).reply_ancdata == (
         over_ipv6("febf::1", ETHERNET),
     )
     assert parse_pktinfo([over_ipv6("ff02::1", ETHERNET)]) == PacketInfo(unicast=False)

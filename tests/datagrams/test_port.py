@@ -9,7 +9,8 @@ from twisted.internet.interfaces import IListeningPort, IMulticastTransport, ISy
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
-from netsrv.datagrams.port import BATCH_SIZE, DEAD, EARLIER_SEND, RETRY_DELAY, DatagramPort
+from netsrv.datagrams.batch import BATCH_SIZE
+from netsrv.datagrams.port import DEAD, EARLIER_SEND, RETRY_DELAY, DatagramPort
 from netsrv.interfaces import DropReason
 from tests.doubles import PEER, ReactorClock, ScriptedDatagramSocket
 

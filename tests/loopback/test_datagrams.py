@@ -371,7 +371,7 @@ async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
         dropped.append(reason)
 
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    port = DatagramPort(reactor, opened.sock, Collect(), drop, lambda: None, largest=1000)
+    port = DatagramPort(reactor, opened.sock, Collect(), drop, lambda: None, max_size=1000)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.sendto(bytes(1001), target(opened))
