@@ -96,7 +96,7 @@ class DatagramListener:
         """Serve by other rules."""
         self.gate.set_limits(limits)
         access = Access(limits.only_from, limits.no_access)
-        self._guard.change(access, limits.refuse_source_ports, limits.datagram_rate)
+        self._guard.set_rules(access, limits.refuse_source_ports, limits.datagram_rate)
 
     # A socket that fails
 

@@ -1,9 +1,9 @@
-"""Which datagrams are served: rules against loops, reflection and floods.
+"""Rules for datagrams, against loops, reflection and floods.
 
-A sender's address can be forged.  So a datagram is not served that seems to come from
-where another server listens (two that answer each other never stop: CERT CA-1996-01,
-CVE-2024-2169), or from where nobody can be; nor one that was sent to many, who
-would all answer.
+The address of a sender can be forged.  So a datagram is rejected that seems to come from a
+server's port (two servers that answer each other never stop: CERT CA-1996-01, CVE-2024-2169),
+or from an address that no host can have; and one that was sent to a broadcast or multicast
+address, which many hosts would answer.
 """
 
 from collections import Counter
@@ -15,11 +15,11 @@ from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
 from netsrv.interfaces import DropReason
 
 MAX_CACHED_VERDICTS = 4096
-"""Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""
+"""Flows whose verdict is remembered; a full cache is cleared."""
 
 
 def parse_ports(text: str) -> frozenset[int]:
-    """Parse ``0-1023,2049``, or ``none``.  Raises ValueError with what would be right."""
+    """Parse ``0-1023,2049``, or ``none``.  Raises ValueError that shows the syntax."""
     ports: set[int] = set()
     for part in () if text == "none" else text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -34,11 +34,11 @@ def parse_ports(text: str) -> frozenset[int]:
 
 
 class DatagramGuard:
-    """Asked for the datagrams of one listener.
+    """The rules of one listener.
 
-    *refused_ports* and *own_ports* are source ports; *rate* is for each source but those
-    on this machine.  *safe* are the rules against loops and reflection; without them only
-    access and the rate are asked.
+    *refused_ports* and *own_ports* are source ports: those of other servers, and those that
+    this server listens on.  *rate* holds for each source that is not on this machine.
+    Unless *safe*, only access and the rate are checked.
     """
 
     def __init__(
@@ -52,40 +52,40 @@ class DatagramGuard:
         self.safe = safe
         self._own_ports = own_ports
         self._rate: Rate | None = None
-        self._rates: SourceRateLimiter | None = None
-        self.change(access, refused_ports, rate)
+        self._limiter: SourceRateLimiter | None = None
+        self.set_rules(access, refused_ports, rate)
 
-    def change(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
-        """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
+    def set_rules(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
+        """Check by other rules.  If the rate is unchanged, existing token buckets are kept."""
         self._access = access
         self._refused_ports = refused_ports
         self._flow_verdicts: dict[Flow, DropReason | Source | None] = {}
         if rate != self._rate:
             self._rate = rate
-            self._rates = None if rate is None else SourceRateLimiter(rate)
+            self._limiter = None if rate is None else SourceRateLimiter(rate)
 
     def drop(self, flow: Flow, now: float) -> DropReason | None:
-        """Why a datagram that came from *flow* is not served, or None if it is."""
+        """Return the reason to drop a datagram of *flow*, or None to serve it."""
         try:
             verdict = self._flow_verdicts[flow]
         except KeyError:
             verdict = self._remember(flow)
         if verdict is None and not (self.safe and flow.peer[1] in self._own_ports):
             return None
-        served, drop = self._judge(flow, 1, now)
-        return None if served else drop
+        served, reason = self._judge(flow, 1, now)
+        return None if served else reason
 
     def drops(self, flows: Sequence[Flow], now: float) -> dict[int, DropReason]:
-        """Which of the datagrams that came from *flows* are not served, by index, and why."""
-        few: dict[Flow, tuple[int, DropReason]] = {}
+        """Return the reasons to drop datagrams of *flows*, by their index; others are served."""
+        limited: dict[Flow, tuple[int, DropReason]] = {}
         for flow, count in Counter(flows).items():
-            served, drop = self._judge(flow, count, now)
-            if drop is not None and served < count:
-                few[flow] = served, drop
-        return _beyond(few, flows) if few else {}
+            served, reason = self._judge(flow, count, now)
+            if reason is not None and served < count:
+                limited[flow] = served, reason
+        return _beyond(limited, flows) if limited else {}
 
     def _judge(self, flow: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
-        """How many of so many datagrams are served, and why the others are not."""
+        """Return how many of *count* datagrams are served, and the reason to drop the rest."""
         if self.safe and flow.peer[1] in self._own_ports:
             return 0, DropReason.OWN_PORT
         try:
@@ -96,18 +96,18 @@ class DatagramGuard:
             return count, None
         if isinstance(verdict, DropReason):
             return 0, verdict
-        assert self._rates is not None
-        return self._rates.take(verdict, now, count), DropReason.DATAGRAM_RATE
+        assert self._limiter is not None
+        return self._limiter.take(verdict, now, count), DropReason.DATAGRAM_RATE
 
     def _remember(self, flow: Flow) -> DropReason | Source | None:
-        """What the rules say of all that comes from there; a source is one that has a rate."""
+        """Return a verdict, and remember it: drop, serve (None), or check the source's rate."""
         if len(self._flow_verdicts) >= MAX_CACHED_VERDICTS:
             self._flow_verdicts.clear()
         source = source_of(flow.peer[0])
         verdict: DropReason | Source | None = self._by_rules(source, flow) if self.safe else None
         if verdict is None and not self._access.allows(source):
             verdict = DropReason.ACCESS
-        if verdict is None and self._rates is not None and not source.loopback:
+        if verdict is None and self._limiter is not None and not source.loopback:
             verdict = source
         self._flow_verdicts[flow] = verdict
         return verdict
@@ -120,16 +120,16 @@ class DatagramGuard:
 
 
 def _beyond(
-    few: dict[Flow, tuple[int, DropReason]], flows: Sequence[Flow]
+    limited: dict[Flow, tuple[int, DropReason]], flows: Sequence[Flow]
 ) -> dict[int, DropReason]:
-    """The indices of those that come after the ones that are still served."""
-    left = {flow: served for flow, (served, _) in few.items()}
+    """Return the reasons to drop, by index: of a limited flow, the first datagrams are served."""
+    left = {flow: served for flow, (served, _) in limited.items()}
     drops = {}
     for index, flow in enumerate(flows):
-        if flow in few:
+        if flow in limited:
             left[flow] -= 1
             if left[flow] < 0:
-                drops[index] = few[flow][1]
+                drops[index] = limited[flow][1]
     return drops
 
 

@@ -129,9 +129,9 @@ def test_what_was_judged_is_judged_anew_by_other_rules():
     own_ports.add(7)
     assert guard.drops([peer], 0) == {0: DropReason.OWN_PORT}
     own_ports.clear()
-    guard.change(Access(), frozenset({7}), None)
+    guard.set_rules(Access(), frozenset({7}), None)
     assert guard.drops([peer], 0) == {0: DropReason.SOURCE_PORT}
-    guard.change(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
+    guard.set_rules(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
     assert guard.drops([peer], 0) == {0: DropReason.ACCESS}
 
 
