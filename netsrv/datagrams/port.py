@@ -348,9 +348,9 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
 def _forget_reader(reactor: Any, descriptor: int) -> None:
     """Make the epoll reactor forget a descriptor that was closed behind its back.
 
-    epoll forgets a closed file by itself, so ``removeReader`` raises ENOENT before it updates its
-    own set of descriptors; for the next file of that number it would then modify, and not add.
-    Twisted has no public way to that set.
+    epoll forgets a closed file by itself.  So ``removeReader`` raises before it removes the
+    number from its own set, and would take the next file of that number for one that it watches
+    already.  Twisted has no public way to that set.
     """
     reactor._reads.discard(descriptor)
 
