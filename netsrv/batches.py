@@ -17,19 +17,17 @@ Peer = tuple[str, int]
 
 @implementer(IDatagrams)
 class Datagrams:
-    """What observers are told of: with each of *origins* the size beside it in *sizes*."""
+    """Datagrams as observers see them: *sizes* has the bytes of each, *flows* where it belongs."""
 
-    __slots__ = ("_origins", "_sizes", "count", "size")
-
-    def __init__(self, origins: Sequence[Any], sizes: Sequence[int]) -> None:
-        self._origins = origins
-        self._sizes = sizes
+    def __init__(self, flows: Sequence[Any], sizes: Sequence[int]) -> None:
+        self.flows = flows
+        self.sizes = sizes
         self.count = len(sizes)
         self.size = sum(sizes)
 
     def __iter__(self) -> Iterator[tuple[Peer, int]]:
-        for origin, size in zip(self._origins, self._sizes, strict=True):
-            yield origin.peer, size
+        for flow, size in zip(self.flows, self.sizes, strict=True):
+            yield flow.peer, size
 
 
 def accepts_batches(protocol: object) -> bool:

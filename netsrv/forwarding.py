@@ -1,6 +1,39 @@
-"""Attributes of an object that are those of another one behind it."""
+"""Attributes of an object that are those of another object behind it."""
 
-from typing import Any
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, TypeVar
+
+from zope.interface import implementer
+from zope.interface.interface import InterfaceClass
+
+ClassT = TypeVar("ClassT", bound=type)
+
+
+def forward(behind: str, *members: Any) -> Callable[[ClassT], ClassT]:
+    """Make *members* of a class those of the object in its attribute *behind*.
+
+    A member is a name, or an interface, which stands for all of its names and is declared for
+    the class.  What the class defines itself stays::
+
+        @forward("port", IUDPTransport, "socket")
+        class Transport: ...
+
+    A ``__getattr__`` would do the same, and make every lookup of any attribute slow.
+    """
+
+    def decorate(kind: ClassT) -> ClassT:
+        for member in members:
+            names = [member]
+            if isinstance(member, InterfaceClass):
+                implementer(member)(kind)
+                names = list(member.names(all=True))
+            for name in names:
+                if name not in vars(kind):
+                    setattr(kind, name, property(attrgetter(f"{behind}.{name}")))
+        return kind
+
+    return decorate
 
 
 class Own:

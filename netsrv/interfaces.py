@@ -119,25 +119,24 @@ class IDatagramService(IService):
 
 
 class IDatagramBatch(Interface):
-    """Datagrams that were received in one call, and may all be served."""
+    """Datagrams that were received together, and passed all rules."""
 
     sizes = Attribute("list of int: the bytes of each, 0 included, in the order of arrival")
 
     def send_back() -> None:
-        """Send each back to where it came from, as it is.
+        """Send each back to its sender, unchanged.
 
-        It is done at once, in one call where the system has one; nothing is copied, and
-        nothing raised: what cannot be sent is counted.  Raises RuntimeError if that was
-        done before, or the batch is over.
+        They are sent immediately, in one call where the system has one, and not copied.  A
+        datagram that cannot be sent is counted, and no error of the network is raised.  Raises
+        RuntimeError if the batch was sent back before, or is over.
         """
 
 
 class IDatagramBatchProtocol(Interface):
-    """A `DatagramProtocol` provides it too if it takes a whole batch of datagrams at once.
+    """A `DatagramProtocol` that accepts batches provides this too.
 
     Its ``datagramReceived`` is called for a datagram that came alone, and must do the same.
-    Where a class derived from such a protocol overrides ``datagramReceived`` alone, that is
-    called for each datagram.
+    A subclass that overrides only ``datagramReceived`` is called once per datagram.
     """
 
     def datagramsReceived(batch: Any) -> None:

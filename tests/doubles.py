@@ -131,7 +131,7 @@ class RecordingTransport:
     dataBuffer = b""
     offset = 0
     _tempDataLen = 0
-    arrival = PacketInfo()
+    packet_info = PacketInfo()
 
     def __init__(self):
         self.calls = []

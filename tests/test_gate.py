@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IPushProducer, ITCPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.internet.task import Clock
 
-from netsrv.datagrams.gated import DatagramGate
+from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort
 from netsrv.gate import LINGER_TIMEOUT, Gate
 from netsrv.guards.access import Access, parse_network
@@ -293,7 +293,7 @@ def test_the_gate_knows_when_it_is_empty():
 
 
 def test_a_service_that_raises_at_the_end_is_counted_out_all_the_same():
-    """F21: connectionLost that raises does not keep its place in the gate."""
+    """F21: connectionLost that raises does not keep its slot in the gate."""
     gated = Gated(type("Raising", (Recorder,), {"connectionLost": raise_something}))
     gated.connection.connectionLost(DONE)
     assert len(gated.gate.connections) == 0
@@ -317,7 +317,7 @@ def test_datagrams_are_told_and_handed_on():
     service.noisy = False
     gated = DatagramGate(gate, service, DatagramGuard(Access(), frozenset(), frozenset(), None))
     sock = DatagramSocket(("127.0.0.1", 7))
-    port = DatagramPort(MemoryReactor(Clock()), sock, gated, [].append, lambda: None)
+    port = DatagramPort(MemoryReactor(Clock()), sock, gated, lambda *_drop: None, lambda: None)
     port.startListening()
     sock.arrive(b"abc", ("192.0.2.1", 9))
     port.doRead()

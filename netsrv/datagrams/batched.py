@@ -1,208 +1,208 @@
 """Datagrams in batches: one call for many, where the system has it (Linux).
 
-It has the face of `netsrv.datagrams.single`.  The calls and the kernel's arrays are in
-`netsrv.datagrams.mmsg`; here is what the bytes in them mean.
+It has the interface of `netsrv.datagrams.single`.  The calls and the kernel's arrays are in
+`netsrv.datagrams.mmsg`; this module knows what the bytes in them mean.
 """
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from attrs import define
 
 from netsrv.datagrams import mmsg
-from netsrv.datagrams import single as plain
-from netsrv.datagrams.mmsg import MOST, NAME, RecvArrays, SendArrays
+from netsrv.datagrams.batch import BATCH_SIZE, Batch
+from netsrv.datagrams.mmsg import SOCKADDR_SIZE, RecvArrays, SendArrays
 from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
-from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, Received, send_each
-from netsrv.guards.sources import Flow, Message, PacketInfo
+from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, SingleIO, send_each
+from netsrv.guards.sources import ControlMessage, Flow, PacketInfo
 
-ALONE = 32
-"""Datagrams that are received by themselves after one that came alone."""
+SINGLE_RUN = 32
+"""Datagrams that are received by single calls after one that came alone."""
 
-FEW = 6
-"""Datagrams that are sent one by one, which is cheaper than to make the arrays ready."""
+MIN_BATCH_SEND = 6
+"""Datagrams, at least, that are sent in one call; fewer cost less in single calls."""
 
 _IPV4 = struct.Struct("!2xH4s8x")
 _IPV6 = struct.Struct("!2xHI16s4x")
 _SCOPE = struct.Struct("=I")
 _FAMILY = struct.Struct("=H")
-_MESSAGE = struct.Struct("=Qii")  # length with this header, level, type
+_CMSGHDR = struct.Struct("=Qii")  # length with this header, level, type
 
 _SOCKET = socket.socket
 
 
 def usable(sock: Any) -> bool:
-    """Whether datagrams of *sock* can come and go in batches: on Linux, if it is the kernel's."""
+    """Return whether *sock* can receive and send in batches: a kernel's socket on Linux can."""
     return mmsg.AVAILABLE and isinstance(sock, _SOCKET)
 
 
 @define(eq=False)
-class Address(Flow):
-    """An origin in the kernel's own form."""
+class KernelFlow(Flow):
+    """A flow with the kernel's own form of its addresses."""
 
-    name: bytes = b""
+    sockaddr: bytes = b""
     """The address of the peer."""
-    message: bytes = b""
-    """The control message with which an answer leaves."""
+    reply_cmsgs: bytes = b""
+    """The control messages of a reply."""
 
 
-_free: list[RecvArrays] = []
-"""Those that no batch is in.  All ports share them, since a reactor serves one batch at a
+_free_arrays: list[RecvArrays] = []
+"""Arrays that hold no batch.  All ports share them, since a reactor serves one batch at a
 time; there is one, unless a batch was received while another was being served."""
 
 
 @cache
-def _outbox() -> SendArrays:
+def _send_arrays() -> SendArrays:
     return SendArrays()
 
 
-class MappedBatch(Received):
-    """Datagrams that are where the kernel has put them."""
+class MappedBatch(Batch):
+    """Datagrams that stay where the kernel put them: at *indices* of *arrays*, or at the start."""
 
     def __init__(
         self,
-        sock: Any,
-        inbox: RecvArrays,
-        origins: Sequence[Flow],
-        sizes: list[int],
-        places: Sequence[int] | None = None,
+        port: Any,
+        arrays: RecvArrays,
+        flows: Sequence[Flow],
+        sizes: Sequence[int],
+        indices: Sequence[int] | None = None,
+        whole: Batch | None = None,
     ) -> None:
-        super().__init__(sock, origins, sizes, ())
-        self._inbox = inbox
-        self._places = places
+        super().__init__(port, flows, sizes, whole=whole)
+        self.arrays = arrays
+        self.indices = indices
 
     def data(self) -> Sequence[bytes]:
-        data = self._inbox.data
-        places = range(len(self.sizes)) if self._places is None else self._places
+        data = self.arrays.data
+        indices = range(self.count) if self.indices is None else self.indices
         return [
-            data[place * mmsg.STRIDE : place * mmsg.STRIDE + size]
-            for place, size in zip(places, self.sizes, strict=True)
+            data[index * mmsg.STRIDE : index * mmsg.STRIDE + size]
+            for index, size in zip(indices, self.sizes, strict=True)
         ]
 
-    def only(self, places: Sequence[int]) -> Received:
-        before = self._places
-        return MappedBatch(
-            self._sock,
-            self._inbox,
-            [self.origins[each] for each in places],
-            [self.sizes[each] for each in places],
-            places if before is None else [before[each] for each in places],
-        )
+    def close(self) -> None:
+        super().close()
+        _free_arrays.append(self.arrays)
 
-    def send_back(self) -> list[Failure]:
-        return self._inbox.send_back(self._sock.fileno(), self._places, self.origins, self.sizes)
-
-    def free(self) -> None:
-        _free.append(self._inbox)
+    def _part(self, indices: Sequence[int], flows: list[Flow], sizes: list[int]) -> Batch:
+        if self.indices is not None:
+            indices = [self.indices[index] for index in indices]
+        return MappedBatch(self._port, self.arrays, flows, sizes, indices, self._whole or self)
 
 
-class Calls(plain.Calls):
-    """The calls of one port.
+class BatchIO(SingleIO):
+    """Receives and sends on a port's socket, many datagrams in one call.
 
-    Where datagrams come one by one, the plain call is the cheaper one.  So after a batch of
-    one, the next few had better be received by themselves.
+    Where datagrams come one by one, the plain call is cheaper.  So after a batch of one, the
+    next `SINGLE_RUN` are to be received by single calls.
     """
 
-    def __init__(self, sock: socket.socket, space: int, arrival: PacketInfo) -> None:
-        super().__init__(sock, space, arrival)
+    def __init__(self, port: Any, sock: socket.socket, space: int, packet_info: PacketInfo) -> None:
+        super().__init__(port, sock, space, packet_info)
         self._family: int = sock.family
-        self._addresses = _Addresses(arrival)
-        self.alone = ALONE
+        self._kernel_flows = _KernelFlows(packet_info)
+        self.prefer_single = SINGLE_RUN
 
-    def receive(self, most: int, largest: int) -> Received:
-        """Receive what has arrived, up to *most* datagrams or `MOST`."""
-        inbox = _free.pop() if _free else RecvArrays()
+    def receive(self, max_count: int, max_size: int) -> Batch:
+        """Receive up to *max_count* datagrams, and no more than `BATCH_SIZE`."""
+        arrays = _free_arrays.pop() if _free_arrays else RecvArrays()
         try:
-            count = inbox.receive(self._sock.fileno(), min(most, MOST), self._space)
+            count = arrays.receive(self._sock.fileno(), min(max_count, BATCH_SIZE), self._space)
         except OSError:
-            _free.append(inbox)
+            _free_arrays.append(arrays)
             raise
         if count == 1:
-            self.alone = ALONE
-        keys = inbox.keys(count, self._family, self._space)
-        origins = [*map(self._addresses.__getitem__, keys)]
-        return MappedBatch(self._sock, inbox, origins, inbox.sizes(count))
+            self.prefer_single = SINGLE_RUN
+        keys = arrays.keys(count, self._family, self._space)
+        flows = [*map(self._kernel_flows.__getitem__, keys)]
+        return MappedBatch(self._port, arrays, flows, arrays.sizes(count))
 
-    def receive_one(self, largest: int) -> tuple[bytes, Flow, int]:
-        """Receive a datagram; where there is nothing to know beside it, that is cheaper."""
+    def receive_one(self, max_size: int) -> tuple[bytes, Flow, int]:
+        """Receive a datagram; without control messages the cheaper recvfrom(2) will do."""
         if self._space:
-            return super().receive_one(largest)
-        data, sockaddr = self._sock.recvfrom(mmsg.ROOM)
+            return super().receive_one(max_size)
+        data, sockaddr = self._sock.recvfrom(mmsg.BUFFER_SIZE)
         try:
-            origin = self._origins[sockaddr]
+            flow = self._flows[sockaddr]
         except KeyError:
-            origin = self.learn(sockaddr, sockaddr, ())
-        return data, origin, len(data)
+            flow = self._learn(sockaddr, sockaddr, ())
+        return data, flow, len(data)
 
-    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Flow:
-        arrival = parse_pktinfo(messages) if messages else self._arrival
-        name = _name(self._family, sockaddr)
-        return Address(host_and_port(sockaddr), arrival, name, _packed(arrival.answer))
+    def _flow(self, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
+        packet_info = parse_pktinfo(messages) if messages else self._packet_info
+        packed = _pack_sockaddr(self._family, sockaddr)
+        return KernelFlow(host_and_port(sockaddr), packet_info, packed, _pack_cmsgs(packet_info))
 
-    def target(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
-        """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
-        return Address(peer, name=_name(self._family, sockaddr))
+    def flow_to(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
+        """Return a flow to *peer* for what is no reply; *sockaddr* is the kernel's form of it."""
+        return KernelFlow(peer, sockaddr=_pack_sockaddr(self._family, sockaddr))
 
-    def send(self, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
-        """Send up to `MOST` datagrams, each to the target beside it."""
-        if len(packets) < FEW:
-            return send_each(self._sock, packets, targets)
-        return _outbox().send(self._sock.fileno(), packets, targets, self._space > 0)
+    def send(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
+        """Send up to `BATCH_SIZE` packets, each to its flow; return the failures."""
+        if len(packets) < MIN_BATCH_SEND:
+            return send_each(self._sock, packets, flows)
+        return _send_arrays().send(self._sock.fileno(), packets, flows, self._space > 0)
+
+    def send_back(self, batch: MappedBatch) -> list[Failure]:  # type: ignore[override]
+        """Send each datagram of a batch from where it is; return the failures."""
+        return batch.arrays.send_back(self._sock.fileno(), batch.indices, batch.flows, batch.sizes)
 
 
-class _Addresses(dict[bytes, Address]):
-    """What the kernel's bytes stand for, remembered."""
+class _KernelFlows(dict[bytes, KernelFlow]):
+    """The flows by the bytes that came with their datagrams: sockaddr and control messages."""
 
-    def __init__(self, arrival: PacketInfo) -> None:
+    def __init__(self, packet_info: PacketInfo) -> None:
         super().__init__()
-        self._arrival = arrival
+        self._packet_info = packet_info
 
-    def __missing__(self, key: bytes) -> Address:
+    def __missing__(self, key: bytes) -> KernelFlow:
         if len(self) >= FLOW_CACHE_SIZE:
             self.clear()
-        name = key[:NAME].ljust(NAME, b"\0")
-        messages = list(_messages(key[NAME:]))
-        arrival = parse_pktinfo(messages) if messages else self._arrival
-        found = self[key] = Address(_peer(name), arrival, name, _packed(arrival.answer))
-        return found
+        packed = key[:SOCKADDR_SIZE].ljust(SOCKADDR_SIZE, b"\0")
+        messages = list(_unpack_cmsgs(key[SOCKADDR_SIZE:]))
+        packet_info = parse_pktinfo(messages) if messages else self._packet_info
+        flow = self[key] = KernelFlow(
+            _unpack_sockaddr(packed), packet_info, packed, _pack_cmsgs(packet_info)
+        )
+        return flow
 
 
-def _messages(data: bytes) -> Iterator[Message]:
-    """Take apart the control messages of a datagram (cmsg(3))."""
+def _unpack_cmsgs(data: bytes) -> Iterator[ControlMessage]:
+    """Yield the control messages of a datagram (cmsg(3))."""
     start = 0
-    while start + _MESSAGE.size <= len(data):
-        size, level, kind = _MESSAGE.unpack_from(data, start)
-        if size < _MESSAGE.size:
+    while start + _CMSGHDR.size <= len(data):
+        size, level, kind = _CMSGHDR.unpack_from(data, start)
+        if size < _CMSGHDR.size:
             return
-        yield level, kind, data[start + _MESSAGE.size : start + size]
+        yield level, kind, data[start + _CMSGHDR.size : start + size]
         start += -(-size // 8) * 8
 
 
-def _packed(messages: Iterable[Message]) -> bytes:
+def _pack_cmsgs(packet_info: PacketInfo) -> bytes:
     packed = b""
-    for level, kind, data in messages:
-        packed += _MESSAGE.pack(_MESSAGE.size + len(data), level, kind) + data
+    for level, kind, data in packet_info.reply_ancdata:
+        packed += _CMSGHDR.pack(_CMSGHDR.size + len(data), level, kind) + data
         packed = packed.ljust(-(-len(packed) // 8) * 8, b"\0")
     return packed
 
 
-def _peer(name: bytes) -> tuple[str, int]:
-    if _FAMILY.unpack_from(name)[0] == socket.AF_INET:
-        port, packed = _IPV4.unpack_from(name)
-        return socket.inet_ntoa(packed), port
-    port, _flow, packed = _IPV6.unpack_from(name)
-    host = socket.inet_ntop(socket.AF_INET6, packed)
-    return host_and_port((host, port, 0, *_SCOPE.unpack_from(name, 24)))
+def _unpack_sockaddr(packed: bytes) -> tuple[str, int]:
+    if _FAMILY.unpack_from(packed)[0] == socket.AF_INET:
+        port, address = _IPV4.unpack_from(packed)
+        return socket.inet_ntoa(address), port
+    port, _flow_label, address = _IPV6.unpack_from(packed)
+    host = socket.inet_ntop(socket.AF_INET6, address)
+    return host_and_port((host, port, 0, *_SCOPE.unpack_from(packed, 24)))
 
 
-def _name(family: int, sockaddr: Any) -> bytes:
+def _pack_sockaddr(family: int, sockaddr: Any) -> bytes:
     if family == socket.AF_INET:
         packed = _IPV4.pack(sockaddr[1], socket.inet_aton(sockaddr[0]))
     else:
         host = sockaddr[0].partition("%")[0]
         packed = _IPV6.pack(sockaddr[1], sockaddr[2], socket.inet_pton(socket.AF_INET6, host))
         packed = packed[:24] + _SCOPE.pack(sockaddr[3])
-    return (_FAMILY.pack(family) + packed[2:]).ljust(NAME, b"\0")
+    return (_FAMILY.pack(family) + packed[2:]).ljust(SOCKADDR_SIZE, b"\0")

@@ -11,7 +11,7 @@ from typing import Any
 
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.datagrams.gated import DatagramGate
+from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort, kernel_drops
 from netsrv.gate import Gate
 from netsrv.guards.access import Access
@@ -48,10 +48,10 @@ class DatagramListener:
             reactor,
             sock,
             DatagramGate(gate, protocol, guard),
-            self._dropped,
-            self._raised,
-            died=self._socket_failed,
-            sent=self._sent,
+            self._on_drop,
+            self._on_exception,
+            on_dead_socket=self._socket_failed,
+            on_sent=self._on_sent,
         )
         self._guard = guard
         self._reopen = reopen
@@ -89,14 +89,14 @@ class DatagramListener:
     def detach(self) -> None:
         """Stop receiving, leave the socket to another listener, and stop the protocol."""
         self._cancel_attempt()
-        self._port.release()
+        self._port.detach()
         self.gate.close()
 
     def set_limits(self, limits: Limits) -> None:
         """Serve by other rules."""
         self.gate.set_limits(limits)
         access = Access(limits.only_from, limits.no_access)
-        self._guard.change(access, limits.refuse_source_ports, limits.datagram_rate)
+        self._guard.set_rules(access, limits.refuse_source_ports, limits.datagram_rate)
 
     # A socket that fails
 
@@ -104,20 +104,20 @@ class DatagramListener:
         self.gate.observer.listener_failed(self.gate.listener_info, error, True)
         self._reason = ""
         wait = max(0.0, self._not_before - self.gate.now())
-        self._next_attempt = self._reactor.callLater(wait, self._try_to_reopen)
+        self._next_attempt = self._reactor.callLater(wait, self._try_reopening)
 
-    def _try_to_reopen(self) -> None:
+    def _try_reopening(self) -> None:
         """Replace the socket, or try again later; each new reason is reported once."""
         self._next_attempt = None
         self._not_before = self.gate.now() + REOPEN_INTERVAL
         observer, info = self.gate.observer, self.gate.listener_info
         try:
-            self._port.replace(self._reopen())
+            self._port.replace_socket(self._reopen())
         except (SocketError, OSError) as error:
             if str(error) != self._reason:
                 self._reason = str(error)
                 observer.listener_reopen_failed(info, self._reason)
-            self._next_attempt = self._reactor.callLater(REOPEN_INTERVAL, self._try_to_reopen)
+            self._next_attempt = self._reactor.callLater(REOPEN_INTERVAL, self._try_reopening)
             return
         observer.listener_reopened(info)
 
@@ -128,11 +128,11 @@ class DatagramListener:
 
     # What the port reports
 
-    def _dropped(self, reason: DropReason, error: OSError | None) -> None:
+    def _on_drop(self, reason: DropReason, error: OSError | None) -> None:
         self.gate.observer.datagram_dropped(self.gate.listener_info, reason, error)
 
-    def _sent(self, datagrams: IDatagrams) -> None:
+    def _on_sent(self, datagrams: IDatagrams) -> None:
         self.gate.observer.datagrams_sent(self.gate.listener_info, datagrams)
 
-    def _raised(self) -> None:
+    def _on_exception(self) -> None:
         self.gate.report_failure("datagram protocol")

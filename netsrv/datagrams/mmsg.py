@@ -1,8 +1,8 @@
-"""recvmmsg(2) and sendmmsg(2), which Linux has, through ctypes.
+"""recvmmsg(2) and sendmmsg(2) of Linux, through ctypes.
 
-One call receives, or sends, up to `MOST` datagrams.  The kernel puts them, and what comes
-with each, into arrays that are made once: a datagram that is sent back leaves from
-where it was put, and no Python object is made of it.
+One call receives, or sends, up to `BATCH_SIZE` datagrams.  The kernel puts them, and what comes
+with each, into arrays that are allocated once: a datagram that is sent back is sent from
+there, and never becomes a Python object.
 """
 
 import ctypes
@@ -17,38 +17,39 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-from netsrv.datagrams.pktinfo import SPACE
-from netsrv.datagrams.single import Failure, skip
+from netsrv.datagrams.batch import BATCH_SIZE
+from netsrv.datagrams.pktinfo import CMSG_SPACE
+from netsrv.datagrams.single import Failure, next_after
 
-MOST = 64
-"""Datagrams of one call."""
+BUFFER_SIZE = 65_536
+"""Bytes of the buffer for a datagram; none is longer."""
 
-ROOM = 65_536
-"""Bytes for a datagram; none is longer."""
+STRIDE = BUFFER_SIZE + 64
+"""Bytes from one buffer to the next: not a power of two, or all would compete for a few lines
+of a processor's cache."""
 
-STRIDE = ROOM + 64
-"""From one datagram to the next: not a power of two, or all would share few lines of a cache."""
-
-_NOW = int(socket.MSG_DONTWAIT)
-
-NAME = 32
+SOCKADDR_SIZE = 32
 """Bytes for an address, which takes 16 or 28."""
 
-_RECORD = NAME + SPACE
-"""Bytes for an address and the messages that come with a datagram."""
+_RECORD_SIZE = SOCKADDR_SIZE + CMSG_SPACE
+"""Bytes for what comes with a datagram: an address, and control messages."""
 
-_MESSAGE_ROOM = 40
-"""Bytes for the message with which an answer leaves: it takes 32 or 40."""
+_REPLY_CMSG_SIZE = 40
+"""Bytes for the control message of a reply, which takes 32 or 40."""
 
-_NAME_SIZE: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}
-_HEADER = struct.Struct("=QI4xQQQQi4xI4x")
-"""An address and its size, a vector and how many, messages and their size, flags; and what
-the kernel adds, the datagram's size."""
-_VECTOR = struct.Struct("=QQ")
+_SOCKADDR_SIZES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}
+
+_MMSGHDR = struct.Struct("=QI4xQQQQi4xI4x")
+"""struct mmsghdr: msg_name and its length, msg_iov and its length, msg_control and its length,
+msg_flags; and msg_len, the bytes received."""
+
+_IOVEC = struct.Struct("=QQ")  # iov_base, iov_len
+
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 def _functions() -> tuple[Any, Any]:
-    """The two functions of the C library; None where it has none, or other structures."""
+    """Return the C library's functions; None for both where it has none, or other structures."""
     if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None, None
     library = ctypes.PyDLL(None, use_errno=True)
@@ -64,160 +65,164 @@ def _functions() -> tuple[Any, Any]:
 _receive, _send = _functions()
 
 AVAILABLE = _receive is not None
-"""Whether this system has the calls."""
+"""True if this system has the calls."""
 
 
 class RecvArrays:
-    """Where the kernel puts datagrams, and takes them from again to send them back."""
+    """The arrays into which the kernel puts datagrams, and from which they are sent back."""
 
     def __init__(self) -> None:
-        self.data = mmap.mmap(-1, MOST * STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._records = bytearray(MOST * _RECORD)
-        self._vectors = bytearray(MOST * _VECTOR.size)
+        self.data = mmap.mmap(-1, BATCH_SIZE * STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._records = bytearray(BATCH_SIZE * _RECORD_SIZE)
+        self._vectors = bytearray(BATCH_SIZE * _IOVEC.size)
         self._headers = _Headers()
         data, records, vectors = map(_address, (self.data, self._records, self._vectors))
-        self._vectors_before = b"".join(
-            _VECTOR.pack(data + place * STRIDE, ROOM) for place in range(MOST)
+        self._initial_vectors = b"".join(
+            _IOVEC.pack(data + index * STRIDE, BUFFER_SIZE) for index in range(BATCH_SIZE)
         )
-        self._before = {
+        self._initial_headers = {
             space: b"".join(
-                _header(records + place * _RECORD, vectors + place * _VECTOR.size, NAME, space)
-                for place in range(MOST)
+                _header(records + index * _RECORD_SIZE, vectors + index * _IOVEC.size, space)
+                for index in range(BATCH_SIZE)
             )
-            for space in (0, SPACE)
+            for space in (0, CMSG_SPACE)
         }
         self._vector_sizes = memoryview(self._vectors).cast("Q")[1::2]
-        self._used, self._space = MOST, 0
+        self._used, self._space = BATCH_SIZE, 0
 
-    def receive(self, descriptor: int, most: int, space: int) -> int:
-        """Receive up to *most* datagrams, and tell how many.  Raises OSError."""
-        self._clean(space)
-        count: int = _receive(descriptor, self._headers.address, most, _NOW, None)
+    def receive(self, descriptor: int, max_count: int, space: int) -> int:
+        """Receive up to *max_count* datagrams; return their number.  Raises OSError."""
+        self._reset(space)
+        count: int = _receive(descriptor, self._headers.address, max_count, _DONTWAIT, None)
         if count < 0:
             raise _error()
         self._used = count
         return count
 
-    def _clean(self, space: int) -> None:
-        """Have all be as before the last batch, with so much space for messages."""
-        used, before = self._used, self._before[space]
+    def _reset(self, space: int) -> None:
+        """Restore what the last batch changed, with *space* bytes for control messages."""
+        used, headers = self._used, self._initial_headers[space]
         if space != self._space:
-            self._space, used = space, MOST
+            self._space, used = space, BATCH_SIZE
         if used:
-            end = used * _HEADER.size
-            self._headers.content[:end] = before[:end]
-            end = used * _VECTOR.size
-            self._vectors[:end] = self._vectors_before[:end]
+            end = used * _MMSGHDR.size
+            self._headers.content[:end] = headers[:end]
+            end = used * _IOVEC.size
+            self._vectors[:end] = self._initial_vectors[:end]
             if space:
-                self._records[: used * _RECORD] = bytes(used * _RECORD)
+                self._records[: used * _RECORD_SIZE] = bytes(used * _RECORD_SIZE)
             self._used = 0
 
     def sizes(self, count: int) -> list[int]:
-        """The sizes of as many datagrams."""
+        """Return the sizes of the first *count* datagrams."""
         return self._headers.sizes[:count].tolist()
 
     def keys(self, count: int, family: int, space: int) -> Sequence[bytes]:
-        """What came with each: the same bytes for the same peer, address asked and interface."""
-        width = _NAME_SIZE[family]
+        """Return what came with each: the bytes of its sockaddr and its control messages.
+
+        They are the same for the same peer, destination address and interface.
+        """
+        width = _SOCKADDR_SIZES[family]
         if space:
-            width = NAME + max(self._headers.message_sizes[:count])
-        found: Sequence[bytes] = _keys(width, count).unpack_from(self._records)
-        return found
+            width = SOCKADDR_SIZE + max(self._headers.control_sizes[:count])
+        keys: Sequence[bytes] = _keys(width, count).unpack_from(self._records)
+        return keys
 
     def send_back(
         self,
         descriptor: int,
-        places: Sequence[int] | None,
-        origins: Sequence[Any],
-        sizes: list[int],
+        indices: Sequence[int] | None,
+        flows: Sequence[Any],
+        sizes: Sequence[int],
     ) -> list[Failure]:
-        """Send those in *places*, by default all; *origins* and *sizes* are theirs."""
+        """Send the datagrams at *indices*, or all; *flows* and *sizes* are theirs."""
         headers, count = self._headers, len(sizes)
-        if places is None:
+        if indices is None:
             self._vector_sizes[:count] = array("Q", sizes)
         else:
-            headers.close_up(places)
-            for place, size in zip(places, sizes, strict=True):
-                self._vector_sizes[place] = size
+            headers.compact(indices)
+            for index, size in zip(indices, sizes, strict=True):
+                self._vector_sizes[index] = size
         if self._space:
-            headers.answer(origins)
+            headers.set_control(flows)
         return headers.send(descriptor, count)
 
 
 class SendArrays:
-    """Where the kernel takes from what a service sends."""
+    """The arrays from which the kernel takes what a service sends."""
 
     def __init__(self) -> None:
-        self._names = bytearray(MOST * NAME)
-        self._vectors = bytearray(MOST * _VECTOR.size)
+        self._sockaddrs = bytearray(BATCH_SIZE * SOCKADDR_SIZE)
+        self._vectors = bytearray(BATCH_SIZE * _IOVEC.size)
         self._headers = _Headers()
-        names, vectors = _address(self._names), _address(self._vectors)
+        sockaddrs, vectors = _address(self._sockaddrs), _address(self._vectors)
         words = memoryview(self._vectors).cast("Q")
         self._vector_starts, self._vector_sizes = words[::2], words[1::2]
-        self._before = b"".join(
-            _header(names + place * NAME, vectors + place * _VECTOR.size, NAME, 0)
-            for place in range(MOST)
+        self._initial_headers = b"".join(
+            _header(sockaddrs + index * SOCKADDR_SIZE, vectors + index * _IOVEC.size, 0)
+            for index in range(BATCH_SIZE)
         )
 
     def send(
-        self, descriptor: int, packets: Sequence[bytes], targets: Sequence[Any], answers: bool
+        self, descriptor: int, packets: Sequence[bytes], flows: Sequence[Any], control: bool
     ) -> list[Failure]:
-        """Send up to `MOST` datagrams; with *answers*, some may be to leave from an address."""
+        """Send up to `BATCH_SIZE` packets; with *control*, flows may have control messages."""
         count = len(packets)
         data = bytearray().join(packets)
         sizes = array("Q", map(len, packets))
         self._vector_sizes[:count] = sizes
         self._vector_starts[:count] = array("Q", accumulate(sizes[:-1], initial=_address(data)))
-        self._names[: count * NAME] = b"".join([each.name for each in targets])
-        end = count * _HEADER.size
-        self._headers.content[:end] = self._before[:end]
-        if answers:
-            self._headers.answer(targets)
+        self._sockaddrs[: count * SOCKADDR_SIZE] = b"".join([flow.sockaddr for flow in flows])
+        end = count * _MMSGHDR.size
+        self._headers.content[:end] = self._initial_headers[:end]
+        if control:
+            self._headers.set_control(flows)
         return self._headers.send(descriptor, count)
 
 
 class _Headers:
-    """An array of struct mmsghdr, and where what is in it can be read and written."""
+    """An array of struct mmsghdr, with views of its fields."""
 
     def __init__(self) -> None:
-        self.content = bytearray(MOST * _HEADER.size)
+        self.content = bytearray(BATCH_SIZE * _MMSGHDR.size)
         self.address = _address(self.content)
-        self._messages = bytearray(MOST * _MESSAGE_ROOM)
-        start, end = _address(self._messages), _address(self._messages) + len(self._messages)
-        self._messages_at = array("Q", range(start, end, _MESSAGE_ROOM))
+        self._control = bytearray(BATCH_SIZE * _REPLY_CMSG_SIZE)
+        start, end = _address(self._control), _address(self._control) + len(self._control)
+        self._control_addresses = array("Q", range(start, end, _REPLY_CMSG_SIZE))
         halves, words = memoryview(self.content).cast("I"), memoryview(self.content).cast("Q")
-        self.sizes = halves[14::16]
-        self.message_sizes = words[5::8]
-        self._message_at = words[4::8]
+        self.sizes = halves[14::16]  # msg_len
+        self.control_sizes = words[5::8]  # msg_controllen
+        self._control_pointers = words[4::8]  # msg_control
 
-    def close_up(self, places: Sequence[int]) -> None:
-        """Have those in *places* stand at the beginning."""
-        size, content = _HEADER.size, self.content
-        rows = [content[place * size : place * size + size] for place in places]
-        content[: len(places) * size] = b"".join(rows)
+    def compact(self, indices: Sequence[int]) -> None:
+        """Move the headers at *indices* to the start."""
+        size, content = _MMSGHDR.size, self.content
+        rows = [content[index * size : index * size + size] for index in indices]
+        content[: len(indices) * size] = b"".join(rows)
 
-    def answer(self, targets: Sequence[Any]) -> None:
-        """Have each leave from the address that was asked, if it is an answer."""
-        messages = [each.message for each in targets]
+    def set_control(self, flows: Sequence[Any]) -> None:
+        """Attach the control messages with which replies to *flows* leave."""
+        messages = [flow.reply_cmsgs for flow in flows]
         count = len(messages)
-        filled = b"".join([each.ljust(_MESSAGE_ROOM) for each in messages])
-        self._messages[: len(filled)] = filled
-        self._message_at[:count] = self._messages_at[:count]
-        self.message_sizes[:count] = array("Q", map(len, messages))
+        packed = b"".join([message.ljust(_REPLY_CMSG_SIZE) for message in messages])
+        self._control[: len(packed)] = packed
+        self._control_pointers[:count] = self._control_addresses[:count]
+        self.control_sizes[:count] = array("Q", map(len, messages))
 
     def send(self, descriptor: int, count: int) -> list[Failure]:
-        """Send the first *count*, and give what could not be sent."""
+        """Send the first *count* datagrams; return the failures."""
         failures: list[Failure] = []
         done = 0
         while done < count:
-            start = self.address + done * _HEADER.size
-            sent: int = _send(descriptor, start, count - done, _NOW)
-            done = done + sent if sent > 0 else skip(failures, done, count, _error())
+            start = self.address + done * _MMSGHDR.size
+            sent: int = _send(descriptor, start, count - done, _DONTWAIT)
+            done = done + sent if sent > 0 else next_after(failures, done, count, _error())
         return failures
 
 
-def _header(name: int, vector: int, name_size: int, space: int) -> bytes:
-    return _HEADER.pack(name, name_size, vector, 1, name + NAME, space, 0, 0)
+def _header(record: int, vector: int, space: int) -> bytes:
+    """Return a struct mmsghdr; control messages, if there is space, follow the sockaddr."""
+    return _MMSGHDR.pack(record, SOCKADDR_SIZE, vector, 1, record + SOCKADDR_SIZE, space, 0, 0)
 
 
 def _error() -> OSError:
@@ -225,11 +230,11 @@ def _error() -> OSError:
     return OSError(number, os.strerror(number))
 
 
-def _address(room: Any) -> int:
-    """Where memory begins; that of an empty object is of no use."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(room)) if len(room) else 0
+def _address(buffer: Any) -> int:
+    """Return the address of a buffer; 0 for an empty one, which has none."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer)) if len(buffer) else 0
 
 
 @cache
 def _keys(width: int, count: int) -> struct.Struct:
-    return struct.Struct(f"{width}s{_RECORD - width}x" * count)
+    return struct.Struct(f"{width}s{_RECORD_SIZE - width}x" * count)

@@ -1,10 +1,10 @@
-"""How a datagram arrived: at which of a host's addresses, and over which interface.
+"""How a datagram arrived: to which of a host's addresses, over which interface.
 
-recvfrom(2) tells who has sent it, which is enough for a socket that is bound to one
-address.  One that is bound to all of them must know more: an answer has to leave from
-the address that was asked, since its client knows no other; and what was sent to many at
-once is not for everybody to answer.  The kernel tells it in a message beside each datagram,
-and takes such a message with an answer (IP_PKTINFO in ip(7), IPV6_RECVPKTINFO in
+recvfrom(2) returns the sender, which is enough for a socket that is bound to one address.  A
+wildcard socket needs more: a reply must leave from the address that the request was sent to,
+since the client knows no other; and a request to a broadcast or multicast address is not to be
+answered by every host that gets it.  The kernel passes it in a control message beside each
+datagram, and takes such a message with a reply (IP_PKTINFO in ip(7), IPV6_RECVPKTINFO in
 ipv6(7), RFC 3542).
 """
 
@@ -15,66 +15,67 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from netsrv.guards.sources import Message, PacketInfo
+from netsrv.guards.sources import ControlMessage, PacketInfo
 
-SPACE = 256
-"""Bytes for messages: ours take 72, and options that a user asks for may bring others."""
+CMSG_SPACE = 256
+"""Bytes for control messages: ours take 72, and socket options of the user may bring others."""
 
 _IP_PKTINFO = 8  # Python 3.11 has no name for it
-_IPV4 = struct.Struct("=i4s4s")  # interface, own address, address asked
-_IPV6 = struct.Struct("=16si")  # address asked, interface
+_IN_PKTINFO = struct.Struct("=i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
+_IN6_PKTINFO = struct.Struct("=16si")  # ipi6_addr, ipi6_ifindex
 _LOOPBACK_INTERFACE = 1  # LOOPBACK_IFINDEX of the kernel
-_EVERYWHERE = ("0.0.0.0", "::", "::ffff:0.0.0.0")
+_WILDCARDS = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 
 
 def host_and_port(sockaddr: Any) -> tuple[str, int]:
-    """Drop flow and scope, but keep a link-local peer reachable: ``fe80::1%2``."""
+    """Return the host and port; a link-local host keeps its scope: ``fe80::1%2``."""
     if len(sockaddr) == 4 and sockaddr[3] and "%" not in sockaddr[0]:
         return f"{sockaddr[0]}%{sockaddr[3]}", sockaddr[1]
     return sockaddr[0], sockaddr[1]
 
 
 def enable_pktinfo(sock: socket.socket) -> tuple[int, PacketInfo]:
-    """Have the kernel tell how each datagram arrives, unless *sock* is bound to one address.
+    """Enable the kernel's packet info, unless *sock* is bound to a unicast address.
 
-    Gives the bytes that its messages take, 0 if there are none; and what holds for a
-    datagram that comes without one.  On other systems than Linux it tells nothing.
+    Returns the bytes to provide for control messages, 0 if none will come; and the packet info
+    of a datagram that comes without one.  Only Linux is supported; elsewhere nothing is enabled.
     """
     if sys.platform != "linux":
         return 0, PacketInfo()
     host = sock.getsockname()[0]
-    if host not in _EVERYWHERE and not _of_many(sock.family, host):
+    if host not in _WILDCARDS and not _is_multicast_or_broadcast(sock.family, host):
         return 0, PacketInfo(loopback=":" in host or host.startswith("127."))
-    with suppress(OSError):  # without it the kernel chooses where an answer leaves
+    with suppress(OSError):  # without it the kernel chooses the source address of a reply
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-    return SPACE, PacketInfo()
+    return CMSG_SPACE, PacketInfo()
 
 
-def parse_pktinfo(messages: Iterable[Message]) -> PacketInfo:
-    """Read the messages that came with a datagram.
+def parse_pktinfo(messages: Iterable[ControlMessage]) -> PacketInfo:
+    """Parse the control messages that came with a datagram.
 
-    Where an IPv6 socket takes IPv4 too, an IPv4 datagram has one of each kind.  The one of
-    IPv4 knows more.
+    An IPv4 datagram at an IPv6 socket has one of each family; that of IPv4 tells more.
     """
-    arrival = PacketInfo()
+    packet_info = PacketInfo()
     for level, kind, data in messages:
         if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            return _over_ipv4(data)
+            return _parse_ipv4(data)
         if level == socket.IPPROTO_IPV6 and kind == socket.IPV6_PKTINFO:
-            arrival = _over_ipv6(data)
-    return arrival
+            packet_info = _parse_ipv6(data)
+    return packet_info
 
 
-def _over_ipv4(data: bytes) -> PacketInfo:
-    """For what was sent to many, the kernel gives one of our addresses beside the one asked.
+def _parse_ipv4(data: bytes) -> PacketInfo:
+    """Parse struct in_pktinfo.
 
-    It gives 0.0.0.0 and interface 0 for a datagram that had come before it was asked to tell.
+    For a broadcast or multicast datagram, ipi_spec_dst is one of our addresses, and differs from
+    ipi_addr, the header's destination.  A datagram that came before IP_PKTINFO was enabled has
+    ipi_spec_dst 0.0.0.0 and interface 0.
     """
-    interface, own, asked = _IPV4.unpack(data)
-    unicast = own == asked if any(own) else asked[0] < 224
-    message = _IPV4.pack(0, own if any(own) else asked, b"")
+    interface, local, destination = _IN_PKTINFO.unpack(data)
+    unicast = local == destination if any(local) else destination[0] < 224
+    message = _IN_PKTINFO.pack(0, local if any(local) else destination, b"")
     return PacketInfo(
         unicast,
         interface in (0, _LOOPBACK_INTERFACE),
@@ -82,23 +83,24 @@ def _over_ipv4(data: bytes) -> PacketInfo:
     )
 
 
-def _over_ipv6(data: bytes) -> PacketInfo:
-    """The interface matters for a link-local address only, which is one in its scope.
+def _parse_ipv6(data: bytes) -> PacketInfo:
+    """Parse struct in6_pktinfo.
 
-    That ::1 comes over no other interface than loopback is the kernel's own rule.
+    A reply needs the interface only from a link-local address, whose scope it is.  That ::1 is
+    reached over no interface but loopback is enforced by the kernel.
     """
-    asked, interface = _IPV6.unpack(data)
-    if asked[0] == 0xFF:
+    destination, interface = _IN6_PKTINFO.unpack(data)
+    if destination[0] == 0xFF:
         return PacketInfo(unicast=False)
-    link_local = asked[0] == 0xFE and asked[1] & 0xC0 == 0x80
-    message = _IPV6.pack(asked, interface if link_local else 0)
-    return PacketInfo(answer=((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),))
+    link_local = destination[0] == 0xFE and destination[1] & 0xC0 == 0x80
+    message = _IN6_PKTINFO.pack(destination, interface if link_local else 0)
+    return PacketInfo(reply_ancdata=((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),))
 
 
-def _of_many(family: int, host: str) -> bool:
-    """Whether a socket's address is a multicast or broadcast one.
+def _is_multicast_or_broadcast(family: int, host: str) -> bool:
+    """Return whether many hosts may receive what is sent to *host*.
 
-    connect(2) refuses a broadcast address with EACCES; nothing is sent.
+    connect(2) refuses a broadcast address with EACCES; no packet is sent.
     """
     if family == socket.AF_INET6:
         return host.startswith("ff")

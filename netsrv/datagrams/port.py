@@ -1,14 +1,14 @@
-"""The datagram port: receive datagrams, and send back::
+"""The datagram port: receive datagrams, and send replies::
 
     while True:
         data, address = sock.recvfrom(65535)
-        sock.sendto(answer(data), address)
+        sock.sendto(reply(data), address)
 
-That is the loop of every UDP server.  Here the reactor runs it: it waits until
-something has arrived and calls `doRead`, which receives a batch of datagrams, in one call
-where the system has one, and hands it to a `DatagramProtocol`.  What that sends meanwhile
-goes out together at the end of the batch.  The port lives through whatever a network does
-to it: an error in receiving or sending concerns one datagram and is counted.
+That is the loop of every UDP server.  Here the reactor runs it: it waits until the socket is
+readable and calls `doRead`, which receives a batch of datagrams, in one call where the system
+has one, and passes it to a `DatagramProtocol`.  What the protocol sends meanwhile is sent
+together at the end of the batch.  No error of the network ends the port: an error in receiving
+or sending concerns one datagram, and is reported.
 """
 
 import errno
@@ -32,45 +32,43 @@ from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
 from netsrv.batches import Datagrams, accepts_batches
-from netsrv.datagrams.batch import Batch, Lone, Serve
+from netsrv.datagrams.batch import BATCH_SIZE, Batch, Serve, SingleDatagram
 from netsrv.datagrams.pktinfo import host_and_port
-from netsrv.datagrams.sender import Sender, Socket
-from netsrv.datagrams.single import Received
+from netsrv.datagrams.sender import OnDrop, Sender, Socket
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import DropReason
 
-AT_ONCE = 64
-"""How many datagrams are received, empty ones too, before other events get their turn."""
-
-LARGEST = 65_535
+MAX_DATAGRAM_SIZE = 65_535
 """Bytes; no UDP payload is longer (65,507 on IPv4, 65,527 on IPv6)."""
 
-PAUSE = 0.1
-"""Seconds without receiving after an error that would only come again at once."""
-
-_SO_MEMINFO = 55
-_MEMINFO = struct.Struct("=9I")
-_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
+RETRY_DELAY = 0.1
+"""Seconds without receiving after an error that would recur at once."""
 
 EARLIER_SEND = frozenset(
     getattr(errno, name)
     for name in "ECONNREFUSED ECONNRESET EHOSTDOWN EHOSTUNREACH ENETDOWN ENETUNREACH EPROTO".split()
 )
-"""The network's late answer to something sent before; receiving goes on at once."""
+"""Errors by which the network answers an earlier datagram of ours; receiving goes on."""
 
 DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
-"""The descriptor is closed, or has become something else than a UDP socket."""
+"""Errors of a descriptor that is closed, or no longer a UDP socket."""
+
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("=9I")
+_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
 
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
 class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
-    """Receives from a bound UDP socket that it is given, and is its protocol's transport.
+    """Receives from the bound UDP socket *sock*, and is the transport of *protocol*.
 
-    *dropped* is called with the reason, and the error if there was one, for each datagram
-    that is lost here.  *raised* is told of an exception of the protocol, while it is being handled.
-    *died* is told that the socket is dead: the port has parted with it, and goes on when
-    it is given another by `replace`.  Without it a dead socket is like any other error.
-    *sent* is told of datagrams that went out.
+    The callbacks:
+
+    - *on_drop*: a datagram is lost here, for a reason, with the error if there was one;
+    - *on_exception*: the protocol raised the exception that is being handled;
+    - *on_dead_socket*: the socket is dead.  The port has abandoned it, and goes on after
+      `replace_socket`.  Without the callback a dead socket is like any other error;
+    - *on_sent*: datagrams were sent.
     """
 
     def __init__(
@@ -78,101 +76,105 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         reactor: Any,
         sock: Socket,
         protocol: DatagramProtocol,
-        dropped: Callable[[DropReason, OSError | None], None],
-        raised: Callable[[], None],
-        largest: int = LARGEST,
-        died: Callable[[OSError], None] | None = None,
-        sent: Callable[[Datagrams], None] = lambda datagrams: None,
+        on_drop: OnDrop,
+        on_exception: Callable[[], None],
+        max_size: int = MAX_DATAGRAM_SIZE,
+        on_dead_socket: Callable[[OSError], None] | None = None,
+        on_sent: Callable[[Datagrams], None] = lambda datagrams: None,
     ) -> None:
-        super().__init__(sock, dropped, sent)
+        super().__init__(sock, on_drop, on_sent)
         self.reactor = reactor
+        self.single = SingleDatagram(self)
+        """The datagram that is being served by itself, for a service that accepts batches."""
         self._protocol = protocol
-        self._raised = raised
-        self._died = died
-        self._largest = largest
+        self._batched = accepts_batches(protocol)
+        self._on_exception = on_exception
+        self._on_dead_socket = on_dead_socket
+        self._max_size = max_size
         self._receiving = False
-        self._pause: Any = None
         self._stopped = False
-        self.lone = Lone(self)
-        """The datagram that is being served by itself, for a service that takes batches."""
-        self._later: list[Callable[[], None]] = []
-        self._held: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
-        self._whole = accepts_batches(protocol)
+        self._timer: Any = None
+        self._turn_end_calls: list[Callable[[], None]] = []
+        self._pending: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
 
-    def _take(self, sock: Socket) -> None:
-        super()._take(sock)
+    def _use_socket(self, sock: Socket) -> None:
+        super()._use_socket(sock)
         self._descriptor = sock.fileno()
         self._identity = _identity(self._descriptor)
 
+    # The verbs of a port
+
     def startListening(self) -> None:
-        """Tell the protocol its transport, and receive from now on."""
+        """Connect the protocol to this transport, and receive."""
         self._stopped = False
         self._protocol.makeConnection(self)
         self.resume()
 
     def resume(self) -> None:
-        """Receive, after `suspend`."""
+        """Receive again, after `suspend`."""
         self._receiving = True
-        if self._held is not None and self._pause is None:
-            self._pause = self.reactor.callLater(0, self._end_pause)
+        if self._pending is not None and self._timer is None:
+            self._timer = self.reactor.callLater(0, self._end_pause)
         elif self.fileno() != -1:
             self.reactor.addReader(self)
 
     def suspend(self) -> None:
-        """Receive no more.  The socket stays open: what comes waits in its buffer."""
+        """Stop receiving; the socket stays open, and datagrams wait in its buffer."""
         self._receiving = False
         self.reactor.removeReader(self)
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def stopListening(self) -> Deferred[None]:
-        """Stop for good: tell the protocol, and close the socket."""
+        """Stop the protocol, and close the socket."""
         if not self._stopped:
-            self.release()
+            self.detach()
             self._socket.close()
         return succeed(None)
 
-    def release(self) -> None:
-        """Stop for good: tell the protocol, and leave the socket open for somebody else."""
+    def detach(self) -> None:
+        """Stop the protocol, and leave the socket open for another port."""
         self._stopped = True
         self.suspend()
         try:
             self._protocol.doStop()
         except BaseException:
-            self._raised()
+            self._on_exception()
         self._flush()
         self._serving = False
-        if self._held is not None:
-            held, self._held = self._held, None
-            self._hold(*held)
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self._keep_pending(*pending)
+
+    # Receiving
 
     def doRead(self) -> None:
-        """Receive what has arrived, up to `AT_ONCE` datagrams, and serve it."""
-        self._turning = True
+        """Receive up to `BATCH_SIZE` datagrams, empty ones too, and serve them."""
+        self._in_turn = True
         try:
-            self._serve_held()
+            self._serve_pending()
             self._receive()
         finally:
-            self._turning = False
-            later, self._later = self._later, []
-            for call in later:
+            self._in_turn = False
+            calls, self._turn_end_calls = self._turn_end_calls, []
+            for call in calls:
                 call()
-            self._tell_sent()
+            self._report_sent()
 
-    def at_end(self, call: Callable[[], None]) -> None:
-        """Call *call* at the end of this turn of the reactor at the port."""
-        self._later.append(call)
+    def at_turn_end(self, call: Callable[[], None]) -> None:
+        """Call *call* at the end of this `doRead`."""
+        self._turn_end_calls.append(call)
 
     def _receive(self) -> None:
-        left = AT_ONCE
+        left = BATCH_SIZE
         while left > 0 and self._receiving and self._socket.fileno() != -1:
             try:
-                if self._calls.alone:
-                    one = self._calls.receive_one(self._largest)
-                    received = None
+                if self._io.prefer_single:
+                    single = self._io.receive_one(self._max_size)
+                    batch = None
                 else:
-                    received = self._calls.receive(left, self._largest)
+                    batch = self._io.receive(left, self._max_size)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -180,177 +182,186 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                     return
                 left -= 1
                 continue
-            if received is None:
+            if batch is None:
                 left -= 1
-                self._calls.alone -= 1
-                self._serve_one(*one)
+                self._io.prefer_single -= 1
+                self._serve_single(*single)
                 continue
-            left -= len(received.sizes)
+            left -= batch.count
             try:
-                self._serve(received)
+                self._serve(batch)
             finally:
-                received.free()
+                batch.close()
 
-    def _serve_one(self, datagram: bytes, origin: Flow, size: int) -> None:
-        if size > self._largest:
-            self._dropped(DropReason.TOO_LONG, None)
+    def _serve_single(self, datagram: bytes, flow: Flow, size: int) -> None:
+        if size > self._max_size:
+            self._on_drop(DropReason.TOO_LONG, None)
             return
-        before = self._serving, self.origin
-        self._serving, self.origin, self.datagram = True, origin, datagram
+        before = self._serving, self.flow
+        self._serving, self.flow, self.single.data = True, flow, datagram
         try:
-            self._protocol.datagramReceived(datagram, origin.peer)
+            self._protocol.datagramReceived(datagram, flow.peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
-            self._raised()
-        if self._packets:
+            self._on_exception()
+        if self._queued_packets:
             self._flush()
-        self._serving, self.origin = before[0] and not self._stopped, before[1]
-        self.datagram = None
+        self._serving, self.flow = before[0] and not self._stopped, before[1]
+        self.single.data = None
 
-    def _serve(self, received: Received) -> None:
-        if max(received.sizes) > self._largest:
-            for size in received.sizes:
-                if size > self._largest:
-                    self._dropped(DropReason.TOO_LONG, None)
-            places = [each for each, size in enumerate(received.sizes) if size <= self._largest]
-            if not places:
+    def _serve(self, batch: Batch) -> None:
+        if max(batch.sizes) > self._max_size:
+            fitting = [index for index, size in enumerate(batch.sizes) if size <= self._max_size]
+            for _ in range(batch.count - len(fitting)):
+                self._on_drop(DropReason.TOO_LONG, None)
+            if not fitting:
                 return
-            received = received.only(places)
+            batch = batch.only(fitting)
         before, self._serving = self._serving, not self._stopped
-        if self._whole:
-            batch = Batch(self, received)
+        if self._batched:
             try:
                 self._protocol.datagramsReceived(batch)  # type: ignore[attr-defined]
             except BaseException:  # as Twisted: not even SystemExit ends the server
-                self._raised()
-            batch.end()
+                self._on_exception()
         else:
-            self.serve_each(received.origins, received.data(), self._protocol.datagramReceived)
+            batch.each(self._protocol.datagramReceived)
         self._flush()
         self._serving = before and not self._stopped
 
-    def serve_each(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
-        """Have *serve* called for each datagram; those after a `suspend` wait for `resume`."""
-        before = self.origin
-        for place, origin in enumerate(origins):
+    def serve_each(self, flows: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
+        """Call *serve* for each datagram; those after a `suspend` wait for `resume`."""
+        before = self.flow
+        for index, flow in enumerate(flows):
             if not self._receiving:
-                self._hold(origins[place:], data[place:], serve)
+                self._keep_pending(flows[index:], data[index:], serve)
                 break
-            self.origin = origin
+            self.flow = flow
             try:
-                serve(data[place], origin.peer)
+                serve(data[index], flow.peer)
             except BaseException:  # as Twisted: not even SystemExit ends the server
-                self._raised()
-        self.origin = before
+                self._on_exception()
+        self.flow = before
 
-    def _hold(self, origins: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
-        """Keep what was received and cannot be served now."""
+    def _keep_pending(self, flows: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
+        """Keep datagrams that were received and cannot be served now."""
         if self._stopped:
             for _ in data:
-                self._dropped(DropReason.STOPPED, None)
+                self._on_drop(DropReason.STOPPED, None)
         else:
-            self._held = origins, data, serve
+            self._pending = flows, data, serve
 
-    def _serve_held(self) -> None:
-        if self._held is None or not self._receiving or self._serving:
+    def _serve_pending(self) -> None:
+        if self._pending is None or not self._receiving or self._serving:
             return
-        held, self._held = self._held, None
+        pending, self._pending = self._pending, None
         self._serving = True
-        self.serve_each(*held)
+        self.serve_each(*pending)
         self._flush()
         self._serving = False
 
+    # Errors in receiving
+
     def _receive_failed(self, error: OSError) -> bool:
-        """Count it, and tell whether to receive on at once."""
-        self._dropped(DropReason.RECEIVE_ERROR, error)
+        """Report an error; return True to receive again in this turn."""
+        self._on_drop(DropReason.RECEIVE_ERROR, error)
         if error.errno in EARLIER_SEND:
-            self._refused()
+            self._connection_refused()
             return self._receiving
-        if error.errno in DEAD and self._died is not None:
-            self._part()
-            self._died(error)
+        if error.errno in DEAD and self._on_dead_socket is not None:
+            self._abandon_socket()
+            self._on_dead_socket(error)
             return False
         self.reactor.removeReader(self)
-        self._pause = self.reactor.callLater(PAUSE, self._end_pause)
+        self._timer = self.reactor.callLater(RETRY_DELAY, self._end_pause)
         return False
 
     def _end_pause(self) -> None:
-        self._pause = None
-        self._serve_held()
+        self._timer = None
+        self._serve_pending()
         if self._receiving:
             self.resume()
 
-    def _part(self) -> None:
-        """Let go of a dead socket.  Its number may by now be somebody else's descriptor."""
+    def _abandon_socket(self) -> None:
+        """Let go of a dead socket, whose number may be that of another open file by now."""
         self._socket.detach()
         try:
             self.reactor.removeReader(self)
-        except OSError:  # epoll forgets a closed descriptor by itself, and Twisted then does not
-            self.reactor._reads.discard(self._descriptor)
+        except OSError:
+            _forget_reader(self.reactor, self._descriptor)
         if self._identity is not None and _identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
 
-    def replace(self, sock: Socket) -> None:
-        """Go on with *sock*, bound and ready, in place of one that has died."""
+    def replace_socket(self, sock: Socket) -> None:
+        """Go on with *sock*, bound and ready, in place of one that was abandoned."""
         if self._stopped:
             sock.close()
             return
-        self._take(sock)
+        self._use_socket(sock)
         if self._receiving:
             self.reactor.addReader(self)
 
-    def _refused(self) -> None:
-        """Only a connected protocol can know whom the refusal is from."""
+    def _connection_refused(self) -> None:
+        """Call the protocol; only a connected one can know which peer has refused."""
         if self._connected and isinstance(self._protocol, DatagramProtocol):
             try:
                 self._protocol.connectionRefused()
             except BaseException:
-                self._raised()
+                self._on_exception()
 
-    # What else Twisted's interfaces ask for
+    # The rest of Twisted's interfaces
 
     def getHost(self) -> IPv4Address | IPv6Address:
-        """The address that the port is bound to."""
+        """Return the address that the port is bound to."""
         kind = IPv6Address if self.addressFamily == socket.AF_INET6 else IPv4Address
         return kind("UDP", *host_and_port(self._socket.getsockname()))
 
     def getHandle(self) -> Socket:
-        """The socket."""
+        """Return the socket."""
         return self.socket
 
     def setBroadcastAllowed(self, enabled: bool) -> None:
-        """Set SO_BROADCAST: whether datagrams may be sent to broadcast addresses."""
+        """Set SO_BROADCAST: allow sending to broadcast addresses."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, int(enabled))
 
     def getBroadcastAllowed(self) -> bool:
-        """Whether datagrams may be sent to broadcast addresses."""
+        """Return SO_BROADCAST."""
         return bool(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST))
 
     def fileno(self) -> int:
-        """The descriptor that the reactor watches."""
+        """Return the descriptor for the reactor to watch; -1 without a socket."""
         return self._socket.fileno()
 
     def logPrefix(self) -> str:
-        """How the reactor names this port when it logs."""
+        """Return the name of this port in the reactor's log lines."""
         return "DatagramPort"
 
     def connectionLost(self, reason: Any) -> None:
-        """The reactor gives the descriptor up: at its end, or for an error that waits there.
+        """The reactor stops watching, at its end or for an error that waits in the socket.
 
-        poll and epoll tell of such an error, the late answer to something sent, as they
-        tell of the end of a connection.  Receiving collects it, and goes on.
+        poll(2) and epoll(7) report such an error, the network's answer to an earlier datagram of
+        ours, like the end of a connection.  Receiving collects it and goes on.
         """
         if self._receiving and self.reactor.running and self.fileno() != -1:
             self.reactor.addReader(self)
             self.doRead()
 
 
+def _forget_reader(reactor: Any, descriptor: int) -> None:
+    """Make the epoll reactor forget a descriptor that was closed behind its back.
+
+    epoll forgets a closed file by itself.  So ``removeReader`` raises before it removes the
+    number from its own set, and would take the next file of that number for one that it watches
+    already.  Twisted has no public way to that set.
+    """
+    reactor._reads.discard(descriptor)
+
+
 def _identity(descriptor: int) -> tuple[int, int] | None:
-    """What an open file is, whatever its number; None if the number is nobody's."""
+    """Return what identifies the open file of a descriptor; None if there is none."""
     try:
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def kernel_drops(sock: socket.socket) -> int | None:

@@ -1,7 +1,7 @@
-"""What a datagram port sends: at once, or, while a batch is served, at the end of it.
+"""The sending half of a datagram port.
 
-Nothing is kept for longer, and nothing of the network raised: what cannot be sent is
-dropped, and told.
+A datagram is sent when it is written, or at the end of the batch that is being served.  No
+error of the network is raised: what cannot be sent is dropped, and reported.
 """
 
 import errno
@@ -12,105 +12,94 @@ from typing import Any
 from twisted.internet.error import InvalidAddressError
 
 from netsrv.batches import Datagrams
-from netsrv.datagrams import batched as many
-from netsrv.datagrams import single as plain
+from netsrv.datagrams import batched, single
+from netsrv.datagrams.batch import BATCH_SIZE, Batch
 from netsrv.datagrams.pktinfo import enable_pktinfo
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
 
 Socket = socket.socket
 
-MOST_KEPT = 64
-"""Datagrams that are kept until they are sent together."""
+OnDrop = Callable[[DropReason, OSError | None], None]
+"""Called for a datagram that was lost, with the error of the system call if there was one."""
 
-MOST_TARGETS = 1024
-"""Addresses of those sent to unasked that are remembered as the kernel has them."""
+MAX_CACHED_TARGETS = 1024
+"""Addresses of unsolicited datagrams that are remembered in the kernel's form."""
 
 
 class Sender:
-    """The sending half of a port; *dropped* and *sent* as `DatagramPort` has them."""
+    """The sending half of a port; *on_drop* and *on_sent* as for `DatagramPort`."""
 
-    def __init__(
-        self,
-        sock: Socket,
-        dropped: Callable[[DropReason, OSError | None], None],
-        sent: Callable[[Datagrams], None],
-    ) -> None:
+    def __init__(self, sock: Socket, on_drop: OnDrop, on_sent: Callable[[Datagrams], None]) -> None:
         self.addressFamily = sock.family
-        self.origin: Flow | None = None
-        """Where the datagram came from that is being served, if one is."""
-        self.datagram: bytes | None = None
-        """The datagram that is served by itself, until it is sent back."""
-        self._dropped = dropped
-        self._sent = sent
+        self.flow: Flow | None = None
+        """The flow of the datagram that is being served; None while none is."""
+        self._on_drop = on_drop
+        self._on_sent = on_sent
         self._serving = False
-        self._turning = False
-        self._sent_to: list[Flow] = []
+        self._in_turn = False
+        self._sent_flows: list[Flow] = []
         self._sent_sizes: list[int] = []
-        self._packets: list[bytes] = []
-        self._packets_to: list[Flow] = []
+        self._queued_packets: list[bytes] = []
+        self._queued_flows: list[Flow] = []
         self._targets: dict[Any, Flow] = {}
         self._connected: Flow | None = None
-        self._take(sock)
+        self._use_socket(sock)
 
-    def _take(self, sock: Socket) -> None:
-        """Send with *sock* from now on."""
+    def _use_socket(self, sock: Socket) -> None:
         self._socket = sock
-        space, arrival = enable_pktinfo(sock)
-        kind: Any = many.Calls if many.usable(sock) else plain.Calls
-        self._calls: plain.Calls = kind(sock, space, arrival)
+        io = batched.BatchIO if batched.usable(sock) else single.SingleIO
+        self._io = io(self, sock, *enable_pktinfo(sock))
 
     @property
-    def arrival(self) -> PacketInfo:
-        """How the datagram came in that is being served."""
-        return PacketInfo() if self.origin is None else self.origin.arrival
+    def packet_info(self) -> PacketInfo:
+        """How the datagram arrived that is being served."""
+        return PacketInfo() if self.flow is None else self.flow.packet_info
 
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
-        """Send a datagram, or drop it and count why: nothing of the network is raised.
+        """Send a datagram, or drop and report it; no error of the network is raised.
 
-        *addr* is a numeric address and a port, and may be None once connected.
-        To the peer that is being served it goes from the address that was asked.
-        While a batch is served it is kept, and goes out with others at the end.
-        Raises InvalidAddressError for a name, TypeError for what is not bytes.
+        *addr* is a numeric address and a port; it may be None once connected.  A reply to the
+        datagram that is being served leaves from the address that this one was sent to.
+        While a batch is served, packets are queued, and sent together at its end.  Raises
+        InvalidAddressError for a host name, and TypeError for a packet that is not bytes.
         """
         if self._connected is not None:
             self._write_connected(packet, addr)
             return
         if type(packet) is not bytes:
             packet = memoryview(packet).tobytes()
-        target = self.origin
+        target = self.flow
         if target is None or addr != target.peer:
             target = self._targets.get(addr) or self._target(addr)
-        self._packets.append(packet)
-        self._packets_to.append(target)
-        if not self._serving or len(self._packets) == MOST_KEPT:
+        self._queued_packets.append(packet)
+        self._queued_flows.append(target)
+        if not self._serving or len(self._queued_packets) == BATCH_SIZE:
             self._flush()
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
-        """Send the pieces as one datagram."""
+        """Send the joined pieces as one datagram."""
         self.write(b"".join(seq), addr)
 
     def connect(self, host: str, port: int) -> None:
-        """Send to, and receive from, this peer only.  Raises InvalidAddressError for a name."""
+        """Send to this peer, and receive only from it.  Raises InvalidAddressError for a name."""
         if self._connected:
             raise RuntimeError("already connected, reconnecting is not currently supported")
         _check_numeric(host)
         self.socket.connect((host, port))  # after what was sent to others
         self._connected = Flow((host, port))
 
-    def send_back(self, received: plain.Received) -> None:
-        """Send datagrams back to where they came from, after what was sent before."""
+    def send_back(self, batch: Batch) -> None:
+        """Send each datagram of a batch to its sender, after what was written before."""
         self._flush()
-        self._told(received.origins, received.sizes, received.send_back())
+        self._record_sent(batch.flows, batch.sizes, self._io.send_back(batch))
 
-    def send_back_lone(self) -> None:
-        """Send the datagram that is served by itself back to where it came from."""
-        datagram, self.datagram = self.datagram, None
-        if datagram is None or self.origin is None:
-            raise RuntimeError("the batch is over, or was sent back before")
-        if self._packets:
+    def send_back_single(self, datagram: bytes) -> None:
+        """Send the datagram that is being served by itself to its sender."""
+        if self._queued_packets:
             self._flush()
-        self._send_one(datagram, self.origin)
+        assert self.flow is not None
+        self._send_one(datagram, self.flow)
 
     def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
         assert self._connected is not None
@@ -121,10 +110,10 @@ class Sender:
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent(Datagrams((self._connected,), (len(packet),)))
+            self._on_sent(Datagrams((self._connected,), (len(packet),)))
 
     def _target(self, addr: tuple[str, int] | None) -> Flow:
-        """Where to send what is no answer."""
+        """Check the address of an unsolicited datagram, and return its flow."""
         if addr is None:
             raise InvalidAddressError(None, "an unconnected port needs an address")
         if not isinstance(addr, tuple):
@@ -137,76 +126,76 @@ class Sender:
         if not 0 <= port <= 65535:
             raise OverflowError(f"{port}: a port is a number from 0 to 65535")
         try:
-            found = socket.getaddrinfo(
+            resolved = socket.getaddrinfo(
                 host, port, self.addressFamily, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST
             )
         except socket.gaierror as error:
             raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        if len(self._targets) >= MOST_TARGETS:
+        if len(self._targets) >= MAX_CACHED_TARGETS:
             self._targets.clear()
-        target = self._targets[addr] = self._calls.target((host, port), found[0][4])
+        target = self._targets[addr] = self._io.flow_to((host, port), resolved[0][4])
         return target
 
     def _flush(self) -> None:
-        """Send what was kept, in order."""
-        packets, targets = self._packets, self._packets_to
+        """Send the queued packets, in order."""
+        packets, flows = self._queued_packets, self._queued_flows
         if not packets:
             return
-        self._packets, self._packets_to = [], []
+        self._queued_packets, self._queued_flows = [], []
         if len(packets) == 1:
-            self._send_one(packets[0], targets[0])
+            self._send_one(packets[0], flows[0])
         else:
-            self._told(targets, [*map(len, packets)], self._calls.send(packets, targets))
+            self._record_sent(flows, [*map(len, packets)], self._io.send(packets, flows))
 
-    def _send_one(self, packet: bytes, target: Flow) -> None:
+    def _send_one(self, packet: bytes, flow: Flow) -> None:
         try:
-            plain.send_one(self._socket, packet, target)
+            single.send_one(self._socket, packet, flow)
         except OSError as error:
             self._send_failed(error)
         else:
-            self._sent_to.append(target)
+            self._sent_flows.append(flow)
             self._sent_sizes.append(len(packet))
-            if not self._turning:
-                self._tell_sent()
+            if not self._in_turn:
+                self._report_sent()
 
-    def _told(
-        self, targets: Sequence[Flow], sizes: Sequence[int], failures: list[plain.Failure]
+    def _record_sent(
+        self, flows: Sequence[Flow], sizes: Sequence[int], failures: list[single.Failure]
     ) -> None:
-        """Tell what has gone out, and what has not."""
+        """Record the datagrams that were sent, and report those that were not."""
         if failures:
-            failed = {place for place, _ in failures}
-            well = [place for place in range(len(sizes)) if place not in failed]
-            targets, sizes = [targets[each] for each in well], [sizes[each] for each in well]
-        self._sent_to.extend(targets)
+            failed = {index for index, _ in failures}
+            sent = [index for index in range(len(sizes)) if index not in failed]
+            flows, sizes = [flows[index] for index in sent], [sizes[index] for index in sent]
+        self._sent_flows.extend(flows)
         self._sent_sizes.extend(sizes)
-        if not self._turning:
-            self._tell_sent()
+        if not self._in_turn:
+            self._report_sent()
         for _, error in failures:
             self._send_failed(error)
 
-    def _tell_sent(self) -> None:
+    def _report_sent(self) -> None:
         if self._sent_sizes:
-            sent = Datagrams(self._sent_to, self._sent_sizes)
-            self._sent_to, self._sent_sizes = [], []
-            self._sent(sent)
+            sent = Datagrams(self._sent_flows, self._sent_sizes)
+            self._sent_flows, self._sent_sizes = [], []
+            self._on_sent(sent)
 
     def _send_failed(self, error: OSError) -> None:
-        self._dropped(DropReason.SEND_ERROR, error)
+        self._on_drop(DropReason.SEND_ERROR, error)
         if error.errno == errno.ECONNREFUSED:
-            self._refused()
+            self._connection_refused()
 
-    def _refused(self) -> None:
-        """A peer refuses what it is sent."""
+    def _connection_refused(self) -> None:
+        """The peer of a connected port has refused a datagram."""
 
     @property
     def socket(self) -> Socket:
-        """The socket, for whatever it is used: what was sent before has gone out."""
+        """The socket; what was written before has been sent."""
         self._flush()
         return self._socket
 
 
 def _check_numeric(host: str) -> None:
-    """A name would be looked up, and everyone would wait for the name server."""
+    """Raise InvalidAddressError for a name: to look it up would block the reactor."""
     try:
         socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
     except (socket.gaierror, UnicodeError):

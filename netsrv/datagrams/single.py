@@ -1,7 +1,7 @@
 """Datagrams by the plain system calls: one call receives or sends one.
 
-Every system has them, and so has a socket in memory.  `netsrv.datagrams.mmsg` does the same
-with one call for many, and has the same face.
+Every system has these calls, and so has a socket in memory.  `netsrv.datagrams.batched` has the
+same interface, with one call for many.
 """
 
 import errno
@@ -9,151 +9,125 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
+from netsrv.datagrams.batch import Batch
 from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
-from netsrv.guards.sources import Flow, Message, PacketInfo
+from netsrv.guards.sources import ControlMessage, Flow, PacketInfo
 
 Failure = tuple[int, OSError]
-"""Which of many could not be sent, by its place, and why."""
+"""The index of a datagram that could not be sent, and the error."""
 
-NO_ROOM = frozenset({errno.EAGAIN, errno.ENOBUFS})
-"""Errors of sending that the next datagram would have too."""
-
-_CUT = int(socket.MSG_TRUNC)
+NO_BUFFERS = frozenset({errno.EAGAIN, errno.ENOBUFS})
+"""Errors of sending that the next datagram would meet too."""
 
 FLOW_CACHE_SIZE = 4096
-"""Origins that are remembered; beyond them all are forgotten, and learned anew."""
+"""Flows that are remembered; a full cache is cleared."""
+
+_TRUNCATED = int(socket.MSG_TRUNC)
 
 
-class Received:
-    """Datagrams that were received together, and the sizes; valid until `free` is called.
+class SingleIO:
+    """Receives and sends on a port's socket *sock*.
 
-    A size above the largest that was asked for is one of a datagram that was cut.
+    *space* and *packet_info* are the results of `enable_pktinfo`.
     """
 
-    def __init__(
-        self, sock: Any, origins: Sequence[Flow], sizes: list[int], data: Sequence[bytes]
-    ) -> None:
-        self.origins = origins
-        self.sizes = sizes
-        self._sock = sock
-        self._data = data
+    prefer_single = 0
+    """Datagrams to receive with `receive_one` before the next batch: that is cheaper now."""
 
-    def data(self) -> Sequence[bytes]:
-        """The bytes of each; they stay valid."""
-        return self._data
-
-    def only(self, places: Sequence[int]) -> "Received":
-        """Those that stand at *places*."""
-        origins, sizes, data = self.origins, self.sizes, self._data
-        return Received(
-            self._sock,
-            [origins[each] for each in places],
-            [sizes[each] for each in places],
-            [data[each] for each in places],
-        )
-
-    def send_back(self) -> list[Failure]:
-        """Send each back to where it came from."""
-        return send_each(self._sock, self._data, self.origins)
-
-    def free(self) -> None:
-        """They are not needed any more."""
-
-
-class Calls:
-    """The calls of one port: *space* and *arrival* are what `enable_pktinfo` gives."""
-
-    alone = 0
-    """How many datagrams had better be received by themselves before the next batch."""
-
-    def __init__(self, sock: Any, space: int, arrival: PacketInfo) -> None:
+    def __init__(self, port: Any, sock: Any, space: int, packet_info: PacketInfo) -> None:
+        self._port = port
         self._sock = sock
         self._space = space
-        self._arrival = arrival
-        self._origins: dict[Any, Flow] = {}
+        self._packet_info = packet_info
+        self._flows: dict[Any, Flow] = {}
         self._error: OSError | None = None
 
-    def receive(self, most: int, largest: int) -> Received:
-        """Receive what has arrived, up to *most* datagrams.
+    def receive(self, max_count: int, max_size: int) -> Batch:
+        """Receive up to *max_count* datagrams of up to *max_size* bytes.
 
-        Raises BlockingIOError if nothing has, and OSError for other reasons.
+        Raises BlockingIOError if there is none, and OSError for other reasons.
         """
         if self._error is not None:
             error, self._error = self._error, None
-            raise error  # which has ended the last batch
-        found: list[tuple[bytes, Flow, int]] = []
-        for _ in range(most):
+            raise error  # it ended the last batch
+        received: list[tuple[bytes, Flow, int]] = []
+        for _ in range(max_count):
             try:
-                found.append(self.receive_one(largest))
+                received.append(self.receive_one(max_size))
             except OSError as error:
-                if not found:
+                if not received:
                     raise
                 if not isinstance(error, BlockingIOError):
                     self._error = error
                 break
-        return Received(
-            self._sock,
-            [origin for _, origin, _ in found],
-            [size for _, _, size in found],
-            [data for data, _, _ in found],
+        return Batch(
+            self._port,
+            [flow for _, flow, _ in received],
+            [size for _, _, size in received],
+            [data for data, _, _ in received],
         )
 
-    def receive_one(self, largest: int) -> tuple[bytes, Flow, int]:
-        """Receive a datagram; gives its bytes, its origin and its size.  Raises as `receive`."""
-        data, messages, flags, sockaddr = self._sock.recvmsg(largest, self._space)
+    def receive_one(self, max_size: int) -> tuple[bytes, Flow, int]:
+        """Receive a datagram; return its bytes, flow and size.  Raises as `receive`."""
+        data, messages, flags, sockaddr = self._sock.recvmsg(max_size, self._space)
         key = (sockaddr, *messages) if messages else sockaddr
         try:
-            origin = self._origins[key]
+            flow = self._flows[key]
         except KeyError:
-            origin = self.learn(key, sockaddr, messages)
-        return data, origin, largest + 1 if flags & _CUT else len(data)
+            flow = self._learn(key, sockaddr, messages)
+        return data, flow, max_size + 1 if flags & _TRUNCATED else len(data)
 
-    def learn(self, key: Any, sockaddr: Any, messages: Sequence[Message]) -> Flow:
-        """Remember under *key* what is known of a datagram."""
-        if len(self._origins) >= FLOW_CACHE_SIZE:
-            self._origins.clear()
-        origin = self._origins[key] = self._learn(sockaddr, messages)
-        return origin
+    def _learn(self, key: Any, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
+        """Remember a flow under *key*."""
+        if len(self._flows) >= FLOW_CACHE_SIZE:
+            self._flows.clear()
+        flow = self._flows[key] = self._flow(sockaddr, messages)
+        return flow
 
-    def _learn(self, sockaddr: Any, messages: Sequence[Message]) -> Flow:
-        """What is known of a datagram; it holds for all that come in the same way."""
-        return Flow(host_and_port(sockaddr), parse_pktinfo(messages) if messages else self._arrival)
+    def _flow(self, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
+        return Flow(
+            host_and_port(sockaddr), parse_pktinfo(messages) if messages else self._packet_info
+        )
 
-    def target(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
-        """Where to send what is no answer: *sockaddr* is the address as the kernel has it."""
+    def flow_to(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
+        """Return a flow to *peer* for what is no reply; *sockaddr* is the kernel's form of it."""
         return Flow(peer)
 
-    def send(self, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
-        """Send each to the target beside it, and give what could not be sent."""
-        return send_each(self._sock, packets, targets)
+    def send(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
+        """Send each packet to its flow; return the failures."""
+        return send_each(self._sock, packets, flows)
+
+    def send_back(self, batch: Batch) -> list[Failure]:
+        """Send each datagram of a batch back to its sender; return the failures."""
+        return send_each(self._sock, batch.data(), batch.flows)
 
 
-def send_one(sock: Any, packet: bytes, target: Flow) -> None:
-    """Send a datagram; an answer leaves from the address that was asked."""
-    if target.arrival.answer:
-        sock.sendmsg((packet,), target.arrival.answer, 0, target.peer)
+def send_one(sock: Any, packet: bytes, flow: Flow) -> None:
+    """Send a datagram; a reply leaves from the address that the request was sent to."""
+    if flow.packet_info.reply_ancdata:
+        sock.sendmsg((packet,), flow.packet_info.reply_ancdata, 0, flow.peer)
     else:
-        sock.sendto(packet, target.peer)
+        sock.sendto(packet, flow.peer)
 
 
-def send_each(sock: Any, packets: Sequence[bytes], targets: Sequence[Flow]) -> list[Failure]:
-    """Send one by one, and give what could not be sent."""
+def send_each(sock: Any, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
+    """Send each packet with a call of its own; return the failures."""
     failures: list[Failure] = []
     done, count = 0, len(packets)
     while done < count:
         try:
-            send_one(sock, packets[done], targets[done])
+            send_one(sock, packets[done], flows[done])
             done += 1
         except OSError as error:
-            done = skip(failures, done, count, error)
+            done = next_after(failures, done, count, error)
     return failures
 
 
-def skip(failures: list[Failure], done: int, count: int, error: OSError) -> int:
-    """Add the failure of the datagram after *done* of *count*; give where to go on.
+def next_after(failures: list[Failure], done: int, count: int, error: OSError) -> int:
+    """Add the failure of the datagram at index *done*; return the index to go on at.
 
-    Where the system has no room for it, it has none for the rest.
+    If the system has no buffers for it, the rest of the *count* datagrams fail too.
     """
-    end = count if error.errno in NO_ROOM else done + 1
-    failures.extend((place, error) for place in range(done, end))
+    end = count if error.errno in NO_BUFFERS else done + 1
+    failures.extend((index, error) for index in range(done, end))
     return end

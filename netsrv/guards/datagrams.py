@@ -1,9 +1,9 @@
-"""Which datagrams are served: rules against loops, reflection and floods.
+"""Rules for datagrams, against loops, reflection and floods.
 
-A sender's address can be forged.  So a datagram is not served that seems to come from
-where another server listens (two that answer each other never stop: CERT CA-1996-01,
-CVE-2024-2169), or from where nobody can be; nor one that was sent to many, who
-would all answer.
+The address of a sender can be forged.  So a datagram is rejected that seems to come from a
+server's port (two servers that answer each other never stop: CERT CA-1996-01, CVE-2024-2169),
+or from an address that no host can have; and one that was sent to a broadcast or multicast
+address, which many hosts would answer.
 """
 
 from collections import Counter
@@ -14,12 +14,12 @@ from netsrv.guards.rates import Rate, SourceRateLimiter
 from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
 from netsrv.interfaces import DropReason
 
-MOST_VERDICTS = 4096
-"""Origins whose verdict is remembered; beyond them all are forgotten, and judged anew."""
+MAX_CACHED_VERDICTS = 4096
+"""Flows whose verdict is remembered; a full cache is cleared."""
 
 
 def parse_ports(text: str) -> frozenset[int]:
-    """Parse ``0-1023,2049``, or ``none``.  Raises ValueError with what would be right."""
+    """Parse ``0-1023,2049``, or ``none``.  Raises ValueError that shows the syntax."""
     ports: set[int] = set()
     for part in () if text == "none" else text.split(","):
         first, dash, last = part.strip().partition("-")
@@ -34,11 +34,11 @@ def parse_ports(text: str) -> frozenset[int]:
 
 
 class DatagramGuard:
-    """Asked for the datagrams of one listener.
+    """The rules of one listener.
 
-    *refused_ports* and *own_ports* are source ports; *rate* is for each source but those
-    on this machine.  *safe* are the rules against loops and reflection; without them only
-    access and the rate are asked.
+    *refused_ports* and *own_ports* are source ports: those of other servers, and those that
+    this server listens on.  *rate* holds for each source that is not on this machine.
+    Unless *safe*, only access and the rate are checked.
     """
 
     def __init__(
@@ -52,92 +52,92 @@ class DatagramGuard:
         self.safe = safe
         self._own_ports = own_ports
         self._rate: Rate | None = None
-        self._rates: SourceRateLimiter | None = None
-        self.change(access, refused_ports, rate)
+        self._limiter: SourceRateLimiter | None = None
+        self.set_rules(access, refused_ports, rate)
 
-    def change(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
-        """Ask by other rules from now on.  Where the rate is the same, who has used it up has."""
+    def set_rules(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
+        """Check by other rules.  If the rate is unchanged, existing token buckets are kept."""
         self._access = access
         self._refused_ports = refused_ports
-        self._verdicts: dict[Flow, DropReason | Source | None] = {}
+        self._flow_verdicts: dict[Flow, DropReason | Source | None] = {}
         if rate != self._rate:
             self._rate = rate
-            self._rates = None if rate is None else SourceRateLimiter(rate)
+            self._limiter = None if rate is None else SourceRateLimiter(rate)
 
-    def drop(self, origin: Flow, now: float) -> DropReason | None:
-        """Why a datagram that came from *origin* is not served, or None if it is."""
+    def drop(self, flow: Flow, now: float) -> DropReason | None:
+        """Return the reason to drop a datagram of *flow*, or None to serve it."""
         try:
-            verdict = self._verdicts[origin]
+            verdict = self._flow_verdicts[flow]
         except KeyError:
-            verdict = self._remember(origin)
-        if verdict is None and not (self.safe and origin.peer[1] in self._own_ports):
+            verdict = self._remember(flow)
+        if verdict is None and not (self.safe and flow.peer[1] in self._own_ports):
             return None
-        served, drop = self._judge(origin, 1, now)
-        return None if served else drop
+        served, reason = self._judge(flow, 1, now)
+        return None if served else reason
 
-    def drops(self, origins: Sequence[Flow], now: float) -> dict[int, DropReason]:
-        """Which of the datagrams that came from *origins* are not served, by place, and why."""
-        few: dict[Flow, tuple[int, DropReason]] = {}
-        for origin, count in Counter(origins).items():
-            served, drop = self._judge(origin, count, now)
-            if drop is not None and served < count:
-                few[origin] = served, drop
-        return _beyond(few, origins) if few else {}
+    def drops(self, flows: Sequence[Flow], now: float) -> dict[int, DropReason]:
+        """Return the reasons to drop datagrams of *flows*, by their index; others are served."""
+        limited: dict[Flow, tuple[int, DropReason]] = {}
+        for flow, count in Counter(flows).items():
+            served, reason = self._judge(flow, count, now)
+            if reason is not None and served < count:
+                limited[flow] = served, reason
+        return _beyond(limited, flows) if limited else {}
 
-    def _judge(self, origin: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
-        """How many of so many datagrams are served, and why the others are not."""
-        if self.safe and origin.peer[1] in self._own_ports:
+    def _judge(self, flow: Flow, count: int, now: float) -> tuple[int, DropReason | None]:
+        """Return how many of *count* datagrams are served, and the reason to drop the rest."""
+        if self.safe and flow.peer[1] in self._own_ports:
             return 0, DropReason.OWN_PORT
         try:
-            verdict = self._verdicts[origin]
+            verdict = self._flow_verdicts[flow]
         except KeyError:
-            verdict = self._remember(origin)
+            verdict = self._remember(flow)
         if verdict is None:
             return count, None
         if isinstance(verdict, DropReason):
             return 0, verdict
-        assert self._rates is not None
-        return self._rates.take(verdict, now, count), DropReason.DATAGRAM_RATE
+        assert self._limiter is not None
+        return self._limiter.take(verdict, now, count), DropReason.DATAGRAM_RATE
 
-    def _remember(self, origin: Flow) -> DropReason | Source | None:
-        """What the rules say of all that comes from there; a source is one that has a rate."""
-        if len(self._verdicts) >= MOST_VERDICTS:
-            self._verdicts.clear()
-        source = source_of(origin.peer[0])
-        verdict: DropReason | Source | None = self._by_rules(source, origin) if self.safe else None
+    def _remember(self, flow: Flow) -> DropReason | Source | None:
+        """Return a verdict, and remember it: drop, serve (None), or check the source's rate."""
+        if len(self._flow_verdicts) >= MAX_CACHED_VERDICTS:
+            self._flow_verdicts.clear()
+        source = source_of(flow.peer[0])
+        verdict: DropReason | Source | None = self._by_rules(source, flow) if self.safe else None
         if verdict is None and not self._access.allows(source):
             verdict = DropReason.ACCESS
-        if verdict is None and self._rates is not None and not source.loopback:
+        if verdict is None and self._limiter is not None and not source.loopback:
             verdict = source
-        self._verdicts[origin] = verdict
+        self._flow_verdicts[flow] = verdict
         return verdict
 
-    def _by_rules(self, source: Source, origin: Flow) -> DropReason | None:
-        port = origin.peer[1]
+    def _by_rules(self, source: Source, flow: Flow) -> DropReason | None:
+        port = flow.peer[1]
         if port in self._refused_ports or port == 0:
             return DropReason.SOURCE_PORT
-        return _by_addresses(source, origin.arrival)
+        return _by_addresses(source, flow.packet_info)
 
 
 def _beyond(
-    few: dict[Flow, tuple[int, DropReason]], origins: Sequence[Flow]
+    limited: dict[Flow, tuple[int, DropReason]], flows: Sequence[Flow]
 ) -> dict[int, DropReason]:
-    """The places of those that come after the ones that are still served."""
-    left = {origin: served for origin, (served, _) in few.items()}
+    """Return the reasons to drop, by index: of a limited flow, the first datagrams are served."""
+    left = {flow: served for flow, (served, _) in limited.items()}
     drops = {}
-    for place, origin in enumerate(origins):
-        if origin in few:
-            left[origin] -= 1
-            if left[origin] < 0:
-                drops[place] = few[origin][1]
+    for index, flow in enumerate(flows):
+        if flow in limited:
+            left[flow] -= 1
+            if left[flow] < 0:
+                drops[index] = limited[flow][1]
     return drops
 
 
-def _by_addresses(source: Source, arrival: PacketInfo) -> DropReason | None:
+def _by_addresses(source: Source, packet_info: PacketInfo) -> DropReason | None:
     if not source.unicast:
         return DropReason.NOT_UNICAST
-    if not arrival.unicast:
+    if not packet_info.unicast:
         return DropReason.DESTINATION
-    if source.loopback and not arrival.loopback:
+    if source.loopback and not packet_info.loopback:
         return DropReason.MARTIAN
     return None

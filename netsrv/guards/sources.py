@@ -1,7 +1,7 @@
-"""Who a peer is, for limits: one identity for each address that one party can hold.
+"""The source of a peer, which limits count; and the flow of a datagram.
 
-An IPv4 address is one source.  Of IPv6 a whole /64 is: whoever has one address of it
-has them all.  An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
+An IPv4 address is one source.  An IPv6 /64 is one source, since a host has all of its addresses.
+An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
 """
 
 import socket
@@ -11,19 +11,19 @@ from attrs import define, field, frozen
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 _PREFIX = 8
-_REMEMBERED = 4096
-"""Sources that are kept: most peers come more than once."""
+_CACHE_SIZE = 4096
+"""Sources that are remembered: most peers come more than once."""
 
 
 @frozen
 class Source:
-    """Where a peer comes from.  `packed` decides about access, `key` counts."""
+    """The source of a peer: access is checked for `packed`, limits count by `key`."""
 
     packed: bytes
     """The address: 4 bytes of IPv4 or 16 of IPv6, in network order."""
 
     key: bytes = field(init=False, eq=False)
-    """4 bytes of IPv4, or the 8 of an IPv6 /64."""
+    """The 4 bytes of an IPv4 address, or the first 8 of an IPv6 address."""
 
     @key.default
     def _key(self) -> bytes:
@@ -31,24 +31,24 @@ class Source:
 
     @property
     def loopback(self) -> bool:
-        """Whether the peer is on this machine: 127.0.0.0/8 or ::1."""
+        """True if the peer is on this machine: 127.0.0.0/8 or ::1."""
         packed = self.packed
         return packed[0] == 127 if len(packed) == 4 else packed == b"\0" * 15 + b"\1"
 
     @property
     def unicast(self) -> bool:
-        """Whether one peer can have the address: no multicast, broadcast or unspecified one."""
+        """True if a host can have the address: it is not multicast, broadcast or unspecified."""
         packed = self.packed
         if len(packed) == 4:
             return 0 < packed[0] < 224
         return packed[0] != 255 and any(packed)
 
 
-@lru_cache(_REMEMBERED)
+@lru_cache(_CACHE_SIZE)
 def source_of(host: str) -> Source:
-    """Make the source of an address as the kernel gives it, with or without a scope.
+    """Return the source of a numeric address, which may have a scope (``fe80::1%2``).
 
-    Raises ValueError for what is no address.
+    Raises ValueError for any other text.
     """
     try:
         if ":" not in host:
@@ -59,26 +59,26 @@ def source_of(host: str) -> Source:
     return Source(packed[len(_MAPPED) :] if packed.startswith(_MAPPED) else packed)
 
 
-Message = tuple[int, int, bytes]
-"""Level, type and bytes of a control message, as `socket.socket.recvmsg` gives them."""
+ControlMessage = tuple[int, int, bytes]
+"""Level, type and data of a control message, as in the ancdata of `socket.socket.recvmsg`."""
 
 
 @frozen
 class PacketInfo:
-    """What is known of a datagram beside its sender; by default there is nothing against it."""
+    """How a datagram arrived; the defaults are those of one about which nothing is known."""
 
     unicast: bool = True
-    """Whether it was sent to this host alone: to no broadcast or multicast address."""
+    """False if it was sent to a broadcast or multicast address."""
     loopback: bool = True
-    """Whether it came over the loopback interface, or may have."""
-    answer: tuple[Message, ...] = ()
-    """The messages with which an answer leaves from the address that was asked."""
+    """False if it came over another interface than loopback."""
+    reply_ancdata: tuple[ControlMessage, ...] = ()
+    """The control messages that make a reply leave from the address of the request."""
 
 
 @define(eq=False)
 class Flow:
-    """Whom a datagram came from, and how.  All that come alike may share one."""
+    """The sender of a datagram, and how it arrived.  Datagrams of one flow share an object."""
 
     peer: tuple[str, int]
-    """A numeric address, which leads back also where it is link-local, and a port."""
-    arrival: PacketInfo = PacketInfo()
+    """A numeric address, with its scope if it is link-local, and a port."""
+    packet_info: PacketInfo = PacketInfo()

@@ -1,4 +1,4 @@
-"""The datagram port: what it does with whatever a socket may raise."""
+"""The datagram port, with every error that a socket may raise."""
 
 import errno
 import socket
@@ -9,24 +9,25 @@ from twisted.internet.interfaces import IListeningPort, IMulticastTransport, ISy
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface.verify import verifyObject
 
-from netsrv.datagrams.port import AT_ONCE, DEAD, EARLIER_SEND, PAUSE, DatagramPort
+from netsrv.datagrams.batch import BATCH_SIZE
+from netsrv.datagrams.port import DEAD, EARLIER_SEND, RETRY_DELAY, DatagramPort
 from netsrv.interfaces import DropReason
 from tests.doubles import PEER, ReactorClock, ScriptedDatagramSocket
 
 
 class Echo(DatagramProtocol):
-    """Echoes, remembers, and raises at the datagram ``raise``."""
+    """Echoes and records datagrams; raises at ``raise``, and stops the port at ``stop``."""
 
     noisy = False
 
     def __init__(self):
-        self.got = []
+        self.received = []
         self.refused = 0
 
     def datagramReceived(self, datagram, addr):
-        self.got.append((datagram, addr))
+        self.received.append((datagram, addr))
         if datagram == b"raise":
-            raise RuntimeError("as told")
+            raise RuntimeError("raised on purpose")
         if datagram == b"stop":
             self.transport.stopListening()
             return
@@ -37,21 +38,20 @@ class Echo(DatagramProtocol):
 
 
 class Port:
-    """A started port, and all that it has told."""
+    """A started port, which records its callbacks."""
 
-    def __init__(self, *script, died=None, **options):
-        self.died = died
+    def __init__(self, *script, on_dead_socket=None, **options):
         self.reactor = ReactorClock()
         self.sock = ScriptedDatagramSocket(*script, **options)
-        self.dropped, self.raised = [], []
+        self.dropped, self.exceptions = [], []
         self.protocol = Echo()
         self.port = DatagramPort(
             self.reactor,
             self.sock,
             self.protocol,
             self.drop,
-            lambda: self.raised.append(1),
-            died=self.died,
+            lambda: self.exceptions.append(1),
+            on_dead_socket=on_dead_socket,
         )
         self.port.startListening()
 
@@ -61,7 +61,7 @@ class Port:
 
     @property
     def watching(self):
-        """Whether the reactor watches the socket."""
+        """True if the reactor watches the socket."""
         return self.port in self.reactor.readers
 
 
@@ -73,32 +73,32 @@ def test_each_datagram_goes_to_the_protocol_and_back():
 
 
 def test_others_get_their_turn_under_a_flood_of_empty_datagrams():
-    """F26: at most `AT_ONCE`, empty or not, are taken before the reactor is given back."""
-    port = Port(*[b""] * (AT_ONCE + 5))
+    """F26: at most `BATCH_SIZE`, empty or not, are served in one turn of the reactor."""
+    port = Port(*[b""] * (BATCH_SIZE + 5))
     port.port.doRead()
-    assert len(port.protocol.got) == AT_ONCE
+    assert len(port.protocol.received) == BATCH_SIZE
     port.port.doRead()
-    assert len(port.protocol.got) == AT_ONCE + 5
+    assert len(port.protocol.received) == BATCH_SIZE + 5
 
 
-def test_a_cut_datagram_is_dropped_and_counted():
-    """F28: what is longer than the buffer is not served short."""
+def test_a_truncated_datagram_is_dropped_and_counted():
+    """F28: a datagram that is longer than the buffer is not served in part."""
     port = Port(b"x" * 10, flags=socket.MSG_TRUNC)
     port.port.doRead()
-    assert (port.protocol.got, port.dropped) == ([], [DropReason.TOO_LONG])
+    assert (port.protocol.received, port.dropped) == ([], [DropReason.TOO_LONG])
 
 
 def test_a_protocol_that_raises_gets_the_next_datagram():
     """F40: an exception concerns one datagram."""
     port = Port(b"raise", b"next")
     port.port.doRead()
-    assert port.raised == [1]
+    assert port.exceptions == [1]
     assert port.sock.sent == [(b"next", PEER)]
 
 
 @pytest.mark.parametrize("number", sorted(EARLIER_SEND), ids=errno.errorcode.get)
-def test_the_late_answer_to_something_sent_is_counted(number):
-    """F37: receiving goes on at once after an error that came from the network."""
+def test_a_late_error_of_an_earlier_send_is_counted(number):
+    """F37: after an error that came from the network, the same turn receives on."""
     port = Port(number, b"next")
     port.port.doRead()
     assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
@@ -107,61 +107,65 @@ def test_the_late_answer_to_something_sent_is_counted(number):
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.EIO, errno.EBADF, errno.EFAULT])
 def test_any_other_error_pauses_and_the_port_stays_open(number):
-    """F38: no error closes the port, and none makes it spin."""
+    """F38: no error closes the port, or makes it spin."""
     port = Port(number, b"next")
     port.port.doRead()
     assert (port.dropped, port.watching) == (
         [(DropReason.RECEIVE_ERROR, errno.errorcode[number])],
         False,
     )
-    port.reactor.advance(PAUSE)
+    port.reactor.advance(RETRY_DELAY)
     assert port.watching
     port.port.doRead()
     assert port.sock.sent == [(b"next", PEER)]
 
 
 @pytest.mark.parametrize("number", sorted(DEAD), ids=errno.errorcode.get)
-def test_f38_a_dead_socket_is_parted_with_and_replaced(number):
-    """The port waits without it, loses what is sent meanwhile, and goes on with the next one."""
-    told = []
-    port = Port(number, b"never", died=told.append)
+def test_f38_a_dead_socket_is_abandoned_and_replaced(number):
+    """The port waits without it, and goes on with the next one."""
+    errors = []
+    port = Port(number, b"never", on_dead_socket=errors.append)
     port.port.doRead()
     assert port.dropped == [(DropReason.RECEIVE_ERROR, errno.errorcode[number])]
-    assert [error.errno for error in told] == [number]
+    assert [error.errno for error in errors] == [number]
     assert (port.sock.open, port.watching) == (False, False)
-    for useless in (port.port.suspend, port.port.resume, port.port.doRead):
-        useless()
-    assert (port.watching, port.protocol.got, port.reactor.getDelayedCalls()) == (False, [], [])
+    for call in (port.port.suspend, port.port.resume, port.port.doRead):
+        call()
+    assert (port.watching, port.protocol.received, port.reactor.getDelayedCalls()) == (
+        False,
+        [],
+        [],
+    )
     new = ScriptedDatagramSocket(b"next")
-    port.port.replace(new)
+    port.port.replace_socket(new)
     assert port.watching
     port.port.doRead()
     assert new.sent == [(b"next", PEER)]
 
 
-def test_f38_a_port_that_was_stopped_needs_no_socket():
-    """One that comes too late is closed."""
-    port = Port(errno.EBADF, died=lambda error: None)
+def test_f38_a_stopped_port_takes_no_new_socket():
+    """A new socket that comes too late is closed."""
+    port = Port(errno.EBADF, on_dead_socket=lambda error: None)
     port.port.doRead()
     port.port.stopListening()
     late = ScriptedDatagramSocket(b"never")
-    port.port.replace(late)
+    port.port.replace_socket(late)
     assert (late.open, port.watching) == (False, False)
 
 
 @pytest.mark.parametrize(
     "name", ["EAGAIN", "ENOBUFS", "EPERM", "ENETUNREACH", "EINVAL", "EMSGSIZE", "ECONNREFUSED"]
 )
-def test_what_cannot_be_sent_is_dropped_and_counted(name):
-    """F39: nothing is queued, and nothing raised into the protocol."""
+def test_a_packet_that_cannot_be_sent_is_dropped_and_counted(name):
+    """F39: the packet is not queued, and no error is raised into the protocol."""
     port = Port(b"a", b"b", sending=getattr(errno, name))
     port.port.doRead()
     assert port.dropped == [(DropReason.SEND_ERROR, name)] * 2
-    assert (port.raised, port.watching) == ([], True)
+    assert (port.exceptions, port.watching) == ([], True)
 
 
 def test_a_name_is_not_looked_up():
-    """Sending to a host name is refused: a name server would stop everyone."""
+    """A host name raises: to wait for a name server would block the reactor."""
     port = Port()
     with pytest.raises(InvalidAddressError):
         port.port.write(b"x", ("localhost", 7))
@@ -172,8 +176,8 @@ def test_a_name_is_not_looked_up():
     assert port.sock.sent == []
 
 
-def test_a_connected_port_sends_to_its_peer_and_is_told_of_refusals():
-    """`connect` makes the address unnecessary, and an ICMP refusal reaches the protocol."""
+def test_a_connected_port_sends_to_its_peer_and_reports_refusals():
+    """No address is needed after `connect`, and an ICMP refusal reaches the protocol."""
     port = Port(errno.ECONNREFUSED)
     port.port.connect(*PEER)
     port.port.writeSequence([b"a", b"b"])
@@ -187,51 +191,51 @@ def test_a_connected_port_sends_to_its_peer_and_is_told_of_refusals():
 
 
 def test_a_protocol_may_stop_its_port_while_it_is_served():
-    """After `stopListening` nothing more is received, and the socket is closed."""
+    """After `stopListening` no datagram is received, and the socket is closed."""
     port = Port(b"stop", b"never")
     port.port.doRead()
-    assert [data for data, _ in port.protocol.got] == [b"stop"]
+    assert [data for data, _ in port.protocol.received] == [b"stop"]
     assert (port.watching, port.sock.open) == (False, False)
     port.port.stopListening()
 
 
 def test_stopping_during_a_pause_leaves_no_timer():
-    """A suspended port does not come back by itself."""
+    """A suspended port does not resume by itself."""
     port = Port(errno.ENOMEM)
     port.port.doRead()
     port.port.suspend()
     assert port.reactor.getDelayedCalls() == []
 
 
-def test_a_port_that_was_stopped_receives_nothing():
-    """A last turn of the reactor at a stopped port does nothing, and leaves no timer."""
+def test_a_stopped_port_receives_nothing():
+    """A last turn of the reactor at a stopped port has no effect, and leaves no timer."""
     port = Port(b"never")
     port.port.stopListening()
     port.port.doRead()
-    assert port.protocol.got == []
+    assert port.protocol.received == []
     assert (port.dropped, port.reactor.getDelayedCalls()) == ([], [])
 
 
 def test_an_error_that_waits_in_the_socket_is_collected():
-    """F37: epoll tells of it as of a lost connection; the port collects it and goes on."""
+    """F37: epoll reports it like a lost connection; the port collects it and goes on."""
     port = Port(errno.ECONNREFUSED, b"next")
     port.port.connect(*PEER)
     port.reactor.running = True
     port.reactor.removeReader(port.port)
     port.port.connectionLost(None)
     assert (port.protocol.refused, port.watching) == (1, True)
-    assert [data for data, _ in port.protocol.got] == [b"next"]
+    assert [data for data, _ in port.protocol.received] == [b"next"]
 
 
 def test_a_link_local_peer_keeps_its_scope():
-    """F41: the address that a protocol is given leads back over the interface it came from."""
+    """F41: a reply to the address goes over the interface of the request."""
     port = Port(b"x", peer=("fe80::1", 40000, 0, 2))
     port.port.doRead()
     assert port.sock.sent == [(b"x", ("fe80::1%2", 40000))]
 
 
 def test_the_port_provides_twisteds_interfaces_whole():
-    """Every method of the interfaces is there with its parameters."""
+    """Every method has the parameters of its interface."""
     port = Port().port
     for interface in (IListeningPort, IMulticastTransport, ISystemHandle):
         assert verifyObject(interface, port)

@@ -1,4 +1,4 @@
-"""The rule for the length of answers."""
+"""The maximum size of a reply."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from netsrv.guards.amplification import max_reply_size, wire_size
 @pytest.mark.parametrize(
     ("host", "headers"), [("192.0.2.1", 28), ("::ffff:192.0.2.1", 28), ("2001:db8::1", 48)]
 )
-def test_an_answer_is_at_most_three_times_its_request_on_the_wire(host, headers, request_size):
-    """Headers included, the longest answer is exactly three times the request."""
-    longest = max_reply_size(request_size, host)
-    assert headers + longest == 3 * (headers + request_size)
-    assert wire_size(longest, host) == headers + longest
+def test_a_reply_is_at_most_three_times_its_request_on_the_wire(host, headers, request_size):
+    """With its headers, a reply of the maximum size is exactly three times the request."""
+    size = max_reply_size(request_size, host)
+    assert headers + size == 3 * (headers + request_size)
+    assert wire_size(size, host) == headers + size

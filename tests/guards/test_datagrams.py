@@ -3,7 +3,7 @@
 import pytest
 
 from netsrv.guards.access import Access, parse_network
-from netsrv.guards.datagrams import MOST_VERDICTS, DatagramGuard, parse_ports
+from netsrv.guards.datagrams import MAX_CACHED_VERDICTS, DatagramGuard, parse_ports
 from netsrv.guards.rates import Rate
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
@@ -16,9 +16,9 @@ GUARD = DatagramGuard(
 )
 
 
-def drop_of(guard, host, port, arrival, now):
-    """Why a datagram from there is not served, or None if it is."""
-    return guard.drops([Flow((host, port), arrival)], now).get(0)
+def drop_of(guard, host, port, packet_info, now):
+    """Return the reason to drop a datagram from there, or None."""
+    return guard.drops([Flow((host, port), packet_info)], now).get(0)
 
 
 @pytest.mark.parametrize(
@@ -37,8 +37,8 @@ def test_ports_are_numbers_and_ranges(text, ports):
 
 
 @pytest.mark.parametrize("text", ["", "x", "7-", "9-7", "65536", "-1", "7,,8", "0-99999999999"])
-def test_what_are_no_ports_is_refused(text):
-    """A mistake is a ValueError that says how ports are written."""
+def test_a_text_that_is_no_list_of_ports_is_rejected(text):
+    """A ValueError shows the syntax."""
     with pytest.raises(ValueError, match="ports"):
         parse_ports(text)
 
@@ -64,20 +64,20 @@ def test_what_are_no_ports_is_refused(text):
         ("192.0.2.66", 40000, DropReason.ACCESS),
     ],
 )
-def test_a_datagram_from_where_no_client_is_is_dropped(host, port, drop):
-    """F29-F31, F33: by its source port, one of ours, or an address that nobody can have."""
+def test_a_datagram_that_no_client_sends_is_dropped(host, port, drop):
+    """F29-F31, F33: a server's port, one of ours, or an address that no host can have."""
     assert drop_of(GUARD, host, port, PacketInfo(), 1_000_000) == drop
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "127.0.0.1"])
-def test_f34_what_was_sent_to_many_is_dropped(host):
-    """Nobody answers a broadcast: many would at once, and a forged sender would get it all."""
-    arrival = PacketInfo(unicast=False)
-    assert drop_of(GUARD, host, 40000, arrival, 0) is DropReason.DESTINATION
+def test_f34_a_broadcast_is_dropped(host):
+    """Many hosts would answer it, and a forged sender would get all the replies."""
+    packet_info = PacketInfo(unicast=False)
+    assert drop_of(GUARD, host, 40000, packet_info, 0) is DropReason.DESTINATION
 
 
 def test_f33_a_loopback_address_comes_over_the_loopback_interface():
-    """From elsewhere it is forged; any other address may come over any interface."""
+    """Over another interface it is forged; any other address may come over any interface."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
     elsewhere = PacketInfo(loopback=False)
     for host in ("127.0.0.1", "127.255.0.1", "::ffff:127.0.0.1"):
@@ -87,13 +87,13 @@ def test_f33_a_loopback_address_comes_over_the_loopback_interface():
 
 
 def test_port_0_is_never_served():
-    """F29: nothing can be sent back to it, whatever list is given."""
+    """F29: no reply can be sent to it, whatever ports are refused."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
     assert drop_of(guard, "192.0.2.1", 0, PacketInfo(), 0) is DropReason.SOURCE_PORT
 
 
-def test_a_source_has_its_rate_but_this_machine_has_none():
-    """F32, F36: beyond its tokens a source is not served, an IPv6 /64 as one."""
+def test_each_source_has_a_rate_except_this_machine():
+    """F32, F36: without tokens a source is not served; an IPv6 /64 is one source."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), Rate(1, 2))
     for one, other in (("192.0.2.1", "192.0.2.1"), ("2001:db8::1", "2001:db8::2")):
         answers = [drop_of(guard, host, 40000, PacketInfo(), 0) for host in (one, other, one)]
@@ -103,8 +103,8 @@ def test_a_source_has_its_rate_but_this_machine_has_none():
         assert drop_of(guard, "127.0.0.1", 40000, PacketInfo(), 0) is None
 
 
-def test_of_a_batch_the_first_are_served_as_far_as_the_rate_goes():
-    """F36: each origin has its share of a source's tokens; others are served all the same."""
+def test_the_first_of_a_batch_are_served_up_to_the_rate():
+    """F36: the flows of a source share its tokens; other sources are served."""
     guard = DatagramGuard(Access(), frozenset({7}), frozenset(), Rate(1, 2))
     one, other, bad = Flow(("192.0.2.1", 1)), Flow(("192.0.2.2", 1)), Flow(("192.0.2.2", 7))
     batch = [one, bad, one, other, one, one, bad]
@@ -120,8 +120,8 @@ def test_of_a_batch_the_first_are_served_as_far_as_the_rate_goes():
     }
 
 
-def test_what_was_judged_is_judged_anew_by_other_rules():
-    """A verdict is remembered, but not for longer than its rules; own ports change meanwhile."""
+def test_other_rules_judge_every_flow_again():
+    """A verdict is remembered until the rules change; own ports may change at any time."""
     own_ports = set()
     guard = DatagramGuard(Access(), frozenset(), own_ports, None)
     peer = Flow(("192.0.2.1", 7))
@@ -129,15 +129,15 @@ def test_what_was_judged_is_judged_anew_by_other_rules():
     own_ports.add(7)
     assert guard.drops([peer], 0) == {0: DropReason.OWN_PORT}
     own_ports.clear()
-    guard.change(Access(), frozenset({7}), None)
+    guard.set_rules(Access(), frozenset({7}), None)
     assert guard.drops([peer], 0) == {0: DropReason.SOURCE_PORT}
-    guard.change(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
+    guard.set_rules(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
     assert guard.drops([peer], 0) == {0: DropReason.ACCESS}
 
 
 def test_the_verdicts_that_are_remembered_are_bounded():
-    """A flood from made-up addresses does not fill the memory."""
+    """A flood from forged addresses does not fill the memory."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
-    for port in range(1, MOST_VERDICTS + 10):
+    for port in range(1, MAX_CACHED_VERDICTS + 10):
         guard.drops([Flow(("192.0.2.1", port))], 0)
-    assert len(guard._verdicts) <= MOST_VERDICTS
+    assert len(guard._flow_verdicts) <= MAX_CACHED_VERDICTS

@@ -1,4 +1,4 @@
-"""Who a peer is, for limits."""
+"""The source of a peer, which limits count."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_mapped_ipv4_is_ipv4():
 
 
 def test_an_ipv6_64_is_one_source():
-    """F12: 2^64 addresses of one network count together, and a scope does not matter."""
+    """F12: the 2^64 addresses of one network count together; a scope is ignored."""
     assert source_of("2001:db8::1").key == source_of("2001:db8::ffff:ffff:ffff:ffff").key
     assert source_of("2001:db8::1").key != source_of("2001:db8:0:1::1").key
     assert source_of("fe80::1%2") == source_of("fe80::1")
@@ -30,12 +30,12 @@ def test_an_ipv6_64_is_one_source():
     ],
 )
 def test_loopback_is_known(host, loopback):
-    """Sources on this machine can be told from others."""
+    """Sources on this machine differ from others."""
     assert source_of(host).loopback == loopback
 
 
 @pytest.mark.parametrize("host", ["", "name", "1.2.3", "::g"])
-def test_what_is_no_address_is_refused(host):
-    """Only an address has a source."""
+def test_a_text_that_is_no_address_is_rejected(host):
+    """A name or an incomplete address has no source."""
     with pytest.raises(ValueError, match="is not an IP address"):
         source_of(host)

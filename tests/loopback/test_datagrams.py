@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import InvalidAddressError
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.port import DatagramPort, kernel_drops
@@ -24,7 +25,7 @@ from twisted.plugins import netsrv_services
 REGISTRY = find_services()
 
 DATAGRAM_SERVICES = sorted(
-    each for each in REGISTRY.services if "udp" in REGISTRY.transports(each).split()
+    name for name in REGISTRY.services if "udp" in REGISTRY.transports(name).split()
 )
 
 
@@ -34,7 +35,7 @@ DATAGRAM_SERVICES = sorted(
 )
 @pytest_twisted.ensureDeferred
 async def test_f25_f27_echo_returns_datagrams_of_every_size(serve, client, listener, largest):
-    """F25, F27: from the empty one to the largest that there can be, none is cut."""
+    """F25, F27: none is truncated, from the empty one to the largest possible."""
     server = serve(listener)
     datagrams = [random.randbytes(size) for size in (0, 1, 8_192, 8_193, 65_000, largest)]
     assert await client(ask, server.sockets[0], *datagrams) == datagrams
@@ -45,7 +46,7 @@ async def test_f25_f27_echo_returns_datagrams_of_every_size(serve, client, liste
 )
 @pytest_twisted.ensureDeferred
 async def test_f25_an_empty_datagram_is_answered(serve, client, service, size):
-    """F25: the one-shot services answer whatever they are sent, be it nothing."""
+    """F25: the one-shot services answer every datagram, also an empty one."""
     server = serve(f"udp {service}=127.0.0.1:0")
     [answer] = await client(ask, server.sockets[0], b"")
     assert size <= len(answer) <= 56
@@ -54,8 +55,8 @@ async def test_f25_an_empty_datagram_is_answered(serve, client, service, size):
 @pytest.mark.parametrize(("host", "headers"), [("127.0.0.1", 20 + 8), ("::1", 40 + 8)])
 @pytest.mark.parametrize("service", DATAGRAM_SERVICES)
 @pytest_twisted.ensureDeferred
-async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service, host, headers):
-    """On the wire, all answers together; every service that is installed, asked with any size."""
+async def test_f35_no_reply_is_more_than_three_times_its_request(serve, service, host, headers):
+    """All replies together, on the wire; every installed service, requests of every size."""
     server = serve(f"udp {service}=[{host}]:0" if ":" in host else f"udp {service}={host}:0")
     [opened] = server.sockets
     address, family = target(opened), opened.sock.family
@@ -64,26 +65,28 @@ async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service
         for size in (0, 1, 2, 10, 100, 512, 1400):
             asked[size] = clients.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             asked[size].sendto(bytes(size), address)
-        await server.stopService()  # which serves who waits
-        sent = {size: sum(headers + each for each in lengths(sock)) for size, sock in asked.items()}
+        await server.stopService()  # serves what waits in the socket
+        sent = {
+            size: sum(headers + length for length in lengths(sock)) for size, sock in asked.items()
+        }
     assert {size: on_wire for size, on_wire in sent.items() if on_wire > 3 * (headers + size)} == {}
     assert (max(sent.values()) == 0) == (service == "discard")
 
 
 def lengths(sock):
-    """The length of each datagram that has come."""
+    """Return the length of each datagram that has arrived."""
     sock.setblocking(False)
-    found = []
+    received = []
     while True:
         try:
-            found.append(len(sock.recv(65535)))
+            received.append(len(sock.recv(65535)))
         except BlockingIOError:
-            return found
+            return received
 
 
 @pytest_twisted.ensureDeferred
 async def test_f25_discard_is_silent(serve, client):
-    """Discard receives and never answers: the echo of a later datagram comes alone."""
+    """Discard receives and never answers: only the echo of a later datagram comes."""
 
     def discard_then_echo(discard, echo):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -107,14 +110,14 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
             return json.loads(sock.recv(1000))
 
     server = serve("udp info=[::]:0")
-    told = await client(ask_over_ipv4, server.sockets[0])
-    assert told["peer"].startswith("127.0.0.1:")
-    assert told["received"] == 50
+    info = await client(ask_over_ipv4, server.sockets[0])
+    assert info["peer"].startswith("127.0.0.1:")
+    assert info["received"] == 50
 
 
 @pytest_twisted.ensureDeferred
-async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, client):
-    """F30, F31: neither NFS's port nor one that this server serves gets an answer."""
+async def test_f30_f31_a_datagram_from_a_servers_port_is_not_answered(serve, client):
+    """F30, F31: neither NFS's port nor one that this server listens on gets a reply."""
 
     def ask_from(host, port):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -144,7 +147,7 @@ def ignore(reason, error):
 
 
 def asked_at(host, port, data=b"x"):
-    """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
+    """Ask over IPv4; return the address that answers, or None if only a later proof is answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(CLIENT_TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -159,22 +162,22 @@ def asked_at(host, port, data=b"x"):
 @pytest.mark.parametrize("listener", ["udp echo=0.0.0.0:0", "udp echo=[::]:0"])
 @pytest_twisted.ensureDeferred
 async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener):
-    """A client knows no other address of the server than the one that it has asked."""
+    """A client knows no other address of the server than the one that it asked."""
     port = serve(listener).sockets[0].port
     for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):
         assert await client(asked_at, host, port) == (host, port)
 
 
-@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.skipif("sys.platform != 'linux'", reason="other kernels are not asked")
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::", "127.255.255.255"])
 @pytest_twisted.ensureDeferred
 async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
-    """It is dropped, whatever the socket is bound to, and the observer is told why."""
-    told = []
+    """It is dropped, whatever the socket is bound to, and the observer gets the reason."""
+    reasons = []
     proof = serve("udp echo=127.0.0.1:0").sockets[0]
     address = f"[{listener}]" if ":" in listener else listener
     server = serve(f"udp echo={address}:0", "udp discard=127.0.0.1:0")
-    server.listeners[0].gate.observer.datagrams_refused = lambda *what: told.append(what[2])
+    server.listeners[0].gate.observer.datagrams_refused = lambda *event: reasons.append(event[2])
 
     def ask_all():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -185,21 +188,21 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
             return sock.recv(10)
 
     assert await client(ask_all) == b"proof"
-    assert told == [DropReason.DESTINATION]
+    assert reasons == [DropReason.DESTINATION]
 
 
-@pytest.mark.skipif("sys.platform != 'linux'", reason="only Linux is asked")
+@pytest.mark.skipif("sys.platform != 'linux'", reason="other kernels are not asked")
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
 @pytest_twisted.ensureDeferred
-async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, listener):
-    """Without a guard it is received, known as such, and answered from an address of ours."""
-    got = []
+async def test_f34_a_multicast_is_for_a_protocol_of_your_own(client, listener):
+    """Without a guard it is received, marked as such, and answered from an address of ours."""
+    unicast = []
 
     class Answer(DatagramProtocol):
         noisy = False
 
         def datagramReceived(self, datagram, addr):
-            got.append(self.transport.arrival.unicast)
+            unicast.append(self.transport.packet_info.unicast)
             self.transport.write(datagram, addr)
 
     opened = open_datagram(InternetAddress(listener, 0))
@@ -208,20 +211,20 @@ async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, li
     port = DatagramPort(reactor, opened.sock, Answer(), ignore, lambda: None)
     port.startListening()
     assert await client(asked_at, "224.0.0.251", opened.port) == ("127.0.0.1", opened.port)
-    assert got[0] is False
+    assert unicast[0] is False
     await port.stopListening()
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
 @pytest_twisted.ensureDeferred
-async def test_f42_one_that_came_before_the_server_started_is_answered_too(client, listener):
-    """A socket that somebody else has opened may hold datagrams of which less is known."""
+async def test_f42_a_request_from_before_the_start_is_answered(client, listener):
+    """An inherited socket may hold datagrams that came before pktinfo was enabled."""
 
     class Answer(DatagramProtocol):
         noisy = False
 
         def datagramReceived(self, datagram, addr):
-            self.transport.write(b"unicast" * self.transport.arrival.unicast, addr)
+            self.transport.write(b"unicast" * self.transport.packet_info.unicast, addr)
 
     opened = open_datagram(InternetAddress(listener, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -234,8 +237,8 @@ async def test_f42_one_that_came_before_the_server_started_is_answered_too(clien
 
 
 @pytest_twisted.ensureDeferred
-async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
-    """Only the answer to the datagram that is being served leaves from the address asked."""
+async def test_f42_the_kernel_chooses_the_source_address_of_what_is_sent_later(client):
+    """Only a reply to the datagram that is being served leaves from the address asked."""
     received = Deferred()
 
     class Later(DatagramProtocol):
@@ -257,22 +260,22 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
     await port.stopListening()
 
 
-@pytest.mark.parametrize("taken", [False, True], ids=["closed", "taken"])
+@pytest.mark.parametrize("reused", [False, True], ids=["closed", "reused"])
 @pytest_twisted.ensureDeferred
-async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
-    """Its number may be somebody else's by now; the server goes on with a new socket."""
+async def test_f38_a_descriptor_that_is_no_longer_ours_is_left_alone(serve, client, reused):
+    """Its number may be that of another file; the server goes on with a new socket."""
     server = serve("udp daytime=127.0.0.1:0")
     [opened], listener = server.sockets, server.listeners[0]._listener
     before = opened.address
     number = opened.sock.fileno()
     service = listener._port._protocol._service
-    replace, open_again = listener._port.replace, Deferred()
-    listener._port.replace = lambda sock: open_again.callback(replace(sock))
+    replace, open_again = listener._port.replace_socket, Deferred()
+    listener._port.replace_socket = lambda sock: open_again.callback(replace(sock))
     other = os.open(os.devnull, os.O_RDONLY)
 
     def close_it(datagram, addr):
         service.datagramReceived = service.transport.write
-        if taken:
+        if reused:
             os.dup2(other, number)
         else:
             os.close(number)
@@ -283,19 +286,19 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
     await open_again.addTimeout(TIMEOUT, reactor)
     assert opened.address == before
     assert await client(ask, opened, b"next") == [b"next"]
-    if taken:
+    if reused:
         assert os.path.sameopenfile(number, other)
         os.close(number)
     os.close(other)
 
 
 @pytest_twisted.ensureDeferred
-async def test_f43_what_the_kernel_drops_is_known(serve):
-    """Datagrams that find no room while the listener is suspended are counted by the kernel."""
+async def test_f43_the_drops_of_the_kernel_are_counted(serve):
+    """While the listener is suspended, the kernel drops and counts what its buffer cannot hold."""
     server = serve("udp discard=127.0.0.1:0", socket_options=["SO_RCVBUF=4096"])
     listener = server.listeners[0]
     if listener.kernel_drops is None:
-        pytest.skip("this kernel does not tell (SO_MEMINFO)")
+        pytest.skip("this kernel has no SO_MEMINFO")
     assert listener.kernel_drops == 0
     listener.suspend()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -306,7 +309,7 @@ async def test_f43_what_the_kernel_drops_is_known(serve):
 
 
 def test_f43_a_closed_socket_has_no_count():
-    """There is nobody to ask."""
+    """The kernel has no number for it any more."""
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
     opened.close()
     assert kernel_drops(opened.sock) is None
@@ -328,7 +331,7 @@ async def test_f37_a_peer_that_is_gone_stops_nothing(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f37_a_connected_port_outlives_a_refusal(client):
-    """F37: after an ICMP error the protocol is told, and receives on, whatever the reactor."""
+    """F37: after an ICMP error the protocol is called, and receives on, on every reactor."""
     refused, received = Deferred(), Deferred()
 
     class Asking(DatagramProtocol):
@@ -357,8 +360,8 @@ async def test_f37_a_connected_port_outlives_a_refusal(client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
-    """F28: it is told, and not served short; the next one is served."""
+async def test_f28_a_datagram_longer_than_the_buffer_is_dropped(client):
+    """F28: it is reported, and not served in part; the next one is served."""
     received, dropped = Deferred(), []
 
     class Collect(DatagramProtocol):
@@ -371,7 +374,7 @@ async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
         dropped.append(reason)
 
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    port = DatagramPort(reactor, opened.sock, Collect(), drop, lambda: None, largest=1000)
+    port = DatagramPort(reactor, opened.sock, Collect(), drop, lambda: None, max_size=1000)
     port.startListening()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.sendto(bytes(1001), target(opened))
@@ -396,15 +399,15 @@ async def test_f105_time_starts_again_and_does_not_guess(serve, client, monkeypa
 
     def ask_both(stream, datagrams, echo):
         with connect(stream) as sock:
-            told = read_all(sock)
+            text = read_all(sock)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"?", target(datagrams))
             if answer is None:
                 ask(echo, b"so the other one was seen too")
                 sock.setblocking(False)
             with suppress(BlockingIOError):
-                return told, sock.recv(100)
-        return told, None
+                return text, sock.recv(100)
+        return text, None
 
     monkeypatch.setattr(netsrv_services.time, "_clock", lambda: now)
     names = ("tcp time=127.0.0.1:0", "udp time=127.0.0.1:0", "udp echo=127.0.0.1:0")
@@ -413,18 +416,12 @@ async def test_f105_time_starts_again_and_does_not_guess(serve, client, monkeypa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
+async def test_a_port_has_all_that_twisted_offers(client):
     """Multicast, broadcast and connected sending work as with Twisted's own port."""
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
-    got = []
-
-    class Collect(DatagramProtocol):
-        noisy = False
-
-        def datagramReceived(self, datagram, addr):
-            got.append((datagram, addr))
-
-    port = DatagramPort(reactor, opened.sock, Collect(), ignore, lambda: None)
+    service = DatagramProtocol()
+    service.noisy = False
+    port = DatagramPort(reactor, opened.sock, service, ignore, lambda: None)
     port.startListening()
     host = port.getHost()
     assert (host.type, host.host, host.port) == ("UDP", "127.0.0.1", opened.port)
@@ -442,14 +439,12 @@ async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
         port.connect(*peer.getsockname())
         port.write(b"hello")
         assert await client(peer.recv, 100) == b"hello"
-    port.write(b"nobody there")
+    port.write(b"is anyone there?")
     await port.stopListening()
 
 
 def test_sending_to_another_family_is_refused(expected_failures):
-    """An IPv6 address cannot be sent to from an IPv4 port, and the caller is told."""
-    from twisted.internet.error import InvalidAddressError
-
+    """An IPv4 port raises for an IPv6 address."""
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
     port = DatagramPort(reactor, opened.sock, DatagramProtocol(), ignore, lambda: None)
     with pytest.raises(InvalidAddressError):

@@ -1,123 +1,17 @@
-"""The datagram listener, when its socket dies; the stream listener, when it ends."""
+"""The stream listener, when it ends."""
 
-import errno
 import socket
 
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from netsrv.datagrams.listener import REOPEN_INTERVAL, DatagramListener
 from netsrv.gate import Gate
-from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
-from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
-from netsrv.sockets.steps import AddressUnavailable
 from netsrv.streams.listener import StreamListener
 from netsrv.uvreactor.interfaces import IStreamAcceptor
-from tests.doubles import (
-    TCP_INFO,
-    UDP_INFO,
-    ReactorClock,
-    RecordingObserver,
-    ScriptedDatagramSocket,
-)
-
-
-class Reopened:
-    """A started listener; *script* is what its reopening gives: sockets, or reasons why not."""
-
-    def __init__(self, sock, *script):
-        self.reactor = ReactorClock()
-        self.script = list(script)
-        self.tries = []
-        self.observer = RecordingObserver()
-        gate = Gate(
-            self.reactor,
-            UDP_INFO,
-            self.observer,
-            Admission(Limits(), ConnectionSlots(), 0),
-            now=self.reactor.seconds,
-        )
-        guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
-        service = DatagramProtocol()
-        service.noisy = False
-        self.listener = DatagramListener(self.reactor, sock, gate, service, guard, self.reopen)
-        self.listener.start()
-
-    def reopen(self):
-        """Open it, as the script says."""
-        self.tries.append(self.reactor.seconds())
-        step = self.script.pop(0)
-        if isinstance(step, str):
-            raise AddressUnavailable(step)
-        return step
-
-    @property
-    def events(self):
-        """The events of the listener: names and details."""
-        return [(name, *details) for name, info, *details in self.observer.told if info is UDP_INFO]
-
-    def read(self):
-        """Receive what is there."""
-        for each in list(self.reactor.readers):
-            each.doRead()
-
-
-def test_f38_a_dead_socket_is_tried_every_second_until_it_works():
-    """One line when it dies, one for each new reason why not, one when it is back."""
-    new = ScriptedDatagramSocket(b"next")
-    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no", "no", "never", new)
-    reopened.read()
-    for _ in range(40):
-        reopened.reactor.advance(REOPEN_INTERVAL / 8)
-    assert reopened.tries == [
-        REOPEN_INTERVAL / 8,
-        REOPEN_INTERVAL * 9 / 8,
-        REOPEN_INTERVAL * 17 / 8,
-        REOPEN_INTERVAL * 25 / 8,
-    ]
-    (failed, error, reopening), *events = [
-        event for event in reopened.events if event[0].startswith("listener_")
-    ]
-    assert (failed, error.errno, reopening) == ("listener_failed", errno.EBADF, True)
-    assert events == [
-        ("listener_reopen_failed", "no"),
-        ("listener_reopen_failed", "never"),
-        ("listener_reopened",),
-    ]
-    reopened.read()
-    assert new.script == []
-
-
-def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop():
-    """There is a second between two tries, also if the first one worked."""
-    reopened = Reopened(
-        ScriptedDatagramSocket(errno.EBADF),
-        ScriptedDatagramSocket(errno.EBADF),
-        ScriptedDatagramSocket(errno.EBADF),
-        ScriptedDatagramSocket(),
-    )
-    for _ in range(25):
-        reopened.read()
-        reopened.reactor.advance(REOPEN_INTERVAL / 8)
-    assert reopened.tries == [
-        REOPEN_INTERVAL / 8,
-        REOPEN_INTERVAL * 9 / 8,
-        REOPEN_INTERVAL * 17 / 8,
-    ]
-    assert reopened.events.count(("listener_reopened",)) == 3
-
-
-def test_f38_a_listener_that_ends_tries_no_more():
-    """Nothing is left behind of a socket that could not be opened again."""
-    reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no")
-    reopened.read()
-    reopened.reactor.advance(REOPEN_INTERVAL)
-    reopened.listener.suspend()
-    reopened.listener.drain()
-    assert reopened.reactor.getDelayedCalls() == []
+from tests.doubles import TCP_INFO, ReactorClock, RecordingObserver
 
 
 @implementer(IStreamAcceptor)

@@ -1,11 +1,11 @@
-"""Datagrams in the gate: what is dropped, and how long answers may be."""
+"""The gate for datagrams: rejected requests, and the size of replies."""
 
 import pytest
 from twisted.internet.interfaces import IMulticastTransport
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.batches import Datagrams
-from netsrv.datagrams.gated import DatagramGate
+from netsrv.datagrams.batch import Batch
+from netsrv.datagrams.gate import DatagramGate
 from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.sources import Flow, PacketInfo
@@ -17,7 +17,7 @@ OTHER = ("192.0.2.2", 40000)
 
 
 class Answering(DatagramProtocol):
-    """Answers with packets of the sizes that it is told."""
+    """Answers with packets of *sizes* bytes, to the sender or to *to*."""
 
     noisy = False
     sizes = ()
@@ -28,31 +28,16 @@ class Answering(DatagramProtocol):
             self.transport.write(bytes(size), self.to or addr)
 
 
-class BatchOf:
-    """A batch of one datagram."""
+class Port(RecordingTransport):
+    """Calls for each datagram of a batch, as a port does."""
 
-    def __init__(self, origin, datagram):
-        self.origins, self.sizes = [origin], [len(datagram)]
-        self._datagram = datagram
-
-    def only(self, places):
-        return self if places else Nothing
-
-    def seen(self):
-        return Datagrams(self.origins, self.sizes)
-
-    def each(self, serve):
-        serve(self._datagram, self.origins[0].peer)
-
-
-class Nothing:
-    """What is left of a batch of which nothing is served."""
-
-    sizes = ()
+    def serve_each(self, flows, data, serve):
+        for flow, datagram in zip(flows, data, strict=True):
+            serve(datagram, flow.peer)
 
 
 class GatedUDP:
-    """A gate before such a protocol."""
+    """A gate with a service behind it, and a recording transport before it."""
 
     def __init__(self):
         self.gate = Gated().gate
@@ -60,15 +45,16 @@ class GatedUDP:
         self.service = Answering()
         guard = DatagramGuard(Access(), frozenset({7}), frozenset(), None)
         self.protocol = DatagramGate(self.gate, self.service, guard)
-        self.port = RecordingTransport()
+        self.port = Port()
         self.protocol.makeConnection(self.port)
 
     def receive(self, datagram, peer):
-        """Have a datagram come."""
-        self.protocol.datagramsReceived(BatchOf(Flow(peer, self.port.arrival), datagram))
+        """Receive a datagram from *peer*."""
+        flow = Flow(peer, self.port.packet_info)
+        self.protocol.datagramsReceived(Batch(self.port, [flow], [len(datagram)], [datagram]))
 
     def sizes_sent(self, request, *sizes, peer=PEER, to=None):
-        """Ask with *request* bytes; give the sizes of the answers that went out."""
+        """Send *request* bytes; return the sizes of the replies that went out."""
         self.port.calls.clear()
         self.service.sizes, self.service.to = sizes, to
         self.receive(bytes(request), peer)
@@ -76,24 +62,24 @@ class GatedUDP:
 
     @property
     def drops(self):
-        """The reasons that the observer was told."""
-        return [each[-1] for each in self.refused]
+        """The reasons of the datagrams that were refused."""
+        return [reason for _, _, reason in self.refused]
 
     @property
     def refused(self):
-        """Whom the observer was told of as refused, with the size and the reason."""
-        told = [each for each in self.gate.observer.told if each[0] == "datagrams_refused"]
-        return [(*seen, drop) for _, _, datagrams, drop in told for seen in datagrams]
+        """Each datagram that was refused: its peer, size and reason."""
+        events = [event for event in self.gate.observer.told if event[0] == "datagrams_refused"]
+        return [(*datagram, reason) for *_, datagrams, reason in events for datagram in datagrams]
 
     @property
     def received(self):
-        """How often the observer was told of datagrams that go to the service."""
-        return [each[0] for each in self.gate.observer.told].count("datagrams_received")
+        """The number of events for datagrams that go to the service."""
+        return [event[0] for event in self.gate.observer.told].count("datagrams_received")
 
 
 @pytest.mark.parametrize("request_size", [0, 1, 100])
-def test_an_answer_is_at_most_three_times_its_request(request_size):
-    """F35: the longest answer goes out, one byte more does not."""
+def test_a_reply_is_at_most_three_times_its_request(request_size):
+    """F35: a reply of the maximum size goes out, one of a byte more does not."""
     udp = GatedUDP()
     longest = 56 + 3 * request_size
     assert udp.sizes_sent(request_size, longest) == [longest]
@@ -101,42 +87,42 @@ def test_an_answer_is_at_most_three_times_its_request(request_size):
     assert udp.drops == [DropReason.REPLY_TOO_LONG]
 
 
-def test_many_answers_share_what_the_request_pays_for():
-    """F35: the headers of each answer count, and together they stay within the rule."""
+def test_replies_to_one_request_share_a_budget():
+    """F35: the headers of each reply count, and together they keep to the rule."""
     udp = GatedUDP()
     assert udp.sizes_sent(0, 0, 0, 0, 0) == [0, 0, 0]  # three times 28 bytes
     assert udp.sizes_sent(100, 100, 100, 100, 100) == [100, 100, 100]
 
 
-def test_what_is_no_answer_is_as_short_as_one_to_an_empty_request():
-    """A service cannot be used to send a lot to somebody who has not asked."""
+def test_a_packet_that_is_no_reply_has_the_size_of_one_to_an_empty_request():
+    """A service cannot be used to flood a third party."""
     udp = GatedUDP()
     assert udp.sizes_sent(1000, 56, to=OTHER) == [56]
     assert udp.sizes_sent(1000, 57, to=OTHER) == []
     udp.port.calls.clear()
-    udp.service.transport.writeSequence([bytes(50), bytes(7)], PEER)  # later, not while asked
+    udp.service.transport.writeSequence([bytes(50), bytes(7)], PEER)  # after the request was served
     assert udp.port.calls == []
 
 
 def test_a_refused_datagram_does_not_reach_the_service():
-    """F30: it is told to the observer with its reason, and not as received."""
+    """F30: the observer gets it with its reason, and not as received."""
     udp = GatedUDP()
     assert udp.sizes_sent(100, 1, peer=("192.0.2.1", 7)) == []
     assert udp.refused == [(("192.0.2.1", 7), 100, DropReason.SOURCE_PORT)]
     assert udp.received == 0
 
 
-def test_f34_a_service_never_sees_what_was_sent_to_many():
-    """The port tells the guard how each datagram arrived."""
+def test_f34_a_broadcast_does_not_reach_the_service():
+    """The guard checks the packet info of each datagram."""
     udp = GatedUDP()
-    udp.port.arrival = PacketInfo(unicast=False)
+    udp.port.packet_info = PacketInfo(unicast=False)
     assert udp.sizes_sent(100, 1) == []
     assert udp.refused == [(PEER, 100, DropReason.DESTINATION)]
     assert udp.received == 0
 
 
-def test_a_service_finds_the_ports_other_methods():
-    """What is not about sending is the port's own."""
+def test_the_reply_transport_has_the_other_methods_of_the_port():
+    """Methods that do not send are those of the port."""
     udp = GatedUDP()
     assert IMulticastTransport.providedBy(udp.service.transport)
     udp.service.transport.setBroadcastAllowed(True)
