@@ -34,7 +34,7 @@ class EchoTests(TestCase):
 
     timeout = 20
 
-    async def test_echo(self) -> None:
+    async def test_echo(self):
         """A server starts, answers, and leaves nothing in the reactor."""
         server = Server(reactor, from_command_line([("tcp", "echo=127.0.0.1:0")]))
         server.startService()
@@ -43,7 +43,7 @@ class EchoTests(TestCase):
         client = await connectProtocol(endpoint, Client())
         self.assertEqual(await client.ended, b"hello")
 
-    async def test_the_server_for_tests(self) -> None:
+    async def test_the_server_for_tests(self):
         """`LoopbackServer` does the same in fewer words, and takes its client along."""
         async with LoopbackServer(reactor, "echo") as server:
             client = await server.connect(Client())

@@ -12,7 +12,7 @@ import pytest
 from tests.clients import tcp, udp, visit
 from tests.process import needs
 from tests.process.running import Running, located
-from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
 ECHO = ("--tcp", "echo=127.0.0.1:0")
@@ -24,7 +24,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 @each_start
-def test_each_connection_and_datagram_is_a_line(start: Start, tmp_path: Path) -> None:
+def test_each_connection_and_datagram_is_a_line(start, tmp_path):
     """With its peer, its bytes and the reason of its end; at the latest when the server ends."""
     options = ["--udp", "127.0.0.1:0", "--access-log", "log", "--access-log-datagrams"]
     with Running([*start.command, *ECHO, *options], tmp_path) as server:
@@ -48,7 +48,7 @@ def test_each_connection_and_datagram_is_a_line(start: Start, tmp_path: Path) ->
     assert (received["received"], sent["sent"]) == (4, 4)
 
 
-def test_standard_output(tmp_path: Path) -> None:
+def test_standard_output(tmp_path):
     """``-`` is where the log goes too."""
     with Running([*SERVE.command, *ECHO, "--access-log", "-"], tmp_path) as server:
         visit(server.port("tcp"), b"x")
@@ -60,9 +60,7 @@ def test_standard_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "with_signal"), [(SERVE, True), (TWISTD, True), (SERVE, False)], ids=str
 )
-def test_f101_rotation_loses_and_doubles_no_line(
-    start: Start, with_signal: bool, tmp_path: Path
-) -> None:
+def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path):
     """The file is moved away again and again, while connections come and go."""
     rounds, each_round = 5, 20
     log = tmp_path / "log"
@@ -83,7 +81,7 @@ def test_f101_rotation_loses_and_doubles_no_line(
     assert len(peers) == rounds * each_round
 
 
-def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path: Path) -> None:
+def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path):
     """The log says once that lines are lost; clients notice nothing."""
     with Running([*SERVE.command, *ECHO, "--access-log", "/dev/full"], tmp_path) as server:
         port = server.port("tcp")
@@ -95,7 +93,7 @@ def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path: Path) -> None:
         assert server.output.count("No space left") == 1
 
 
-def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> None:
+def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
     """On a disk of its own, which is full for a while; no line in the file is torn."""
     needs.root()
     disk = tmp_path / "disk"
@@ -126,7 +124,7 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> Non
         assert server.stop() == 0
 
 
-def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path) -> None:
+def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path):
     """Lines are lost, until the folder is there again."""
     folder = tmp_path / "logs"
     folder.mkdir()
@@ -142,7 +140,7 @@ def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path
     assert [each["received"] for each in records(folder / "log")] == [1]
 
 
-def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> None:
+def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
     """Nobody reads standard output any more: serving goes on."""
     log = tmp_path / "access"
     command = located([*SERVE.command, *ECHO, "--access-log", "access"])
@@ -158,7 +156,7 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> Non
     assert len(records(log)) == 20
 
 
-def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path):
     """At the start, with nothing half started."""
     done = finish([*SERVE.command, *ECHO, "--access-log", "no/such"], tmp_path)
     assert done.returncode == SERVE.misconfigured

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -117,7 +116,7 @@ def port(server: Running, transport: str, service: str) -> int:
 
 
 @pytest.mark.parametrize("service", STREAMS)
-def test_f19_f20_f21_only_its_own_connection_ends(service: str, server: Running) -> None:
+def test_f19_f20_f21_only_its_own_connection_ends(service, server):
     """A stream service that raises loses that connection, in the log, and serves the next ones."""
     number = port(server, "tcp", service)
     with suppress(ConnectionError):
@@ -128,7 +127,7 @@ def test_f19_f20_f21_only_its_own_connection_ends(service: str, server: Running)
             assert exchange(lucky, b"hello") == b"hello"
 
 
-def test_f19_no_protocol(server: Running) -> None:
+def test_f19_no_protocol(server):
     """A factory that gives no protocol ends that connection, and serves the next ones."""
     number = port(server, "tcp", "no-protocol")
     with tcp(number) as refused:
@@ -137,7 +136,7 @@ def test_f19_no_protocol(server: Running) -> None:
 
 
 @pytest.mark.parametrize("service", DATAGRAMS)
-def test_f40_the_next_datagram_is_served(service: str, server: Running) -> None:
+def test_f40_the_next_datagram_is_served(service, server):
     """A datagram service that raises leaves a traceback in the log and serves the next datagram."""
     with udp(port(server, "udp", service)) as client:
         client.send(b"raise")
@@ -145,7 +144,7 @@ def test_f40_the_next_datagram_is_served(service: str, server: Running) -> None:
         assert exchange(client, b"hello") == b"hello"
 
 
-def test_f21_one_traceback_a_minute(tmp_path: Path) -> None:
+def test_f21_one_traceback_a_minute(tmp_path):
     """A service that raises on each connection leaves one traceback; the others are counted."""
     body = """
     class Always(Protocol):

@@ -22,7 +22,7 @@ MEASUREMENTS = {
 
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS)
-def test_a_measurement_runs(measurement: str) -> None:
+def test_a_measurement_runs(measurement):
     """A measurement ends by itself, with its results and no error."""
     done = finish([sys.executable, "-m", *measurement.split()], TOP)
     assert (done.returncode, done.stderr) == (0, "")

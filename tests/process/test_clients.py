@@ -65,7 +65,7 @@ def ask_for(size: int, *command: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("transport", "option"), [("tcp", "-4"), ("udp", "-u")])
-def test_rdate(transport: str, option: str, server: Running) -> None:
+def test_rdate(transport, option, server):
     """Rdate prints the time of this very moment, over TCP and over UDP."""
     rdate = needs.tool("rdate")
     before = int(time.time())
@@ -92,7 +92,7 @@ each_client = pytest.mark.parametrize("client", ["ncat", "socat"])
 
 @each_client
 @pytest.mark.parametrize("data", [b"", b"hello\n", MEBIBYTE], ids=len)
-def test_echo(data: bytes, client: str, server: Running) -> None:
+def test_echo(data, client, server):
     """All that a client sends before its end of input comes back, and then it ends."""
     needs.tool(client)
     assert ask(*clients(server, "echo")[client], data=data) == data
@@ -100,7 +100,7 @@ def test_echo(data: bytes, client: str, server: Running) -> None:
 
 @each_client
 @pytest.mark.parametrize("data", [b"", b"hello\n"], ids=["silent", "talking"])
-def test_daytime(data: bytes, client: str, server: Running) -> None:
+def test_daytime(data, client, server):
     """A client gets one line with the time and ends, also one that has said something."""
     needs.tool(client)
     line = ask(*clients(server, "daytime")[client], data=data)
@@ -112,7 +112,7 @@ def test_daytime(data: bytes, client: str, server: Running) -> None:
 
 
 @each_client
-def test_qotd(client: str, server: Running) -> None:
+def test_qotd(client, server):
     """A client gets one quote of fewer than 512 characters and ends."""
     needs.tool(client)
     quote = ask(*clients(server, "qotd")[client])
@@ -122,14 +122,14 @@ def test_qotd(client: str, server: Running) -> None:
 
 
 @each_client
-def test_discard(client: str, server: Running) -> None:
+def test_discard(client, server):
     """A client that sends a mebibyte gets nothing, and ends when it has sent all."""
     needs.tool(client)
     assert ask(*clients(server, "discard")[client], data=MEBIBYTE) == b""
 
 
 @each_client
-def test_chargen(client: str, server: Running) -> None:
+def test_chargen(client, server):
     """A client gets the lines of the RFC's example for as long as it reads."""
     needs.tool(client)
     printable = bytes(range(32, 127)) * 2
@@ -140,7 +140,7 @@ def test_chargen(client: str, server: Running) -> None:
 
 
 @each_client
-def test_info(client: str, server: Running) -> None:
+def test_info(client, server):
     """A client gets one line of JSON that tells it its own address, and ends."""
     needs.tool(client)
     line = ask(*clients(server, "info")[client])
@@ -156,7 +156,7 @@ def test_info(client: str, server: Running) -> None:
 # Unix sockets
 
 
-def test_socat_on_a_unix_socket(server: Running) -> None:
+def test_socat_on_a_unix_socket(server):
     """Socat gets its echo from a unix socket."""
     needs.tool("socat")
     path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
@@ -164,7 +164,7 @@ def test_socat_on_a_unix_socket(server: Running) -> None:
     assert ask(*command, data=MEBIBYTE) == MEBIBYTE
 
 
-def test_ncat_on_a_unix_socket(server: Running) -> None:
+def test_ncat_on_a_unix_socket(server):
     """Ncat gets its echo from a unix socket."""
     needs.tool("ncat")
     path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
@@ -184,14 +184,14 @@ def datagram_client(server: Running, client: str, service: str) -> list[str]:
 
 
 @each_client
-def test_datagram_echo(client: str, server: Running) -> None:
+def test_datagram_echo(client, server):
     """A client gets its datagram back."""
     needs.tool(client)
     command = datagram_client(server, client, "echo")
     assert ask_for(6, *command, data=b"hello\n") == b"hello\n"
 
 
-def test_longest_datagram(server: Running) -> None:
+def test_longest_datagram(server):
     """Socat gets the longest datagram that IPv4 has back in one piece."""
     needs.tool("socat")
     data = MEBIBYTE[:LONGEST_DATAGRAM]
@@ -201,7 +201,7 @@ def test_longest_datagram(server: Running) -> None:
 
 
 @each_client
-def test_datagram_daytime(client: str, server: Running) -> None:
+def test_datagram_daytime(client, server):
     """A client gets the line with the time for a datagram of one byte."""
     needs.tool(client)
     command = datagram_client(server, client, "daytime")
@@ -209,7 +209,7 @@ def test_datagram_daytime(client: str, server: Running) -> None:
 
 
 @each_client
-def test_datagram_info(client: str, server: Running) -> None:
+def test_datagram_info(client, server):
     """A client whose datagram pays for it gets one line of JSON with its size."""
     needs.tool(client)
     told = ask_for(40, *datagram_client(server, client, "info"), data=b"x" * 200)

@@ -41,7 +41,7 @@ def refused(start: Start, folder: Path, *options: str) -> list[str]:
 
 
 @each_start
-def test_each_transport_is_served(start: Start, tmp_path: Path) -> None:
+def test_each_transport_is_served(start, tmp_path):
     """TCP, UDP and unix sockets are served, before the listeners of the command line."""
     write(
         tmp_path,
@@ -74,7 +74,7 @@ def test_each_transport_is_served(start: Start, tmp_path: Path) -> None:
         assert "Traceback" not in server.output
 
 
-def test_limits_are_of_the_listener_at_which_they_stand(tmp_path: Path) -> None:
+def test_limits_are_of_the_listener_at_which_they_stand(tmp_path):
     """Limits and access hold for their own listener, and not for that of the command line."""
     write(
         tmp_path,
@@ -102,7 +102,7 @@ def test_limits_are_of_the_listener_at_which_they_stand(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path: Path) -> None:
+def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path):
     """An option for limits leaves the file's listeners alone."""
     write(tmp_path, ECHO)
     options = ["--tcp", "echo=127.0.0.1:0", "--idle-timeout", "0.2"]
@@ -115,9 +115,7 @@ def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("options", "seconds"), [([], "40"), (["--shutdown-timeout", "30"], "30")])
-def test_the_command_line_overrides_what_concerns_the_whole_server(
-    options: list[str], seconds: str, tmp_path: Path
-) -> None:
+def test_the_command_line_overrides_what_concerns_the_whole_server(options, seconds, tmp_path):
     """The file says how long a drain may take, unless an option does."""
     write(tmp_path, f"shutdown_timeout = 40\n{ECHO}")
     with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
@@ -128,7 +126,7 @@ def test_the_command_line_overrides_what_concerns_the_whole_server(
         assert server.wait() == 0
 
 
-def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path: Path) -> None:
+def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
     """Under twistd --uid the file is as it was asked for, and its server answers."""
     needs.root()
     tmp_path.chmod(0o755)
@@ -141,7 +139,7 @@ def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path: Path) -
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_a_third_partys_settings(tmp_path: Path) -> None:
+def test_a_third_partys_settings(tmp_path):
     """Somebody else's service gets its settings from the file, checked by its own class."""
     body = """
     from attrs import field, frozen, validators
@@ -177,7 +175,7 @@ def test_a_third_partys_settings(tmp_path: Path) -> None:
     assert "'say' needs the settings word: they stand in a file, see --config" in only_line(done)
 
 
-def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
+def test_f107_quotes_of_a_file(tmp_path):
     """F107: quotes come from the file; a bad one at start is refused, a later one named."""
     write(tmp_path, ECHO.replace("echo", "qotd") + 'settings.file = "quotes"\n')
     [line] = refused(SERVE, tmp_path)
@@ -201,7 +199,7 @@ def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
 
 
 @each_start
-def test_f99_all_mistakes_are_named_and_nothing_is_started(start: Start, tmp_path: Path) -> None:
+def test_f99_all_mistakes_are_named_and_nothing_is_started(start, tmp_path):
     """F99: each mistake is a line on standard error, and no socket is made."""
     write(
         tmp_path,
@@ -241,7 +239,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_f99_a_file_that_is_none(kind: str, tmp_path: Path) -> None:
+def test_f99_a_file_that_is_none(kind, tmp_path):
     """F99: what is no configuration file is one line at once, whatever it is."""
     make, words = FILES[kind]
     make(tmp_path / "netsrv.toml")
@@ -249,14 +247,14 @@ def test_f99_a_file_that_is_none(kind: str, tmp_path: Path) -> None:
     assert line.startswith(f"netsrv.toml: {words}")
 
 
-def test_f99_a_file_that_nobody_may_read(tmp_path: Path) -> None:
+def test_f99_a_file_that_nobody_may_read(tmp_path):
     """F99: a file without the permission is one line."""
     write(tmp_path, ECHO).chmod(0)
     done = finish([*needs.powerless(), *SERVE.located, "-c", "netsrv.toml"], tmp_path)
     assert only_line(done) == "netsrv: netsrv.toml: Permission denied"
 
 
-def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path: Path) -> None:
+def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path):
     """A file without a listener only says what concerns the server."""
     write(tmp_path, "log_rate = 0")
     command = [*SERVE.command, "-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0"]
@@ -266,14 +264,14 @@ def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path: Path) -> None:
         assert "Got connection" not in server.output
 
 
-def test_f99_a_listener_that_stands_in_both(tmp_path: Path) -> None:
+def test_f99_a_listener_that_stands_in_both(tmp_path):
     """F99: an address of the file that the command line repeats is named with both places."""
     write(tmp_path, "[[listener]]\ntcp = '127.0.0.1:9'\n")
     [line] = refused(SERVE, tmp_path, "--tcp", "127.0.0.1:9")
     assert line == "--tcp 127.0.0.1:9: duplicate listener, first in netsrv.toml: listener[0]"
 
 
-def test_an_address_in_use(tmp_path: Path) -> None:
+def test_an_address_in_use(tmp_path):
     """An address of a file that is taken has the status of such addresses."""
     with taken(("127.0.0.1", 0), socket.SOCK_STREAM) as port:
         write(tmp_path, f"[[listener]]\ntcp = '127.0.0.1:{port}'\n")
@@ -286,7 +284,7 @@ def test_an_address_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-def test_check_checks_the_file(start: Start, tmp_path: Path) -> None:
+def test_check_checks_the_file(start, tmp_path):
     """--check opens the file's sockets and shows their options, or names its mistakes."""
     write(tmp_path, ECHO + "socket_options = { IP_TOS = 16 }\n")
     done = finish([*start.command, "-c", "netsrv.toml", "--check"], tmp_path)
@@ -304,7 +302,7 @@ def test_check_checks_the_file(start: Start, tmp_path: Path) -> None:
     ]
 
 
-def test_only_a_start_that_needs_them_imports_tomllib_and_cattrs(tmp_path: Path) -> None:
+def test_only_a_start_that_needs_them_imports_tomllib_and_cattrs(tmp_path):
     """tomllib is imported with -c only, and cattrs only if a service has settings."""
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
     options = ["--tcp", "127.0.0.1:0", "--check"]

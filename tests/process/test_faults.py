@@ -70,9 +70,7 @@ def words(error: str) -> str:
     "error",
     "ECONNABORTED EPROTO EPERM ENETDOWN EHOSTUNREACH ENOSR EPROTONOSUPPORT".split(),
 )
-def test_f18_connection_lost_before_it_was_accepted(
-    error: str, faulty: Faulty, tmp_path: Path
-) -> None:
+def test_f18_connection_lost_before_it_was_accepted(error, faulty, tmp_path):
     """An error of one connection is a line of the log, and the next client is served at once."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
@@ -86,7 +84,7 @@ def test_f18_connection_lost_before_it_was_accepted(
 
 
 @pytest.mark.parametrize("error", "EMFILE ENFILE ENOBUFS ENOMEM".split())
-def test_f16_f17_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f16_f17_no_resources_for_a_connection(error, faulty, tmp_path):
     """Without resources the server pauses instead of spinning; then who waited is served."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
@@ -102,9 +100,7 @@ def test_f16_f17_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_p
 @pytest.mark.parametrize(
     ("error", "tries"), [("EPERM", AT_ONCE), ("ENFILE", 1), ("EMFILE", 1), ("ENOBUFS", 1)]
 )
-def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(
-    error: str, tries: int, faulty: Faulty
-) -> None:
+def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(error, tries, faulty):
     """uvloop tells of no error of ``accept``: the reactor sees that somebody waits in vain.
 
     The pauses leave room for eleven turns in a second.
@@ -121,7 +117,7 @@ def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(
 
 
 @pytest.mark.parametrize("error", "ECONNABORTED ENETDOWN ENOMEM".split())
-def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error: str, faulty: Faulty) -> None:
+def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error, faulty):
     """It tries again by itself, and the client is served."""
     with faulty("accept4", error, "--tcp", "echo=0") as server:
         assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
@@ -129,7 +125,7 @@ def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error: str, faulty: 
         assert "accept failed: " not in server.output
 
 
-def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
+def test_a_pause_does_not_outlive_the_listener(faulty):
     """A server that pauses when it is told to end drains like any other."""
     with faulty("accept4", "EMFILE", "--tcp", "daytime=0", when="2+") as server:
         port = server.port("tcp")
@@ -143,7 +139,7 @@ def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
 
 
 @pytest.mark.parametrize("error", ["EBADF", "EINVAL"])
-def test_listening_socket_is_gone(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_listening_socket_is_gone(error, faulty, tmp_path):
     """Where the listening socket itself fails it is said once, and other listeners go on."""
     options = ["--tcp", "echo=0", "--udp", "echo=0"]
     with faulty("accept4", error, *options, how=EPOLL) as server:
@@ -158,7 +154,7 @@ def test_listening_socket_is_gone(error: str, faulty: Faulty, tmp_path: Path) ->
     assert len(calls(tmp_path)) == 1
 
 
-def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
+def test_clients_of_a_lost_listener_are_refused(faulty):
     """Nobody waits in vain at a listening socket that has failed."""
     with faulty("accept4", "EINVAL", "--tcp", "echo=0", when="1+") as server:
         port = server.port("tcp")
@@ -175,7 +171,7 @@ def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
 @pytest.mark.parametrize(
     "error", "ECONNREFUSED EHOSTUNREACH ENETDOWN EPROTO EHOSTDOWN ECONNRESET".split()
 )
-def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f37_f38_late_news_of_an_earlier_send(error, faulty, tmp_path):
     """What the network says of an earlier datagram is a line, and receiving goes on at once."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
@@ -188,7 +184,7 @@ def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_pa
 
 
 @pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
-def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f38_receiving_fails(error, faulty, tmp_path):
     """Whatever error receiving has, it is a line, a pause, and the port stays open."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
@@ -203,7 +199,7 @@ def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("error", ["EBADF", "ENOTSOCK"])
-def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path: Path) -> None:
+def test_f38_a_dead_socket_is_opened_again(error, faulty, tmp_path):
     """At the same port, though 0 was asked for, and with the same options; two lines say it."""
     options = ["--udp", "0", "--socket-option", "SO_RCVBUF=50000"]
     with faulty("recvmsg", error, *options, when="2") as server:
@@ -219,7 +215,7 @@ def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path:
         assert "Traceback" not in server.output
 
 
-def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> None:
+def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path):
     """A server that has given up root says once why, and serves the others on."""
     needs.root()
     port = needs.free_low_port()
@@ -245,9 +241,7 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
-def test_f39_sending_fails(
-    error: str, call: str, address: str, faulty: Faulty, tmp_path: Path
-) -> None:
+def test_f39_sending_fails(error, call, address, faulty, tmp_path):
     """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
     with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:

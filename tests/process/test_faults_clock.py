@@ -64,9 +64,7 @@ def stays_open(sock: socket.socket, seconds: float) -> bool:
 
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["forward", "back"])
 @pytest.mark.parametrize("reactor", REACTORS)
-def test_f104_daytime_and_time_follow_a_clock_that_jumps(
-    reactor: str, jump: int, clock: Clock
-) -> None:
+def test_f104_daytime_and_time_follow_a_clock_that_jumps(reactor, jump, clock):
     """After the wall clock has jumped a day, what is told is the new time, on TCP and UDP."""
     listeners = "--tcp daytime=0 --tcp time=0 --udp daytime=0 --udp time=0".split()
     with serving(clock, reactor, *listeners) as server:
@@ -80,7 +78,7 @@ def test_f104_daytime_and_time_follow_a_clock_that_jumps(
 
 @pytest.mark.parametrize("jump", [DAY, -DAY], ids=["forward", "back"])
 @pytest.mark.parametrize("reactor", REACTORS)
-def test_f104_no_time_limit_comes_early(reactor: str, jump: int, clock: Clock) -> None:
+def test_f104_no_time_limit_comes_early(reactor, jump, clock):
     """A day that the wall clock jumps is no idle time, no lifetime, and brings no tokens."""
     limits = "--idle-timeout 3600 --lifetime 3600 --connection-rate 0.0001:2".split()
     with serving(clock, reactor, "--tcp", "echo=127.0.0.1:0", *limits) as server:
@@ -97,7 +95,7 @@ def test_f104_no_time_limit_comes_early(reactor: str, jump: int, clock: Clock) -
             assert stays_open(second, 0.1)
 
 
-def test_f104_limits_go_on_after_a_jump_forward(clock: Clock) -> None:
+def test_f104_limits_go_on_after_a_jump_forward(clock):
     """After a jump forward a connection ends when its idle time is over, by the other clock."""
     options = ["--tcp", "echo=0", "--idle-timeout", "1"]
     with serving(clock, "epoll", *options) as server, tcp(server.port("tcp")) as client:
@@ -117,7 +115,7 @@ ODD_PLACES = [
 
 
 @pytest.mark.parametrize("place", ODD_PLACES, ids=lambda place: place["TZ"] or "none")
-def test_f106_daytime_is_one_line_of_ascii_anywhere(place: dict[str, str], tmp_path: Path) -> None:
+def test_f106_daytime_is_one_line_of_ascii_anywhere(place, tmp_path):
     """Whatever locale and time zone, also in effect in the process, the line stays as it is."""
     thirdparty.module(tmp_path, "acme_locale", SET_LOCALE)
     env = {**thirdparty.on_path(tmp_path), **place}

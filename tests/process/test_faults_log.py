@@ -44,14 +44,14 @@ def wait_until_written(path: Path, words: str) -> str:
     return path.read_text()
 
 
-def test_f100_a_full_disk_does_not_stop_it(tmp_path: Path) -> None:
+def test_f100_a_full_disk_does_not_stop_it(tmp_path):
     """Where no line can be written any more, serving goes on, and the end is a good one."""
     with Running(logging_to(Path("/dev/full")), tmp_path) as server:
         still_serves(tmp_path)
         assert server.stop() == 0
 
 
-def test_f100_a_closed_pipe_does_not_stop_it(tmp_path: Path) -> None:
+def test_f100_a_closed_pipe_does_not_stop_it(tmp_path):
     """Whoever reads the log may go: serving goes on, and the end is a good one."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -63,7 +63,7 @@ def test_f100_a_closed_pipe_does_not_stop_it(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_f100_the_folder_of_the_log_may_go(tmp_path: Path) -> None:
+def test_f100_the_folder_of_the_log_may_go(tmp_path):
     """Under twistd the log's folder can be removed; serving goes on."""
     logs = tmp_path / "logs"
     logs.mkdir()
@@ -76,7 +76,7 @@ def test_f100_the_folder_of_the_log_may_go(tmp_path: Path) -> None:
         assert "Traceback" not in server.output
 
 
-def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path: Path) -> None:
+def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path):
     """With datagrams of each size once, each size stands once in the files of twistd's log."""
     command = ["twistd", "-n", "--pidfile=", "--logfile=log", "netsrv", "--log-rate", "1000000"]
     sizes = range(1, 14_001)
@@ -92,7 +92,7 @@ def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path: Path) ->
     assert sorted(found) == list(sizes)
 
 
-def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path: Path) -> None:
+def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path):
     """Whatever peers send and are called, each is one line, of printable characters, and short."""
     options = ["--tcp", "echo=0", "--udp", "0", "--unix", "echo=echo.sock"]
     with Running([*SERVE.command, *options], tmp_path) as server:
@@ -115,7 +115,7 @@ def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path: Path) -> None
     assert "Traceback" not in server.output
 
 
-def test_f103_refusals_do_not_fill_the_log(tmp_path: Path) -> None:
+def test_f103_refusals_do_not_fill_the_log(tmp_path):
     """Thousands of connections that are refused leave a line, and a sum for each second."""
     refused = 5_000
     command = [*SERVE.command, "--tcp", "echo=0", "--no-access", "127.0.0.2"]

@@ -13,7 +13,7 @@ import pytest
 from tests.clients import exchange, talk, tcp, udp
 from tests.process.networks import Host
 from tests.process.running import Running
-from tests.process.starts import SERVE, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
 MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
@@ -58,7 +58,7 @@ def is_served(sock: socket.socket) -> bool:
         return False
 
 
-def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path: Path) -> None:
+def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path):
     """Whichever addresses of a /64 connections come from, they are of one source."""
     options = ["--tcp", "echo=[::]:0", "--per-source", "3"]
     with network(MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
@@ -71,7 +71,7 @@ def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path: Path) -> None:
             each.close()
 
 
-def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path: Path) -> None:
+def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path):
     """`::ffff:10.0.0.1` is 10.0.0.1 for limits, and not one of a /64 of all IPv4 addresses."""
     options = ["--tcp", "echo=[::]:0", "--per-source", "1"]
     with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
@@ -91,7 +91,7 @@ def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path: Path) -> 
     ],
     ids=["keepalive", "user timeout"],
 )
-def test_f24_a_peer_that_vanishes_is_found_out(options: list[str], tmp_path: Path) -> None:
+def test_f24_a_peer_that_vanishes_is_found_out(options, tmp_path):
     """A peer that is gone without FIN is gone when keepalive or the user timeout say so."""
     chosen = [word for each in options for word in ("--socket-option", each)]
     command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "1", *chosen]
@@ -155,7 +155,7 @@ def resident(server: Running) -> int:
     return int(fields[1]) * 4096
 
 
-def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path: Path) -> None:
+def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path):
     """While no known source is quiet a newcomer is refused, and IPv6 has its own table."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.0001:1"]
     with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
@@ -171,7 +171,7 @@ def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path: Path
             assert sock.recv(10) == b"hello"
 
 
-def test_f14_the_table_of_sources_stays_bounded(tmp_path: Path) -> None:
+def test_f14_the_table_of_sources_stays_bounded(tmp_path):
     """A second table full of sources is served, in the memory that the first one took."""
     options = ["--udp", "0", "--datagram-rate", "1000000:1", "--log-rate", "0"]
     with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
@@ -185,7 +185,7 @@ def test_f14_the_table_of_sources_stays_bounded(tmp_path: Path) -> None:
         assert later < at_first / 2  # a dictionary may grow once more, its entries may not
 
 
-def test_f36_answers_to_one_source_have_a_rate(tmp_path: Path) -> None:
+def test_f36_answers_to_one_source_have_a_rate(tmp_path):
     """However many datagrams seem to come from an address, or a /64, it gets so many answers."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.001:5"]
     with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
@@ -212,7 +212,7 @@ def test_f36_answers_to_one_source_have_a_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["echo", "info"])
-def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None:
+def test_f41_a_link_local_peer_is_answered(service, tmp_path):
     """An answer to an fe80:: address finds the interface that the request came by."""
     command = [*SERVE.command, "--udp", f"{service}=[::]:0"]
     with network("addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
@@ -229,7 +229,7 @@ def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None
 
 
 @each_start
-def test_f91_without_ipv6(start: Start, tmp_path: Path) -> None:
+def test_f91_without_ipv6(start, tmp_path):
     """Where IPv6 is switched off, an IPv6 address is one line, and IPv4 is served."""
     with network() as host:
         host.set("ipv6/conf/all/disable_ipv6", 1)

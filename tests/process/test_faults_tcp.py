@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,7 @@ def latency(sock: socket.socket, times: int = 300) -> float:
     return min(taken)
 
 
-def test_f10_who_is_in_keeps_their_latency(tmp_path: Path) -> None:
+def test_f10_who_is_in_keeps_their_latency(tmp_path):
     """A hundred newcomers who wait in the backlog do not slow down who is in."""
     command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "2"]
     with Running(command, tmp_path) as server:
@@ -55,7 +54,7 @@ def in_the_background(work: threading.Thread) -> Iterator[None]:
     assert not work.is_alive()
 
 
-def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path: Path) -> None:
+def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path):
     """A source that connects 10,000 times has as many as it may; another is served meanwhile."""
     share = 50
     command = [*SERVE.command, "--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0"]
@@ -101,7 +100,7 @@ def open_and_close(port: int, cycles: int) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def test_f3_f15_after_many_cycles_every_place_is_free(tmp_path: Path) -> None:
+def test_f3_f15_after_many_cycles_every_place_is_free(tmp_path):
     """However peers have gone, RST too, exactly as many can come in as at the beginning."""
     limits = ["--max-connections", "4", "--per-source", "3", "--overload", "reset"]
     command = [*SERVE.command, "--tcp", "echo=0", "--log-rate", "0", *limits]
@@ -136,7 +135,7 @@ def come_in(port: int, number: int) -> list[socket.socket]:
     return inside
 
 
-def test_f16_without_descriptors_clients_wait_and_the_server_rests(tmp_path: Path) -> None:
+def test_f16_without_descriptors_clients_wait_and_the_server_rests(tmp_path):
     """Meanwhile it takes 5 % of a processor and a line a second; then all are served."""
     with Running([*EPOLL.command, "--tcp", "echo=0"], tmp_path) as server:
         port, pid = server.port("tcp"), server.process.pid

@@ -4,7 +4,6 @@ import socket
 import struct
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import pytest
@@ -26,7 +25,7 @@ def forge(source_port: int, port: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("ports", ["0-1023,2049", "none"])
-def test_f29_source_port_0_is_never_served(ports: str, tmp_path: Path) -> None:
+def test_f29_source_port_0_is_never_served(ports, tmp_path):
     """Nobody can be answered there: the datagram is dropped, whatever list is given."""
     command = [*SERVE.command, "--udp", "0", "--refuse-source-ports", ports]
     with Running(command, tmp_path) as server:
@@ -40,7 +39,7 @@ def test_f29_source_port_0_is_never_served(ports: str, tmp_path: Path) -> None:
         assert server.output.count("Got data from") == 1
 
 
-def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(tmp_path: Path) -> None:
+def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(tmp_path):
     """Well-known ports, NFS, and the ports that this server serves itself get no answer."""
     command = [*SERVE.command, "--udp", "127.0.0.1:0", "--udp", "discard=127.0.0.1:0"]
     with Running(command, tmp_path) as server:
@@ -64,7 +63,7 @@ while True:
 """
 
 
-def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path: Path) -> None:
+def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path):
     """While one sends empty datagrams as fast as it can, 1,000 echoes come back, mostly at once."""
     options = ["--tcp", "echo=0", "--udp", "discard=0", "--log-rate", "1"]
     with Running([*SERVE.command, *options], tmp_path) as server, tcp(server.port("tcp")) as client:
@@ -79,7 +78,7 @@ def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path: Path) -
         assert median(taken) < 0.1
 
 
-def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path: Path) -> None:
+def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path):
     """An answer of a third party's service that is too long is dropped, and the first told."""
     body = """
     class Amplifier(DatagramProtocol):

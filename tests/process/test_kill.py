@@ -1,20 +1,19 @@
 """The end of a server: killed, told to end with connections left, told twice."""
 
 import signal
-from pathlib import Path
 
 import pytest
 
 from tests.clients import exchange, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWISTD, Start, each_start
+from tests.process.starts import SERVE, TWISTD, each_start
 
 DRAINING = r"\] Draining: 1 connection, at most 8 s; a second signal ends it now$"
 
 
 @each_start
-def test_the_next_start_after_sigkill(start: Start, tmp_path: Path) -> None:
+def test_the_next_start_after_sigkill(start, tmp_path):
     """What a killed server leaves behind, its socket file and its port, the next one takes over."""
     path = tmp_path / "echo.sock"
     options = ["--unix", "echo=echo.sock", "--tcp", "echo=127.0.0.1:{port}"]
@@ -34,7 +33,7 @@ def test_the_next_start_after_sigkill(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 0), (TWISTD, -signal.SIGTERM)])
-def test_f81_drains(start: Start, status: int, tmp_path: Path) -> None:
+def test_f81_drains(start, status, tmp_path):
     """At SIGTERM new clients are refused, who is there is served on, and then the server ends."""
     command = [*start.command, "--tcp", "echo=0", "--unix", "echo=echo.sock"]
     with Running(command, tmp_path) as server:
@@ -52,7 +51,7 @@ def test_f81_drains(start: Start, status: int, tmp_path: Path) -> None:
         server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
 
 
-def test_f81_who_waits_in_the_backlog_is_served(tmp_path: Path) -> None:
+def test_f81_who_waits_in_the_backlog_is_served(tmp_path):
     """Clients that had connected before SIGTERM are served, although none was accepted yet."""
     with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
         port = server.port("tcp")
@@ -65,7 +64,7 @@ def test_f81_who_waits_in_the_backlog_is_served(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_f81_the_only_one_who_waits_is_served(tmp_path: Path) -> None:
+def test_f81_the_only_one_who_waits_is_served(tmp_path):
     """There is nobody else for whom the server would go on, and yet it waits for this one."""
     for _ in range(5):  # who is noticed first, the client or the signal, is the kernel's choice
         with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
@@ -78,7 +77,7 @@ def test_f81_the_only_one_who_waits_is_served(tmp_path: Path) -> None:
             assert server.wait() == 0
 
 
-def test_datagrams_that_have_arrived_are_answered(tmp_path: Path) -> None:
+def test_datagrams_that_have_arrived_are_answered(tmp_path):
     """Datagrams that had arrived before SIGTERM are answered, although none was read yet."""
     with Running([*SERVE.command, "--udp", "0"], tmp_path) as server:
         with udp(server.port("udp")) as client:
@@ -93,7 +92,7 @@ def test_datagrams_that_have_arrived_are_answered(tmp_path: Path) -> None:
         assert server.wait() == 0
 
 
-def test_f83_the_drain_has_a_limit(tmp_path: Path) -> None:
+def test_f83_the_drain_has_a_limit(tmp_path):
     """A peer that does not end is aborted at the limit, in the log, and the status is 3."""
     with Running(
         [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "0.5"], tmp_path
@@ -109,7 +108,7 @@ def test_f83_the_drain_has_a_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
+def test_f82_a_second_signal_ends_it_now(number, tmp_path):
     """A second signal aborts at once who is left, without a traceback, and the status is 3."""
     command = [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "3600"]
     with Running(command, tmp_path) as server:
@@ -124,7 +123,7 @@ def test_f82_a_second_signal_ends_it_now(number: int, tmp_path: Path) -> None:
         assert "Traceback" not in server.output
 
 
-def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path: Path) -> None:
+def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path):
     """A protocol that raises at its end does not keep the others from ending, nor the drain."""
     body = """
     class Faulty(DatagramProtocol):
@@ -142,7 +141,7 @@ def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path: Path) -> None:
     assert not (tmp_path / "echo.sock").exists()
 
 
-def test_sighup_drains(tmp_path: Path) -> None:
+def test_sighup_drains(tmp_path):
     """Without a configuration to read again, SIGHUP ends the server as SIGTERM does."""
     with Running([*SERVE.command, "--unix", "echo=echo.sock"], tmp_path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -151,7 +150,7 @@ def test_sighup_drains(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nohup_is_respected(tmp_path: Path) -> None:
+def test_nohup_is_respected(tmp_path):
     """Who starts a server under nohup keeps it when the terminal closes."""
     command = [needs.tool("nohup"), *SERVE.located, "--tcp", "echo=0"]
     with Running(command, tmp_path) as server:
@@ -163,7 +162,7 @@ def test_nohup_is_respected(tmp_path: Path) -> None:
         server.wait_for(r"\] Received SIGTERM, shutting down\.$")
 
 
-def test_f83_a_service_that_cannot_stop(tmp_path: Path) -> None:
+def test_f83_a_service_that_cannot_stop(tmp_path):
     """A factory that raises at its end does not keep the others from ending, nor the drain."""
     body = """
     class Faulty(Service):

@@ -78,9 +78,7 @@ def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: in
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0"])
-def test_f42_a_reply_leaves_from_the_address_asked(
-    listener: str, network: Network, serve: Serve
-) -> None:
+def test_f42_a_reply_leaves_from_the_address_asked(listener, network, serve):
     """Both addresses of a host answer for themselves, also at once and in turn."""
     server = serve(network.server, "--udp", listener)
     port = server.port("udp")
@@ -89,7 +87,7 @@ def test_f42_a_reply_leaves_from_the_address_asked(
             assert ask(sock, host, port) == host
 
 
-def test_f41_f42_every_ipv6_address_answers_for_itself(network: Network, serve: Serve) -> None:
+def test_f41_f42_every_ipv6_address_answers_for_itself(network, serve):
     """A link-local one too, which leads nowhere without its interface, and to every peer."""
     network.add_ipv6()
     port = serve(network.server, "--udp", "[::]:0").port("udp")
@@ -100,7 +98,7 @@ def test_f41_f42_every_ipv6_address_answers_for_itself(network: Network, serve: 
                 assert ask(sock, host, port, scope=scope) == host
 
 
-def test_f41_a_link_local_peer_is_answered_by_one_address(network: Network, serve: Serve) -> None:
+def test_f41_a_link_local_peer_is_answered_by_one_address(network, serve):
     """Without a message of the kernel's the peer's address alone tells the interface."""
     network.add_ipv6()
     port = serve(network.server, "--udp", f"[{LINK_LOCAL}%server]:0").port("udp")
@@ -119,9 +117,7 @@ def test_f41_a_link_local_peer_is_answered_by_one_address(network: Network, serv
         ("224.0.0.1", "0.0.0.0:0"),  # Linux hands it to no socket of IPv6 that has not joined
     ],
 )
-def test_f34_what_is_sent_to_many_is_not_answered(
-    target: str, listener: str, network: Network, serve: Serve
-) -> None:
+def test_f34_what_is_sent_to_many_is_not_answered(target, listener, network, serve):
     """Neither broadcast nor multicast; the first one is named in the log, with its reason."""
     server = serve(network.server, "--udp", listener, "--udp", f"{SERVER}:0")
     port, other = server.port("udp", 1), server.port("udp", 2)
@@ -140,7 +136,7 @@ def test_f34_what_is_sent_to_many_is_not_answered(
     server.wait_for(r"Suppressed in the last second .*: 1 dropped datagram \(destination\)$")
 
 
-def test_f34_ipv6_multicast_is_not_answered(network: Network, serve: Serve) -> None:
+def test_f34_ipv6_multicast_is_not_answered(network, serve):
     """All hosts of a link listen to ff02::1."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
@@ -152,9 +148,7 @@ def test_f34_ipv6_multicast_is_not_answered(network: Network, serve: Serve) -> N
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0", f"{SERVER}:0"])
-def test_f33_a_loopback_sender_from_elsewhere_is_dropped(
-    listener: str, network: Network, serve: Serve
-) -> None:
+def test_f33_a_loopback_sender_from_elsewhere_is_dropped(listener, network, serve):
     """Linux drops it itself, unless route_localnet is set, as container networks do."""
     for name in ("all", "server"):
         network.server.set(f"ipv4/conf/{name}/rp_filter", 0)
@@ -169,7 +163,7 @@ def test_f33_a_loopback_sender_from_elsewhere_is_dropped(
     assert "Got data from 127" not in server.output
 
 
-def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network: Network, serve: Serve) -> None:
+def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network, serve):
     """So a client that has bound ::1 is on this machine, whichever address it asks."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
@@ -183,9 +177,7 @@ def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network: Network, serve: 
         assert ask(sock, SERVER6, port) == SERVER6
 
 
-def test_f31_two_ports_of_one_server_do_not_answer_each_other(
-    network: Network, serve: Serve
-) -> None:
+def test_f31_two_ports_of_one_server_do_not_answer_each_other(network, serve):
     """A forged datagram that would set them off stays alone."""
     server = serve(network.server, "--udp", "0", "--udp", "0")
     one, other = server.port("udp", 1), server.port("udp", 2)
@@ -197,9 +189,7 @@ def test_f31_two_ports_of_one_server_do_not_answer_each_other(
         assert udp_packets(sniffer) == [(*forged[0], *forged[1])]
 
 
-def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(
-    network: Network, serve: Serve
-) -> None:
+def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(network, serve):
     """A forged datagram sets them off; a bucket that is empty ends it, for there is one packet."""
     burst = 20
     options = ("--udp", "0", "--datagram-rate", f"0.001:{burst}")

@@ -1,7 +1,5 @@
 """Options of the command line, seen in what the running server does."""
 
-from pathlib import Path
-
 import pytest
 
 from tests.clients import exchange, read_all, talk, tcp, udp
@@ -9,7 +7,7 @@ from tests.process.running import Running
 from tests.process.starts import SERVE, finish
 
 
-def test_reuse_port_shares_a_port(tmp_path: Path) -> None:
+def test_reuse_port_shares_a_port(tmp_path):
     """Two servers that both ask for it have one port; without it the second one cannot start."""
     command = [*SERVE.command, "--reuse-port", "--tcp"]
     with Running([*command, "echo=127.0.0.1:0"], tmp_path) as first:
@@ -27,7 +25,7 @@ def test_reuse_port_shares_a_port(tmp_path: Path) -> None:
     ("options", "tcp_value", "udp_value"),
     [([], "1", "0"), (["--no-reuse-address"], "0", "0"), (["--reuse-address"], "1", "1")],
 )
-def test_reuse_address(options: list[str], tcp_value: str, udp_value: str, tmp_path: Path) -> None:
+def test_reuse_address(options, tcp_value, udp_value, tmp_path):
     """SO_REUSEADDR is on for TCP and off for UDP, and either can be asked for, as --check shows."""
     listeners = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
     done = finish([*SERVE.command, *listeners, *options, "--check"], tmp_path)
@@ -35,7 +33,7 @@ def test_reuse_address(options: list[str], tcp_value: str, udp_value: str, tmp_p
     assert rows == [["SO_REUSEADDR", each, each] for each in (tcp_value, udp_value)]
 
 
-def test_limits_of_connections(tmp_path: Path) -> None:
+def test_limits_of_connections(tmp_path):
     """Limits, the policy at them, and access hold for the listeners of the command line."""
     options = ["--max-connections", "1", "--overload", "reset", "--no-access", "127.0.0.2"]
     with Running([*SERVE.command, "--tcp", "echo=0", *options], tmp_path) as server:
@@ -49,7 +47,7 @@ def test_limits_of_connections(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_time_limits(tmp_path: Path) -> None:
+def test_time_limits(tmp_path):
     """An idle connection ends, in the log with the option that changes it."""
     with Running([*SERVE.command, "--tcp", "echo=0", "--idle-timeout", "0.2"], tmp_path) as server:
         assert read_all(tcp(server.port("tcp"))) == b""
@@ -57,7 +55,7 @@ def test_time_limits(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_rules_for_datagrams(tmp_path: Path) -> None:
+def test_rules_for_datagrams(tmp_path):
     """A refused source port gets no answer, in the log with the option that changes it."""
     with (
         Running([*SERVE.command, "--udp", "0"], tmp_path) as server,

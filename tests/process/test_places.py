@@ -1,7 +1,6 @@
 """The places that a process has: its descriptors do not run out."""
 
 import resource
-from pathlib import Path
 
 import pytest
 
@@ -31,7 +30,7 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
 
 
 @pytest.mark.parametrize("listeners", [1, 3])
-def test_f16_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
+def test_f16_descriptors_do_not_run_out(listeners, tmp_path):
     """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
     limit = RESERVE + 20
     more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)
@@ -43,7 +42,7 @@ def test_f16_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
         served_in_turn(server, 20, 30)
 
 
-def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path: Path) -> None:
+def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path):
     """Beyond FD_SETSIZE, where select cannot watch, newcomers wait; none is lost."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2048:

@@ -8,7 +8,7 @@ import pytest
 from tests.clients import exchange, talk, tcp, udp
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 
 GREETING = b"hello from Acme\n"
 
@@ -27,7 +27,7 @@ def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 @each_start
-def test_is_served(start: Start, tmp_path: Path) -> None:
+def test_is_served(start, tmp_path):
     """A service in a folder of PYTHONPATH is served like those that come with netsrv."""
     thirdparty.services(tmp_path, GREET)
     env = thirdparty.on_path(tmp_path)
@@ -38,7 +38,7 @@ def test_is_served(start: Start, tmp_path: Path) -> None:
             assert exchange(client, b"hello") == b"hello"
 
 
-def test_is_listed(tmp_path: Path) -> None:
+def test_is_listed(tmp_path):
     """A third party's service is listed with its transports and its description."""
     thirdparty.services(tmp_path, GREET)
     services = listed(tmp_path, thirdparty.on_path(tmp_path))
@@ -46,7 +46,7 @@ def test_is_listed(tmp_path: Path) -> None:
     assert "echo" in services
 
 
-def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
+def test_a_changed_module_is_read_again(tmp_path):
     """A service that was added to a module which netsrv has seen before is found."""
     env = thirdparty.on_path(tmp_path)
     thirdparty.services(tmp_path, GREET)
@@ -69,7 +69,7 @@ def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
         ('raise SystemExit("stop here")', "SystemExit: stop here"),
     ],
 )
-def test_f109_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> None:
+def test_f109_module_that_fails_to_import(fault, words, tmp_path):
     """A module that does not import is named with its path and the exception; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
@@ -79,7 +79,7 @@ def test_f109_module_that_fails_to_import(fault: str, words: str, tmp_path: Path
         server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
-def test_f109_module_that_fails_to_import_under_twistd(tmp_path: Path) -> None:
+def test_f109_module_that_fails_to_import_under_twistd(tmp_path):
     """Under twistd, which imports plugins itself, the line stands in the log as well."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     env = thirdparty.on_path(tmp_path)
@@ -89,7 +89,7 @@ def test_f109_module_that_fails_to_import_under_twistd(tmp_path: Path) -> None:
         server.wait_for(line)
 
 
-def test_what_a_plugin_says_is_one_line(tmp_path: Path) -> None:
+def test_what_a_plugin_says_is_one_line(tmp_path):
     """An exception with line breaks in it does not break the line that names the module."""
     path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')
     env = thirdparty.on_path(tmp_path)
@@ -98,7 +98,7 @@ def test_what_a_plugin_says_is_one_line(tmp_path: Path) -> None:
         server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
 
 
-def test_f109_two_services_of_one_name(tmp_path: Path) -> None:
+def test_f109_two_services_of_one_name(tmp_path):
     """Two services of one name are both named in the log, and one of them is served."""
     thirdparty.services(tmp_path, GREET, "acme_one")
     thirdparty.services(tmp_path, GREET, "acme_two")
@@ -110,7 +110,7 @@ def test_f109_two_services_of_one_name(tmp_path: Path) -> None:
         assert "twisted.plugins.acme_two" in line
 
 
-def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path: Path) -> None:
+def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path):
     """Whoever calls a service ``echo`` as ours is named in the log, beside ours."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
@@ -130,7 +130,7 @@ def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path: Path) -> None:
         "Service('two\\nlines')",
     ],
 )
-def test_odd_service(fault: str, tmp_path: Path) -> None:
+def test_odd_service(fault, tmp_path):
     """A service without a proper name or description does not keep the others from the list."""
     thirdparty.services(tmp_path, f"{GREET}odd = {fault}\n")
     env = thirdparty.on_path(tmp_path)
@@ -150,7 +150,7 @@ def test_odd_service(fault: str, tmp_path: Path) -> None:
         ("return None", "greet"),
     ],
 )
-def test_service_without_a_factory(stream: str, words: str, tmp_path: Path) -> None:
+def test_service_without_a_factory(stream, words, tmp_path):
     """A service that makes no factory is one line, and nothing stays half-started."""
     body = f"""
     class Faulty(Service):
@@ -169,7 +169,7 @@ def test_service_without_a_factory(stream: str, words: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 70), (TWISTD, 1)])
-def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) -> None:
+def test_factory_that_does_not_start(start, status, tmp_path):
     """A factory that raises at its start is a bug: the start fails, and no socket file is left."""
     body = """
     class Faulty(Service):
@@ -193,7 +193,7 @@ def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-def test_f110_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: Path) -> None:
+def test_f110_the_current_directory_is_no_place_for_plugins(start, tmp_path):
     """A plugin in the current directory is neither run nor served."""
     marker = tmp_path / "imported"
     body = f"open({str(marker)!r}, 'w').close()\n{GREET}"
@@ -204,7 +204,7 @@ def test_f110_the_current_directory_is_no_place_for_plugins(start: Start, tmp_pa
     assert not marker.exists()
 
 
-def test_f109_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_f109_cache_that_cannot_be_written(tmp_path):
     """A plugin directory that nobody may write to is named in the log, and all is served."""
     path = thirdparty.services(tmp_path, GREET)
     path.parent.chmod(0o555)
@@ -217,7 +217,7 @@ def test_f109_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert not (path.parent / "dropin.cache").exists()
 
 
-def test_cache_that_is_damaged(tmp_path: Path) -> None:
+def test_cache_that_is_damaged(tmp_path):
     """A plugin cache with garbage in it is no obstacle."""
     path = thirdparty.services(tmp_path, GREET)
     (path.parent / "dropin.cache").write_bytes(b"\x80garbage")
@@ -229,9 +229,7 @@ def test_cache_that_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [["--list-services"], ["--tcp", "127.0.0.1:0", "--check"]])
-def test_what_a_plugin_lacks_is_said_by_those_who_only_look(
-    options: list[str], tmp_path: Path
-) -> None:
+def test_what_a_plugin_lacks_is_said_by_those_who_only_look(options, tmp_path):
     """A module that does not import is named by --list-services and --check too."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     done = finish([*SERVE.command, *options], tmp_path, thirdparty.on_path(tmp_path))
@@ -241,7 +239,7 @@ def test_what_a_plugin_lacks_is_said_by_those_who_only_look(
     assert "echo" in done.stdout or "SO_REUSEADDR" in done.stdout
 
 
-def test_a_service_of_ours_keeps_its_name(tmp_path: Path) -> None:
+def test_a_service_of_ours_keeps_its_name(tmp_path):
     """Whoever calls a service ``echo`` as ours does not get its peers."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)

@@ -8,7 +8,7 @@ from textwrap import dedent
 from tests.clients import exchange, free_port, read_all, tcp, udp, visit
 from tests.process import thirdparty
 from tests.process.running import Running
-from tests.process.starts import SERVE, Start, each_start
+from tests.process.starts import SERVE, each_start
 
 
 def write(folder: Path, *listeners: str) -> None:
@@ -24,7 +24,7 @@ def reload(server: Running, times: int = 1) -> None:
 
 
 @each_start
-def test_listeners_come_and_go_and_connections_stay(start: Start, tmp_path: Path) -> None:
+def test_listeners_come_and_go_and_connections_stay(start, tmp_path):
     """What is added is served, what is removed is refused, who is connected stays connected."""
     stays, goes, comes = (f'tcp = "127.0.0.1:{free_port()}"' for _ in range(3))
     port_of = {each: int(each.rpartition(":")[2].rstrip('"')) for each in (stays, goes, comes)}
@@ -48,7 +48,7 @@ def test_listeners_come_and_go_and_connections_stay(start: Start, tmp_path: Path
 
 
 @each_start
-def test_f90_a_bad_file_changes_nothing_and_is_named(start: Start, tmp_path: Path) -> None:
+def test_f90_a_bad_file_changes_nothing_and_is_named(start, tmp_path):
     """Each mistake is a line, the server goes on; and the next file that is good is served."""
     good = f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"'
     write(tmp_path, good)
@@ -81,7 +81,7 @@ def test_f90_a_bad_file_changes_nothing_and_is_named(start: Start, tmp_path: Pat
         assert "Traceback" not in server.output
 
 
-def test_what_the_command_line_says_holds(tmp_path: Path) -> None:
+def test_what_the_command_line_says_holds(tmp_path):
     """Its listeners are served before and after, and its options override those of the file."""
     echo = f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"'
     write(tmp_path, echo)
@@ -103,7 +103,7 @@ def test_what_the_command_line_says_holds(tmp_path: Path) -> None:
         server.wait_for("Draining: 1 connection, at most 0.1 s")
 
 
-def test_not_one_client_is_refused_while_it_is_reloaded(tmp_path: Path) -> None:
+def test_not_one_client_is_refused_while_it_is_reloaded(tmp_path):
     """Sockets that stay are never closed: who comes in the middle of it is served."""
     port = free_port()
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{port}"')
@@ -119,7 +119,7 @@ def test_not_one_client_is_refused_while_it_is_reloaded(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_a_service_of_ones_own_keeps_its_state_unless_it_changes(tmp_path: Path) -> None:
+def test_a_service_of_ones_own_keeps_its_state_unless_it_changes(tmp_path):
     """Another limit is no reason to make a service anew."""
     thirdparty.services(
         tmp_path,
@@ -152,7 +152,7 @@ def test_a_service_of_ones_own_keeps_its_state_unless_it_changes(tmp_path: Path)
         server.stop()
 
 
-def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path: Path) -> None:
+def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path):
     """For so long nobody was served; the log says so, and then everybody is served again."""
     thirdparty.services(
         tmp_path,
@@ -177,7 +177,7 @@ def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path: Path) -> Non
         server.stop()
 
 
-def test_many_signals_at_once_are_one_reload(tmp_path: Path) -> None:
+def test_many_signals_at_once_are_one_reload(tmp_path):
     """Who sends SIGHUP again and again does not keep others from being served."""
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
     with Running([*SERVE.command, "-c", "netsrv.toml", "--log-rate", "0"], tmp_path) as server:
@@ -189,7 +189,7 @@ def test_many_signals_at_once_are_one_reload(tmp_path: Path) -> None:
         assert server.output.count("Reloaded") < 100
 
 
-def test_a_server_that_drains_reads_nothing_again(tmp_path: Path) -> None:
+def test_a_server_that_drains_reads_nothing_again(tmp_path):
     """No listener comes back, and the exit status is right."""
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
     with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path) as server:

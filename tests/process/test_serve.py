@@ -25,7 +25,7 @@ def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_status_0(number: int, tmp_path: Path) -> None:
+def test_a_signal_ends_it_with_status_0(number, tmp_path):
     """After SIGTERM or SIGINT a server without connections has exit status 0."""
     with Running([*SERVE.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
         assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
@@ -35,7 +35,7 @@ def test_a_signal_ends_it_with_status_0(number: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_may_come_as_soon_as_it_waits(number: int, tmp_path: Path) -> None:
+def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path):
     """A signal that follows the line of the last listener ends the server with status 0."""
     path = tmp_path / "echo.sock"
     with Running([*SERVE.command, "--unix", f"echo={path}"], tmp_path) as server:
@@ -44,7 +44,7 @@ def test_a_signal_may_come_as_soon_as_it_waits(number: int, tmp_path: Path) -> N
         assert not path.exists()
 
 
-def test_logs_on_standard_output(tmp_path: Path) -> None:
+def test_logs_on_standard_output(tmp_path):
     """The log is on standard output, in the lines that twistd has, and nothing is elsewhere."""
     options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
     with (
@@ -73,7 +73,7 @@ def test_logs_on_standard_output(tmp_path: Path) -> None:
         (["--tcp", "0", "surplus"], "Wrong number of arguments"),
     ],
 )
-def test_wrong_usage_shows_the_right_one(options: list[str], problem: str, tmp_path: Path) -> None:
+def test_wrong_usage_shows_the_right_one(options, problem, tmp_path):
     """A usage error has status 64, and shows options, examples, and at the end the problem."""
     done = serve(tmp_path, *options)
     assert done.returncode == 64
@@ -86,7 +86,7 @@ def test_wrong_usage_shows_the_right_one(options: list[str], problem: str, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "problem"), [([], "a command is missing"), (["swerve"], "Unknown command")]
 )
-def test_the_command_itself_is_needed(arguments: list[str], problem: str, tmp_path: Path) -> None:
+def test_the_command_itself_is_needed(arguments, problem, tmp_path):
     """Without ``serve``, or with another word, the status is 64 and the usage names it."""
     done = finish(["netsrv", *arguments], tmp_path)
     assert done.returncode == 64
@@ -102,7 +102,7 @@ def test_the_command_itself_is_needed(arguments: list[str], problem: str, tmp_pa
         (["--unix", "no/such/directory"], "unix no/such/directory: No such file or directory"),
     ],
 )
-def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_path: Path) -> None:
+def test_an_address_that_cannot_be_had(options, problem, tmp_path):
     """An address that the machine does not have, or nobody can resolve, is status 69."""
     done = serve(tmp_path, *options)
     assert done.returncode == 69
@@ -120,7 +120,7 @@ def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_pat
         (["--tcp", "0", "--backlog", "many"], "--backlog 'many': a whole number from 0 to "),
     ],
 )
-def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -> None:
+def test_a_bad_configuration(options, problem, tmp_path):
     """A service that there is not, or a value that cannot be, is status 78."""
     done = serve(tmp_path, *options)
     assert done.returncode == 78
@@ -131,14 +131,14 @@ def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [["netsrv"], ["netsrv", "serve"]], ids=" ".join)
-def test_version(command: list[str], tmp_path: Path) -> None:
+def test_version(command, tmp_path):
     """The version of netsrv is one line, and status 0."""
     done = finish([*command, "--version"], tmp_path)
     expected = (0, f"netsrv {netsrv.__version__}\n", "")
     assert (done.returncode, done.stdout, done.stderr) == expected
 
 
-def test_help(tmp_path: Path) -> None:
+def test_help(tmp_path):
     """The help is on standard output, begins with the command, and has examples; status 0."""
     done = serve(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
@@ -146,7 +146,7 @@ def test_help(tmp_path: Path) -> None:
     assert "\nExamples:\n" in done.stdout
 
 
-def test_list_services(tmp_path: Path) -> None:
+def test_list_services(tmp_path):
     """Each service that comes with netsrv is one line: name, transports, description."""
     done = serve(tmp_path, "--list-services")
     assert (done.returncode, done.stderr) == (0, "")
@@ -170,7 +170,7 @@ def table(output: str, place: str) -> dict[str, tuple[str, str]]:
     return {name: (asked, effect) for name, asked, effect in map(str.split, rows[2].splitlines())}
 
 
-def test_check_shows_what_the_kernel_made_of_it(tmp_path: Path) -> None:
+def test_check_shows_what_the_kernel_made_of_it(tmp_path):
     """A check prints each option asked for and in effect: buffers doubled, the backlog cut."""
     longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
     buffer = ["--socket-option", "SO_RCVBUF=10000"]
@@ -185,7 +185,7 @@ def test_check_shows_what_the_kernel_made_of_it(tmp_path: Path) -> None:
     assert datagrams == {"SO_RCVBUF": ("10000", "20000"), "SO_REUSEADDR": ("0", "0")}
 
 
-def test_check_takes_the_address_in_effect(tmp_path: Path) -> None:
+def test_check_takes_the_address_in_effect(tmp_path):
     """A check shows the port that the kernel chose, the same for TCP and UDP where asked."""
     done = serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
     ports = re.findall(r"^(?:tcp|udp) 0\.0\.0\.0:(\d+) \(", done.stdout, re.MULTILINE)
@@ -196,9 +196,7 @@ def test_check_takes_the_address_in_effect(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
 )
-def test_check_beside_the_running_server(
-    transport: str, kind: socket.SocketKind, tmp_path: Path
-) -> None:
+def test_check_beside_the_running_server(transport, kind, tmp_path):
     """An address in use is a note of a check: the options are shown, and the status is 0."""
     with taken(("127.0.0.1", 0), kind) as port:
         options = [f"--{transport}", f"echo=127.0.0.1:{port}", "--socket-option", "SO_RCVBUF=9000"]
@@ -209,7 +207,7 @@ def test_check_beside_the_running_server(
     assert table(done.stdout, rf"{place} \(echo\)")["SO_RCVBUF"] == ("9000", "18000")
 
 
-def test_check_leaves_no_socket_file(tmp_path: Path) -> None:
+def test_check_leaves_no_socket_file(tmp_path):
     """A check of a unix socket takes its file away again."""
     done = serve(tmp_path, "--check", "--unix", "echo=echo.sock")
     assert (done.returncode, done.stderr) == (0, "")
@@ -217,7 +215,7 @@ def test_check_leaves_no_socket_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_leaves_a_live_socket_alone(tmp_path: Path) -> None:
+def test_check_leaves_a_live_socket_alone(tmp_path):
     """A check of a unix socket at which a server listens is a note, and the server goes on."""
     path = tmp_path / "live.sock"
     with socket.socket(socket.AF_UNIX) as live:
@@ -238,9 +236,7 @@ def test_check_leaves_a_live_socket_alone(tmp_path: Path) -> None:
         (["--udp", "0", "--socket-option", "TCP_NODELAY=1"], 78, "--socket-option TCP_NODELAY: "),
     ],
 )
-def test_check_finds_what_a_start_would_find(
-    options: list[str], status: int, problem: str, tmp_path: Path
-) -> None:
+def test_check_finds_what_a_start_would_find(options, status, problem, tmp_path):
     """A check of what cannot start says so in one line, with the status of a start."""
     done = serve(tmp_path, "--check", *options)
     assert done.returncode == status

@@ -17,7 +17,7 @@ import pytest
 from tests.clients import exchange, name_of, read_all, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import TWIST, TWISTD, Start, finish
+from tests.process.starts import TWIST, TWISTD, finish
 from tests.timeouts import TIMEOUT
 
 MEBIBYTE = bytes(range(256)) * 4096
@@ -53,7 +53,7 @@ def server(
         yield running
 
 
-def test_says_what_it_waits_for(server: Running) -> None:
+def test_says_what_it_waits_for(server):
     """The log has a line for each listener, with the port that the kernel chose."""
     port = server.port("tcp")
     server.wait_for(rf"#info\] Waiting for connections on tcp 0\.0\.0\.0:{port} \(accept\)$")
@@ -61,27 +61,27 @@ def test_says_what_it_waits_for(server: Running) -> None:
     server.wait_for(r"#info\] Waiting for connections on tcp 127\.0\.0\.1:\d+ \(echo\)$")
 
 
-def test_accepts_and_closes(server: Running) -> None:
+def test_accepts_and_closes(server):
     """Who connects to accept is named in the log, and the connection ends without a byte."""
     with tcp(server.port("tcp")) as client:
         assert read_all(client) == b""
         server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
 
 
-def test_sends_datagrams_back(server: Running) -> None:
+def test_sends_datagrams_back(server):
     """Who sends a datagram gets it back, and is named in the log with its size."""
     with udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"#info\] Got data from {name_of(client)} \(5 bytes\)$")
 
 
-def test_sends_streams_back(server: Running) -> None:
+def test_sends_streams_back(server):
     """All of a mebibyte comes back from echo after the client has ended its half."""
     assert talk(tcp(server.port("tcp", 2)), MEBIBYTE) == MEBIBYTE
 
 
 @each_reactor
-def test_a_signal_ends_it_at_once(reactor: str, tmp_path: Path) -> None:
+def test_a_signal_ends_it_at_once(reactor, tmp_path):
     """SIGTERM ends a server without connections with no drain, and is reported as the signal."""
     with Running([*on_reactor(reactor), "--udp", "0"], tmp_path) as server:
         with udp(server.port("udp")) as client:
@@ -92,7 +92,7 @@ def test_a_signal_ends_it_at_once(reactor: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [TWISTD, TWIST], ids=str)
-def test_a_signal_may_come_as_soon_as_it_waits(start: Start, tmp_path: Path) -> None:
+def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path):
     """A signal that follows the line of the last listener ends the server in good order."""
     path = tmp_path / "echo.sock"
     with Running([*start.command, "--unix", f"echo={path}"], tmp_path) as server:
@@ -102,7 +102,7 @@ def test_a_signal_may_come_as_soon_as_it_waits(start: Start, tmp_path: Path) -> 
         assert not path.exists()
 
 
-def test_names_the_peer_of_a_unix_socket(tmp_path: Path) -> None:
+def test_names_the_peer_of_a_unix_socket(tmp_path):
     """A peer on a unix socket gets its echo, and is named by its process and user."""
     path = tmp_path / "echo.sock"
     with Running([*TWISTD.command, "--unix", f"echo={path}"], tmp_path) as server:
@@ -111,14 +111,14 @@ def test_names_the_peer_of_a_unix_socket(tmp_path: Path) -> None:
         server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
 
 
-def test_takes_a_relative_path(tmp_path: Path) -> None:
+def test_takes_a_relative_path(tmp_path):
     """The path of a unix socket may be relative to the directory of the start."""
     with Running([*TWISTD.command, "--unix", "echo=echo.sock"], tmp_path) as server:
         server.wait_for("Waiting for connections on unix ")
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_serves_ipv6(tmp_path: Path) -> None:
+def test_serves_ipv6(tmp_path):
     """Listeners and peers of IPv6 are shown in brackets."""
     needs.ipv6()
     options = ["--tcp", "echo=[::1]:0", "--udp", "[::1]:0"]
@@ -133,7 +133,7 @@ def test_serves_ipv6(tmp_path: Path) -> None:
             server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
 
 
-def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
+def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path):
     """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
     needs.ipv6()
     with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
@@ -145,7 +145,7 @@ def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
             server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
 
 
-def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path: Path) -> None:
+def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path):
     """An IPv4 peer of a UDP listener on [::] gets its datagram back, and is shown as IPv4."""
     needs.ipv6()
     command = [*TWISTD.command, "--udp", "[::]:0"]
@@ -154,14 +154,14 @@ def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path: Path) -> None:
         server.wait_for(rf"Got data from {name_of(client)} \(5 bytes\)$")
 
 
-def test_says_what_a_name_means(tmp_path: Path) -> None:
+def test_says_what_a_name_means(tmp_path):
     """Whoever gives a host's name reads in the log which address was taken."""
     with Running([*TWISTD.command, "--tcp", "localhost:0"], tmp_path) as server:
         found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
         server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
 
 
-def test_twist_serves(tmp_path: Path) -> None:
+def test_twist_serves(tmp_path):
     """Twist runs the same server, with the same lines in its text log."""
     with Running([*TWIST.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
         assert server.port("udp") == server.port("tcp")
@@ -170,7 +170,7 @@ def test_twist_serves(tmp_path: Path) -> None:
         assert server.stop() == -signal.SIGTERM
 
 
-def test_twist_logs_json_to_a_pipe(tmp_path: Path) -> None:
+def test_twist_logs_json_to_a_pipe(tmp_path):
     """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours as well."""
     with Running(["twist", "netsrv", "--tcp", "0"], tmp_path) as server:
         server.wait_for(r"Waiting for \{what\}")
@@ -202,7 +202,7 @@ def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[Non
             assert until_end.read() == b""
 
 
-def test_runs_as_a_daemon(tmp_path: Path) -> None:
+def test_runs_as_a_daemon(tmp_path):
     """A daemon is ready when its parent ends, serves, and leaves neither socket nor pid file."""
     log = tmp_path / "log"
     with daemon(tmp_path, "--tcp", "echo=127.0.0.1:0", "--unix", "echo=echo.sock"):
@@ -218,15 +218,15 @@ def test_runs_as_a_daemon(tmp_path: Path) -> None:
 
 
 def test_a_daemon_keeps_its_sockets_when_it_is_started_without_standard_input(
-    tmp_path: Path,
-) -> None:
+    tmp_path,
+):
     """A socket never gets the descriptor 0, over which a daemon puts /dev/null."""
     with daemon(tmp_path, "--unix", "echo=echo.sock", stdin_closed=True):
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
+def test_a_daemon_that_cannot_start_says_so(tmp_path):
     """An error at start reaches the terminal and the exit status, although twistd is no child."""
     done = finish(["twistd", "netsrv", "--tcp", "192.0.2.1:0"], tmp_path)
     assert done.returncode == 1
@@ -234,7 +234,7 @@ def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
+def test_f94_gives_root_up_after_binding_a_low_port(tmp_path):
     """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
     needs.root()
     user = pwd.getpwnam("nobody")
@@ -253,7 +253,7 @@ def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
         assert server.stop() == -signal.SIGTERM
 
 
-def test_f94_root_cannot_be_had_again(tmp_path: Path) -> None:
+def test_f94_root_cannot_be_had_again(tmp_path):
     """Once twistd has given root up, code in the process can become neither root nor its group."""
     needs.root()
     body = """
@@ -282,7 +282,7 @@ def test_f94_root_cannot_be_had_again(tmp_path: Path) -> None:
         assert talk(tcp(server.port("tcp")), b"") == b"refused refused refused refused refused"
 
 
-def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
+def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path):
     """A pid file that an earlier server left behind does not keep the next one from starting."""
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -297,7 +297,7 @@ def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["precious", str(os.getpid())], ids=["text", "live process"])
 @pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
-def test_f95_a_pid_file_of_somebody_else_stays(linked: bool, content: str, tmp_path: Path) -> None:
+def test_f95_a_pid_file_of_somebody_else_stays(linked, content, tmp_path):
     """A file that is no stale pid file prevents the start, and neither it nor a link is touched."""
     path, file = tmp_path / "pid", tmp_path / ("precious" if linked else "pid")
     file.write_text(content)
@@ -312,7 +312,7 @@ def test_f95_a_pid_file_of_somebody_else_stays(linked: bool, content: str, tmp_p
     assert not (tmp_path / "echo.sock").exists()
 
 
-def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path: Path) -> None:
+def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path):
     """Where the pid file is a link to a stale one, the link makes way, and not the file."""
     gone = subprocess.Popen(["true"])
     gone.wait()
@@ -326,7 +326,7 @@ def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path: Path) -> None:
     assert file.read_text() == str(gone.pid)
 
 
-def test_same_is_a_port_that_is_free_on_both(tmp_path: Path) -> None:
+def test_same_is_a_port_that_is_free_on_both(tmp_path):
     """Two servers at once on 0 and same have four sockets, and each pair has one number."""
     command = [*TWISTD.command, "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
     with Running(command, tmp_path) as one, Running(command, tmp_path) as other:

@@ -36,7 +36,7 @@ def refusal(path: Path, start: Start = SERVE) -> str:
 
 
 @each_start
-def test_f95_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
+def test_f95_stale_file_is_replaced(start, tmp_path):
     """A socket file at which nobody listens any more is replaced, and removed at the end."""
     path = tmp_path / "echo.sock"
     leave_stale(path)
@@ -48,7 +48,7 @@ def test_f95_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
 
 
 @each_start
-def test_f95_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
+def test_f95_live_socket_is_refused(start, tmp_path):
     """A socket at which another server listens stays that server's."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
@@ -59,7 +59,7 @@ def test_f95_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_busy_socket_is_refused(tmp_path: Path) -> None:
+def test_busy_socket_is_refused(tmp_path):
     """A server that is slow to accept, with its backlog full, counts as one that listens."""
     path = tmp_path / "busy.sock"
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
@@ -70,7 +70,7 @@ def test_busy_socket_is_refused(tmp_path: Path) -> None:
     assert path.is_socket()
 
 
-def test_f95_regular_file_is_left_alone(tmp_path: Path) -> None:
+def test_f95_regular_file_is_left_alone(tmp_path):
     """A file that is no socket is refused and not touched."""
     path = tmp_path / "precious"
     path.write_text("precious")
@@ -78,7 +78,7 @@ def test_f95_regular_file_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "precious"
 
 
-def test_f95_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
+def test_f95_link_to_a_file_is_left_alone(tmp_path):
     """A symbolic link to a file is refused, and neither link nor file is touched."""
     path, precious = tmp_path / "link", tmp_path / "precious"
     precious.write_text("precious")
@@ -88,7 +88,7 @@ def test_f95_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
+def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path):
     """A symbolic link to a stale socket is refused: what it leads to is not ours to remove."""
     path, stale = tmp_path / "link", tmp_path / "stale.sock"
     leave_stale(stale)
@@ -98,7 +98,7 @@ def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
     assert stale.is_socket()
 
 
-def test_f95_dangling_link_is_left_alone(tmp_path: Path) -> None:
+def test_f95_dangling_link_is_left_alone(tmp_path):
     """A symbolic link that leads nowhere is refused, and nothing is made where it points."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "nowhere")
@@ -106,7 +106,7 @@ def test_f95_dangling_link_is_left_alone(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["link"]
 
 
-def test_directory_is_left_alone(tmp_path: Path) -> None:
+def test_directory_is_left_alone(tmp_path):
     """A directory in the place of a socket is refused."""
     path = tmp_path / "directory"
     path.mkdir()
@@ -114,7 +114,7 @@ def test_directory_is_left_alone(tmp_path: Path) -> None:
     assert path.is_dir()
 
 
-def test_datagram_socket_is_left_alone(tmp_path: Path) -> None:
+def test_datagram_socket_is_left_alone(tmp_path):
     """A socket of another kind, in use, is refused and not touched."""
     path = tmp_path / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
@@ -123,7 +123,7 @@ def test_datagram_socket_is_left_alone(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
+def test_directory_that_may_not_be_written(tmp_path):
     """A directory in which no file may be made is one line with the errno's words."""
     path = tmp_path / "closed" / "echo.sock"
     path.parent.mkdir(mode=0o500)
@@ -134,7 +134,7 @@ def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 @each_start
-def test_f95_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
+def test_f95_file_of_somebody_else_stays(start, tmp_path):
     """At the end the socket file is removed, but not one that has taken its place meanwhile."""
     path = tmp_path / "echo.sock"
     with serving(start, path) as server, socket.socket(socket.AF_UNIX) as other:
@@ -147,7 +147,7 @@ def test_f95_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_file_may_be_gone(tmp_path: Path) -> None:
+def test_file_may_be_gone(tmp_path):
     """A socket file that somebody has removed is not missed at the end."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
@@ -160,7 +160,7 @@ def test_file_may_be_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.sock", "ä.sock", "a\nb.sock", "-", "=.sock"])
-def test_odd_names(name: str, tmp_path: Path) -> None:
+def test_odd_names(name, tmp_path):
     """Whatever a path is called, it is served, and stands in one line of the log."""
     path = tmp_path / name
     with serving(SERVE, path) as server:

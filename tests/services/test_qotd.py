@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -116,9 +115,7 @@ def make_fifo(path: Path) -> None:
         (lambda path: replace(path, "ä"), "line 1: 'ä' is not a printable character of ASCII"),
     ],
 )
-def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(
-    spoil: Callable[[Path], object], words: str, path: Path
-) -> None:
+def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(spoil, words, path):
     """F107: the last good quotes are served, and the log says why, once for each change."""
     clock = Clock()
     file = QuoteFile(path, clock.seconds)
