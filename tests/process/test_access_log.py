@@ -24,10 +24,10 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 @each_start
-def test_each_connection_and_datagram_is_a_line(start, tmp_path):
+def test_each_connection_and_datagram_is_a_line(start, tmp_path, serve):
     """With its peer, its bytes and the reason of its end; at the latest when the server ends."""
     options = ["--udp", "127.0.0.1:0", "--access-log", "log", "--access-log-datagrams"]
-    with Running([*start.command, *ECHO, *options], tmp_path) as server:
+    with serve(*ECHO, *options, start=start) as server:
         port = server.port("tcp")
         with tcp(port) as client:
             peer = client.getsockname()
@@ -48,23 +48,23 @@ def test_each_connection_and_datagram_is_a_line(start, tmp_path):
     assert (received["received"], sent["sent"]) == (4, 4)
 
 
-def test_standard_output(tmp_path):
+def test_standard_output(serve):
     """``-`` is where the log goes too."""
-    with Running([*SERVE.command, *ECHO, "--access-log", "-"], tmp_path) as server:
-        visit(server.port("tcp"), b"x")
-        found = server.wait_for(r'^\{"time":.*\}$')
-        assert json.loads(found[0])["received"] == 1
-        server.stop()
+    server = serve(*ECHO, "--access-log", "-")
+    visit(server.port("tcp"), b"x")
+    found = server.wait_for(r'^\{"time":.*\}$')
+    assert json.loads(found[0])["received"] == 1
+    server.stop()
 
 
 @pytest.mark.parametrize(
     ("start", "with_signal"), [(SERVE, True), (TWISTD, True), (SERVE, False)], ids=str
 )
-def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path):
+def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path, serve):
     """The file is moved away again and again, while connections come and go."""
     rounds, each_round = 5, 20
     log = tmp_path / "log"
-    with Running([*start.command, *ECHO, "--access-log", "log"], tmp_path) as server:
+    with serve(*ECHO, "--access-log", "log", start=start) as server:
         port = server.port("tcp")
         for number in range(rounds):
             for _ in range(each_round):
@@ -81,16 +81,16 @@ def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path):
     assert len(peers) == rounds * each_round
 
 
-def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path):
+def test_f100_a_full_disk_does_not_keep_it_from_serving(serve):
     """The log says once that lines are lost; clients notice nothing."""
-    with Running([*SERVE.command, *ECHO, "--access-log", "/dev/full"], tmp_path) as server:
-        port = server.port("tcp")
-        for _ in range(50):
-            assert visit(port, b"x") == b"x"
-        server.wait_for("access log /dev/full: No space left on device; lines that it does not")
+    server = serve(*ECHO, "--access-log", "/dev/full")
+    port = server.port("tcp")
+    for _ in range(50):
         assert visit(port, b"x") == b"x"
-        assert server.stop() == 0
-        assert server.output.count("No space left") == 1
+    server.wait_for("access log /dev/full: No space left on device; lines that it does not")
+    assert visit(port, b"x") == b"x"
+    assert server.stop() == 0
+    assert server.output.count("No space left") == 1
 
 
 def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
@@ -124,11 +124,11 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
         assert server.stop() == 0
 
 
-def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path):
+def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path, serve):
     """Lines are lost, until the folder is there again."""
     folder = tmp_path / "logs"
     folder.mkdir()
-    with Running([*SERVE.command, *ECHO, "--access-log", "logs/log"], tmp_path) as server:
+    with serve(*ECHO, "--access-log", "logs/log") as server:
         port = server.port("tcp")
         shutil.rmtree(folder)
         assert visit(port, b"x") == b"x"

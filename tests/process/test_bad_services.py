@@ -144,7 +144,7 @@ def test_f40_the_next_datagram_is_served(service, server):
         assert exchange(client, b"hello") == b"hello"
 
 
-def test_f21_one_traceback_a_minute(tmp_path):
+def test_f21_one_traceback_a_minute(tmp_path, serve):
     """A service that raises on each connection leaves one traceback; the others are counted."""
     body = """
     class Always(Protocol):
@@ -154,12 +154,11 @@ def test_f21_one_traceback_a_minute(tmp_path):
     always = Service("always", Always)
     """
     thirdparty.services(tmp_path, body)
-    command = [*SERVE.command, "--tcp", "always=127.0.0.1:0"]
-    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
-        for _ in range(20):
-            with suppress(ConnectionError):
-                talk(tcp(server.port("tcp")), b"hello")
-        assert server.stop() == 0
-        assert server.output.count("Traceback") == 1
-        counted = re.findall(r"(\d+) exceptions in dataReceived", server.output)
-        assert sum(map(int, counted)) == 19
+    server = serve("--tcp", "always=127.0.0.1:0", env=thirdparty.on_path(tmp_path))
+    for _ in range(20):
+        with suppress(ConnectionError):
+            talk(tcp(server.port("tcp")), b"hello")
+    assert server.stop() == 0
+    assert server.output.count("Traceback") == 1
+    counted = re.findall(r"(\d+) exceptions in dataReceived", server.output)
+    assert sum(map(int, counted)) == 19

@@ -41,7 +41,7 @@ def refused(start: Start, folder: Path, *options: str) -> list[str]:
 
 
 @each_start
-def test_each_transport_is_served(start, tmp_path):
+def test_each_transport_is_served(start, tmp_path, serve):
     """TCP, UDP and unix sockets are served, before the listeners of the command line."""
     write(
         tmp_path,
@@ -57,24 +57,22 @@ def test_each_transport_is_served(start, tmp_path):
         mode = "0606"
         """,
     )
-    with Running(
-        [*start.command, "--tcp", "time=127.0.0.1:0", "-c", "netsrv.toml"], tmp_path
-    ) as server:
-        port = server.port("tcp")
-        assert server.port("udp") == port
-        assert talk(tcp(port), b"hello") == b"hello"
-        with udp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-        assert b"-UTC" in read_all(unix(tmp_path / "day.sock"))
-        assert stat.S_IMODE((tmp_path / "day.sock").stat().st_mode) == 0o606
-        assert len(read_all(tcp(server.port("tcp", 2)))) == 4
-        server.stop()
-        names = re.findall(r"Waiting for \w+ on (\w+) .* \((\w+)\)", server.output)
-        assert names == [("tcp", "echo"), ("udp", "echo"), ("unix", "daytime"), ("tcp", "time")]
-        assert "Traceback" not in server.output
+    server = serve("--tcp", "time=127.0.0.1:0", "-c", "netsrv.toml", start=start)
+    port = server.port("tcp")
+    assert server.port("udp") == port
+    assert talk(tcp(port), b"hello") == b"hello"
+    with udp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
+    assert b"-UTC" in read_all(unix(tmp_path / "day.sock"))
+    assert stat.S_IMODE((tmp_path / "day.sock").stat().st_mode) == 0o606
+    assert len(read_all(tcp(server.port("tcp", 2)))) == 4
+    server.stop()
+    names = re.findall(r"Waiting for \w+ on (\w+) .* \((\w+)\)", server.output)
+    assert names == [("tcp", "echo"), ("udp", "echo"), ("unix", "daytime"), ("tcp", "time")]
+    assert "Traceback" not in server.output
 
 
-def test_limits_are_of_the_listener_at_which_they_stand(tmp_path):
+def test_limits_are_of_the_listener_at_which_they_stand(tmp_path, serve):
     """Limits and access hold for their own listener, and not for that of the command line."""
     write(
         tmp_path,
@@ -90,40 +88,42 @@ def test_limits_are_of_the_listener_at_which_they_stand(tmp_path):
         no_access = ["127.0.0.1"]
         """,
     )
-    with Running([*SERVE.command, "-c", "netsrv.toml", "--tcp", "echo=0"], tmp_path) as server:
-        limited, closed, free = (server.port("tcp", number) for number in (1, 2, 3))
-        with tcp(limited) as first, tcp(free) as second, tcp(free) as third:
-            assert exchange(first, b"hello") == b"hello"
-            with pytest.raises(ConnectionResetError):
-                tcp(limited).recv(1)
-            server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
-            assert read_all(tcp(closed)) == b""
-            assert exchange(second, b"hello") == exchange(third, b"hello") == b"hello"
-        assert server.stop() == 0
+    server = serve("-c", "netsrv.toml", "--tcp", "echo=0")
+    limited, closed, free = (server.port("tcp", number) for number in (1, 2, 3))
+    with tcp(limited) as first, tcp(free) as second, tcp(free) as third:
+        assert exchange(first, b"hello") == b"hello"
+        with pytest.raises(ConnectionResetError):
+            tcp(limited).recv(1)
+        server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
+        assert read_all(tcp(closed)) == b""
+        assert exchange(second, b"hello") == exchange(third, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
-def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path):
+def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path, serve):
     """An option for limits leaves the file's listeners alone."""
     write(tmp_path, ECHO)
     options = ["--tcp", "echo=127.0.0.1:0", "--idle-timeout", "0.2"]
-    with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
-        with tcp(server.port("tcp", 1)) as of_file:
-            assert read_all(tcp(server.port("tcp", 2))) == b""
-            server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
-            assert exchange(of_file, b"hello") == b"hello"
-        assert server.stop() == 0
+    server = serve("-c", "netsrv.toml", *options)
+    with tcp(server.port("tcp", 1)) as of_file:
+        assert read_all(tcp(server.port("tcp", 2))) == b""
+        server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
+        assert exchange(of_file, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(("options", "seconds"), [([], "40"), (["--shutdown-timeout", "30"], "30")])
-def test_the_command_line_overrides_what_concerns_the_whole_server(options, seconds, tmp_path):
+def test_the_command_line_overrides_what_concerns_the_whole_server(
+    options, seconds, tmp_path, serve
+):
     """The file says how long a drain may take, unless an option does."""
     write(tmp_path, f"shutdown_timeout = 40\n{ECHO}")
-    with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
-        with tcp(server.port("tcp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.terminate()
-            server.wait_for(f"Draining: 1 connection, at most {seconds} s;")
-        assert server.wait() == 0
+    server = serve("-c", "netsrv.toml", *options)
+    with tcp(server.port("tcp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.terminate()
+        server.wait_for(f"Draining: 1 connection, at most {seconds} s;")
+    assert server.wait() == 0
 
 
 def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
@@ -139,7 +139,7 @@ def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_a_third_partys_settings(tmp_path):
+def test_a_third_partys_settings(tmp_path, serve):
     """Somebody else's service gets its settings from the file, checked by its own class."""
     body = """
     from attrs import field, frozen, validators
@@ -164,7 +164,7 @@ def test_a_third_partys_settings(tmp_path):
     env = thirdparty.on_path(tmp_path)
     listener = "[[listener]]\nservice = 'say'\ntcp = '127.0.0.1:0'\n[listener.settings]\n"
     write(tmp_path, f"{listener}word = 'hey'\ntimes = 2\n")
-    with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path, env) as server:
+    with serve("-c", "netsrv.toml", env=env) as server:
         assert read_all(tcp(server.port("tcp"))) == b"heyhey"
         assert server.stop() == 0
     write(tmp_path, f"{listener}times = 0\n")
@@ -175,7 +175,7 @@ def test_a_third_partys_settings(tmp_path):
     assert "'say' needs the settings word: they stand in a file, see --config" in only_line(done)
 
 
-def test_f107_quotes_of_a_file(tmp_path):
+def test_f107_quotes_of_a_file(tmp_path, serve):
     """F107: quotes come from the file; a bad one at start is refused, a later one named."""
     write(tmp_path, ECHO.replace("echo", "qotd") + 'settings.file = "quotes"\n')
     [line] = refused(SERVE, tmp_path)
@@ -185,14 +185,14 @@ def test_f107_quotes_of_a_file(tmp_path):
     assert refused(SERVE, tmp_path) == [f"{place}: is not a regular file"]
     (tmp_path / "quotes").unlink()
     (tmp_path / "quotes").write_text("to be\n")
-    with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path) as server:
-        port = server.port("tcp")
+    server = serve("-c", "netsrv.toml")
+    port = server.port("tcp")
+    assert read_all(tcp(port)) == b"to be\r\n"
+    (tmp_path / "quotes").unlink()
+    while "No such file" not in server.output:
         assert read_all(tcp(port)) == b"to be\r\n"
-        (tmp_path / "quotes").unlink()
-        while "No such file" not in server.output:
-            assert read_all(tcp(port)) == b"to be\r\n"
-        server.wait_for(r"qotd: .*/quotes: No such file or directory; serving the previous quotes")
-        assert server.stop() == 0
+    server.wait_for(r"qotd: .*/quotes: No such file or directory; serving the previous quotes")
+    assert server.stop() == 0
 
 
 # Mistakes
@@ -254,14 +254,13 @@ def test_f99_a_file_that_nobody_may_read(tmp_path):
     assert only_line(done) == "netsrv: netsrv.toml: Permission denied"
 
 
-def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path):
+def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path, serve):
     """A file without a listener only says what concerns the server."""
     write(tmp_path, "log_rate = 0")
-    command = [*SERVE.command, "-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0"]
-    with Running(command, tmp_path) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        assert server.stop() == 0
-        assert "Got connection" not in server.output
+    server = serve("-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    assert server.stop() == 0
+    assert "Got connection" not in server.output
 
 
 def test_f99_a_listener_that_stands_in_both(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 
 from tests.clients import exchange, outgoing, taken, tcp
 from tests.process import needs
-from tests.process.running import Running
 from tests.process.starts import SERVE, TWIST, TWISTD, each_start, finish, only_line
 
 each_kind = pytest.mark.parametrize(
@@ -41,9 +40,9 @@ def test_f91_ipv6_port_in_use(transport, kind, tmp_path):
     assert only_line(done) == f"netsrv: {transport} [::1]:{port}: Address already in use"
 
 
-def test_port_in_use_by_a_busy_server(tmp_path):
+def test_port_in_use_by_a_busy_server(tmp_path, serve):
     """A server is not taken for an outgoing connection, although it has connections."""
-    with Running([*TWISTD.command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+    with serve("--tcp", "echo=127.0.0.1:0", start=TWISTD) as server:
         port = server.port("tcp")
         with tcp(port) as client:
             assert exchange(client, b"hello") == b"hello"

@@ -115,16 +115,16 @@ ODD_PLACES = [
 
 
 @pytest.mark.parametrize("place", ODD_PLACES, ids=lambda place: place["TZ"] or "none")
-def test_f106_daytime_is_one_line_of_ascii_anywhere(place, tmp_path):
+def test_f106_daytime_is_one_line_of_ascii_anywhere(place, tmp_path, serve):
     """Whatever locale and time zone, also in effect in the process, the line stays as it is."""
     thirdparty.module(tmp_path, "acme_locale", SET_LOCALE)
     env = {**thirdparty.on_path(tmp_path), **place}
-    with Running([*TWISTD.command, "--tcp", "daytime=0"], tmp_path, env) as server:
-        number = server.port("tcp")
-        line = talk(tcp(number), b"").decode("ascii")
-        assert re.fullmatch(r"[A-Z][a-z]+day, [A-Z][a-z]+ \d+, \d{4} \d\d:\d\d:\d\d-UTC\r\n", line)
-        shown = calendar.timegm(time.strptime(line, "%A, %B %d, %Y %H:%M:%S-UTC\r\n"))
-        assert abs(shown - time.time()) < 30
+    server = serve("--tcp", "daytime=0", start=TWISTD, env=env)
+    number = server.port("tcp")
+    line = talk(tcp(number), b"").decode("ascii")
+    assert re.fullmatch(r"[A-Z][a-z]+day, [A-Z][a-z]+ \d+, \d{4} \d\d:\d\d:\d\d-UTC\r\n", line)
+    shown = calendar.timegm(time.strptime(line, "%A, %B %d, %Y %H:%M:%S-UTC\r\n"))
+    assert abs(shown - time.time()) < 30
 
 
 SET_LOCALE = """

@@ -92,10 +92,9 @@ def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path):
     assert sorted(found) == list(sizes)
 
 
-def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path):
+def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path, serve):
     """Whatever peers send and are called, each is one line, of printable characters, and short."""
-    options = ["--tcp", "echo=0", "--udp", "0", "--unix", "echo=echo.sock"]
-    with Running([*SERVE.command, *options], tmp_path) as server:
+    with serve("--tcp", "echo=0", "--udp", "0", "--unix", "echo=echo.sock") as server:
         server.wait_for("Waiting for connections on unix")
         before = len(server.lines)
         for number, data in enumerate(NASTY):
@@ -115,11 +114,10 @@ def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path):
     assert "Traceback" not in server.output
 
 
-def test_f103_refusals_do_not_fill_the_log(tmp_path):
+def test_f103_refusals_do_not_fill_the_log(serve):
     """Thousands of connections that are refused leave a line, and a sum for each second."""
     refused = 5_000
-    command = [*SERVE.command, "--tcp", "echo=0", "--no-access", "127.0.0.2"]
-    with Running(command, tmp_path) as server:
+    with serve("--tcp", "echo=0", "--no-access", "127.0.0.2") as server:
         port, began, before = server.port("tcp"), time.monotonic(), len(server.lines)
         for _ in range(refused):
             with socket.create_connection(("127.0.0.1", port), TIMEOUT, ("127.0.0.2", 0)) as sock:

@@ -13,7 +13,7 @@ import pytest
 from tests.clients import exchange, talk, tcp, udp
 from tests.process.networks import Host
 from tests.process.running import Running
-from tests.process.starts import SERVE, each_start, finish, only_line
+from tests.process.starts import each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
 MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
@@ -58,10 +58,9 @@ def is_served(sock: socket.socket) -> bool:
         return False
 
 
-def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path):
+def test_f12_all_addresses_of_one_64_share_one_limit(serve):
     """Whichever addresses of a /64 connections come from, they are of one source."""
-    options = ["--tcp", "echo=[::]:0", "--per-source", "3"]
-    with network(MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV6), serve("--tcp", "echo=[::]:0", "--per-source", "3") as server:
         port = server.port("tcp")
         socks = [connect_from(f"2001:db8::{number:x}:1", port) for number in range(1, 7)]
         assert [is_served(each) for each in socks] == [True] * 3 + [False] * 3
@@ -71,10 +70,9 @@ def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path):
             each.close()
 
 
-def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path):
+def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(serve):
     """`::ffff:10.0.0.1` is 10.0.0.1 for limits, and not one of a /64 of all IPv4 addresses."""
-    options = ["--tcp", "echo=[::]:0", "--per-source", "1"]
-    with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4), serve("--tcp", "echo=[::]:0", "--per-source", "1") as server:
         port = server.port("tcp")
         socks = [connect_from(each, port) for each in ("10.0.0.1", "10.0.0.2", "10.0.0.1")]
         assert [is_served(each) for each in socks] == [True, True, False]
@@ -91,12 +89,14 @@ def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path):
     ],
     ids=["keepalive", "user timeout"],
 )
-def test_f24_a_peer_that_vanishes_is_found_out(options, tmp_path):
+def test_f24_a_peer_that_vanishes_is_found_out(options, serve):
     """A peer that is gone without FIN is gone when keepalive or the user timeout say so."""
     chosen = [word for each in options for word in ("--socket-option", each)]
-    command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "1", *chosen]
     address = "10.0.0.1/32 dev lo"
-    with network(f"addr add {address}") as host, Running(command, tmp_path) as server:
+    with (
+        network(f"addr add {address}") as host,
+        serve("--tcp", "echo=0", "--max-connections", "1", *chosen) as server,
+    ):
         port = server.port("tcp")
         vanished = connect_from("10.0.0.1", port)
         assert is_served(vanished)
@@ -155,10 +155,10 @@ def resident(server: Running) -> int:
     return int(fields[1]) * 4096
 
 
-def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path):
+def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(serve):
     """While no known source is quiet a newcomer is refused, and IPv6 has its own table."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.0001:1"]
-    with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
         with any_source() as sock:
             assert all_answered(sock, port, 1, TABLE + 1)
@@ -171,10 +171,10 @@ def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path):
             assert sock.recv(10) == b"hello"
 
 
-def test_f14_the_table_of_sources_stays_bounded(tmp_path):
+def test_f14_the_table_of_sources_stays_bounded(serve):
     """A second table full of sources is served, in the memory that the first one took."""
     options = ["--udp", "0", "--datagram-rate", "1000000:1", "--log-rate", "0"]
-    with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4), serve(*options) as server:
         port = server.port("udp")
         sizes = [resident(server)]
         with any_source() as sock:
@@ -185,10 +185,10 @@ def test_f14_the_table_of_sources_stays_bounded(tmp_path):
         assert later < at_first / 2  # a dictionary may grow once more, its entries may not
 
 
-def test_f36_answers_to_one_source_have_a_rate(tmp_path):
+def test_f36_answers_to_one_source_have_a_rate(serve):
     """However many datagrams seem to come from an address, or a /64, it gets so many answers."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.001:5"]
-    with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
         with any_source() as sock:
             assert answered(sock, port, ["10.0.0.1"] * 100) == 5
@@ -212,10 +212,9 @@ def test_f36_answers_to_one_source_have_a_rate(tmp_path):
 
 
 @pytest.mark.parametrize("service", ["echo", "info"])
-def test_f41_a_link_local_peer_is_answered(service, tmp_path):
+def test_f41_a_link_local_peer_is_answered(service, serve):
     """An answer to an fe80:: address finds the interface that the request came by."""
-    command = [*SERVE.command, "--udp", f"{service}=[::]:0"]
-    with network("addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
+    with network("addr add fe80::1/64 dev lo"), serve("--udp", f"{service}=[::]:0") as server:
         port = server.port("udp")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.settimeout(TIMEOUT)
@@ -229,12 +228,12 @@ def test_f41_a_link_local_peer_is_answered(service, tmp_path):
 
 
 @each_start
-def test_f91_without_ipv6(start, tmp_path):
+def test_f91_without_ipv6(start, tmp_path, serve):
     """Where IPv6 is switched off, an IPv6 address is one line, and IPv4 is served."""
     with network() as host:
         host.set("ipv6/conf/all/disable_ipv6", 1)
         done = finish([*start.command, "--tcp", "echo=[::1]:0"], tmp_path)
         assert done.returncode == start.unavailable
         assert only_line(done) == "netsrv: tcp [::1]:0: Cannot assign requested address"
-        with Running([*start.command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+        with serve("--tcp", "echo=127.0.0.1:0", start=start) as server:
             assert talk(tcp(server.port("tcp")), b"hello") == b"hello"

@@ -12,8 +12,7 @@ import pytest
 
 from bench.measure import cpu_seconds
 from tests.clients import exchange, read_all, talk, tcp
-from tests.process.running import Running
-from tests.process.starts import EPOLL, SERVE
+from tests.process.starts import EPOLL
 from tests.timeouts import TIMEOUT
 
 
@@ -27,20 +26,19 @@ def latency(sock: socket.socket, times: int = 300) -> float:
     return min(taken)
 
 
-def test_f10_who_is_in_keeps_their_latency(tmp_path):
+def test_f10_who_is_in_keeps_their_latency(serve):
     """A hundred newcomers who wait in the backlog do not slow down who is in."""
-    command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "2"]
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        with tcp(port) as first, tcp(port) as second:
-            assert exchange(second, b"hello") == b"hello"
-            alone = latency(first)
-            waiting = [tcp(port) for _ in range(100)]
-            assert latency(first) < 3 * alone
-        for each in waiting:  # and they get their turn
-            with each:
-                assert exchange(each, b"hello") == b"hello"
-        assert server.stop() == 0
+    server = serve("--tcp", "echo=0", "--max-connections", "2")
+    port = server.port("tcp")
+    with tcp(port) as first, tcp(port) as second:
+        assert exchange(second, b"hello") == b"hello"
+        alone = latency(first)
+        waiting = [tcp(port) for _ in range(100)]
+        assert latency(first) < 3 * alone
+    for each in waiting:  # and they get their turn
+        with each:
+            assert exchange(each, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
 @contextmanager
@@ -54,10 +52,9 @@ def in_the_background(work: threading.Thread) -> Iterator[None]:
     assert not work.is_alive()
 
 
-def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path):
+def test_f11_one_source_that_opens_10_000_takes_its_share_only(serve):
     """A source that connects 10,000 times has as many as it may; another is served meanwhile."""
     share = 50
-    command = [*SERVE.command, "--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0"]
     kept: list[socket.socket] = []
 
     def flood(port: int) -> None:
@@ -69,22 +66,22 @@ def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path):
                 with sock:
                     assert read_all(sock) == b""
 
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        served = 0
-        greedy = threading.Thread(target=flood, args=(port,), daemon=True)
-        with in_the_background(greedy):
-            while greedy.is_alive():
-                with tcp(port, source="127.0.0.3") as other:
-                    assert exchange(other, b"hello") == b"hello"
-                served += 1
-        assert served > 10
-        assert [exchange(each, b"still") for each in kept] == [b"still"] * share
-        for each in kept:
-            each.close()
-        assert server.stop() == 0
-        rejected = [line for line in server.lines if "rejected" in line]
-        assert "(--per-source)" in rejected[0]
+    server = serve("--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0")
+    port = server.port("tcp")
+    served = 0
+    greedy = threading.Thread(target=flood, args=(port,), daemon=True)
+    with in_the_background(greedy):
+        while greedy.is_alive():
+            with tcp(port, source="127.0.0.3") as other:
+                assert exchange(other, b"hello") == b"hello"
+            served += 1
+    assert served > 10
+    assert [exchange(each, b"still") for each in kept] == [b"still"] * share
+    for each in kept:
+        each.close()
+    assert server.stop() == 0
+    rejected = [line for line in server.lines if "rejected" in line]
+    assert "(--per-source)" in rejected[0]
 
 
 def open_and_close(port: int, cycles: int) -> None:
@@ -100,23 +97,22 @@ def open_and_close(port: int, cycles: int) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def test_f3_f15_after_many_cycles_every_place_is_free(tmp_path):
+def test_f3_f15_after_many_cycles_every_place_is_free(serve):
     """However peers have gone, RST too, exactly as many can come in as at the beginning."""
     limits = ["--max-connections", "4", "--per-source", "3", "--overload", "reset"]
-    command = [*SERVE.command, "--tcp", "echo=0", "--log-rate", "0", *limits]
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        open_and_close(port, 10_000)
-        inside = come_in(port, 3)
+    server = serve("--tcp", "echo=0", "--log-rate", "0", *limits)
+    port = server.port("tcp")
+    open_and_close(port, 10_000)
+    inside = come_in(port, 3)
+    with pytest.raises(ConnectionError):
+        exchange(tcp(port), b"one more")
+    with tcp(port, source="127.0.0.2") as fourth:
+        assert exchange(fourth, b"hello") == b"hello"
         with pytest.raises(ConnectionError):
-            exchange(tcp(port), b"one more")
-        with tcp(port, source="127.0.0.2") as fourth:
-            assert exchange(fourth, b"hello") == b"hello"
-            with pytest.raises(ConnectionError):
-                exchange(tcp(port, source="127.0.0.3"), b"one more")
-        for each in inside:
-            each.close()
-        assert server.stop() == 0
+            exchange(tcp(port, source="127.0.0.3"), b"one more")
+    for each in inside:
+        each.close()
+    assert server.stop() == 0
 
 
 def come_in(port: int, number: int) -> list[socket.socket]:
@@ -135,26 +131,26 @@ def come_in(port: int, number: int) -> list[socket.socket]:
     return inside
 
 
-def test_f16_without_descriptors_clients_wait_and_the_server_rests(tmp_path):
+def test_f16_without_descriptors_clients_wait_and_the_server_rests(serve):
     """Meanwhile it takes 5 % of a processor and a line a second; then all are served."""
-    with Running([*EPOLL.command, "--tcp", "echo=0"], tmp_path) as server:
-        port, pid = server.port("tcp"), server.process.pid
-        with tcp(port) as first:
-            assert exchange(first, b"hello") == b"hello"
-            used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
-            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
-            clients = [tcp(port) for _ in range(8)]
-            server.wait_for("accept failed: Too many open files; ")
-            spent, seen = cpu_seconds(pid), len(server.lines)
-            clients[-1].settimeout(2)
-            with pytest.raises(TimeoutError):
-                clients[-1].recv(1)
-            assert cpu_seconds(pid) - spent < 0.05 * 2
-            assert len(server.lines) - seen <= 3
-            server.wait_for(r"Suppressed in the last second .*accept errors? \(EMFILE\)")
-            assert exchange(first, b"still") == b"still"
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        clients[-1].settimeout(TIMEOUT)
-        assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
-        assert server.stop() == EPOLL.drained
+    server = serve("--tcp", "echo=0", start=EPOLL)
+    port, pid = server.port("tcp"), server.process.pid
+    with tcp(port) as first:
+        assert exchange(first, b"hello") == b"hello"
+        used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
+        clients = [tcp(port) for _ in range(8)]
+        server.wait_for("accept failed: Too many open files; ")
+        spent, seen = cpu_seconds(pid), len(server.lines)
+        clients[-1].settimeout(2)
+        with pytest.raises(TimeoutError):
+            clients[-1].recv(1)
+        assert cpu_seconds(pid) - spent < 0.05 * 2
+        assert len(server.lines) - seen <= 3
+        server.wait_for(r"Suppressed in the last second .*accept errors? \(EMFILE\)")
+        assert exchange(first, b"still") == b"still"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    clients[-1].settimeout(TIMEOUT)
+    assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
+    assert server.stop() == EPOLL.drained

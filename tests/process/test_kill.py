@@ -13,18 +13,17 @@ DRAINING = r"\] Draining: 1 connection, at most 8 s; a second signal ends it now
 
 
 @each_start
-def test_the_next_start_after_sigkill(start, tmp_path):
+def test_the_next_start_after_sigkill(start, tmp_path, serve):
     """What a killed server leaves behind, its socket file and its port, the next one takes over."""
     path = tmp_path / "echo.sock"
     options = ["--unix", "echo=echo.sock", "--tcp", "echo=127.0.0.1:{port}"]
-    with Running([*start.command, *(each.format(port=0) for each in options)], tmp_path) as server:
+    with serve(*(each.format(port=0) for each in options), start=start) as server:
         port = server.port("tcp")
         with tcp(port) as client:
             assert exchange(client, b"hello") == b"hello"
             assert server.stop(signal.SIGKILL) == -signal.SIGKILL
     assert path.is_socket()
-    command = [*start.command, *(each.format(port=port) for each in options)]
-    with Running(command, tmp_path) as server:
+    with serve(*(each.format(port=port) for each in options), start=start) as server:
         assert server.port("tcp") == port
         assert talk(unix(path), b"hello") == b"hello"
         assert talk(tcp(port), b"hello") == b"hello"
@@ -33,41 +32,40 @@ def test_the_next_start_after_sigkill(start, tmp_path):
 
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 0), (TWISTD, -signal.SIGTERM)])
-def test_f81_drains(start, status, tmp_path):
+def test_f81_drains(start, status, tmp_path, serve):
     """At SIGTERM new clients are refused, who is there is served on, and then the server ends."""
-    command = [*start.command, "--tcp", "echo=0", "--unix", "echo=echo.sock"]
-    with Running(command, tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        port = server.port("tcp")
-        with tcp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.send_signal(signal.SIGTERM)
-            server.wait_for(DRAINING)
-            with pytest.raises(ConnectionRefusedError):
-                tcp(port)
-            assert not (tmp_path / "echo.sock").exists()
-            assert talk(client, b"again") == b"again"
-        assert server.wait() == status
-        server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
-
-
-def test_f81_who_waits_in_the_backlog_is_served(tmp_path):
-    """Clients that had connected before SIGTERM are served, although none was accepted yet."""
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
-        port = server.port("tcp")
-        assert talk(tcp(port), b"hello") == b"hello"
-        server.process.send_signal(signal.SIGSTOP)
-        clients = [tcp(port) for _ in range(100)]
+    server = serve("--tcp", "echo=0", "--unix", "echo=echo.sock", start=start)
+    server.wait_for("Waiting for connections on unix ")
+    port = server.port("tcp")
+    with tcp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
         server.process.send_signal(signal.SIGTERM)
-        server.process.send_signal(signal.SIGCONT)
-        assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
-        assert server.wait() == 0
+        server.wait_for(DRAINING)
+        with pytest.raises(ConnectionRefusedError):
+            tcp(port)
+        assert not (tmp_path / "echo.sock").exists()
+        assert talk(client, b"again") == b"again"
+    assert server.wait() == status
+    server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
 
 
-def test_f81_the_only_one_who_waits_is_served(tmp_path):
+def test_f81_who_waits_in_the_backlog_is_served(serve):
+    """Clients that had connected before SIGTERM are served, although none was accepted yet."""
+    server = serve("--tcp", "echo=0")
+    port = server.port("tcp")
+    assert talk(tcp(port), b"hello") == b"hello"
+    server.process.send_signal(signal.SIGSTOP)
+    clients = [tcp(port) for _ in range(100)]
+    server.process.send_signal(signal.SIGTERM)
+    server.process.send_signal(signal.SIGCONT)
+    assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
+    assert server.wait() == 0
+
+
+def test_f81_the_only_one_who_waits_is_served(serve):
     """There is nobody else for whom the server would go on, and yet it waits for this one."""
     for _ in range(5):  # who is noticed first, the client or the signal, is the kernel's choice
-        with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path) as server:
+        with serve("--tcp", "echo=0") as server:
             port = server.port("tcp")
             server.process.send_signal(signal.SIGSTOP)
             client = tcp(port)
@@ -77,53 +75,50 @@ def test_f81_the_only_one_who_waits_is_served(tmp_path):
             assert server.wait() == 0
 
 
-def test_datagrams_that_have_arrived_are_answered(tmp_path):
+def test_datagrams_that_have_arrived_are_answered(serve):
     """Datagrams that had arrived before SIGTERM are answered, although none was read yet."""
-    with Running([*SERVE.command, "--udp", "0"], tmp_path) as server:
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.send_signal(signal.SIGSTOP)
-            datagrams = [f"datagram {number}".encode() for number in range(20)]
-            for each in datagrams:
-                client.send(each)
-            server.process.send_signal(signal.SIGTERM)
-            server.process.send_signal(signal.SIGCONT)
-            assert [client.recv(100) for _ in datagrams] == datagrams
-        assert server.wait() == 0
+    server = serve("--udp", "0")
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.send_signal(signal.SIGSTOP)
+        datagrams = [f"datagram {number}".encode() for number in range(20)]
+        for each in datagrams:
+            client.send(each)
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        assert [client.recv(100) for _ in datagrams] == datagrams
+    assert server.wait() == 0
 
 
-def test_f83_the_drain_has_a_limit(tmp_path):
+def test_f83_the_drain_has_a_limit(serve):
     """A peer that does not end is aborted at the limit, in the log, and the status is 3."""
-    with Running(
-        [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "0.5"], tmp_path
-    ) as server:
-        with tcp(server.port("tcp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.send_signal(signal.SIGTERM)
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
-        server.wait_for(r"\] Draining: 1 connection, at most 0.5 s; ")
-        assert server.wait() == 3
-        server.wait_for(r"\] Drained: 0 connections ended, 1 aborted$")
+    server = serve("--tcp", "echo=0", "--shutdown-timeout", "0.5")
+    with tcp(server.port("tcp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    server.wait_for(r"\] Draining: 1 connection, at most 0.5 s; ")
+    assert server.wait() == 3
+    server.wait_for(r"\] Drained: 0 connections ended, 1 aborted$")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_f82_a_second_signal_ends_it_now(number, tmp_path):
+def test_f82_a_second_signal_ends_it_now(number, serve):
     """A second signal aborts at once who is left, without a traceback, and the status is 3."""
-    command = [*SERVE.command, "--tcp", "echo=0", "--shutdown-timeout", "3600"]
-    with Running(command, tmp_path) as server:
-        with tcp(server.port("tcp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.send_signal(number)
-            server.wait_for(r"\] Draining: 1 connection, at most 3600 s;")
-            server.process.send_signal(number)
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
-            assert server.wait() == 3
-        assert "Traceback" not in server.output
+    server = serve("--tcp", "echo=0", "--shutdown-timeout", "3600")
+    with tcp(server.port("tcp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.send_signal(number)
+        server.wait_for(r"\] Draining: 1 connection, at most 3600 s;")
+        server.process.send_signal(number)
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        assert server.wait() == 3
+    assert "Traceback" not in server.output
 
 
-def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path):
+def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path, serve):
     """A protocol that raises at its end does not keep the others from ending, nor the drain."""
     body = """
     class Faulty(DatagramProtocol):
@@ -134,16 +129,16 @@ def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path):
     thirdparty.services(tmp_path, body)
     options = ["--udp", "faulty=0", "--udp", "echo=0", "--unix", "echo=echo.sock"]
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, *options], tmp_path, env) as server:
+    with serve(*options, env=env) as server:
         server.wait_for("Waiting for connections on unix ")
         assert server.stop() == 0
         assert server.output.count("RuntimeError: no luck today") == 1
     assert not (tmp_path / "echo.sock").exists()
 
 
-def test_sighup_drains(tmp_path):
+def test_sighup_drains(tmp_path, serve):
     """Without a configuration to read again, SIGHUP ends the server as SIGTERM does."""
-    with Running([*SERVE.command, "--unix", "echo=echo.sock"], tmp_path) as server:
+    with serve("--unix", "echo=echo.sock") as server:
         server.wait_for("Waiting for connections on unix ")
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
         assert server.stop(signal.SIGHUP) == 0
@@ -162,7 +157,7 @@ def test_nohup_is_respected(tmp_path):
         server.wait_for(r"\] Received SIGTERM, shutting down\.$")
 
 
-def test_f83_a_service_that_cannot_stop(tmp_path):
+def test_f83_a_service_that_cannot_stop(tmp_path, serve):
     """A factory that raises at its end does not keep the others from ending, nor the drain."""
     body = """
     class Faulty(Service):
@@ -175,18 +170,17 @@ def test_f83_a_service_that_cannot_stop(tmp_path):
     faulty = Faulty("faulty", Greeting)
     """
     thirdparty.services(tmp_path, body)
-    options = ["--tcp", "faulty=0", "--tcp", "echo=0", "--unix", "echo=echo.sock"]
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, *options], tmp_path, env) as server:
-        server.wait_for("Waiting for connections on unix ")
-        port = server.port("tcp", 2)
-        with tcp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.send_signal(signal.SIGTERM)
-            server.wait_for(DRAINING)
-            server.wait_for("RuntimeError: no luck today$")
-            with pytest.raises(ConnectionRefusedError):
-                tcp(port)
-            assert not (tmp_path / "echo.sock").exists()
-            assert talk(client, b"again") == b"again"
-        assert server.wait() == 0
+    server = serve("--tcp", "faulty=0", "--tcp", "echo=0", "--unix", "echo=echo.sock", env=env)
+    server.wait_for("Waiting for connections on unix ")
+    port = server.port("tcp", 2)
+    with tcp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for(DRAINING)
+        server.wait_for("RuntimeError: no luck today$")
+        with pytest.raises(ConnectionRefusedError):
+            tcp(port)
+        assert not (tmp_path / "echo.sock").exists()
+        assert talk(client, b"again") == b"again"
+    assert server.wait() == 0

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from bench.drain import drain
-from tests.process.running import Running
 from tests.timeouts import TIMEOUT
 
 MIB = 1 << 20
@@ -25,12 +24,11 @@ allocator's own unrest, not something kept for each of so many peers."""
 
 
 @pytest.fixture
-def server(tmp_path):
+def server(serve):
     """A server of accept and echo on TCP, and echo on UDP."""
-    command = "netsrv serve --tcp 127.0.0.1:0 --tcp echo=127.0.0.1:0 --udp 127.0.0.1:0".split()
-    with Running(command, tmp_path) as running:
-        running.port("udp")
-        yield running
+    server = serve("--tcp", "127.0.0.1:0", "--tcp", "echo=127.0.0.1:0", "--udp", "127.0.0.1:0")
+    server.port("udp")
+    return server
 
 
 def resident(running) -> int:

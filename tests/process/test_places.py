@@ -6,7 +6,7 @@ import pytest
 
 from tests.clients import exchange, tcp
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWISTD
+from tests.process.starts import TWISTD
 
 RESERVE = 64
 """Descriptors that connections leave to everything else."""
@@ -30,16 +30,17 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
 
 
 @pytest.mark.parametrize("listeners", [1, 3])
-def test_f16_descriptors_do_not_run_out(listeners, tmp_path):
+def test_f16_descriptors_do_not_run_out(listeners, serve):
     """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
     limit = RESERVE + 20
     more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)
-    with Running(
-        [*SERVE.command, "--tcp", "echo=127.0.0.1:0", *more],
-        tmp_path,
+    server = serve(
+        "--tcp",
+        "echo=127.0.0.1:0",
+        *more,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
-    ) as server:
-        served_in_turn(server, 20, 30)
+    )
+    served_in_turn(server, 20, 30)
 
 
 def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path):

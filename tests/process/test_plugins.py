@@ -27,15 +27,15 @@ def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 @each_start
-def test_is_served(start, tmp_path):
+def test_is_served(start, tmp_path, serve):
     """A service in a folder of PYTHONPATH is served like those that come with netsrv."""
     thirdparty.services(tmp_path, GREET)
     env = thirdparty.on_path(tmp_path)
-    with Running([*start.command, "--tcp", "greet=0", "--udp", "echo=0"], tmp_path, env) as server:
-        server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"hello") == b"hello"
+    server = serve("--tcp", "greet=0", "--udp", "echo=0", start=start, env=env)
+    server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
 
 
 def test_is_listed(tmp_path):
@@ -69,55 +69,55 @@ def test_a_changed_module_is_read_again(tmp_path):
         ('raise SystemExit("stop here")', "SystemExit: stop here"),
     ],
 )
-def test_f109_module_that_fails_to_import(fault, words, tmp_path):
+def test_f109_module_that_fails_to_import(fault, words, tmp_path, serve):
     """A module that does not import is named with its path and the exception; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        server.wait_for(rf"plugin module {path} cannot be imported: {words}")
+    server = serve("--tcp", "greet=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
-def test_f109_module_that_fails_to_import_under_twistd(tmp_path):
+def test_f109_module_that_fails_to_import_under_twistd(tmp_path, serve):
     """Under twistd, which imports plugins itself, the line stands in the log as well."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     env = thirdparty.on_path(tmp_path)
-    with Running([*TWISTD.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
-        server.wait_for(line)
+    server = serve("--tcp", "echo=0", start=TWISTD, env=env)
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
+    server.wait_for(line)
 
 
-def test_what_a_plugin_says_is_one_line(tmp_path):
+def test_what_a_plugin_says_is_one_line(tmp_path, serve):
     """An exception with line breaks in it does not break the line that names the module."""
     path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        server.port("tcp")
-        server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
+    server = serve("--tcp", "echo=0", env=env)
+    server.port("tcp")
+    server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
 
 
-def test_f109_two_services_of_one_name(tmp_path):
+def test_f109_two_services_of_one_name(tmp_path, serve):
     """Two services of one name are both named in the log, and one of them is served."""
     thirdparty.services(tmp_path, GREET, "acme_one")
     thirdparty.services(tmp_path, GREET, "acme_two")
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
-        assert "twisted.plugins.acme_one" in line
-        assert "twisted.plugins.acme_two" in line
+    server = serve("--tcp", "greet=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
+    assert "twisted.plugins.acme_one" in line
+    assert "twisted.plugins.acme_two" in line
 
 
-def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path):
+def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path, serve):
     """Whoever calls a service ``echo`` as ours is named in the log, beside ours."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
-        assert "twisted.plugins.acme_services" in line
-        assert "twisted.plugins.netsrv_services" in line
+    server = serve("--tcp", "echo=0", env=env)
+    line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
+    assert "twisted.plugins.acme_services" in line
+    assert "twisted.plugins.netsrv_services" in line
 
 
 @pytest.mark.parametrize(
@@ -217,15 +217,13 @@ def test_f109_cache_that_cannot_be_written(tmp_path):
     assert not (path.parent / "dropin.cache").exists()
 
 
-def test_cache_that_is_damaged(tmp_path):
+def test_cache_that_is_damaged(tmp_path, serve):
     """A plugin cache with garbage in it is no obstacle."""
     path = thirdparty.services(tmp_path, GREET)
     (path.parent / "dropin.cache").write_bytes(b"\x80garbage")
-    with Running(
-        [*SERVE.command, "--tcp", "greet=0"], tmp_path, thirdparty.on_path(tmp_path)
-    ) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        assert "Traceback" not in server.output
+    server = serve("--tcp", "greet=0", env=thirdparty.on_path(tmp_path))
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    assert "Traceback" not in server.output
 
 
 @pytest.mark.parametrize("options", [["--list-services"], ["--tcp", "127.0.0.1:0", "--check"]])
@@ -239,9 +237,9 @@ def test_what_a_plugin_lacks_is_said_by_those_who_only_look(options, tmp_path):
     assert "echo" in done.stdout or "SO_REUSEADDR" in done.stdout
 
 
-def test_a_service_of_ours_keeps_its_name(tmp_path):
+def test_a_service_of_ours_keeps_its_name(tmp_path, serve):
     """Whoever calls a service ``echo`` as ours does not get its peers."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    server = serve("--tcp", "echo=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"

@@ -10,13 +10,12 @@ import pytest
 
 import netsrv
 from tests.clients import exchange, taken, talk, tcp, udp
-from tests.process.running import Running
 from tests.process.starts import SERVE, finish, only_line
 
 BUILT_IN = "accept chargen daytime discard echo info qotd time".split()
 
 
-def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run ``netsrv serve`` to its end."""
     return finish([*SERVE.command, *options], cwd)
 
@@ -25,31 +24,31 @@ def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_status_0(number, tmp_path):
+def test_a_signal_ends_it_with_status_0(number, serve):
     """After SIGTERM or SIGINT a server without connections has exit status 0."""
-    with Running([*SERVE.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-        assert server.stop(number) == 0
+    server = serve("--tcp", "echo=0", "--udp", "same")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+    assert server.stop(number) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path):
+def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path, serve):
     """A signal that follows the line of the last listener ends the server with status 0."""
     path = tmp_path / "echo.sock"
-    with Running([*SERVE.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert server.stop(number) == 0
-        assert not path.exists()
+    server = serve("--unix", f"echo={path}")
+    server.wait_for("Waiting for connections on unix ")
+    assert server.stop(number) == 0
+    assert not path.exists()
 
 
-def test_logs_on_standard_output(tmp_path):
+def test_logs_on_standard_output(tmp_path, serve):
     """The log is on standard output, in the lines that twistd has, and nothing is elsewhere."""
     options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
     with (
         (tmp_path / "errors").open("w") as errors,
-        Running([*SERVE.command, *options], tmp_path, stderr=errors) as server,
+        serve(*options, stderr=errors) as server,
     ):
         port = server.port("tcp")
         server.wait_for(rf"\] Waiting for connections on tcp 127\.0\.0\.1:{port} \(accept\)$")
@@ -75,7 +74,7 @@ def test_logs_on_standard_output(tmp_path):
 )
 def test_wrong_usage_shows_the_right_one(options, problem, tmp_path):
     """A usage error has status 64, and shows options, examples, and at the end the problem."""
-    done = serve(tmp_path, *options)
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 64
     assert done.stdout == ""
     assert done.stderr.startswith("Usage: netsrv serve [options]\n")
@@ -104,7 +103,7 @@ def test_the_command_itself_is_needed(arguments, problem, tmp_path):
 )
 def test_an_address_that_cannot_be_had(options, problem, tmp_path):
     """An address that the machine does not have, or nobody can resolve, is status 69."""
-    done = serve(tmp_path, *options)
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 69
     assert only_line(done).startswith(f"netsrv: {problem}")
 
@@ -122,7 +121,7 @@ def test_an_address_that_cannot_be_had(options, problem, tmp_path):
 )
 def test_a_bad_configuration(options, problem, tmp_path):
     """A service that there is not, or a value that cannot be, is status 78."""
-    done = serve(tmp_path, *options)
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 78
     assert only_line(done).startswith(f"netsrv: {problem}")
 
@@ -140,7 +139,7 @@ def test_version(command, tmp_path):
 
 def test_help(tmp_path):
     """The help is on standard output, begins with the command, and has examples; status 0."""
-    done = serve(tmp_path, "--help")
+    done = run_serve(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: netsrv serve [options]\n")
     assert "\nExamples:\n" in done.stdout
@@ -148,7 +147,7 @@ def test_help(tmp_path):
 
 def test_list_services(tmp_path):
     """Each service that comes with netsrv is one line: name, transports, description."""
-    done = serve(tmp_path, "--list-services")
+    done = run_serve(tmp_path, "--list-services")
     assert (done.returncode, done.stderr) == (0, "")
     found = [
         re.fullmatch(r"(\w+) +(tcp udp|tcp) +(\S.*\S)", line) for line in done.stdout.splitlines()
@@ -175,7 +174,7 @@ def test_check_shows_what_the_kernel_made_of_it(tmp_path):
     longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
     buffer = ["--socket-option", "SO_RCVBUF=10000"]
     options = [*buffer, "--backlog", str(longest + 1), "--udp", "same", "--tcp", "127.0.0.1:0"]
-    done = serve(tmp_path, "--check", *options)
+    done = run_serve(tmp_path, "--check", *options)
     assert (done.returncode, done.stderr) == (0, "")
     stream = table(done.stdout, r"tcp 127\.0\.0\.1:\d+ \(accept\)")
     assert stream["SO_RCVBUF"] == ("10000", "20000")
@@ -187,7 +186,7 @@ def test_check_shows_what_the_kernel_made_of_it(tmp_path):
 
 def test_check_takes_the_address_in_effect(tmp_path):
     """A check shows the port that the kernel chose, the same for TCP and UDP where asked."""
-    done = serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
+    done = run_serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
     ports = re.findall(r"^(?:tcp|udp) 0\.0\.0\.0:(\d+) \(", done.stdout, re.MULTILINE)
     assert len(ports) == 2
     assert len(set(ports) - {"0"}) == 1
@@ -200,7 +199,7 @@ def test_check_beside_the_running_server(transport, kind, tmp_path):
     """An address in use is a note of a check: the options are shown, and the status is 0."""
     with taken(("127.0.0.1", 0), kind) as port:
         options = [f"--{transport}", f"echo=127.0.0.1:{port}", "--socket-option", "SO_RCVBUF=9000"]
-        done = serve(tmp_path, "--check", *options)
+        done = run_serve(tmp_path, "--check", *options)
     assert (done.returncode, done.stderr) == (0, "")
     place = f"{transport} 127.0.0.1:{port}"
     assert f"  note: {place}: Address already in use\n" in done.stdout
@@ -209,7 +208,7 @@ def test_check_beside_the_running_server(transport, kind, tmp_path):
 
 def test_check_leaves_no_socket_file(tmp_path):
     """A check of a unix socket takes its file away again."""
-    done = serve(tmp_path, "--check", "--unix", "echo=echo.sock")
+    done = run_serve(tmp_path, "--check", "--unix", "echo=echo.sock")
     assert (done.returncode, done.stderr) == (0, "")
     assert table(done.stdout, rf"unix {tmp_path}/echo\.sock \(echo\)")["backlog"][0] == "1024"
     assert list(tmp_path.iterdir()) == []
@@ -221,7 +220,7 @@ def test_check_leaves_a_live_socket_alone(tmp_path):
     with socket.socket(socket.AF_UNIX) as live:
         live.bind(str(path))
         live.listen()
-        done = serve(tmp_path, "--check", "--unix", str(path))
+        done = run_serve(tmp_path, "--check", "--unix", str(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert (done.returncode, done.stderr) == (0, "")
@@ -238,7 +237,7 @@ def test_check_leaves_a_live_socket_alone(tmp_path):
 )
 def test_check_finds_what_a_start_would_find(options, status, problem, tmp_path):
     """A check of what cannot start says so in one line, with the status of a start."""
-    done = serve(tmp_path, "--check", *options)
+    done = run_serve(tmp_path, "--check", *options)
     assert done.returncode == status
     assert done.stderr.startswith(f"netsrv: {problem}")
     assert done.stderr.count("\n") == 1

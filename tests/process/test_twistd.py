@@ -92,82 +92,80 @@ def test_a_signal_ends_it_at_once(reactor, tmp_path):
 
 
 @pytest.mark.parametrize("start", [TWISTD, TWIST], ids=str)
-def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path):
+def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path, serve):
     """A signal that follows the line of the last listener ends the server in good order."""
     path = tmp_path / "echo.sock"
-    with Running([*start.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert server.stop() == -signal.SIGTERM
-        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
-        assert not path.exists()
+    server = serve("--unix", f"echo={path}", start=start)
+    server.wait_for("Waiting for connections on unix ")
+    assert server.stop() == -signal.SIGTERM
+    server.wait_for(r"\] Received SIGTERM, shutting down\.$")
+    assert not path.exists()
 
 
-def test_names_the_peer_of_a_unix_socket(tmp_path):
+def test_names_the_peer_of_a_unix_socket(tmp_path, serve):
     """A peer on a unix socket gets its echo, and is named by its process and user."""
     path = tmp_path / "echo.sock"
-    with Running([*TWISTD.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
-        assert talk(unix(path), b"hello") == b"hello"
-        server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
+    server = serve("--unix", f"echo={path}", start=TWISTD)
+    server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
+    assert talk(unix(path), b"hello") == b"hello"
+    server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
 
 
-def test_takes_a_relative_path(tmp_path):
+def test_takes_a_relative_path(tmp_path, serve):
     """The path of a unix socket may be relative to the directory of the start."""
-    with Running([*TWISTD.command, "--unix", "echo=echo.sock"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
+    server = serve("--unix", "echo=echo.sock", start=TWISTD)
+    server.wait_for("Waiting for connections on unix ")
+    assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_serves_ipv6(tmp_path):
+def test_serves_ipv6(serve):
     """Listeners and peers of IPv6 are shown in brackets."""
     needs.ipv6()
-    options = ["--tcp", "echo=[::1]:0", "--udp", "[::1]:0"]
-    with Running([*TWISTD.command, *options], tmp_path) as server:
-        stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
-        datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
-        with tcp(stream, "::1") as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
-        with udp(datagrams, "::1") as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
+    server = serve("--tcp", "echo=[::1]:0", "--udp", "[::1]:0", start=TWISTD)
+    stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
+    datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
+    with tcp(stream, "::1") as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+    with udp(datagrams, "::1") as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
 
 
-def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path):
+def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
     """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
     needs.ipv6()
-    with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
-        port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
-        with tcp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got connection from {name_of(client)}$")
-        with tcp(port, "::1") as client:
-            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+    server = serve("--tcp", "echo=[::]:0", "--udp", "same", start=TWISTD)
+    port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
+    with tcp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got connection from {name_of(client)}$")
+    with tcp(port, "::1") as client:
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
 
 
-def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path):
+def test_ipv4_datagrams_reach_an_ipv6_socket(serve):
     """An IPv4 peer of a UDP listener on [::] gets its datagram back, and is shown as IPv4."""
     needs.ipv6()
-    command = [*TWISTD.command, "--udp", "[::]:0"]
-    with Running(command, tmp_path) as server, udp(server.port("udp")) as client:
+    with serve("--udp", "[::]:0", start=TWISTD) as server, udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"Got data from {name_of(client)} \(5 bytes\)$")
 
 
-def test_says_what_a_name_means(tmp_path):
+def test_says_what_a_name_means(serve):
     """Whoever gives a host's name reads in the log which address was taken."""
-    with Running([*TWISTD.command, "--tcp", "localhost:0"], tmp_path) as server:
-        found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
-        server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
+    server = serve("--tcp", "localhost:0", start=TWISTD)
+    found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
+    server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
 
 
-def test_twist_serves(tmp_path):
+def test_twist_serves(serve):
     """Twist runs the same server, with the same lines in its text log."""
-    with Running([*TWIST.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
-        assert server.port("udp") == server.port("tcp")
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
-        assert server.stop() == -signal.SIGTERM
+    server = serve("--tcp", "echo=0", "--udp", "same", start=TWIST)
+    assert server.port("udp") == server.port("tcp")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+    assert server.stop() == -signal.SIGTERM
 
 
 def test_twist_logs_json_to_a_pipe(tmp_path):
@@ -326,11 +324,11 @@ def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path):
     assert file.read_text() == str(gone.pid)
 
 
-def test_same_is_a_port_that_is_free_on_both(tmp_path):
+def test_same_is_a_port_that_is_free_on_both(serve):
     """Two servers at once on 0 and same have four sockets, and each pair has one number."""
-    command = [*TWISTD.command, "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
-    with Running(command, tmp_path) as one, Running(command, tmp_path) as other:
-        ports = [one.port("tcp"), other.port("tcp")]
-        assert [one.port("udp"), other.port("udp")] == ports
-        assert ports[0] != ports[1]
-        assert [talk(tcp(port), b"") for port in ports] == [b"", b""]
+    options = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
+    one, other = serve(*options, start=TWISTD), serve(*options, start=TWISTD)
+    ports = [one.port("tcp"), other.port("tcp")]
+    assert [one.port("udp"), other.port("udp")] == ports
+    assert ports[0] != ports[1]
+    assert [talk(tcp(port), b"") for port in ports] == [b"", b""]
