@@ -2,7 +2,11 @@
 
 import ast
 
+import pytest
+
 from tests.checkout import TOP
+
+pytestmark = pytest.mark.version_independent
 
 TESTS = sorted((TOP / "tests").rglob("test_*.py"))
 

@@ -15,6 +15,8 @@ from tests.docs.blocks import RUN, read_blocks
 from tests.docs.player import ELSEWHERE, LONGEST
 from tests.process.needs import tool
 
+pytestmark = pytest.mark.version_independent
+
 PLAYED = {
     "README.rst": ["nc", "socat"],
     "embedding.rst": ["nc"],

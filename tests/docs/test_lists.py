@@ -15,6 +15,8 @@ from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
 from twisted.plugins import netsrv_services
 
+pytestmark = pytest.mark.version_independent
+
 REFERENCE = path_of("reference.rst").read_text()
 ARCHITECTURE = path_of("architecture.rst").read_text()
 PACKAGE = TOP / "netsrv"

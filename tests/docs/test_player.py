@@ -8,6 +8,8 @@ import pytest
 from tests.docs.blocks import Refused, read_blocks
 from tests.docs.player import Mismatch, Player, main
 
+pytestmark = pytest.mark.version_independent
+
 SERVER = """\
 .. code-block:: python
    :caption: server.py

@@ -4,7 +4,11 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from tests.checkout import TOP
+
+pytestmark = pytest.mark.version_independent
 
 SETTINGS = ["--config-file", str(TOP / "setup.cfg"), "--cache-dir", str(TOP / ".mypy_cache")]
 

@@ -15,6 +15,8 @@ from tests.process.running import Running, located
 from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 ECHO = ("--tcp", "echo=127.0.0.1:0")
 
 

@@ -4,6 +4,8 @@ import pytest
 
 from tests.process.starts import SERVE, each_start, finish, only_line
 
+pytestmark = pytest.mark.version_independent
+
 PORT = "a port is a number from 0 to 65535"
 
 

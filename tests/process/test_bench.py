@@ -8,6 +8,8 @@ import pytest
 from tests.checkout import TOP
 from tests.process.starts import finish
 
+pytestmark = pytest.mark.version_independent
+
 MEASUREMENTS = {
     "bench.fixture --rounds 1 --servers 2": [
         r"  twistd --help +\d+ +\d+ +1\.00",

@@ -16,6 +16,8 @@ from tests.checkout import TOP
 from tests.process.needs import tool
 from tests.process.starts import finish
 
+pytestmark = pytest.mark.version_independent
+
 SMALLEST = "bench.compare --rounds 2 --seconds 0.02"
 ROWS = {"echo": "netsrv / C", "udp-one": "netsrv / Twisted on epoll"}
 FIGURES = {"value", "amount", "rate", "cpu_seconds", "server_busy", "load_busy", "p50", "p99"}

@@ -15,6 +15,8 @@ from bench.report import judged, load_was_full, summary, text, verdict
 from bench.rows import OURS, ROWS, UVLOOP, Goal
 from tests.process.running import Running
 
+pytestmark = pytest.mark.version_independent
+
 ECHO = ROWS[0]
 
 

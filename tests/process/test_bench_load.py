@@ -20,6 +20,8 @@ from tests.process.needs import tool
 from tests.process.running import Running
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):

@@ -15,6 +15,8 @@ from tests.process.running import Running
 from tests.process.starts import SERVE
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 SERVICES = "time echo daytime qotd discard chargen info".split()
 
 MEBIBYTE = bytes(range(256)) * 4096

@@ -12,6 +12,8 @@ from tests.clients import exchange, outgoing, taken, tcp
 from tests.process import needs
 from tests.process.starts import SERVE, TWIST, TWISTD, each_start, finish, only_line
 
+pytestmark = pytest.mark.version_independent
+
 each_kind = pytest.mark.parametrize(
     ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
 )

@@ -9,6 +9,8 @@ from tests.checkout import TOP
 from tests.process.examples import CHECKS
 from tests.process.running import BIN
 
+pytestmark = pytest.mark.version_independent
+
 EXAMPLES = TOP / "examples"
 
 

@@ -15,6 +15,8 @@ from tests.process import needs
 from tests.process.running import Running, located
 from tests.process.starts import EPOLL, SERVE, Start
 
+pytestmark = pytest.mark.version_independent
+
 PAUSE = 0.1
 """Seconds that the server waits where trying again at once would only spin."""
 

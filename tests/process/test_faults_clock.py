@@ -13,6 +13,8 @@ from tests.process import needs, thirdparty
 from tests.process.running import Running
 from tests.process.starts import TWISTD
 
+pytestmark = pytest.mark.version_independent
+
 DAY = 86_400
 SINCE_1900 = 2_208_988_800
 

@@ -7,10 +7,14 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.clients import exchange, read_all, talk, tcp, udp, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 NASTY = [b"\r\n", b"a\nb", b"\x1b[31mred", b"\0", "\u2028".encode(), b"\xff\xfe", b"x" * (1 << 20)]
 """What would break a line, colour a terminal, or fill a disk."""

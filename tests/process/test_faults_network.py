@@ -16,6 +16,8 @@ from tests.process.running import Running
 from tests.process.starts import each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
 MANY_IPV6 = "-6 route add local 2001:db8::/32 dev lo"
 IP_PKTINFO = 8

@@ -15,6 +15,8 @@ from tests.clients import exchange, read_all, talk, tcp
 from tests.process.starts import EPOLL
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 
 def latency(sock: socket.socket, times: int = 300) -> float:
     """Give the shortest time, in seconds, of an exchange with echo: what it takes undisturbed."""

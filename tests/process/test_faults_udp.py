@@ -12,6 +12,8 @@ from tests.clients import exchange, tcp, udp
 from tests.process import needs, thirdparty
 from tests.process.running import Running
 
+pytestmark = pytest.mark.version_independent
+
 SERVERS_PORTS = [1, 7, 9, 13, 17, 19, 37, 53, 123, 1023, 2049]
 
 

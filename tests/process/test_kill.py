@@ -9,6 +9,8 @@ from tests.process import needs, thirdparty
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, each_start
 
+pytestmark = pytest.mark.version_independent
+
 DRAINING = r"\] Draining: 1 connection, at most 8 s; a second signal ends it now$"
 
 

@@ -16,6 +16,8 @@ import pytest
 from bench.drain import drain
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 MIB = 1 << 20
 PEERS = 1000
 GROWTH = 4 * MIB

@@ -13,6 +13,8 @@ from tests.process.networks import Host, udp_packets
 from tests.process.running import Running, located
 from tests.process.starts import SERVE
 
+pytestmark = pytest.mark.version_independent
+
 SERVER, SECOND, CLIENT = "192.0.2.1", "192.0.2.2", "192.0.2.9"
 SERVER6, SECOND6, CLIENT6 = "2001:db8::1", "2001:db8::2", "2001:db8::9"
 LINK_LOCAL = "fe80::1"

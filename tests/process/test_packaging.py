@@ -16,6 +16,8 @@ from tests.process.examples import CHECKS
 from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.fixture(scope="module", autouse=True)
 def index() -> Iterator[None]:

@@ -8,6 +8,8 @@ from tests.clients import exchange, tcp
 from tests.process.running import Running
 from tests.process.starts import TWISTD
 
+pytestmark = pytest.mark.version_independent
+
 RESERVE = 64
 """Descriptors that connections leave to everything else."""
 

@@ -10,6 +10,8 @@ from tests.process import needs, thirdparty
 from tests.process.running import Running
 from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 
+pytestmark = pytest.mark.version_independent
+
 GREETING = b"hello from Acme\n"
 
 GREET = 'greet = Service("greet", Greeting)\n'

@@ -5,10 +5,14 @@ import socket
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from tests.clients import exchange, free_port, read_all, tcp, udp, visit
 from tests.process import thirdparty
 from tests.process.running import Running
 from tests.process.starts import each_start
+
+pytestmark = pytest.mark.version_independent
 
 
 def write(folder: Path, *listeners: str) -> None:

@@ -17,6 +17,8 @@ from netsrv.fixture.process import ServerError, ServerProcess, start_server
 from tests.clients import exchange, read_all, talk
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 Starter = Callable[..., ServerProcess]
 
 SERVICES = """

@@ -12,6 +12,8 @@ from tests.process import needs
 from tests.process.running import Running
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
 
+pytestmark = pytest.mark.version_independent
+
 NOT_A_SOCKET = "the path exists and is not a socket; it is left alone"
 
 
