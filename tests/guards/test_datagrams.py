@@ -17,7 +17,7 @@ GUARD = DatagramGuard(
 
 
 def drop_of(guard, host, port, arrival, now):
-    """Why a datagram from there is not served, or None if it is."""
+    """Return why a datagram from this source is dropped, or None."""
     return guard.drops([Flow((host, port), arrival)], now).get(0)
 
 
@@ -65,13 +65,13 @@ def test_what_are_no_ports_is_refused(text):
     ],
 )
 def test_a_datagram_from_where_no_client_is_is_dropped(host, port, drop):
-    """F29-F31, F33: by its source port, one of ours, or an address that nobody can have."""
+    """F29-F31, F33: by its source port, one of ours, or an impossible address."""
     assert drop_of(GUARD, host, port, PacketInfo(), 1_000_000) == drop
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "127.0.0.1"])
 def test_f34_what_was_sent_to_many_is_dropped(host):
-    """Nobody answers a broadcast: many would at once, and a forged sender would get it all."""
+    """A broadcast is not answered: every host would at once, all to a forged sender."""
     arrival = PacketInfo(unicast=False)
     assert drop_of(GUARD, host, 40000, arrival, 0) is DropReason.DESTINATION
 
@@ -120,8 +120,8 @@ def test_of_a_batch_the_first_are_served_as_far_as_the_rate_goes():
     }
 
 
-def test_what_was_judged_is_judged_anew_by_other_rules():
-    """A verdict is remembered, but not for longer than its rules; own ports change meanwhile."""
+def test_a_change_of_rules_discards_verdicts():
+    """A cached verdict does not outlive its rules or the own ports."""
     own_ports = set()
     guard = DatagramGuard(Access(), frozenset(), own_ports, None)
     peer = Flow(("192.0.2.1", 7))
@@ -136,7 +136,7 @@ def test_what_was_judged_is_judged_anew_by_other_rules():
 
 
 def test_the_verdicts_that_are_remembered_are_bounded():
-    """A flood from made-up addresses does not fill the memory."""
+    """A flood from forged addresses does not fill the memory."""
     guard = DatagramGuard(Access(), frozenset(), frozenset(), None)
     for port in range(1, MOST_VERDICTS + 10):
         guard.drops([Flow(("192.0.2.1", port))], 0)

@@ -1,4 +1,4 @@
-"""Who a peer is, for limits."""
+"""The source of a peer, for limits."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Datagrams over a real kernel."""
+"""Datagrams over the kernel's loopback."""
 
 import json
 import os
@@ -34,7 +34,7 @@ DATAGRAM_SERVICES = sorted(
 )
 @pytest_twisted.ensureDeferred
 async def test_f25_f27_echo_returns_datagrams_of_every_size(serve, client, listener, largest):
-    """F25, F27: from the empty one to the largest that there can be, none is cut."""
+    """F25, F27: from the empty datagram to the largest possible, none is truncated."""
     server = serve(listener)
     datagrams = [random.randbytes(size) for size in (0, 1, 8_192, 8_193, 65_000, largest)]
     assert await client(ask, server.sockets[0], *datagrams) == datagrams
@@ -45,7 +45,7 @@ async def test_f25_f27_echo_returns_datagrams_of_every_size(serve, client, liste
 )
 @pytest_twisted.ensureDeferred
 async def test_f25_an_empty_datagram_is_answered(serve, client, service, size):
-    """F25: the one-shot services answer whatever they are sent, be it nothing."""
+    """F25: one-shot services answer every datagram, even an empty one."""
     server = serve(f"udp {service}=127.0.0.1:0")
     [answer] = await client(ask, server.sockets[0], b"")
     assert size <= len(answer) <= 56
@@ -55,7 +55,7 @@ async def test_f25_an_empty_datagram_is_answered(serve, client, service, size):
 @pytest.mark.parametrize("service", DATAGRAM_SERVICES)
 @pytest_twisted.ensureDeferred
 async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service, host, headers):
-    """On the wire, all answers together; every service that is installed, asked with any size."""
+    """On the wire, all answers of any installed service to a request of any size together."""
     server = serve(f"udp {service}=[{host}]:0" if ":" in host else f"udp {service}={host}:0")
     [opened] = server.sockets
     address, family = target(opened), opened.sock.family
@@ -64,14 +64,14 @@ async def test_f35_no_answer_is_more_than_three_times_its_request(serve, service
         for size in (0, 1, 2, 10, 100, 512, 1400):
             asked[size] = clients.enter_context(socket.socket(family, socket.SOCK_DGRAM))
             asked[size].sendto(bytes(size), address)
-        await server.stopService()  # which serves who waits
+        await server.stopService()  # which serves what is queued
         sent = {size: sum(headers + each for each in lengths(sock)) for size, sock in asked.items()}
     assert {size: on_wire for size, on_wire in sent.items() if on_wire > 3 * (headers + size)} == {}
     assert (max(sent.values()) == 0) == (service == "discard")
 
 
 def lengths(sock):
-    """The length of each datagram that has come."""
+    """Return the length of each datagram received."""
     sock.setblocking(False)
     found = []
     while True:
@@ -83,7 +83,7 @@ def lengths(sock):
 
 @pytest_twisted.ensureDeferred
 async def test_f25_discard_is_silent(serve, client):
-    """Discard receives and never answers: the echo of a later datagram comes alone."""
+    """Discard never answers: only the later datagram's echo comes."""
 
     def discard_then_echo(discard, echo):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -114,7 +114,7 @@ async def test_an_ipv4_peer_of_an_ipv6_socket_is_answered(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f30_f31_what_seems_to_come_from_a_server_is_not_answered(serve, client):
-    """F30, F31: neither NFS's port nor one that this server serves gets an answer."""
+    """F30, F31: neither NFS's port nor one of this server's gets an answer."""
 
     def ask_from(host, port):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -144,7 +144,7 @@ def ignore(reason, error):
 
 
 def asked_at(host, port, data=b"x"):
-    """Ask over IPv4, and give who answers, or None once an answer is back that comes later."""
+    """Ask over IPv4; return the answering address, or None once a later answer is back."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(CLIENT_TIMEOUT)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -159,7 +159,7 @@ def asked_at(host, port, data=b"x"):
 @pytest.mark.parametrize("listener", ["udp echo=0.0.0.0:0", "udp echo=[::]:0"])
 @pytest_twisted.ensureDeferred
 async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener):
-    """A client knows no other address of the server than the one that it has asked."""
+    """The source of an answer is the destination of its request."""
     port = serve(listener).sockets[0].port
     for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):
         assert await client(asked_at, host, port) == (host, port)
@@ -169,7 +169,7 @@ async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::", "127.255.255.255"])
 @pytest_twisted.ensureDeferred
 async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
-    """It is dropped, whatever the socket is bound to, and the observer is told why."""
+    """It is dropped, whatever the socket is bound to, and the observer gets the reason."""
     told = []
     proof = serve("udp echo=127.0.0.1:0").sockets[0]
     address = f"[{listener}]" if ":" in listener else listener
@@ -192,7 +192,7 @@ async def test_f34_a_broadcast_is_not_answered(serve, client, listener):
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
 @pytest_twisted.ensureDeferred
 async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, listener):
-    """Without a guard it is received, known as such, and answered from an address of ours."""
+    """Without a guard it is received, known as multicast, and answered from our own address."""
     got = []
 
     class Answer(DatagramProtocol):
@@ -215,7 +215,7 @@ async def test_f34_what_goes_to_a_group_is_for_a_protocol_of_your_own(client, li
 @pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
 @pytest_twisted.ensureDeferred
 async def test_f42_one_that_came_before_the_server_started_is_answered_too(client, listener):
-    """A socket that somebody else has opened may hold datagrams of which less is known."""
+    """A datagram queued before IP_PKTINFO was set is answered too."""
 
     class Answer(DatagramProtocol):
         noisy = False
@@ -235,7 +235,7 @@ async def test_f42_one_that_came_before_the_server_started_is_answered_too(clien
 
 @pytest_twisted.ensureDeferred
 async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
-    """Only the answer to the datagram that is being served leaves from the address asked."""
+    """Only the answer to the datagram being served leaves from the address asked."""
     received = Deferred()
 
     class Later(DatagramProtocol):
@@ -260,7 +260,7 @@ async def test_f42_what_is_sent_later_is_left_to_the_kernel(client):
 @pytest.mark.parametrize("taken", [False, True], ids=["closed", "taken"])
 @pytest_twisted.ensureDeferred
 async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client, taken):
-    """Its number may be somebody else's by now; the server goes on with a new socket."""
+    """Its number may belong to another file; the server opens a new socket."""
     server = serve("udp daytime=127.0.0.1:0")
     [opened], listener = server.sockets, server.listeners[0]._listener
     before = opened.address
@@ -291,7 +291,7 @@ async def test_f38_a_descriptor_that_is_ours_no_more_is_left_alone(serve, client
 
 @pytest_twisted.ensureDeferred
 async def test_f43_what_the_kernel_drops_is_known(serve):
-    """Datagrams that find no room while the listener is suspended are counted by the kernel."""
+    """Datagrams that overflow the buffer of a suspended listener are counted by the kernel."""
     server = serve("udp discard=127.0.0.1:0", socket_options=["SO_RCVBUF=4096"])
     listener = server.listeners[0]
     if listener.kernel_drops is None:
@@ -306,7 +306,7 @@ async def test_f43_what_the_kernel_drops_is_known(serve):
 
 
 def test_f43_a_closed_socket_has_no_count():
-    """There is nobody to ask."""
+    """A closed socket has no kernel counters."""
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
     opened.close()
     assert kernel_drops(opened.sock) is None
@@ -314,7 +314,7 @@ def test_f43_a_closed_socket_has_no_count():
 
 @pytest_twisted.ensureDeferred
 async def test_f37_a_peer_that_is_gone_stops_nothing(serve, client):
-    """F37: answers to a closed port come back as ICMP errors, and the next peer is served."""
+    """F37: ICMP errors for answers to a closed port do not keep the next peer from being served."""
 
     def ask_and_go(opened):
         for _ in range(20):
@@ -328,7 +328,7 @@ async def test_f37_a_peer_that_is_gone_stops_nothing(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f37_a_connected_port_outlives_a_refusal(client):
-    """F37: after an ICMP error the protocol is told, and receives on, whatever the reactor."""
+    """F37: an ICMP error calls connectionRefused, and receiving goes on, on any reactor."""
     refused, received = Deferred(), Deferred()
 
     class Asking(DatagramProtocol):
@@ -358,7 +358,7 @@ async def test_f37_a_connected_port_outlives_a_refusal(client):
 
 @pytest_twisted.ensureDeferred
 async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
-    """F28: it is told, and not served short; the next one is served."""
+    """F28: it is reported, and not served truncated; the next one is served."""
     received, dropped = Deferred(), []
 
     class Collect(DatagramProtocol):
@@ -392,7 +392,7 @@ async def test_f28_what_is_longer_than_the_buffer_is_dropped(client):
 )
 @pytest_twisted.ensureDeferred
 async def test_f105_time_starts_again_and_does_not_guess(serve, client, monkeypatch, now, answer):
-    """F105: modulo 2^32 from 2036-02-07 06:28:16 on; nothing where the clock is before 1900."""
+    """F105: modulo 2^32 from 2036-02-07 06:28:16 on; no answer if the clock is before 1900."""
 
     def ask_both(stream, datagrams, echo):
         with connect(stream) as sock:
@@ -413,7 +413,7 @@ async def test_f105_time_starts_again_and_does_not_guess(serve, client, monkeypa
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
+async def test_a_port_has_what_twisteds_port_offers(client):
     """Multicast, broadcast and connected sending work as with Twisted's own port."""
     opened = open_datagram(InternetAddress("127.0.0.1", 0))
     got = []
@@ -442,12 +442,12 @@ async def test_a_port_can_be_asked_for_all_that_twisted_offers(client):
         port.connect(*peer.getsockname())
         port.write(b"hello")
         assert await client(peer.recv, 100) == b"hello"
-    port.write(b"nobody there")
+    port.write(b"a closed port")
     await port.stopListening()
 
 
 def test_sending_to_another_family_is_refused(expected_failures):
-    """An IPv6 address cannot be sent to from an IPv4 port, and the caller is told."""
+    """Sending to an IPv6 address from an IPv4 port raises an error."""
     from twisted.internet.error import InvalidAddressError
 
     opened = open_datagram(InternetAddress("127.0.0.1", 0))

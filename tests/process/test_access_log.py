@@ -1,4 +1,4 @@
-"""The access log of a running server, and what may happen to it."""
+"""The access log of a running server, and its faults."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 @each_start
 def test_each_connection_and_datagram_is_a_line(start, tmp_path, serve):
-    """With its peer, its bytes and the reason of its end; at the latest when the server ends."""
+    """A line has the peer, the bytes and the close reason; all are written when the server ends."""
     options = ["--udp", "127.0.0.1:0", "--access-log", "log", "--access-log-datagrams"]
     with serve(*ECHO, *options, start=start) as server:
         port = server.port("tcp")
@@ -51,7 +51,7 @@ def test_each_connection_and_datagram_is_a_line(start, tmp_path, serve):
 
 
 def test_standard_output(serve):
-    """``-`` is where the log goes too."""
+    """``-`` writes the access log to standard output."""
     server = serve(*ECHO, "--access-log", "-")
     visit(server.port("tcp"), b"x")
     found = server.wait_for(r'^\{"time":.*\}$')
@@ -63,7 +63,7 @@ def test_standard_output(serve):
     ("start", "with_signal"), [(SERVE, True), (TWISTD, True), (SERVE, False)], ids=str
 )
 def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path, serve):
-    """The file is moved away again and again, while connections come and go."""
+    """No line is lost or repeated while the file is moved away and connections come and go."""
     rounds, each_round = 5, 20
     log = tmp_path / "log"
     with serve(*ECHO, "--access-log", "log", start=start) as server:
@@ -84,7 +84,7 @@ def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path, s
 
 
 def test_f100_a_full_disk_does_not_keep_it_from_serving(serve):
-    """The log says once that lines are lost; clients notice nothing."""
+    """The log says once that lines are lost; clients are served as usual."""
     server = serve(*ECHO, "--access-log", "/dev/full")
     port = server.port("tcp")
     for _ in range(50):
@@ -96,7 +96,7 @@ def test_f100_a_full_disk_does_not_keep_it_from_serving(serve):
 
 
 def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
-    """On a disk of its own, which is full for a while; no line in the file is torn."""
+    """On a disk that is full for a while, no line of the file is torn."""
     needs.root()
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -127,7 +127,7 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
 
 
 def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path, serve):
-    """Lines are lost, until the folder is there again."""
+    """Lines are dropped until the folder exists again."""
     folder = tmp_path / "logs"
     folder.mkdir()
     with serve(*ECHO, "--access-log", "logs/log") as server:
@@ -143,7 +143,7 @@ def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path, serv
 
 
 def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
-    """Nobody reads standard output any more: serving goes on."""
+    """When the reader of standard output is gone, the server keeps serving."""
     log = tmp_path / "access"
     command = located([*SERVE.command, *ECHO, "--access-log", "access"])
     pipe = subprocess.PIPE
@@ -159,7 +159,7 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
 
 
 def test_a_file_that_cannot_be_opened_is_one_line(tmp_path):
-    """At the start, with nothing half started."""
+    """A start without a writable access log fails with one line."""
     done = finish([*SERVE.command, *ECHO, "--access-log", "no/such"], tmp_path)
     assert done.returncode == SERVE.misconfigured
     assert only_line(done) == "netsrv: access log no/such: No such file or directory"

@@ -18,7 +18,7 @@ PORT = "a port is a number from 0 to 65535"
     ],
 )
 def test_each_command_is_as_brief(options, problem, start, tmp_path):
-    """Whatever the command, bad input is the same one line, with no usage and no traceback."""
+    """Every command reports bad input in the same line, without usage or traceback."""
     done = finish([*start.command, *options], tmp_path)
     assert done.returncode == start.misconfigured
     assert only_line(done).startswith(f"netsrv: {problem}")
@@ -26,7 +26,7 @@ def test_each_command_is_as_brief(options, problem, start, tmp_path):
 
 
 def test_an_argument_that_is_no_text(tmp_path):
-    """Bytes that are no character reach neither the terminal nor Python's own format_errors."""
+    """An argument that is not UTF-8 is reported in one printable line."""
     done = finish([*SERVE.command, "--tcp", b"no\xff\x1b:7"], tmp_path)
     assert done.returncode in (SERVE.misconfigured, SERVE.unavailable)
     assert only_line(done).isprintable()

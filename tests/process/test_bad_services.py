@@ -1,4 +1,4 @@
-"""Services that raise while they serve: each fault is its own peer's, and nobody else's."""
+"""Services that raise while they serve: an error costs its own peer, and no other."""
 
 import re
 from collections.abc import Iterator
@@ -92,7 +92,7 @@ STREAMS = {
     "data-exit": "SystemExit: dataReceived has no luck",
     "made-oserror": "OSError: connectionMade has no luck",
 }
-"""Each stream service and what its first connection leaves in the log; later ones are well."""
+"""Each stream service, and what its first connection logs; later connections are served."""
 
 DATAGRAMS = {"answers": "RuntimeError", "answers-exit": "SystemExit"}
 
@@ -111,13 +111,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def port(server: Running, transport: str, service: str) -> int:
-    """Give the port of a service."""
+    """Return the port of a service."""
     return int(server.wait_for(rf"on {transport} 127\.0\.0\.1:(\d+) \({service}\)$")[1])
 
 
 @pytest.mark.parametrize("service", STREAMS)
 def test_f19_f20_f21_only_its_own_connection_ends(service, server):
-    """A stream service that raises loses that connection, in the log, and serves the next ones."""
+    """A stream service that raises loses that connection, with a log entry, and serves the next."""
     number = port(server, "tcp", service)
     with suppress(ConnectionError):
         talk(tcp(number), b"hello")
@@ -128,7 +128,7 @@ def test_f19_f20_f21_only_its_own_connection_ends(service, server):
 
 
 def test_f19_no_protocol(server):
-    """A factory that gives no protocol ends that connection, and serves the next ones."""
+    """A factory that returns no protocol loses that connection, and serves the next."""
     number = port(server, "tcp", "no-protocol")
     with tcp(number) as refused:
         assert read_all(refused) == b""
@@ -137,7 +137,7 @@ def test_f19_no_protocol(server):
 
 @pytest.mark.parametrize("service", DATAGRAMS)
 def test_f40_the_next_datagram_is_served(service, server):
-    """A datagram service that raises leaves a traceback in the log and serves the next datagram."""
+    """A datagram service that raises logs a traceback, and serves the next datagram."""
     with udp(port(server, "udp", service)) as client:
         client.send(b"raise")
         server.wait_for(rf"\b{DATAGRAMS[service]}: datagramReceived has no luck$")
@@ -145,7 +145,7 @@ def test_f40_the_next_datagram_is_served(service, server):
 
 
 def test_f21_one_traceback_a_minute(tmp_path, serve):
-    """A service that raises on each connection leaves one traceback; the others are counted."""
+    """A service that raises on each connection logs one traceback; the others are counted."""
     body = """
     class Always(Protocol):
         def dataReceived(self, data):

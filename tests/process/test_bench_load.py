@@ -71,7 +71,7 @@ def test_every_mode_moves_what_it_says(programs, name):
 
 
 def test_lost_datagrams_are_counted_and_not_waited_for(programs):
-    """Of nine datagrams every third is dropped, the last one too: three are lost."""
+    """Of nine datagrams every third is dropped, the last one too: three are counted as lost."""
 
     class Lossy(socketserver.BaseRequestHandler):
         seen = 0

@@ -1,4 +1,4 @@
-"""The configuration file of a running server, and what is said of a bad one."""
+"""The configuration file of a running server, and the errors of a bad one."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def refused(start: Start, folder: Path, *options: str) -> list[str]:
-    """Give the lines of a start that a bad configuration prevents, without their beginnings."""
+    """Return the errors of a start with a bad configuration, without their prefix."""
     done = finish([*start.command, "-c", "netsrv.toml", *options], folder)
     assert done.returncode == start.misconfigured
     assert done.stdout == ""
@@ -73,7 +73,7 @@ def test_each_transport_is_served(start, tmp_path, serve):
 
 
 def test_limits_are_of_the_listener_at_which_they_stand(tmp_path, serve):
-    """Limits and access hold for their own listener, and not for that of the command line."""
+    """Limits and access apply to their own listener, not to that of the command line."""
     write(
         tmp_path,
         f"""
@@ -101,7 +101,7 @@ def test_limits_are_of_the_listener_at_which_they_stand(tmp_path, serve):
 
 
 def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path, serve):
-    """An option for limits leaves the file's listeners alone."""
+    """An option for limits does not apply to the file's listeners."""
     write(tmp_path, ECHO)
     options = ["--tcp", "echo=127.0.0.1:0", "--idle-timeout", "0.2"]
     server = serve("-c", "netsrv.toml", *options)
@@ -116,7 +116,7 @@ def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path, serve):
 def test_the_command_line_overrides_what_concerns_the_whole_server(
     options, seconds, tmp_path, serve
 ):
-    """The file says how long a drain may take, unless an option does."""
+    """The shutdown timeout is the file's, unless an option overrides it."""
     write(tmp_path, f"shutdown_timeout = 40\n{ECHO}")
     server = serve("-c", "netsrv.toml", *options)
     with tcp(server.port("tcp")) as client:
@@ -127,7 +127,7 @@ def test_the_command_line_overrides_what_concerns_the_whole_server(
 
 
 def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
-    """Under twistd --uid the file is as it was asked for, and its server answers."""
+    """Under twistd --uid the socket file has the configured mode, and its server answers."""
     needs.root()
     tmp_path.chmod(0o755)
     write(tmp_path, '[[listener]]\nservice = "echo"\nunix = "echo.sock"\nmode = 0o640\n')
@@ -140,7 +140,7 @@ def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
 
 
 def test_a_third_partys_settings(tmp_path, serve):
-    """Somebody else's service gets its settings from the file, checked by its own class."""
+    """A third-party service gets its settings from the file, checked by its own class."""
     body = """
     from attrs import field, frozen, validators
 
@@ -176,7 +176,7 @@ def test_a_third_partys_settings(tmp_path, serve):
 
 
 def test_f107_quotes_of_a_file(tmp_path, serve):
-    """F107: quotes come from the file; a bad one at start is refused, a later one named."""
+    """F107: quotes are read from a file; a bad one prevents the start, a later one is logged."""
     write(tmp_path, ECHO.replace("echo", "qotd") + 'settings.file = "quotes"\n')
     [line] = refused(SERVE, tmp_path)
     place = "netsrv.toml: listener[0].settings.file: quotes"
@@ -200,7 +200,7 @@ def test_f107_quotes_of_a_file(tmp_path, serve):
 
 @each_start
 def test_f99_all_mistakes_are_named_and_nothing_is_started(start, tmp_path):
-    """F99: each mistake is a line on standard error, and no socket is made."""
+    """F99: each error is a line on standard error, and no socket is opened."""
     write(
         tmp_path,
         """
@@ -222,7 +222,7 @@ def test_f99_all_mistakes_are_named_and_nothing_is_started(start, tmp_path):
 
 
 def make_huge(path: Path) -> None:
-    """Make a file of 100 MiB that takes no room."""
+    """Create a sparse file of 100 MiB."""
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
 
@@ -240,22 +240,22 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_f99_a_file_that_is_none(kind, tmp_path):
-    """F99: what is no configuration file is one line at once, whatever it is."""
+    """F99: anything but a configuration file is reported in one line, without delay."""
     make, words = FILES[kind]
     make(tmp_path / "netsrv.toml")
     [line] = refused(SERVE, tmp_path)
     assert line.startswith(f"netsrv.toml: {words}")
 
 
-def test_f99_a_file_that_nobody_may_read(tmp_path):
-    """F99: a file without the permission is one line."""
+def test_f99_an_unreadable_file(tmp_path):
+    """F99: a file without read permission is reported in one line."""
     write(tmp_path, ECHO).chmod(0)
     done = finish([*needs.powerless(), *SERVE.located, "-c", "netsrv.toml"], tmp_path)
     assert only_line(done) == "netsrv: netsrv.toml: Permission denied"
 
 
 def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path, serve):
-    """A file without a listener only says what concerns the server."""
+    """A file may have only settings of the server if the command line has a listener."""
     write(tmp_path, "log_rate = 0")
     server = serve("-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0")
     assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
@@ -264,14 +264,14 @@ def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path, serve):
 
 
 def test_f99_a_listener_that_stands_in_both(tmp_path):
-    """F99: an address of the file that the command line repeats is named with both places."""
+    """F99: an address in both the file and the command line is reported with both places."""
     write(tmp_path, "[[listener]]\ntcp = '127.0.0.1:9'\n")
     [line] = refused(SERVE, tmp_path, "--tcp", "127.0.0.1:9")
     assert line == "--tcp 127.0.0.1:9: duplicate listener, first in netsrv.toml: listener[0]"
 
 
 def test_an_address_in_use(tmp_path):
-    """An address of a file that is taken has the status of such addresses."""
+    """A file's address in use has the status and the line of one on the command line."""
     with taken(("127.0.0.1", 0), socket.SOCK_STREAM) as port:
         write(tmp_path, f"[[listener]]\ntcp = '127.0.0.1:{port}'\n")
         done = finish([*SERVE.command, "--config", "netsrv.toml"], tmp_path)
@@ -284,7 +284,7 @@ def test_an_address_in_use(tmp_path):
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
 def test_check_checks_the_file(start, tmp_path):
-    """--check opens the file's sockets and shows their options, or names its mistakes."""
+    """--check opens the file's sockets and prints their options, or its errors."""
     write(tmp_path, ECHO + "socket_options = { IP_TOS = 16 }\n")
     done = finish([*start.command, "-c", "netsrv.toml", "--check"], tmp_path)
     assert done.returncode == 0

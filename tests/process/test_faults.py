@@ -18,23 +18,23 @@ from tests.process.starts import EPOLL, SERVE, Start
 pytestmark = pytest.mark.version_independent
 
 PAUSE = 0.1
-"""Seconds that the server waits where trying again at once would only spin."""
+"""Seconds that the server waits before it retries."""
 
 AT_ONCE = 64
-"""Connections that may fail, one after another, before it waits."""
+"""Consecutive connections that may fail before the acceptor waits."""
 
 TIMES = 3
-"""How often in a row a system call fails."""
+"""Consecutive times that a system call fails."""
 
 WELL = 3
-"""Calls that are made besides: the one that is well, the one after it, and the last at the end."""
+"""Further calls: the one that succeeds, the one after it, and the last at the end."""
 
 Faulty = Callable[..., Running]
 
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Faulty:
-    """Start a server in which a system call fails, by default so many times from its first on."""
+    """Start a server in which a system call fails, by default the first `TIMES` times."""
 
     def start(
         call: str, error: str, *options: str, when: str = f"1..{TIMES}", how: Start = SERVE
@@ -47,21 +47,21 @@ def faulty(tmp_path: Path) -> Faulty:
 
 
 def calls(folder: Path) -> list[tuple[float, str]]:
-    """Give what strace has recorded of a server that has ended: the time and the result."""
+    """Return what strace has recorded of a server that has ended: (time, result) of each call."""
     trace = (folder / "trace").read_text()
     found = re.findall(r"^\d+ +(\d+\.\d+) \w+\(.*\) = (.*)$", trace, re.MULTILINE)
     return [(float(when), result) for when, result in found]
 
 
 def pauses(made: list[tuple[float, str]]) -> list[float]:
-    """Give the seconds that passed after each call that was made to fail."""
+    """Return the seconds between each call that strace made to fail and the next call."""
     return [
         after - before for (before, result), (after, _) in pairwise(made) if "INJECTED" in result
     ]
 
 
 def words(error: str) -> str:
-    """Give an errno's own words, for a pattern."""
+    """Return an errno's text, for a pattern."""
     return re.escape(os.strerror(getattr(errno, error)))
 
 
@@ -73,7 +73,7 @@ def words(error: str) -> str:
     "ECONNABORTED EPROTO EPERM ENETDOWN EHOSTUNREACH ENOSR EPROTONOSUPPORT".split(),
 )
 def test_f18_connection_lost_before_it_was_accepted(error, faulty, tmp_path):
-    """An error of one connection is a line of the log, and the next client is served at once."""
+    """An error of one connection is logged, and the next client is served without delay."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
             server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept failed: {words(error)}; further")
@@ -87,7 +87,7 @@ def test_f18_connection_lost_before_it_was_accepted(error, faulty, tmp_path):
 
 @pytest.mark.parametrize("error", "EMFILE ENFILE ENOBUFS ENOMEM".split())
 def test_f16_f17_no_resources_for_a_connection(error, faulty, tmp_path):
-    """Without resources the server pauses instead of spinning; then who waited is served."""
+    """Without resources the acceptor pauses; then the waiting client is served."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
             server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept failed: {words(error)}; further")
@@ -103,7 +103,7 @@ def test_f16_f17_no_resources_for_a_connection(error, faulty, tmp_path):
     ("error", "tries"), [("EPERM", AT_ONCE), ("ENFILE", 1), ("EMFILE", 1), ("ENOBUFS", 1)]
 )
 def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(error, tries, faulty):
-    """uvloop tells of no error of ``accept``: the reactor sees that somebody waits in vain.
+    """The reactor detects lasting ``accept`` errors, which uvloop does not report.
 
     The pauses leave room for eleven turns in a second.
     """
@@ -120,7 +120,7 @@ def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(error, tries, faulty):
 
 @pytest.mark.parametrize("error", "ECONNABORTED ENETDOWN ENOMEM".split())
 def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error, faulty):
-    """It tries again by itself, and the client is served."""
+    """uvloop retries, and the client is served."""
     with faulty("accept4", error, "--tcp", "echo=0") as server:
         assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
         assert server.stop() == 0
@@ -128,7 +128,7 @@ def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error, faulty):
 
 
 def test_a_pause_does_not_outlive_the_listener(faulty):
-    """A server that pauses when it is told to end drains like any other."""
+    """A server that is pausing drains like any other at SIGTERM."""
     with faulty("accept4", "EMFILE", "--tcp", "daytime=0", when="2+") as server:
         port = server.port("tcp")
         with tcp(port) as lingering, tcp(port):  # the first has its line, and does not end
@@ -142,7 +142,7 @@ def test_a_pause_does_not_outlive_the_listener(faulty):
 
 @pytest.mark.parametrize("error", ["EBADF", "EINVAL"])
 def test_listening_socket_is_gone(error, faulty, tmp_path):
-    """Where the listening socket itself fails it is said once, and other listeners go on."""
+    """A listening socket that fails is reported once, and other listeners keep serving."""
     options = ["--tcp", "echo=0", "--udp", "echo=0"]
     with faulty("accept4", error, *options, how=EPOLL) as server:
         with pytest.raises(ConnectionError):
@@ -157,7 +157,7 @@ def test_listening_socket_is_gone(error, faulty, tmp_path):
 
 
 def test_clients_of_a_lost_listener_are_refused(faulty):
-    """Nobody waits in vain at a listening socket that has failed."""
+    """After a listening socket has failed, its port refuses connections."""
     with faulty("accept4", "EINVAL", "--tcp", "echo=0", when="1+") as server:
         port = server.port("tcp")
         with pytest.raises(ConnectionError):
@@ -174,7 +174,7 @@ def test_clients_of_a_lost_listener_are_refused(faulty):
     "error", "ECONNREFUSED EHOSTUNREACH ENETDOWN EPROTO EHOSTDOWN ECONNRESET".split()
 )
 def test_f37_f38_late_news_of_an_earlier_send(error, faulty, tmp_path):
-    """What the network says of an earlier datagram is a line, and receiving goes on at once."""
+    """An ICMP error of an earlier datagram is logged, and receiving goes on without a pause."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -187,7 +187,7 @@ def test_f37_f38_late_news_of_an_earlier_send(error, faulty, tmp_path):
 
 @pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
 def test_f38_receiving_fails(error, faulty, tmp_path):
-    """Whatever error receiving has, it is a line, a pause, and the port stays open."""
+    """Any error of receiving is logged and followed by a pause; the port stays open."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -202,11 +202,11 @@ def test_f38_receiving_fails(error, faulty, tmp_path):
 
 @pytest.mark.parametrize("error", ["EBADF", "ENOTSOCK"])
 def test_f38_a_dead_socket_is_opened_again(error, faulty, tmp_path):
-    """At the same port, though 0 was asked for, and with the same options; two lines say it."""
+    """It is reopened at the same port, although 0 was requested, with the same options."""
     options = ["--udp", "0", "--socket-option", "SO_RCVBUF=50000"]
     with faulty("recvmsg", error, *options, when="2") as server:
         port = server.port("udp")
-        with udp(port) as client:  # the second call is the one that would find nothing more
+        with udp(port) as client:  # the second call finds the queue empty
             assert exchange(client, b"hello") == b"hello"
             server.wait_for(rf"dropped a datagram: receive {error}$")
             server.wait_for(rf"udp 0\.0\.0\.0:{port} \(echo\): the socket failed: {words(error)};")
@@ -218,7 +218,7 @@ def test_f38_a_dead_socket_is_opened_again(error, faulty, tmp_path):
 
 
 def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path):
-    """A server that has given up root says once why, and serves the others on."""
+    """A server without root logs once why it cannot, and serves its other listeners."""
     needs.root()
     port = needs.free_low_port()
     strace = needs.strace(tmp_path / "trace", "recvfrom", "error=EBADF:when=1")
@@ -244,7 +244,7 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path):
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
 def test_f39_sending_fails(error, call, address, faulty, tmp_path):
-    """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
+    """A datagram that cannot be sent is dropped and logged, and the next one is sent."""
     with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:
             for number in range(1, TIMES + 1):

@@ -1,4 +1,4 @@
-"""Faults that take a network of one's own: many addresses, vanished peers, no IPv6."""
+"""Faults that take a network: many addresses, vanished peers, no IPv6."""
 
 import json
 import socket
@@ -29,7 +29,7 @@ IPV6_FREEBIND = 78
 
 @contextmanager
 def network(*commands: str) -> Iterator[Host]:
-    """Be on a host of its own, made ready by commands of ip(8): this thread, and what it starts."""
+    """Create a host, set up by commands of ip(8), and run the block and its processes there."""
     host = Host()
     try:
         for each in commands:
@@ -53,7 +53,7 @@ def connect_from(source: str, port: int) -> socket.socket:
 
 
 def is_served(sock: socket.socket) -> bool:
-    """Say hello to an echo; false if it has closed."""
+    """Send to an echo; return False if it has closed the connection."""
     try:
         return exchange(sock, b"hello") == b"hello"
     except ConnectionError:
@@ -61,7 +61,7 @@ def is_served(sock: socket.socket) -> bool:
 
 
 def test_f12_all_addresses_of_one_64_share_one_limit(serve):
-    """Whichever addresses of a /64 connections come from, they are of one source."""
+    """All addresses of an IPv6 /64 are one source."""
     with network(MANY_IPV6), serve("--tcp", "echo=[::]:0", "--per-source", "3") as server:
         port = server.port("tcp")
         socks = [connect_from(f"2001:db8::{number:x}:1", port) for number in range(1, 7)]
@@ -73,7 +73,7 @@ def test_f12_all_addresses_of_one_64_share_one_limit(serve):
 
 
 def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(serve):
-    """`::ffff:10.0.0.1` is 10.0.0.1 for limits, and not one of a /64 of all IPv4 addresses."""
+    """Limits treat `::ffff:10.0.0.1` as 10.0.0.1, not as one of a /64 of all IPv4 addresses."""
     with network(MANY_IPV4), serve("--tcp", "echo=[::]:0", "--per-source", "1") as server:
         port = server.port("tcp")
         socks = [connect_from(each, port) for each in ("10.0.0.1", "10.0.0.2", "10.0.0.1")]
@@ -92,7 +92,7 @@ def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(serve):
     ids=["keepalive", "user timeout"],
 )
 def test_f24_a_peer_that_vanishes_is_found_out(options, serve):
-    """A peer that is gone without FIN is gone when keepalive or the user timeout say so."""
+    """A peer that is gone without FIN is detected by keepalive or the user timeout."""
     chosen = [word for each in options for word in ("--socket-option", each)]
     address = "10.0.0.1/32 dev lo"
     with (
@@ -104,7 +104,7 @@ def test_f24_a_peer_that_vanishes_is_found_out(options, serve):
         assert is_served(vanished)
         host.ip(f"addr del {address}")
         host.ip("route add blackhole 10.0.0.1/32")
-        with tcp(port) as waiting:  # the only place is taken until the peer is found out
+        with tcp(port) as waiting:  # the only slot is in use until the peer is detected
             assert is_served(waiting)
         assert server.stop() == 0
         vanished.close()
@@ -113,7 +113,7 @@ def test_f24_a_peer_that_vanishes_is_found_out(options, serve):
 def answered(sock: socket.socket, port: int, sources: list[str]) -> int:
     """Send a datagram from each of these addresses, and count the echoes up to a last one.
 
-    The last one is from this machine, which has no rate, and can always be had.
+    The last one is from this machine, which has no rate and is always answered.
     """
     for source in sources:
         info = struct.pack("=i4s4s", 0, socket.inet_aton(source), bytes(4))
@@ -127,7 +127,7 @@ def answered(sock: socket.socket, port: int, sources: list[str]) -> int:
 
 
 def any_source() -> socket.socket:
-    """Give a socket for `answered`."""
+    """Return a socket for `answered`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(TIMEOUT)
     sock.bind(("", 0))
@@ -135,7 +135,7 @@ def any_source() -> socket.socket:
 
 
 def addresses(first: int, last: int) -> list[str]:
-    """Give IPv4 addresses by their numbers in 10.0.0.0/8."""
+    """Return IPv4 addresses by their numbers in 10.0.0.0/8."""
     return [socket.inet_ntoa((0x0A000000 + each).to_bytes(4, "big")) for each in range(first, last)]
 
 
@@ -146,7 +146,7 @@ BATCH = 64
 
 
 def all_answered(sock: socket.socket, port: int, first: int, last: int) -> bool:
-    """Whether each of many sources gets its answer."""
+    """Return whether each of many sources is answered."""
     batches = [addresses(each, min(each + BATCH, last)) for each in range(first, last, BATCH)]
     return all(answered(sock, port, each) == len(each) for each in batches)
 
@@ -157,8 +157,8 @@ def resident(server: Running) -> int:
     return int(fields[1]) * 4096
 
 
-def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(serve):
-    """While no known source is quiet a newcomer is refused, and IPv6 has its own table."""
+def test_f14_a_full_table_rejects_new_sources_and_leaves_ipv6_alone(serve):
+    """While no known source is quiet, a new one is rejected; IPv6 has its own table."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.0001:1"]
     with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
@@ -174,7 +174,7 @@ def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(serve):
 
 
 def test_f14_the_table_of_sources_stays_bounded(serve):
-    """A second table full of sources is served, in the memory that the first one took."""
+    """A second table full of sources is served in the memory of the first."""
     options = ["--udp", "0", "--datagram-rate", "1000000:1", "--log-rate", "0"]
     with network(MANY_IPV4), serve(*options) as server:
         port = server.port("udp")
@@ -188,7 +188,7 @@ def test_f14_the_table_of_sources_stays_bounded(serve):
 
 
 def test_f36_answers_to_one_source_have_a_rate(serve):
-    """However many datagrams seem to come from an address, or a /64, it gets so many answers."""
+    """An address, or a /64, gets only as many answers as its rate allows."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.001:5"]
     with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
@@ -215,7 +215,7 @@ def test_f36_answers_to_one_source_have_a_rate(serve):
 
 @pytest.mark.parametrize("service", ["echo", "info"])
 def test_f41_a_link_local_peer_is_answered(service, serve):
-    """An answer to an fe80:: address finds the interface that the request came by."""
+    """An answer to an fe80:: address leaves by the interface of its request."""
     with network("addr add fe80::1/64 dev lo"), serve("--udp", f"{service}=[::]:0") as server:
         port = server.port("udp")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -231,7 +231,7 @@ def test_f41_a_link_local_peer_is_answered(service, serve):
 
 @each_start
 def test_f91_without_ipv6(start, tmp_path, serve):
-    """Where IPv6 is switched off, an IPv6 address is one line, and IPv4 is served."""
+    """Without IPv6, an IPv6 address is reported in one line, and IPv4 is served."""
     with network() as host:
         host.set("ipv6/conf/all/disable_ipv6", 1)
         done = finish([*start.command, "--tcp", "echo=[::1]:0"], tmp_path)

@@ -1,4 +1,4 @@
-"""Faults of connections, as a running server meets them."""
+"""Faults of connections on a running server."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.version_independent
 
 
 def latency(sock: socket.socket, times: int = 300) -> float:
-    """Give the shortest time, in seconds, of an exchange with echo: what it takes undisturbed."""
+    """Return the shortest round trip to echo, in seconds: the undisturbed one."""
     taken = []
     for _ in range(times):
         began = time.monotonic()
@@ -28,8 +28,8 @@ def latency(sock: socket.socket, times: int = 300) -> float:
     return min(taken)
 
 
-def test_f10_who_is_in_keeps_their_latency(serve):
-    """A hundred newcomers who wait in the backlog do not slow down who is in."""
+def test_f10_connections_keep_their_latency_at_the_limit(serve):
+    """A hundred connections in the backlog do not slow down those that are served."""
     server = serve("--tcp", "echo=0", "--max-connections", "2")
     port = server.port("tcp")
     with tcp(port) as first, tcp(port) as second:
@@ -37,7 +37,7 @@ def test_f10_who_is_in_keeps_their_latency(serve):
         alone = latency(first)
         waiting = [tcp(port) for _ in range(100)]
         assert latency(first) < 3 * alone
-    for each in waiting:  # and they get their turn
+    for each in waiting:  # and they are served now
         with each:
             assert exchange(each, b"hello") == b"hello"
     assert server.stop() == 0
@@ -45,7 +45,7 @@ def test_f10_who_is_in_keeps_their_latency(serve):
 
 @contextmanager
 def in_the_background(work: threading.Thread) -> Iterator[None]:
-    """Have a thread at work meanwhile, and wait for its end."""
+    """Run a thread during the block, and wait for its end."""
     work.start()
     try:
         yield
@@ -55,7 +55,7 @@ def in_the_background(work: threading.Thread) -> Iterator[None]:
 
 
 def test_f11_one_source_that_opens_10_000_takes_its_share_only(serve):
-    """A source that connects 10,000 times has as many as it may; another is served meanwhile."""
+    """A source that connects 10,000 times gets its share; another is served meanwhile."""
     share = 50
     kept: list[socket.socket] = []
 
@@ -87,9 +87,9 @@ def test_f11_one_source_that_opens_10_000_takes_its_share_only(serve):
 
 
 def open_and_close(port: int, cycles: int) -> None:
-    """Come and go so many times, in each way that there is: FIN, RST, with and without a word.
+    """Connect and disconnect *times* times, in every way: FIN, RST, with and without a word.
 
-    Who comes before others have gone is refused, which is one way more.
+    A connection beyond the limit is rejected, which is one way more.
     """
     for number in range(cycles):
         with suppress(ConnectionError), tcp(port) as sock:
@@ -99,8 +99,8 @@ def open_and_close(port: int, cycles: int) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def test_f3_f15_after_many_cycles_every_place_is_free(serve):
-    """However peers have gone, RST too, exactly as many can come in as at the beginning."""
+def test_f3_f15_after_many_cycles_every_slot_is_free(serve):
+    """However peers have ended, even with RST, as many as before can connect."""
     limits = ["--max-connections", "4", "--per-source", "3", "--overload", "reset"]
     server = serve("--tcp", "echo=0", "--log-rate", "0", *limits)
     port = server.port("tcp")
@@ -118,7 +118,7 @@ def test_f3_f15_after_many_cycles_every_place_is_free(serve):
 
 
 def come_in(port: int, number: int) -> list[socket.socket]:
-    """Come in so many times; who is refused tries again, since the last may be about to go."""
+    """Connect *number* times; a rejected connection is retried, as the last may be closing."""
     inside: list[socket.socket] = []
     deadline = time.monotonic() + TIMEOUT
     while len(inside) < number and time.monotonic() < deadline:
@@ -134,7 +134,7 @@ def come_in(port: int, number: int) -> list[socket.socket]:
 
 
 def test_f16_without_descriptors_clients_wait_and_the_server_rests(serve):
-    """Meanwhile it takes 5 % of a processor and a line a second; then all are served."""
+    """Meanwhile the server uses 5 % of a processor and a line a second; then all are served."""
     server = serve("--tcp", "echo=0", start=EPOLL)
     port, pid = server.port("tcp"), server.process.pid
     with tcp(port) as first:

@@ -1,4 +1,4 @@
-"""Faults of datagrams that take a process: floods, and senders that no client is."""
+"""Faults of datagrams that take a process: floods, and forged senders."""
 
 import socket
 import struct
@@ -18,7 +18,7 @@ SERVERS_PORTS = [1, 7, 9, 13, 17, 19, 37, 53, 123, 1023, 2049]
 
 
 def forge(source_port: int, port: int, data: bytes) -> None:
-    """Send a datagram to loopback from any source port at all, also from 0."""
+    """Send a datagram to loopback from any source port, even 0."""
     needs.root()
     header = struct.pack("!HHHH", source_port, port, 8 + len(data), 0)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as sock:
@@ -27,7 +27,7 @@ def forge(source_port: int, port: int, data: bytes) -> None:
 
 @pytest.mark.parametrize("ports", ["0-1023,2049", "none"])
 def test_f29_source_port_0_is_never_served(ports, serve):
-    """Nobody can be answered there: the datagram is dropped, whatever list is given."""
+    """Port 0 cannot be answered: its datagrams are dropped, whatever the list of ports."""
     server = serve("--udp", "0", "--refuse-source-ports", ports)
     forge(0, server.port("udp"), b"hello")
     server.wait_for(r"dropped a datagram from 127\.0\.0\.1:0: its source port is one of a server")
@@ -38,7 +38,7 @@ def test_f29_source_port_0_is_never_served(ports, serve):
 
 
 def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(serve):
-    """Well-known ports, NFS, and the ports that this server serves itself get no answer."""
+    """Well-known ports, NFS, and this server's own ports get no answer."""
     server = serve("--udp", "127.0.0.1:0", "--udp", "discard=127.0.0.1:0")
     echo, discard = server.port("udp", 1), server.port("udp", 2)
     for port in (*SERVERS_PORTS, echo, discard):
@@ -61,7 +61,7 @@ while True:
 
 
 def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path, serve):
-    """While one sends empty datagrams as fast as it can, 1,000 echoes come back, mostly at once."""
+    """Under a flood of empty datagrams 1,000 echoes come back, mostly without delay."""
     options = ["--tcp", "echo=0", "--udp", "discard=0", "--log-rate", "1"]
     with serve(*options) as server, tcp(server.port("tcp")) as client:
         assert exchange(client, b"hello") == b"hello"
@@ -76,7 +76,7 @@ def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path, serve):
 
 
 def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path, serve):
-    """An answer of a third party's service that is too long is dropped, and the first told."""
+    """A third-party service's answer that is too long is dropped, and the first one logged."""
     body = """
     class Amplifier(DatagramProtocol):
         def datagramReceived(self, datagram, address):

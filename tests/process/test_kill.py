@@ -1,4 +1,4 @@
-"""The end of a server: killed, told to end with connections left, told twice."""
+"""The end of a server: killed, drained with connections left, or signalled twice."""
 
 import signal
 
@@ -16,7 +16,7 @@ DRAINING = r"\] Draining: 1 connection, at most 8 s; a second signal ends it now
 
 @each_start
 def test_the_next_start_after_sigkill(start, tmp_path, serve):
-    """What a killed server leaves behind, its socket file and its port, the next one takes over."""
+    """The next server takes over the socket file and the port of a killed one."""
     path = tmp_path / "echo.sock"
     options = ["--unix", "echo=echo.sock", "--tcp", "echo=127.0.0.1:{port}"]
     with serve(*(each.format(port=0) for each in options), start=start) as server:
@@ -35,7 +35,7 @@ def test_the_next_start_after_sigkill(start, tmp_path, serve):
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 0), (TWISTD, -signal.SIGTERM)])
 def test_f81_drains(start, status, tmp_path, serve):
-    """At SIGTERM new clients are refused, who is there is served on, and then the server ends."""
+    """After SIGTERM new clients are refused, connections are served, and then the server ends."""
     server = serve("--tcp", "echo=0", "--unix", "echo=echo.sock", start=start)
     server.wait_for("Waiting for connections on unix ")
     port = server.port("tcp")
@@ -51,7 +51,7 @@ def test_f81_drains(start, status, tmp_path, serve):
     server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
 
 
-def test_f81_who_waits_in_the_backlog_is_served(serve):
+def test_f81_connections_in_the_backlog_are_served(serve):
     """Clients that had connected before SIGTERM are served, although none was accepted yet."""
     server = serve("--tcp", "echo=0")
     port = server.port("tcp")
@@ -64,9 +64,9 @@ def test_f81_who_waits_in_the_backlog_is_served(serve):
     assert server.wait() == 0
 
 
-def test_f81_the_only_one_who_waits_is_served(serve):
-    """There is nobody else for whom the server would go on, and yet it waits for this one."""
-    for _ in range(5):  # who is noticed first, the client or the signal, is the kernel's choice
+def test_f81_the_only_connection_in_the_backlog_is_served(serve):
+    """The server waits for it, although it has no other connection."""
+    for _ in range(5):  # the kernel chooses whether the client or the signal is noticed first
         with serve("--tcp", "echo=0") as server:
             port = server.port("tcp")
             server.process.send_signal(signal.SIGSTOP)
@@ -93,7 +93,7 @@ def test_datagrams_that_have_arrived_are_answered(serve):
 
 
 def test_f83_the_drain_has_a_limit(serve):
-    """A peer that does not end is aborted at the limit, in the log, and the status is 3."""
+    """At the limit a remaining connection is aborted and logged; the status is 3."""
     server = serve("--tcp", "echo=0", "--shutdown-timeout", "0.5")
     with tcp(server.port("tcp")) as client:
         assert exchange(client, b"hello") == b"hello"
@@ -107,7 +107,7 @@ def test_f83_the_drain_has_a_limit(serve):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_f82_a_second_signal_ends_it_now(number, serve):
-    """A second signal aborts at once who is left, without a traceback, and the status is 3."""
+    """A second signal aborts remaining connections, without a traceback; the status is 3."""
     server = serve("--tcp", "echo=0", "--shutdown-timeout", "3600")
     with tcp(server.port("tcp")) as client:
         assert exchange(client, b"hello") == b"hello"
@@ -121,7 +121,7 @@ def test_f82_a_second_signal_ends_it_now(number, serve):
 
 
 def test_f83_a_datagram_protocol_that_cannot_stop(tmp_path, serve):
-    """A protocol that raises at its end does not keep the others from ending, nor the drain."""
+    """A protocol that raises in stopProtocol holds up neither the other listeners nor the drain."""
     body = """
     class Faulty(DatagramProtocol):
         def stopProtocol(self):
@@ -148,7 +148,7 @@ def test_sighup_drains(tmp_path, serve):
 
 
 def test_nohup_is_respected(tmp_path):
-    """Who starts a server under nohup keeps it when the terminal closes."""
+    """A server under nohup keeps running when the terminal closes."""
     command = [needs.tool("nohup"), *SERVE.located, "--tcp", "echo=0"]
     with Running(command, tmp_path) as server:
         port = server.port("tcp")
@@ -160,7 +160,7 @@ def test_nohup_is_respected(tmp_path):
 
 
 def test_f83_a_service_that_cannot_stop(tmp_path, serve):
-    """A factory that raises at its end does not keep the others from ending, nor the drain."""
+    """A factory that raises in stopFactory holds up neither the other listeners nor the drain."""
     body = """
     class Faulty(Service):
         def stream(self, settings):

@@ -36,7 +36,7 @@ class Network:
             host.ip(f"link set {name} up")
 
     def add_ipv6(self) -> None:
-        """Give both hosts addresses of IPv6, at once: nobody else can have them."""
+        """Add IPv6 addresses to both hosts, without duplicate address detection."""
         needs.ipv6()
         for host, name, numbers in ((self.server, "server", (1, 2)), (self.client, "client", (9,))):
             for number in numbers:
@@ -44,19 +44,19 @@ class Network:
             host.ip(f"addr add fe80::{numbers[0]}/64 dev {name} nodad")
 
     def close(self) -> None:
-        """Let both hosts go."""
+        """Drop both hosts."""
         self.client.close()
         self.server.close()
 
     def scope(self) -> int:
-        """Give the number of the client's interface."""
+        """Return the number of the client's interface."""
         with self.client.inside():
             return socket.if_nametoindex("client")
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Give two hosts."""
+    """Return two hosts with a wire between them."""
     network = Network()
     yield network
     network.close()
@@ -72,7 +72,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: int = 0) -> str:
-    """Send a datagram, and give the address that answers it."""
+    """Send a datagram, and return the address that answers it."""
     sock.sendto(data, (host, port, 0, scope) if ":" in host else (host, port))
     answer, peer = sock.recvfrom(100)
     assert answer == data
@@ -81,7 +81,7 @@ def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: in
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0"])
 def test_f42_a_reply_leaves_from_the_address_asked(listener, network, serve):
-    """Both addresses of a host answer for themselves, also at once and in turn."""
+    """Each of a host's two addresses answers with its own address."""
     server = serve(network.server, "--udp", listener)
     port = server.port("udp")
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -90,7 +90,7 @@ def test_f42_a_reply_leaves_from_the_address_asked(listener, network, serve):
 
 
 def test_f41_f42_every_ipv6_address_answers_for_itself(network, serve):
-    """A link-local one too, which leads nowhere without its interface, and to every peer."""
+    """This includes a link-local address, which needs its interface."""
     network.add_ipv6()
     port = serve(network.server, "--udp", "[::]:0").port("udp")
     for own in ("::", CLIENT6):
@@ -101,7 +101,7 @@ def test_f41_f42_every_ipv6_address_answers_for_itself(network, serve):
 
 
 def test_f41_a_link_local_peer_is_answered_by_one_address(network, serve):
-    """Without a message of the kernel's the peer's address alone tells the interface."""
+    """The peer's address alone names the interface, without IPV6_PKTINFO."""
     network.add_ipv6()
     port = serve(network.server, "--udp", f"[{LINK_LOCAL}%server]:0").port("udp")
     with network.client.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -120,7 +120,7 @@ def test_f41_a_link_local_peer_is_answered_by_one_address(network, serve):
     ],
 )
 def test_f34_what_is_sent_to_many_is_not_answered(target, listener, network, serve):
-    """Neither broadcast nor multicast; the first one is named in the log, with its reason."""
+    """Broadcast and multicast are dropped; the first one is logged with the reason."""
     server = serve(network.server, "--udp", listener, "--udp", f"{SERVER}:0")
     port, other = server.port("udp", 1), server.port("udp", 2)
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -139,7 +139,7 @@ def test_f34_what_is_sent_to_many_is_not_answered(target, listener, network, ser
 
 
 def test_f34_ipv6_multicast_is_not_answered(network, serve):
-    """All hosts of a link listen to ff02::1."""
+    """A datagram to ff02::1, all hosts of the link, is dropped."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
     port = server.port("udp")
@@ -151,14 +151,14 @@ def test_f34_ipv6_multicast_is_not_answered(network, serve):
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0", f"{SERVER}:0"])
 def test_f33_a_loopback_sender_from_elsewhere_is_dropped(listener, network, serve):
-    """Linux drops it itself, unless route_localnet is set, as container networks do."""
+    """Linux drops it itself, unless route_localnet is set, as in container networks."""
     for name in ("all", "server"):
         network.server.set(f"ipv4/conf/{name}/rp_filter", 0)
         network.server.set(f"ipv4/conf/{name}/route_localnet", 1)
     server = serve(network.server, "--udp", listener)
     port = server.port("udp")
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert ask(sock, SERVER, port) == SERVER  # now the hosts know each other (arp(7))
+        assert ask(sock, SERVER, port) == SERVER  # now both hosts have an ARP entry (arp(7))
     network.client.forge(("127.0.0.5", 40000), (SERVER, port), b"x")
     why = "its loopback source address came in on another interface"
     server.wait_for(rf"dropped a datagram from 127\.0\.0\.5:40000: {why}{WHY}$")
@@ -166,7 +166,7 @@ def test_f33_a_loopback_sender_from_elsewhere_is_dropped(listener, network, serv
 
 
 def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network, serve):
-    """So a client that has bound ::1 is on this machine, whichever address it asks."""
+    """A client with the address ::1 is therefore on this machine, whichever address it asks."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
     port = server.port("udp")
@@ -180,7 +180,7 @@ def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network, serve):
 
 
 def test_f31_two_ports_of_one_server_do_not_answer_each_other(network, serve):
-    """A forged datagram that would set them off stays alone."""
+    """A forged datagram between them causes no loop."""
     server = serve(network.server, "--udp", "0", "--udp", "0")
     one, other = server.port("udp", 1), server.port("udp", 2)
     with network.server.sniffer("lo") as sniffer:
@@ -192,14 +192,14 @@ def test_f31_two_ports_of_one_server_do_not_answer_each_other(network, serve):
 
 
 def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(network, serve):
-    """A forged datagram sets them off; a bucket that is empty ends it, for there is one packet."""
+    """A forged datagram starts a loop of one packet, which ends when a token bucket is empty."""
     burst = 20
     options = ("--udp", "0", "--datagram-rate", f"0.001:{burst}")
     here, there = serve(network.server, *options), serve(network.client, *options)
     ports = here.port("udp"), there.port("udp")
     assert ports[0] != ports[1]
     with network.server.sniffer("server") as came, network.client.sniffer("client") as went:
-        # From a third host nobody could see the loop; here the client's host has sent it.
+        # A third host could not see the loop; the client's host can, which has sent it.
         network.client.forge((CLIENT, ports[1]), (SERVER, ports[0]), b"x")
         here.wait_for(rf"{CLIENT}:{ports[1]}: its source exceeds the rate \(--datagram-rate\)")
         assert (here.stop(), there.stop()) == (0, 0)

@@ -1,4 +1,4 @@
-"""Options of the command line, seen in what the running server does."""
+"""Options of the command line, in their effect on the running server."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.process.starts import SERVE, finish
 
 
 def test_reuse_port_shares_a_port(tmp_path, serve):
-    """Two servers that both ask for it have one port; without it the second one cannot start."""
+    """Two servers with --reuse-port share a port; one without it cannot start."""
     first = serve("--reuse-port", "--tcp", "echo=127.0.0.1:0")
     port = first.port("tcp")
     with serve("--reuse-port", "--tcp", f"echo=127.0.0.1:{port}") as second:
@@ -24,7 +24,7 @@ def test_reuse_port_shares_a_port(tmp_path, serve):
     [([], "1", "0"), (["--no-reuse-address"], "0", "0"), (["--reuse-address"], "1", "1")],
 )
 def test_reuse_address(options, tcp_value, udp_value, tmp_path):
-    """SO_REUSEADDR is on for TCP and off for UDP, and either can be asked for, as --check shows."""
+    """SO_REUSEADDR is on for TCP and off for UDP; options set either, as --check shows."""
     listeners = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:0"]
     done = finish([*SERVE.command, *listeners, *options, "--check"], tmp_path)
     rows = [line.split() for line in done.stdout.splitlines() if "SO_REUSEADDR" in line]
@@ -32,7 +32,7 @@ def test_reuse_address(options, tcp_value, udp_value, tmp_path):
 
 
 def test_limits_of_connections(serve):
-    """Limits, the policy at them, and access hold for the listeners of the command line."""
+    """Limits, the overload policy and access apply to the listeners of the command line."""
     options = ["--max-connections", "1", "--overload", "reset", "--no-access", "127.0.0.2"]
     server = serve("--tcp", "echo=0", *options)
     port = server.port("tcp")
@@ -46,7 +46,7 @@ def test_limits_of_connections(serve):
 
 
 def test_time_limits(serve):
-    """An idle connection ends, in the log with the option that changes it."""
+    """The log line of an idle connection's end names the option that changes it."""
     server = serve("--tcp", "echo=0", "--idle-timeout", "0.2")
     assert read_all(tcp(server.port("tcp"))) == b""
     server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
@@ -54,7 +54,7 @@ def test_time_limits(serve):
 
 
 def test_rules_for_datagrams(serve):
-    """A refused source port gets no answer, in the log with the option that changes it."""
+    """The log line of a refused source port names the option that changes it."""
     with (
         serve("--udp", "0") as server,
         udp(server.port("udp")) as probe,

@@ -1,4 +1,4 @@
-"""The places that a process has: its descriptors do not run out."""
+"""The connection slots of a process: its descriptors do not run out."""
 
 import resource
 
@@ -11,11 +11,11 @@ from tests.process.starts import TWISTD
 pytestmark = pytest.mark.version_independent
 
 RESERVE = 64
-"""Descriptors that connections leave to everything else."""
+"""Descriptors reserved for everything but connections."""
 
 
 def served_in_turn(server: Running, places: int, clients: int) -> None:
-    """Let more clients come than there are places; each is served when one before it has gone."""
+    """Connect more clients than there are slots; each is served when an earlier one has gone."""
     port = server.port("tcp")
     socks = [tcp(port) for _ in range(clients)]
     for sock in socks[:places]:
@@ -33,7 +33,7 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
 
 @pytest.mark.parametrize("listeners", [1, 3])
 def test_f16_descriptors_do_not_run_out(listeners, serve):
-    """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
+    """F16: with few descriptors new connections wait in the backlog, at all listeners together."""
     limit = RESERVE + 20
     more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)
     server = serve(
@@ -46,7 +46,7 @@ def test_f16_descriptors_do_not_run_out(listeners, serve):
 
 
 def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path):
-    """Beyond FD_SETSIZE, where select cannot watch, newcomers wait; none is lost."""
+    """Beyond FD_SETSIZE, select's limit, new connections wait in the backlog; none is lost."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2048:
         pytest.skip(f"needs 2048 descriptors, and has {soft} (ulimit -n)")

@@ -1,4 +1,4 @@
-"""Services of third parties, in modules that somebody else wrote."""
+"""Third-party services."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ GREET = 'greet = Service("greet", Greeting)\n'
 
 
 def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
-    """Give what ``--list-services`` says of each service, by name."""
+    """Return the text of ``--list-services`` for each service, by name."""
     done = finish([*SERVE.command, "--list-services"], cwd, env)
     assert done.returncode == 0
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -30,7 +30,7 @@ def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
 
 @each_start
 def test_is_served(start, tmp_path, serve):
-    """A service in a folder of PYTHONPATH is served like those that come with netsrv."""
+    """A third-party service on PYTHONPATH is served like a built-in one."""
     thirdparty.services(tmp_path, GREET)
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "greet=0", "--udp", "echo=0", start=start, env=env)
@@ -41,7 +41,7 @@ def test_is_served(start, tmp_path, serve):
 
 
 def test_is_listed(tmp_path):
-    """A third party's service is listed with its transports and its description."""
+    """A third-party service is listed with its transports and its description."""
     thirdparty.services(tmp_path, GREET)
     services = listed(tmp_path, thirdparty.on_path(tmp_path))
     assert re.fullmatch(r"tcp udp +greet by Acme", services["greet"])
@@ -49,7 +49,7 @@ def test_is_listed(tmp_path):
 
 
 def test_a_changed_module_is_read_again(tmp_path):
-    """A service that was added to a module which netsrv has seen before is found."""
+    """A service added to a module that is in the plugin cache is found."""
     env = thirdparty.on_path(tmp_path)
     thirdparty.services(tmp_path, GREET)
     assert "greet" in listed(tmp_path, env)
@@ -72,7 +72,7 @@ def test_a_changed_module_is_read_again(tmp_path):
     ],
 )
 def test_f109_module_that_fails_to_import(fault, words, tmp_path, serve):
-    """A module that does not import is named with its path and the exception; the rest works."""
+    """A module that does not import is logged with its path and the exception; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
@@ -92,7 +92,7 @@ def test_f109_module_that_fails_to_import_under_twistd(tmp_path, serve):
 
 
 def test_what_a_plugin_says_is_one_line(tmp_path, serve):
-    """An exception with line breaks in it does not break the line that names the module."""
+    """Line breaks in an exception do not break the line about its module."""
     path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "echo=0", env=env)
@@ -101,7 +101,7 @@ def test_what_a_plugin_says_is_one_line(tmp_path, serve):
 
 
 def test_f109_two_services_of_one_name(tmp_path, serve):
-    """Two services of one name are both named in the log, and one of them is served."""
+    """Two services of one name are both logged, and one of them is served."""
     thirdparty.services(tmp_path, GREET, "acme_one")
     thirdparty.services(tmp_path, GREET, "acme_two")
     env = thirdparty.on_path(tmp_path)
@@ -113,7 +113,7 @@ def test_f109_two_services_of_one_name(tmp_path, serve):
 
 
 def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path, serve):
-    """Whoever calls a service ``echo`` as ours is named in the log, beside ours."""
+    """A third-party service named ``echo`` is logged, beside the built-in one."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "echo=0", env=env)
@@ -133,7 +133,7 @@ def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path, serve):
     ],
 )
 def test_odd_service(fault, tmp_path):
-    """A service without a proper name or description does not keep the others from the list."""
+    """A service without a proper name or description does not hide the others in the list."""
     thirdparty.services(tmp_path, f"{GREET}odd = {fault}\n")
     env = thirdparty.on_path(tmp_path)
     assert {"echo", "greet"} <= listed(tmp_path, env).keys()
@@ -153,7 +153,7 @@ def test_odd_service(fault, tmp_path):
     ],
 )
 def test_service_without_a_factory(stream, words, tmp_path):
-    """A service that makes no factory is one line, and nothing stays half-started."""
+    """A service that returns no factory fails the start with one line."""
     body = f"""
     class Faulty(Service):
         def stream(self, settings):
@@ -172,7 +172,7 @@ def test_service_without_a_factory(stream, words, tmp_path):
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 70), (TWISTD, 1)])
 def test_factory_that_does_not_start(start, status, tmp_path):
-    """A factory that raises at its start is a bug: the start fails, and no socket file is left."""
+    """A factory that raises in startFactory fails the start, and no socket file is left."""
     body = """
     class Faulty(Service):
         def stream(self, settings):
@@ -196,7 +196,7 @@ def test_factory_that_does_not_start(start, status, tmp_path):
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
 def test_f110_the_current_directory_is_no_place_for_plugins(start, tmp_path):
-    """A plugin in the current directory is neither run nor served."""
+    """A plugin in the current directory is neither imported nor served."""
     marker = tmp_path / "imported"
     body = f"open({str(marker)!r}, 'w').close()\n{GREET}"
     thirdparty.services(tmp_path, body)
@@ -207,7 +207,7 @@ def test_f110_the_current_directory_is_no_place_for_plugins(start, tmp_path):
 
 
 def test_f109_cache_that_cannot_be_written(tmp_path):
-    """A plugin directory that nobody may write to is named in the log, and all is served."""
+    """A read-only plugin directory is logged, and everything is served."""
     path = thirdparty.services(tmp_path, GREET)
     path.parent.chmod(0o555)
     command = [*needs.powerless(), *SERVE.located, "--tcp", "greet=0"]
@@ -220,7 +220,7 @@ def test_f109_cache_that_cannot_be_written(tmp_path):
 
 
 def test_cache_that_is_damaged(tmp_path, serve):
-    """A plugin cache with garbage in it is no obstacle."""
+    """A damaged plugin cache is ignored."""
     path = thirdparty.services(tmp_path, GREET)
     (path.parent / "dropin.cache").write_bytes(b"\x80garbage")
     server = serve("--tcp", "greet=0", env=thirdparty.on_path(tmp_path))
@@ -229,8 +229,8 @@ def test_cache_that_is_damaged(tmp_path, serve):
 
 
 @pytest.mark.parametrize("options", [["--list-services"], ["--tcp", "127.0.0.1:0", "--check"]])
-def test_what_a_plugin_lacks_is_said_by_those_who_only_look(options, tmp_path):
-    """A module that does not import is named by --list-services and --check too."""
+def test_list_services_and_check_report_a_broken_module(options, tmp_path):
+    """--list-services and --check report a module that does not import."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     done = finish([*SERVE.command, *options], tmp_path, thirdparty.on_path(tmp_path))
     assert done.returncode == 0
@@ -240,7 +240,7 @@ def test_what_a_plugin_lacks_is_said_by_those_who_only_look(options, tmp_path):
 
 
 def test_a_service_of_ours_keeps_its_name(tmp_path, serve):
-    """Whoever calls a service ``echo`` as ours does not get its peers."""
+    """A third-party service named ``echo`` does not replace the built-in one."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "echo=0", env=env)

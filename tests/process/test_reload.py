@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration file of a running server is read again."""
+"""SIGHUP: a running server reads its configuration file again."""
 
 import signal
 import socket
@@ -16,20 +16,20 @@ pytestmark = pytest.mark.version_independent
 
 
 def write(folder: Path, *listeners: str) -> None:
-    """Write the configuration file, a listener from each of the lines that it is made of."""
+    """Write the configuration file with a table for each of these listeners."""
     text = "\n".join(f"[[listener]]\n{dedent(each)}" for each in listeners)
     (folder / "netsrv.toml").write_text(text)
 
 
 def reload(server: Running, times: int = 1) -> None:
-    """Have the file read again, and wait until that is done."""
+    """Send SIGHUP, and wait until the server has reloaded."""
     server.process.send_signal(signal.SIGHUP)
     server.wait_for("Reloaded: ", times)
 
 
 @each_start
 def test_listeners_come_and_go_and_connections_stay(start, tmp_path, serve):
-    """What is added is served, what is removed is refused, who is connected stays connected."""
+    """Added listeners serve, removed ones refuse, and connections stay open."""
     stays, goes, comes = (f'tcp = "127.0.0.1:{free_port()}"' for _ in range(3))
     port_of = {each: int(each.rpartition(":")[2].rstrip('"')) for each in (stays, goes, comes)}
     write(tmp_path, f'service = "echo"\n{stays}', f'service = "echo"\n{goes}')
@@ -53,7 +53,7 @@ def test_listeners_come_and_go_and_connections_stay(start, tmp_path, serve):
 
 @each_start
 def test_f90_a_bad_file_changes_nothing_and_is_named(start, tmp_path, serve):
-    """Each mistake is a line, the server goes on; and the next file that is good is served."""
+    """Each error is a log line, the server goes on, and the next good file is used."""
     good = f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"'
     write(tmp_path, good)
     server = serve("-c", "netsrv.toml", start=start)
@@ -86,7 +86,7 @@ def test_f90_a_bad_file_changes_nothing_and_is_named(start, tmp_path, serve):
 
 
 def test_what_the_command_line_says_holds(tmp_path, serve):
-    """Its listeners are served before and after, and its options override those of the file."""
+    """The listeners of the command line stay, and its options override those of the file."""
     echo = f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"'
     write(tmp_path, echo)
     options = ["--tcp", "daytime=127.0.0.1:0", "--shutdown-timeout", "0.1"]
@@ -108,7 +108,7 @@ def test_what_the_command_line_says_holds(tmp_path, serve):
 
 
 def test_not_one_client_is_refused_while_it_is_reloaded(tmp_path, serve):
-    """Sockets that stay are never closed: who comes in the middle of it is served."""
+    """Sockets that stay are never closed: clients that connect during a reload are served."""
     port = free_port()
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{port}"')
     server = serve("-c", "netsrv.toml", "--log-rate", "0")
@@ -124,7 +124,7 @@ def test_not_one_client_is_refused_while_it_is_reloaded(tmp_path, serve):
 
 
 def test_a_service_of_ones_own_keeps_its_state_unless_it_changes(tmp_path, serve):
-    """Another limit is no reason to make a service anew."""
+    """A change of limits does not create the service again."""
     thirdparty.services(
         tmp_path,
         """
@@ -155,8 +155,8 @@ def test_a_service_of_ones_own_keeps_its_state_unless_it_changes(tmp_path, serve
     server.stop()
 
 
-def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path, serve):
-    """For so long nobody was served; the log says so, and then everybody is served again."""
+def test_f22_a_service_that_blocks_the_reactor_is_logged(tmp_path, serve):
+    """The log says for how long the reactor was blocked; then all peers are served again."""
     thirdparty.services(
         tmp_path,
         """
@@ -181,7 +181,7 @@ def test_f22_a_service_that_blocks_the_reactor_is_told_of(tmp_path, serve):
 
 
 def test_many_signals_at_once_are_one_reload(tmp_path, serve):
-    """Who sends SIGHUP again and again does not keep others from being served."""
+    """Repeated SIGHUPs do not keep peers from being served."""
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
     server = serve("-c", "netsrv.toml", "--log-rate", "0")
     port = server.port("tcp")
@@ -193,7 +193,7 @@ def test_many_signals_at_once_are_one_reload(tmp_path, serve):
 
 
 def test_a_server_that_drains_reads_nothing_again(tmp_path, serve):
-    """No listener comes back, and the exit status is right."""
+    """During a drain SIGHUP reopens no listener and leaves the exit status as it is."""
     write(tmp_path, f'service = "echo"\ntcp = "127.0.0.1:{free_port()}"')
     server = serve("-c", "netsrv.toml")
     port = server.port("tcp")

@@ -1,4 +1,4 @@
-"""The console script: ``netsrv serve``, its log, its exit statuses, and what it prints."""
+"""The command ``netsrv serve``: its log, its exit statuses, and its output."""
 
 import re
 import signal
@@ -44,7 +44,7 @@ def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path, serve):
 
 
 def test_logs_on_standard_output(tmp_path, serve):
-    """The log is on standard output, in the lines that twistd has, and nothing is elsewhere."""
+    """The log is on standard output, in twistd's format, and standard error is empty."""
     options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
     with (
         (tmp_path / "errors").open("w") as errors,
@@ -73,7 +73,7 @@ def test_logs_on_standard_output(tmp_path, serve):
     ],
 )
 def test_wrong_usage_shows_the_right_one(options, problem, tmp_path):
-    """A usage error has status 64, and shows options, examples, and at the end the problem."""
+    """A usage error has status 64, and prints options, examples, and last the error."""
     done = run_serve(tmp_path, *options)
     assert done.returncode == 64
     assert done.stdout == ""
@@ -101,8 +101,8 @@ def test_the_command_itself_is_needed(arguments, problem, tmp_path):
         (["--unix", "no/such/directory"], "unix no/such/directory: No such file or directory"),
     ],
 )
-def test_an_address_that_cannot_be_had(options, problem, tmp_path):
-    """An address that the machine does not have, or nobody can resolve, is status 69."""
+def test_an_unavailable_address(options, problem, tmp_path):
+    """An address that the machine does not have, or that does not resolve, has status 69."""
     done = run_serve(tmp_path, *options)
     assert done.returncode == 69
     assert only_line(done).startswith(f"netsrv: {problem}")
@@ -120,7 +120,7 @@ def test_an_address_that_cannot_be_had(options, problem, tmp_path):
     ],
 )
 def test_a_bad_configuration(options, problem, tmp_path):
-    """A service that there is not, or a value that cannot be, is status 78."""
+    """An unknown service or an invalid value has status 78."""
     done = run_serve(tmp_path, *options)
     assert done.returncode == 78
     assert only_line(done).startswith(f"netsrv: {problem}")
@@ -161,7 +161,7 @@ def test_list_services(tmp_path):
 
 
 def table(output: str, place: str) -> dict[str, tuple[str, str]]:
-    """Find the listener whose line begins with *place*: its options, asked for and in effect."""
+    """Return the options of the listener whose line begins with *place*: requested, in effect."""
     after = re.split(rf"^{place}.*\n", output, flags=re.MULTILINE)
     assert len(after) == 2, output
     rows = re.match(r"(  note: .*\n)?  option +asked for +in effect\n((  .*\n)*)", after[1])
@@ -170,7 +170,7 @@ def table(output: str, place: str) -> dict[str, tuple[str, str]]:
 
 
 def test_check_shows_what_the_kernel_made_of_it(tmp_path):
-    """A check prints each option asked for and in effect: buffers doubled, the backlog cut."""
+    """--check prints each option as requested and as in effect: doubled buffers, a cut backlog."""
     longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
     buffer = ["--socket-option", "SO_RCVBUF=10000"]
     options = [*buffer, "--backlog", str(longest + 1), "--udp", "same", "--tcp", "127.0.0.1:0"]
@@ -185,7 +185,7 @@ def test_check_shows_what_the_kernel_made_of_it(tmp_path):
 
 
 def test_check_takes_the_address_in_effect(tmp_path):
-    """A check shows the port that the kernel chose, the same for TCP and UDP where asked."""
+    """--check prints the port that the kernel chose, the same for TCP and UDP if requested."""
     done = run_serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
     ports = re.findall(r"^(?:tcp|udp) 0\.0\.0\.0:(\d+) \(", done.stdout, re.MULTILINE)
     assert len(ports) == 2
@@ -196,7 +196,7 @@ def test_check_takes_the_address_in_effect(tmp_path):
     ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
 )
 def test_check_beside_the_running_server(transport, kind, tmp_path):
-    """An address in use is a note of a check: the options are shown, and the status is 0."""
+    """--check notes an address in use, prints the options, and has status 0."""
     with taken(("127.0.0.1", 0), kind) as port:
         options = [f"--{transport}", f"echo=127.0.0.1:{port}", "--socket-option", "SO_RCVBUF=9000"]
         done = run_serve(tmp_path, "--check", *options)
@@ -207,7 +207,7 @@ def test_check_beside_the_running_server(transport, kind, tmp_path):
 
 
 def test_check_leaves_no_socket_file(tmp_path):
-    """A check of a unix socket takes its file away again."""
+    """--check of a unix socket removes its file."""
     done = run_serve(tmp_path, "--check", "--unix", "echo=echo.sock")
     assert (done.returncode, done.stderr) == (0, "")
     assert table(done.stdout, rf"unix {tmp_path}/echo\.sock \(echo\)")["backlog"][0] == "1024"
@@ -215,7 +215,7 @@ def test_check_leaves_no_socket_file(tmp_path):
 
 
 def test_check_leaves_a_live_socket_alone(tmp_path):
-    """A check of a unix socket at which a server listens is a note, and the server goes on."""
+    """--check notes a unix socket in use, and its server keeps serving."""
     path = tmp_path / "live.sock"
     with socket.socket(socket.AF_UNIX) as live:
         live.bind(str(path))
@@ -236,7 +236,7 @@ def test_check_leaves_a_live_socket_alone(tmp_path):
     ],
 )
 def test_check_finds_what_a_start_would_find(options, status, problem, tmp_path):
-    """A check of what cannot start says so in one line, with the status of a start."""
+    """--check reports what a start would, in one line with the same status."""
     done = run_serve(tmp_path, "--check", *options)
     assert done.returncode == status
     assert done.stderr.startswith(f"netsrv: {problem}")

@@ -1,4 +1,4 @@
-"""The server as ``twistd`` and ``twist`` run it."""
+"""The server under ``twistd`` and ``twist``."""
 
 import grp
 import json
@@ -36,7 +36,7 @@ each_reactor = pytest.mark.parametrize("reactor", REACTORS)
 
 
 def on_reactor(name: str) -> list[str]:
-    """Give the command that serves with this reactor."""
+    """Return the command that serves on this reactor."""
     return ["twistd", "-n", "--pidfile=", f"--reactor={name}", "netsrv"]
 
 
@@ -62,27 +62,27 @@ def test_says_what_it_waits_for(server):
 
 
 def test_accepts_and_closes(server):
-    """Who connects to accept is named in the log, and the connection ends without a byte."""
+    """A connection to accept is logged, and ends without a byte."""
     with tcp(server.port("tcp")) as client:
         assert read_all(client) == b""
         server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
 
 
 def test_sends_datagrams_back(server):
-    """Who sends a datagram gets it back, and is named in the log with its size."""
+    """A datagram to echo comes back, and is logged with its size."""
     with udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"#info\] Got data from {name_of(client)} \(5 bytes\)$")
 
 
 def test_sends_streams_back(server):
-    """All of a mebibyte comes back from echo after the client has ended its half."""
+    """A whole mebibyte comes back from echo after the client has half-closed."""
     assert talk(tcp(server.port("tcp", 2)), MEBIBYTE) == MEBIBYTE
 
 
 @each_reactor
 def test_a_signal_ends_it_at_once(reactor, tmp_path):
-    """SIGTERM ends a server without connections with no drain, and is reported as the signal."""
+    """SIGTERM ends a server without connections with no drain, and is its exit status."""
     with Running([*on_reactor(reactor), "--udp", "0"], tmp_path) as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -93,7 +93,7 @@ def test_a_signal_ends_it_at_once(reactor, tmp_path):
 
 @pytest.mark.parametrize("start", [TWISTD, TWIST], ids=str)
 def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path, serve):
-    """A signal that follows the line of the last listener ends the server in good order."""
+    """SIGTERM right after the line of the last listener ends the server in order."""
     path = tmp_path / "echo.sock"
     server = serve("--unix", f"echo={path}", start=start)
     server.wait_for("Waiting for connections on unix ")
@@ -103,7 +103,7 @@ def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path, serve):
 
 
 def test_names_the_peer_of_a_unix_socket(tmp_path, serve):
-    """A peer on a unix socket gets its echo, and is named by its process and user."""
+    """A peer on a unix socket gets its echo, and is logged with its process and user id."""
     path = tmp_path / "echo.sock"
     server = serve("--unix", f"echo={path}", start=TWISTD)
     server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
@@ -112,14 +112,14 @@ def test_names_the_peer_of_a_unix_socket(tmp_path, serve):
 
 
 def test_takes_a_relative_path(tmp_path, serve):
-    """The path of a unix socket may be relative to the directory of the start."""
+    """The path of a unix socket may be relative to the working directory."""
     server = serve("--unix", "echo=echo.sock", start=TWISTD)
     server.wait_for("Waiting for connections on unix ")
     assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
 def test_serves_ipv6(serve):
-    """Listeners and peers of IPv6 are shown in brackets."""
+    """Listeners and peers with IPv6 addresses are logged in brackets."""
     needs.ipv6()
     server = serve("--tcp", "echo=[::1]:0", "--udp", "[::1]:0", start=TWISTD)
     stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
@@ -133,7 +133,7 @@ def test_serves_ipv6(serve):
 
 
 def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
-    """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
+    """A listener on [::] serves both families, and logs an IPv4 peer by its IPv4 address."""
     needs.ipv6()
     server = serve("--tcp", "echo=[::]:0", "--udp", "same", start=TWISTD)
     port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
@@ -145,7 +145,7 @@ def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
 
 
 def test_ipv4_datagrams_reach_an_ipv6_socket(serve):
-    """An IPv4 peer of a UDP listener on [::] gets its datagram back, and is shown as IPv4."""
+    """An IPv4 peer of a UDP listener on [::] gets its echo, and is logged as IPv4."""
     needs.ipv6()
     with serve("--udp", "[::]:0", start=TWISTD) as server, udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
@@ -153,7 +153,7 @@ def test_ipv4_datagrams_reach_an_ipv6_socket(serve):
 
 
 def test_says_what_a_name_means(serve):
-    """Whoever gives a host's name reads in the log which address was taken."""
+    """The log shows the address that a host name resolved to."""
     server = serve("--tcp", "localhost:0", start=TWISTD)
     found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
     server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
@@ -169,7 +169,7 @@ def test_twist_serves(serve):
 
 
 def test_twist_logs_json_to_a_pipe(tmp_path):
-    """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours as well."""
+    """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours too."""
     with Running(["twist", "netsrv", "--tcp", "0"], tmp_path) as server:
         server.wait_for(r"Waiting for \{what\}")
         events = [json.loads(line.lstrip(RECORD)) for line in server.lines]
@@ -182,7 +182,7 @@ def test_twist_logs_json_to_a_pipe(tmp_path):
 
 @contextmanager
 def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[None]:
-    """Run a daemon, ready when its parent has ended; at the end SIGTERM, and its end."""
+    """Start a daemon, which is ready when its parent has ended; end it with SIGTERM."""
     command = ["twistd", "--pidfile=pid", "--logfile=log", "netsrv", *options]
     ended, held = os.pipe()  # the daemon inherits one end; the other tells when it is gone
     with open(ended, "rb") as until_end:
@@ -218,14 +218,14 @@ def test_runs_as_a_daemon(tmp_path):
 def test_a_daemon_keeps_its_sockets_when_it_is_started_without_standard_input(
     tmp_path,
 ):
-    """A socket never gets the descriptor 0, over which a daemon puts /dev/null."""
+    """No socket has the descriptor 0, which a daemon replaces with /dev/null."""
     with daemon(tmp_path, "--unix", "echo=echo.sock", stdin_closed=True):
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_daemon_that_cannot_start_says_so(tmp_path):
-    """An error at start reaches the terminal and the exit status, although twistd is no child."""
+    """The terminal and the exit status show an error at start."""
     done = finish(["twistd", "netsrv", "--tcp", "192.0.2.1:0"], tmp_path)
     assert done.returncode == 1
     assert done.stderr == "netsrv: tcp 192.0.2.1:0: Cannot assign requested address\n"
@@ -233,7 +233,7 @@ def test_a_daemon_that_cannot_start_says_so(tmp_path):
 
 
 def test_f94_gives_root_up_after_binding_a_low_port(tmp_path):
-    """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
+    """With --uid and --gid, twistd binds a port below 1024, and then drops root entirely."""
     needs.root()
     user = pwd.getpwnam("nobody")
     group = grp.getgrgid(user.pw_gid)
@@ -252,7 +252,7 @@ def test_f94_gives_root_up_after_binding_a_low_port(tmp_path):
 
 
 def test_f94_root_cannot_be_had_again(tmp_path):
-    """Once twistd has given root up, code in the process can become neither root nor its group."""
+    """After that no code in the process can become root or its group again."""
     needs.root()
     body = """
     import os
@@ -281,7 +281,7 @@ def test_f94_root_cannot_be_had_again(tmp_path):
 
 
 def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path):
-    """A pid file that an earlier server left behind does not keep the next one from starting."""
+    """A pid file that an earlier server left behind does not prevent the start."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "pid").write_text(str(gone.pid))
@@ -295,8 +295,8 @@ def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path):
 
 @pytest.mark.parametrize("content", ["precious", str(os.getpid())], ids=["text", "live process"])
 @pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
-def test_f95_a_pid_file_of_somebody_else_stays(linked, content, tmp_path):
-    """A file that is no stale pid file prevents the start, and neither it nor a link is touched."""
+def test_f95_a_foreign_pid_file_stays(linked, content, tmp_path):
+    """A file that is not a stale pid file prevents the start; neither it nor a link is changed."""
     path, file = tmp_path / "pid", tmp_path / ("precious" if linked else "pid")
     file.write_text(content)
     if linked:
@@ -311,7 +311,7 @@ def test_f95_a_pid_file_of_somebody_else_stays(linked, content, tmp_path):
 
 
 def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path):
-    """Where the pid file is a link to a stale one, the link makes way, and not the file."""
+    """If the pid file is a link to a stale one, the link is replaced, and not its target."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     file = tmp_path / "elsewhere"
@@ -325,7 +325,7 @@ def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path):
 
 
 def test_same_is_a_port_that_is_free_on_both(serve):
-    """Two servers at once on 0 and same have four sockets, and each pair has one number."""
+    """Two servers with 0 and same at the same time have one port number each."""
     options = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
     one, other = serve(*options, start=TWISTD), serve(*options, start=TWISTD)
     ports = [one.port("tcp"), other.port("tcp")]

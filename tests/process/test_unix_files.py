@@ -1,4 +1,4 @@
-"""Socket files: what stands in the way, and what is left behind."""
+"""Socket files: what prevents a start, and what is left behind."""
 
 import os
 import re
@@ -18,7 +18,7 @@ NOT_A_SOCKET = "the path exists and is not a socket; it is left alone"
 
 
 def leave_stale(path: Path) -> None:
-    """Make a socket file at which nobody listens, as a killed server leaves it."""
+    """Create a socket file without a listener, as a killed server leaves it."""
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(path))
 
@@ -29,7 +29,7 @@ def serving(start: Start, path: Path) -> Running:
 
 
 def refusal(path: Path, start: Start = SERVE) -> str:
-    """Give what follows the place in the one line of a start that *path* prevents."""
+    """Return the reason in the one line of a start that *path* prevents."""
     done = finish([*start.command, "--unix", f"echo={path}"], path.parent)
     assert done.returncode == start.unavailable
     found = re.fullmatch(rf"netsrv: unix {re.escape(str(path))}: (.*)", only_line(done))
@@ -39,7 +39,7 @@ def refusal(path: Path, start: Start = SERVE) -> str:
 
 @each_start
 def test_f95_stale_file_is_replaced(start, tmp_path):
-    """A socket file at which nobody listens any more is replaced, and removed at the end."""
+    """A socket file without a listener is replaced, and removed at the end."""
     path = tmp_path / "echo.sock"
     leave_stale(path)
     with serving(start, path) as server:
@@ -51,7 +51,7 @@ def test_f95_stale_file_is_replaced(start, tmp_path):
 
 @each_start
 def test_f95_live_socket_is_refused(start, tmp_path):
-    """A socket at which another server listens stays that server's."""
+    """A socket file with a listener prevents the start, and stays."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -62,7 +62,7 @@ def test_f95_live_socket_is_refused(start, tmp_path):
 
 
 def test_busy_socket_is_refused(tmp_path):
-    """A server that is slow to accept, with its backlog full, counts as one that listens."""
+    """A server that is slow to accept, with a full backlog, counts as a listener."""
     path = tmp_path / "busy.sock"
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(path))
@@ -73,7 +73,7 @@ def test_busy_socket_is_refused(tmp_path):
 
 
 def test_f95_regular_file_is_left_alone(tmp_path):
-    """A file that is no socket is refused and not touched."""
+    """A file that is not a socket prevents the start, and stays."""
     path = tmp_path / "precious"
     path.write_text("precious")
     assert refusal(path) == NOT_A_SOCKET
@@ -81,7 +81,7 @@ def test_f95_regular_file_is_left_alone(tmp_path):
 
 
 def test_f95_link_to_a_file_is_left_alone(tmp_path):
-    """A symbolic link to a file is refused, and neither link nor file is touched."""
+    """A symbolic link to a file prevents the start; link and file stay."""
     path, precious = tmp_path / "link", tmp_path / "precious"
     precious.write_text("precious")
     path.symlink_to(precious)
@@ -91,7 +91,7 @@ def test_f95_link_to_a_file_is_left_alone(tmp_path):
 
 
 def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path):
-    """A symbolic link to a stale socket is refused: what it leads to is not ours to remove."""
+    """A symbolic link to a stale socket prevents the start; its target stays."""
     path, stale = tmp_path / "link", tmp_path / "stale.sock"
     leave_stale(stale)
     path.symlink_to(stale)
@@ -101,7 +101,7 @@ def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path):
 
 
 def test_f95_dangling_link_is_left_alone(tmp_path):
-    """A symbolic link that leads nowhere is refused, and nothing is made where it points."""
+    """A dangling symbolic link prevents the start; its target is not created."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "nowhere")
     assert refusal(path) == NOT_A_SOCKET
@@ -109,7 +109,7 @@ def test_f95_dangling_link_is_left_alone(tmp_path):
 
 
 def test_directory_is_left_alone(tmp_path):
-    """A directory in the place of a socket is refused."""
+    """A directory at the path prevents the start."""
     path = tmp_path / "directory"
     path.mkdir()
     assert refusal(path) == NOT_A_SOCKET
@@ -117,7 +117,7 @@ def test_directory_is_left_alone(tmp_path):
 
 
 def test_datagram_socket_is_left_alone(tmp_path):
-    """A socket of another kind, in use, is refused and not touched."""
+    """A datagram socket in use prevents the start, and stays."""
     path = tmp_path / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
@@ -126,7 +126,7 @@ def test_datagram_socket_is_left_alone(tmp_path):
 
 
 def test_directory_that_may_not_be_written(tmp_path):
-    """A directory in which no file may be made is one line with the errno's words."""
+    """A read-only directory is reported in one line with the errno's text."""
     path = tmp_path / "closed" / "echo.sock"
     path.parent.mkdir(mode=0o500)
     command = [*needs.powerless(), *SERVE.located, "--unix", f"echo={path}"]
@@ -136,8 +136,8 @@ def test_directory_that_may_not_be_written(tmp_path):
 
 
 @each_start
-def test_f95_file_of_somebody_else_stays(start, tmp_path):
-    """At the end the socket file is removed, but not one that has taken its place meanwhile."""
+def test_f95_foreign_file_stays(start, tmp_path):
+    """At the end a file that has replaced the server's socket file stays."""
     path = tmp_path / "echo.sock"
     with serving(start, path) as server, socket.socket(socket.AF_UNIX) as other:
         server.wait_for("Waiting for connections on unix ")
@@ -150,7 +150,7 @@ def test_f95_file_of_somebody_else_stays(start, tmp_path):
 
 
 def test_file_may_be_gone(tmp_path):
-    """A socket file that somebody has removed is not missed at the end."""
+    """The server ends in order if its socket file has been removed."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -163,7 +163,7 @@ def test_file_may_be_gone(tmp_path):
 
 @pytest.mark.parametrize("name", ["a b.sock", "ä.sock", "a\nb.sock", "-", "=.sock"])
 def test_odd_names(name, tmp_path):
-    """Whatever a path is called, it is served, and stands in one line of the log."""
+    """A path with any characters is served, and logged in one line."""
     path = tmp_path / name
     with serving(SERVE, path) as server:
         shown = server.wait_for(r"Waiting for connections on unix (\S.*) \(echo\)$")[1]

@@ -1,4 +1,4 @@
-"""The datagram listener, when its socket dies; the stream listener, when it ends."""
+"""The datagram listener, when its socket fails; the stream listener, when it drains."""
 
 import errno
 import socket
@@ -26,7 +26,7 @@ from tests.doubles import (
 
 
 class Reopened:
-    """A started listener; *script* is what its reopening gives: sockets, or reasons why not."""
+    """A started listener; *script* has the results of its reopening: sockets, or errors."""
 
     def __init__(self, sock, *script):
         self.reactor = ReactorClock()
@@ -47,7 +47,7 @@ class Reopened:
         self.listener.start()
 
     def reopen(self):
-        """Open it, as the script says."""
+        """Return the script's next socket, or raise its error."""
         self.tries.append(self.reactor.seconds())
         step = self.script.pop(0)
         if isinstance(step, str):
@@ -60,13 +60,13 @@ class Reopened:
         return [(name, *details) for name, info, *details in self.observer.told if info is UDP_INFO]
 
     def read(self):
-        """Receive what is there."""
+        """Call the readers once."""
         for each in list(self.reactor.readers):
             each.doRead()
 
 
 def test_f38_a_dead_socket_is_tried_every_second_until_it_works():
-    """One line when it dies, one for each new reason why not, one when it is back."""
+    """It logs one line at the failure, one for each new error, and one when it is open again."""
     new = ScriptedDatagramSocket(b"next")
     reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no", "no", "never", new)
     reopened.read()
@@ -92,7 +92,7 @@ def test_f38_a_dead_socket_is_tried_every_second_until_it_works():
 
 
 def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop():
-    """There is a second between two tries, also if the first one worked."""
+    """Two attempts are a second apart, even if the first succeeded."""
     reopened = Reopened(
         ScriptedDatagramSocket(errno.EBADF),
         ScriptedDatagramSocket(errno.EBADF),
@@ -111,7 +111,7 @@ def test_f38_a_socket_that_dies_at_once_is_not_opened_in_a_loop():
 
 
 def test_f38_a_listener_that_ends_tries_no_more():
-    """Nothing is left behind of a socket that could not be opened again."""
+    """A closed listener leaves no timer."""
     reopened = Reopened(ScriptedDatagramSocket(errno.EBADF), "no")
     reopened.read()
     reopened.reactor.advance(REOPEN_INTERVAL)
@@ -122,7 +122,7 @@ def test_f38_a_listener_that_ends_tries_no_more():
 
 @implementer(IStreamAcceptor)
 class Acceptor(ReactorClock):
-    """A reactor that has accepted somebody who is on the way; and its own accept loop."""
+    """A reactor with a connection accepted and not yet served, and its own acceptor."""
 
     pending = True
     accepting = False
@@ -131,10 +131,10 @@ class Acceptor(ReactorClock):
         return self
 
     def drain(self):
-        """Nobody else waits."""
+        """The backlog is empty."""
 
 
-def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
+def test_f81_a_drain_waits_for_a_pending_connection():
     """It is not empty before the next turn of the reactor, and leaves no timer."""
     reactor = Acceptor()
     admission = Admission(Limits(), ConnectionSlots(), 0)
