@@ -89,7 +89,7 @@ def test_f100_a_full_disk_does_not_keep_it_from_serving(serve):
     port = server.port("tcp")
     for _ in range(50):
         assert visit(port, b"x") == b"x"
-    server.wait_for("access log /dev/full: No space left on device; lines that it does not")
+    server.wait_for("access log /dev/full: No space left on device; dropped lines are counted")
     assert visit(port, b"x") == b"x"
     assert server.stop() == 0
     assert server.output.count("No space left") == 1
@@ -134,7 +134,7 @@ def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path, serv
         port = server.port("tcp")
         shutil.rmtree(folder)
         assert visit(port, b"x") == b"x"
-        server.wait_for(r"access log .*/logs/log: No such file or directory; lines")
+        server.wait_for(r"access log .*/logs/log: No such file or directory; dropped lines")
         folder.mkdir()
         assert visit(port, b"x") == b"x"
         server.wait_for(r"access log .*/logs/log: writing again; 1 lines were dropped")

@@ -73,7 +73,9 @@ def test_10_000_connections_are_all_logged_or_counted(server):
     nothing_stays(server, many_connections, 10_000)
     assert server.stop() == 0
     logged = len(re.findall("Got connection from", server.output))
-    counted = sum(int(each) for each in re.findall(r"line each: (\d+) connections", server.output))
+    counted = sum(
+        int(each) for each in re.findall(r"\(--log-rate\): (\d+) connections?", server.output)
+    )
     assert logged + counted == 11_000
     assert 0 < logged < 11_000
 
