@@ -46,18 +46,8 @@ TESTS = ["pytest", "-q", "--numprocesses=2", "--dist=worksteal"]
 ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]
 """The reactor of the tests themselves; servers in processes of their own are on uvloop anyway."""
 
-
-ONCE = [
-    "tests/docs",
-    *(f"tests/process/test_{each}*.py" for each in "bad_input bench clients examples".split()),
-    *(f"tests/process/test_{each}*.py" for each in "faults kill load networks".split()),
-    *(f"tests/process/test_{each}*.py" for each in "packaging places unix_files plugins".split()),
-    *(
-        f"tests/process/test_{each}*.py"
-        for each in "errors access_log reload server_process".split()
-    ),
-]
-"""What is not repeated with the oldest versions: it is about the documents and the kernel."""
+VERSIONED = ["-m", "not version_independent"]
+"""The tests that are repeated with the oldest versions of the dependencies."""
 
 
 def run(*command: str, env: Path = VENV, **popen: int) -> subprocess.CompletedProcess[str]:
@@ -116,11 +106,10 @@ def main() -> int:
             print(f"== {name}: {' '.join(command)}\n{done.stdout}", end="", flush=True)
             if done.returncode:
                 failed.append(name)
-    ignored = [f"--ignore-glob={each}" for each in ONCE]
     for name, env, command in (
         ("tests", VENV, [*TESTS, "--durations=10"]),
         ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
-        ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *ignored]),
+        ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *VERSIONED]),
     ):
         print(f"== {name}: {' '.join(TESTS)}", flush=True)
         if run(*command, env=env).returncode:

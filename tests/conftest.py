@@ -1,9 +1,9 @@
-"""What holds for every test here.
+"""Fixtures and checks that apply to every test.
 
 A test leaves the reactor as it found it: no delayed call, no watched descriptor, no
-logged failure that it did not expect.
+unexpected failure in the log.
 
-With the environment variable NETSRV_TEST_REACTOR=uvloop it is the uvloop reactor, and
+With the environment variable NETSRV_TEST_REACTOR=uvloop that is the uvloop reactor, and
 Twisted's default otherwise.
 """
 
@@ -39,7 +39,7 @@ settings.load_profile("netsrv")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each worker of pytest-xdist have its ports for itself."""
+    """Return each worker of pytest-xdist a network, and so all ports, of its own."""
     if hasattr(config, "workerinput"):
         leave_the_machine()
 
@@ -50,20 +50,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare what stays to the end anyway from the look for garbage after each test."""
+    """Freeze long-lived objects so that the garbage collection after each test stays fast."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture
 def expected_failures() -> list[str]:
-    """Names of exception types that this test means to see logged."""
+    """Names of the exception types that this test expects in the log."""
     return []
 
 
 @pytest.fixture(autouse=True)
 def clean_reactor(expected_failures: list[str]) -> Iterator[None]:
-    """Fail a test that leaves something behind in the reactor, or an error in the log."""
+    """Fail a test that leaves something in the reactor, or an unexpected error in the log."""
     logged: list[str] = []
 
     def see(event: LogEvent) -> None:
@@ -75,7 +75,7 @@ def clean_reactor(expected_failures: list[str]) -> Iterator[None]:
     before = watched()
     globalLogPublisher.addObserver(see)
     yield
-    gc.collect()  # a Deferred tells of an unhandled error when it is collected
+    gc.collect()  # a Deferred logs an unhandled error when it is collected
     globalLogPublisher.removeObserver(see)
     assert logged == expected_failures
     assert set(reactor.getDelayedCalls()) - calls == set()

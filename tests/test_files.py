@@ -29,7 +29,7 @@ def make_directory(path):
 
 
 def make_fifo(path):
-    """Make a FIFO that nobody writes to: whoever opens it waits."""
+    """Create a FIFO without a writer, whose opening would block."""
     os.mkfifo(path)
 
 
@@ -80,7 +80,7 @@ def make_endless(path):
     ],
 )
 def test_what_is_no_small_text_file_is_refused_at_once(make, words, tmp_path):
-    """F99, F107: what is missing, endless, binary, or would make us wait, is named."""
+    """F99, F107: the error names what is missing, endless, binary, or would block."""
     path = tmp_path / "file"
     if make is not None:
         make(path)
@@ -89,8 +89,8 @@ def test_what_is_no_small_text_file_is_refused_at_once(make, words, tmp_path):
     assert str(caught.value) == words
 
 
-def test_a_file_that_nobody_may_read(tmp_path):
-    """F99: permissions are named in the errno's words."""
+def test_a_file_without_permission(tmp_path):
+    """F99: the error has the errno's text."""
     path = tmp_path / "file"
     path.write_text("secret")
     path.chmod(0)

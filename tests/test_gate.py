@@ -1,4 +1,4 @@
-"""The gate, against a transport that records what is asked of it."""
+"""The gate, with a transport that records its calls."""
 
 import gc
 
@@ -104,8 +104,8 @@ def test_lingering_ends_when_the_peer_ends():
     assert gated.clock.getDelayedCalls() == []
 
 
-def test_one_timer_serves_all_who_linger():
-    """Connections that linger cost one timer, and each is closed in its own time."""
+def test_one_timer_serves_all_lingering_connections():
+    """Each is closed in its own time."""
     gated = Gated()
     others = [Gated(beside=gated) for _ in range(2)]
     for each in (gated, *others):
@@ -267,7 +267,7 @@ def test_a_service_that_raises_at_the_start_loses_that_connection():
 @pytest.mark.parametrize(
     ("build", "told"), [(raise_something, ["buildProtocol"]), (lambda *arguments: None, [])]
 )
-def test_a_factory_without_a_protocol_serves_nobody(build, told):
+def test_a_factory_without_a_protocol_loses_the_connection(build, told):
     """F19: a factory that raises or returns None costs that connection only."""
     gated = Gated(Recorder)
     gated.observer.told.clear()
@@ -360,7 +360,7 @@ def test_a_lifetime_ends_whatever_happens():
     assert gated.connection.close_reason is CloseReason.LIFETIME
 
 
-def test_who_does_not_go_is_aborted_after_the_grace():
+def test_a_peer_that_does_not_close_is_aborted_after_the_grace():
     """F2: a close by us is followed by an abort, whatever the peer does."""
     gated = Gated(limits=Limits(lifetime=10, close_grace=3))
     producer = Producer()
@@ -430,8 +430,8 @@ def test_a_connection_that_is_lost_leaves_no_circle(own):
     assert gated.connection._producer is None
 
 
-def test_the_sweep_runs_only_while_somebody_is_there():
-    """One timer, at most one second apart, and soon none when the last has gone."""
+def test_the_sweep_runs_only_while_there_are_connections():
+    """One timer, at most one second apart, ends soon after the last connection."""
     gated = Gated(limits=Limits(idle_timeout=1000))
     assert [each.getTime() for each in gated.clock.getDelayedCalls()] == [1.0]
     step(gated, 5)

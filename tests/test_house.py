@@ -2,7 +2,13 @@
 
 import ast
 
+import pytest
+
 from tests.checkout import TOP
+
+pytestmark = pytest.mark.version_independent
+
+TESTS = sorted((TOP / "tests").rglob("test_*.py"))
 
 
 def imported(path):
@@ -16,13 +22,22 @@ def imported(path):
     return names
 
 
+def annotated_tests(path):
+    """Return the names of the test functions of a file that have an annotation."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name[:5] == "test_":
+            arguments = [part for part in ast.walk(node.args) if isinstance(part, ast.arg)]
+            if node.returns or any(argument.annotation for argument in arguments):
+                yield node.name
+
+
 def test_no_module_imports_a_test_module():
     """What several modules use is in a module without tests: clients, doubles, timeouts ..."""
-    bad = {
-        str(path.relative_to(TOP)): name
-        for folder in ("tests", "bench")
-        for path in (TOP / folder).rglob("*.py")
-        for name in imported(path)
-        if name.startswith("tests.") and ".test_" in name
-    }
-    assert bad == {}
+    paths = [path for folder in ("tests", "bench") for path in (TOP / folder).rglob("*.py")]
+    names = {name for path in paths for name in imported(path)}
+    assert [name for name in names if name.startswith("tests.") and ".test_" in name] == []
+
+
+def test_test_functions_have_no_annotations():
+    """No type checker reads the tests, and pytest passes the arguments by name."""
+    assert {path.name: names for path in TESTS if (names := list(annotated_tests(path)))} == {}

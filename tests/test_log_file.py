@@ -94,7 +94,7 @@ def test_f100_a_folder_that_is_gone_costs_lines_until_it_is_back(path):
 
 
 def test_a_folder_that_was_moved_away_takes_the_lines_with_it(path):
-    """As long as the file that is open has a name, somebody can read it."""
+    """As long as the open file has a name, it is written."""
     file = LogFile(str(path))
     moved = path.parent.rename(path.parent.with_name("moved"))
     file.add("one\n")
@@ -105,15 +105,15 @@ def test_a_folder_that_was_moved_away_takes_the_lines_with_it(path):
 
 
 def test_a_file_that_cannot_be_opened_is_an_error(tmp_path):
-    """At the start, where somebody sees it."""
+    """It is raised at the start, to the caller."""
     with pytest.raises(IsADirectoryError):
         LogFile(str(tmp_path))
     with pytest.raises(FileNotFoundError):
         LogFile(str(tmp_path / "no" / "file"))
 
 
-def test_a_pipe_that_nobody_reads_costs_lines_and_never_blocks(tmp_path):
-    """What was begun is finished when there is room again: no line is torn."""
+def test_a_pipe_without_a_reader_costs_lines_and_never_blocks(tmp_path):
+    """A partial line is completed when there is room again: no line is torn."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

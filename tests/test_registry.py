@@ -25,7 +25,7 @@ GOOD = """
 
 @pytest.fixture
 def plugins(tmp_path, monkeypatch):
-    """Make an empty package for plugins, and give a function that adds a module to it."""
+    """Make an empty package for plugins, and return a function that adds a module to it."""
     package = tmp_path / "netsrv_test_plugins"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -57,8 +57,8 @@ def test_a_service_is_found_by_its_name(plugins):
     assert registry.problems == []
 
 
-def test_who_asks_for_what_is_not_there_learns_what_is(plugins):
-    """An unknown name, or the wrong transport, is a LookupError with the names there are."""
+def test_an_unknown_service_is_an_error_that_lists_the_known_ones(plugins):
+    """An unknown name, or the wrong transport, is a LookupError with the known names."""
     registry = find_services(plugins("one", GOOD.format(name="hello")))
     with pytest.raises(LookupError, match=r"there is no service 'helo'; there are hello"):
         registry.stream("helo")

@@ -18,7 +18,6 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from netsrv.uvreactor.accepted_socket import AcceptedSocket
 from netsrv.uvreactor.interfaces import IAcceptor, IStreamAcceptor
 
 BATCH_SIZE = 64
@@ -74,7 +73,11 @@ class Acceptor:
         listener_failed: Callable[[OSError], None],
         may_accept: Callable[[], bool] = lambda: True,
     ) -> None:
+        # Late: it imports Twisted's TCP and TLS, which a start that fails does without.
+        from netsrv.uvreactor.accepted_socket import AcceptedSocket
+
         self.reactor = reactor
+        self._make_connection = AcceptedSocket
         self._sock = sock
         self._serve = serve
         self._accept_failed = accept_failed
@@ -159,7 +162,7 @@ class Acceptor:
                 if not self._can_continue(error):
                     return False
                 continue
-            self._serve_one(AcceptedSocket(self.reactor, sock), sockaddr)
+            self._serve_one(self._make_connection(self.reactor, sock), sockaddr)
             served = True
             if not self.accepting:
                 return False

@@ -110,7 +110,7 @@ def refused(
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
-def test_f99_bad_address(address: str, refused: Refused) -> None:
+def test_f99_bad_address(address, refused):
     """A bad address is quoted, and the line has the form that it should have."""
     line = refused("--tcp", address)
     assert line.startswith(f"netsrv: --tcp {address!r}")
@@ -118,7 +118,7 @@ def test_f99_bad_address(address: str, refused: Refused) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_f99_bad_socket_option(option: str, refused: Refused) -> None:
+def test_f99_bad_socket_option(option, refused):
     """An unknown socket option, or one with a bad value, is named."""
     line = refused("--tcp", "127.0.0.1:0", "--socket-option", option)
     assert option.partition("=")[0] in line
@@ -127,7 +127,7 @@ def test_f99_bad_socket_option(option: str, refused: Refused) -> None:
 
 @pytest.mark.parametrize("name", ["--backlog", "--log-rate"])
 @pytest.mark.parametrize("number", NUMBERS)
-def test_f99_bad_number(number: str, name: str, refused: Refused) -> None:
+def test_f99_bad_number(number, name, refused):
     """A value that is not a whole number in its range is quoted with the range."""
     line = refused("--tcp", "0", name, number)
     assert re.match(rf"netsrv: {name} '?{re.escape(number)}'?: a whole number from 0 to \d+$", line)
@@ -143,7 +143,7 @@ def test_f99_bad_number(number: str, name: str, refused: Refused) -> None:
     ],
     ids=" ".join,
 )
-def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> None:
+def test_f99_the_same_listener_twice(options, refused):
     """Two listeners with one address are an error before any socket is opened."""
     line = refused(*options)
     assert line.startswith(f"netsrv: {options[-2]} ")
@@ -158,7 +158,7 @@ def test_f99_the_same_listener_twice(options: list[str], refused: Refused) -> No
     ],
     ids=" ".join,
 )
-def test_same_without_a_tcp_listener(options: list[str], refused: Refused) -> None:
+def test_same_without_a_tcp_listener(options, refused):
     """``same`` without a TCP listener that it could follow is refused."""
     line = refused(*options)
     assert "'same' is the port of the first TCP listener" in line
@@ -180,7 +180,7 @@ def test_same_without_a_tcp_listener(options: list[str], refused: Refused) -> No
     ],
     ids=ascii,
 )
-def test_control_characters_are_escaped(options: list[str], refused: Refused) -> None:
+def test_control_characters_are_escaped(options, refused):
     """No control character of the command line reaches the terminal."""
     assert refused(*options, statuses=EITHER).isprintable()
 
@@ -202,7 +202,7 @@ def test_control_characters_are_escaped(options: list[str], refused: Refused) ->
         *("backlog", "option", "number"),
     ],
 )
-def test_f99_long_input(options: list[str], refused: Refused) -> None:
+def test_f99_long_input(options, refused):
     """A value of any length gives one line without an error text of Python."""
     line = refused(*options, statuses=EITHER)
     assert "codec" not in line

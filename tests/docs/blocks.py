@@ -1,7 +1,6 @@
-"""Reads the blocks of code in a document, and lets none slip by.
+"""Reads the code blocks of a document.
 
-A block that a document shows is one that the player can play, or the document
-is refused.
+A document with a block that the player cannot play is refused.
 """
 
 import re
@@ -9,10 +8,10 @@ from dataclasses import dataclass
 from textwrap import dedent
 
 RUN = {"console", "pycon", "python"}
-"""The languages that are run."""
+"""The languages of blocks that are run."""
 
 DRAWING = "text"
-"""The language of what is only to be looked at; a command or a prompt in it is refused."""
+"""The language of blocks that are not run; a command or a prompt in one is refused."""
 
 _BLOCK = re.compile(r"(\s*)\.\. code-block:: (\S+)")
 _OPTION = re.compile(r"\s+:(\w+): (.+)")
@@ -25,7 +24,7 @@ _RUNNABLE = re.compile(r"\s*(\$|>>>|\^C)(\s|$)", re.MULTILINE)
 
 
 class Refused(Exception):
-    """A document shows something that nobody runs."""
+    """A document shows something that is never run."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def _block(language: str, first: int, lines: list[str]) -> Block:
     text = dedent("\n".join(lines)).rstrip("\n") + "\n"
     block = Block(language, first + 1, text, options.get("caption"))
     if language not in RUN | {DRAWING} and block.file is None:
-        raise Refused(f"line {block.line}: nobody runs a block in {language!r}")
+        raise Refused(f"line {block.line}: a block in {language!r} is never run")
     if language == DRAWING and _RUNNABLE.search(text):
         raise Refused(f"line {block.line}: a drawing holds what looks like a command")
     return block

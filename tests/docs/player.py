@@ -1,4 +1,4 @@
-"""Plays a document: does what its reader would do, and compares what the reader would see.
+"""Plays a document: runs its commands and snippets, and compares their output.
 
     python -m tests.docs.player DOCUMENT FOLDER
 
@@ -12,7 +12,7 @@ FOLDER is the reader's working directory.  The blocks are played in their order:
   the programs of this Python's environment first on PATH and below ``.venv/bin``.  The
   lines beneath are all that it prints; ``...`` stands for anything within a line, and alone
   for any number of lines.  The command must end by itself, with status 0.
-- A command whose lines tell that it is ``Waiting for`` somebody is a server.  It runs on after
+- A command with a line ``Waiting for`` is a server.  It runs on after
   these lines, until the document ends or shows ``^C``.  A console block that begins without
   a command shows how the last such server goes on.
 
@@ -42,7 +42,7 @@ LONGEST = 3 * int(TIMEOUT)
 
 
 class Mismatch(Exception):
-    """What happens is not what the document says."""
+    """A document differs from what happens."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ ELSEWHERE = (
 
 
 class Terminal:
-    """A command that runs in a terminal of its own, and what it shows there."""
+    """A command in a terminal of its own, and its output."""
 
     def __init__(self, command: str, folder: Path) -> None:
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
@@ -104,7 +104,7 @@ class Terminal:
         self._process.stdout.close()
 
     def shows(self, expected: list[str]) -> None:
-        """Wait until these lines come next.  Raises `Mismatch`."""
+        """Wait until these lines are the next ones.  Raises `Mismatch`."""
         while not (match := pattern(expected).match(self._shown)):
             enough = "..." not in expected and self._shown.count("\n") >= len(expected)
             if enough or not self._read(expected):
@@ -112,7 +112,7 @@ class Terminal:
         self._shown = self._shown[match.end() :]
 
     def ends(self, expected: list[str]) -> int:
-        """Wait for the end; these lines must be all that is left.  Gives the exit status."""
+        """Wait for the end, after exactly these lines.  Returns the exit status."""
         while self._read(expected):
             pass
         if not pattern(expected).fullmatch(self._shown):
@@ -120,11 +120,11 @@ class Terminal:
         return self._process.wait(TIMEOUT)
 
     def interrupt(self) -> None:
-        """Do what Control-C does."""
+        """Press Control-C."""
         os.killpg(self._process.pid, signal.SIGINT)
 
     def _read(self, expected: list[str]) -> bool:
-        """Read on; False at the end of the output.  Raises `Mismatch` if nothing comes."""
+        """Read more; return False at the end of the output.  Raises `Mismatch` on a time-out."""
         output = self._process.stdout
         if not select.select([output], [], [], TIMEOUT)[0]:
             raise Mismatch(
@@ -138,7 +138,7 @@ class Terminal:
 
 
 def pattern(expected: list[str]) -> re.Pattern[str]:
-    """Make the expression for lines of output from lines in a document."""
+    """Return the expression that matches lines of a document."""
     parts = []
     for line in expected:
         if line == "...":
@@ -198,7 +198,7 @@ class Player:
                 self._console(command, expected)
 
     def _prompt(self, block: Block) -> None:
-        """Type into the Python session."""
+        """Enter the block in the Python session."""
         test = doctest.DocTestParser().get_doctest(
             block.text, {}, self._name, self._name, block.line - 1
         )
@@ -238,7 +238,7 @@ class Player:
 
 
 def _steps(block: Block) -> list[tuple[str | None, list[str]]]:
-    """Split a console block into commands, each with the lines beneath it."""
+    """Split a console block into commands, each with its output."""
     steps: list[tuple[str | None, list[str]]] = []
     if block.language != "console":
         return steps
@@ -253,8 +253,8 @@ def _steps(block: Block) -> list[tuple[str | None, list[str]]]:
 
 
 def main(document: Path, folder: Path) -> int:
-    """Play a document; the result is the exit status."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # else ^C is lost on our children
+    """Play a document, and return the exit status."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # otherwise our children ignore ^C
     signal.signal(signal.SIGALRM, _too_long)
     signal.alarm(LONGEST)
     os.chdir(folder)

@@ -1,4 +1,4 @@
-"""Everything that the documents show is run.
+"""Everything that the documents show is executed.
 
 Each document has a network of its own where the system allows it, so that its
 ports are free and its figures are the kernel's defaults.
@@ -15,6 +15,8 @@ from tests.docs.blocks import RUN, read_blocks
 from tests.docs.player import ELSEWHERE, LONGEST
 from tests.process.needs import tool
 
+pytestmark = pytest.mark.version_independent
+
 PLAYED = {
     "README.rst": ["nc", "socat"],
     "embedding.rst": ["nc"],
@@ -29,7 +31,7 @@ PLAYED = {
 
 
 def private_network() -> list[str]:
-    """Give the beginning of a command with a network of its own; empty if there is none to have."""
+    """Return a command prefix for a network of its own; empty if there is none."""
     user = [] if os.geteuid() == 0 else ["--map-root-user"]
     network = ["unshare", *user, "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     try:
@@ -41,14 +43,14 @@ def private_network() -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda each: each.name)
 def test_no_block_slips_by(document):
-    """Exactly the documents that are played show something to run, and nothing unknown."""
+    """Exactly the documents in `PLAYED` have something to run, and nothing unknown."""
     runs = [each for each in read_blocks(document.read_text()) if each.language in RUN]
     assert bool(runs) == (document.name in PLAYED)
 
 
 @pytest.mark.parametrize("name", PLAYED)
 def test_a_document_tells_the_truth(name, tmp_path):
-    """Every command and snippet does what the document says, and shows what it shows."""
+    """Every command and snippet runs and prints what the document shows."""
     for program in PLAYED[name]:
         tool(program)
     player = [sys.executable, "-m", "tests.docs.player", str(path_of(name)), str(tmp_path)]
@@ -66,7 +68,7 @@ def test_a_document_tells_the_truth(name, tmp_path):
 
 
 def test_the_readme_names_the_check_that_ci_runs():
-    """The command that checks everything is word for word the one of .ci/run."""
+    """The README's command for all checks is that of .ci/run."""
     last = (TOP / ".ci" / "run").read_text().splitlines()[-1]
     assert last == "exec python3 .ci/check.py"
     assert f"$ {last.removeprefix('exec ')}\n" in (TOP / "README.rst").read_text()
@@ -74,12 +76,12 @@ def test_the_readme_names_the_check_that_ci_runs():
 
 @pytest.mark.parametrize("each", ELSEWHERE, ids=lambda each: each.reason)
 def test_what_is_played_instead_is_a_part_of_the_command(each):
-    """A command that is tested elsewhere is replaced by nothing but its own end."""
+    """A command that is tested elsewhere is replaced only by its own end."""
     assert each.command.endswith(each.instead or "")
 
 
 def test_what_is_named_like_an_example_is_the_example():
-    """A file that a document has its reader save is word for word the one in ``examples/``."""
+    """A file that a document tells its reader to save equals the one in ``examples/``."""
     examples = {path: path.read_text() for path in (TOP / "examples").rglob("*") if path.is_file()}
     shown = {}
     for document in DOCUMENTS:
@@ -105,7 +107,7 @@ def test_the_shortest_service_is_the_tutorials():
 
 
 def test_the_tutorials_service_has_sixteen_lines():
-    """The first service of one's own is as short as the README says."""
+    """The tutorial's service is as short as the README says."""
     blocks = read_blocks(path_of("tutorial.rst").read_text())
     (service,) = [each for each in blocks if (each.file or "").endswith("hello_service.py")]
     assert len([line for line in service.text.splitlines() if line]) == 16

@@ -1,4 +1,4 @@
-"""What the documents list is complete: options, services, statuses, modules, layers, faults."""
+"""The documents' lists are complete: options, services, statuses, rooms, layers, faults."""
 
 import re
 from configparser import ConfigParser
@@ -15,6 +15,8 @@ from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
 from twisted.plugins import netsrv_services
 
+pytestmark = pytest.mark.version_independent
+
 REFERENCE = path_of("reference.rst").read_text()
 ARCHITECTURE = path_of("architecture.rst").read_text()
 PACKAGE = TOP / "netsrv"
@@ -24,18 +26,18 @@ FAULTS = [
     *(*range(98, 108), 109, 110),
     *(112, 113, 128, 129, 130),
 ]
-"""The numbers of the faults that concern what is built so far."""
+"""The numbers of the faults of the existing features."""
 
 
 def options() -> list[str]:
-    """Give every option of the command, long and short, as it is written."""
+    """Return every option of the command, long and short, as it is written."""
     known = ServerOptions()
     long = [f"--{name.removesuffix('=')}" for name in known.longOpt]
     return [*long, *(f"-{letter}" for letter in known.shortOpt if letter != ":")]
 
 
 def rooms() -> list[str]:
-    """Give every directory of netsrv, with a slash, and every module beside them."""
+    """Return every directory of netsrv, with a slash, and every module beside it."""
     found = [path for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__")]
     return [
         f"{each.name}/" if each.is_dir() else each.name for each in found if each.suffix != ".typed"
@@ -43,7 +45,7 @@ def rooms() -> list[str]:
 
 
 def layers() -> str:
-    """Give the layers as setup.cfg has them."""
+    """Return the layers as setup.cfg has them."""
     settings = ConfigParser()
     settings.read(TOP / "setup.cfg")
     return settings["importlinter:contract:layers"]["layers"].strip()
@@ -58,7 +60,7 @@ def test_the_reference_has_every_option(option):
 
 
 def keys() -> list[str]:
-    """Give every key of a configuration file; a table's is the header with which it begins."""
+    """Return every key of a configuration file; a table's is the header with which it begins."""
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
     tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))

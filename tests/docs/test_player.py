@@ -1,4 +1,4 @@
-"""The player itself: it passes what is true and stops at what is not."""
+"""The player passes true documents, and stops at false ones."""
 
 from pathlib import Path
 from textwrap import dedent
@@ -8,13 +8,15 @@ import pytest
 from tests.docs.blocks import Refused, read_blocks
 from tests.docs.player import Mismatch, Player, main
 
+pytestmark = pytest.mark.version_independent
+
 SERVER = """\
 .. code-block:: python
    :caption: server.py
 
    import time
 
-   print("Waiting for nobody")
+   print("Waiting for peers")
    try:
        print("line two")
        time.sleep(1000)
@@ -24,13 +26,13 @@ SERVER = """\
 
 
 def play(document: str, folder: Path, name: str = "some.rst") -> None:
-    """Play a document that is given as text."""
+    """Play a document from its text."""
     with Player(name, folder) as player:
         player.play(read_blocks(dedent(document)))
 
 
 def console(*lines: str) -> str:
-    """Make a console block."""
+    """Return a document with one console block."""
     return "\n.. code-block:: console\n\n" + "".join(f"   {line}\n" for line in lines)
 
 
@@ -60,11 +62,11 @@ def test_a_true_console_block_passes(lines, tmp_path):
         (["$ true", "one"], "expected:\none"),
         (["$ false"], "false ends with status 1"),
         (["one"], "no server"),
-        (["$ echo Waiting for nobody; seq 2", "Waiting for nobody", "1", "3"], "expected"),
+        (["$ echo Waiting for peers; seq 2", "Waiting for peers", "1", "3"], "expected"),
     ],
 )
 def test_a_false_console_block_fails(lines, message, tmp_path):
-    """A line too many, too few or different stops the player, and so does a command that fails."""
+    """A line too many, too few or different stops the player; so does a failed command."""
     with pytest.raises(Mismatch) as caught:
         play(console(*lines), tmp_path)
     assert message in str(caught.value)
@@ -72,20 +74,20 @@ def test_a_false_console_block_fails(lines, message, tmp_path):
 
 
 def test_a_server_runs_on_until_its_end_is_shown(tmp_path):
-    """A server's lines are compared as they come, over blocks, up to Control-C."""
-    started = console("$ python3 server.py", "Waiting for nobody")
+    """A server's lines are compared as they come, across blocks, up to Control-C."""
+    started = console("$ python3 server.py", "Waiting for peers")
     play(SERVER + started + console("$ true") + console("line two", "^Cbye"), tmp_path)
 
 
 def test_a_server_that_goes_on_differently_fails(tmp_path):
-    """What a server shows later is compared as well."""
-    started = console("$ python3 server.py", "Waiting for nobody")
+    """Later lines of a server are compared as well."""
+    started = console("$ python3 server.py", "Waiting for peers")
     with pytest.raises(Mismatch, match="line three"):
         play(SERVER + started + console("line three", "^Cbye"), tmp_path)
 
 
 def test_python_blocks_share_one_session(tmp_path):
-    """What a block has defined is there in the next one, at the prompt or not."""
+    """A later block uses the definitions of earlier ones, at the prompt or not."""
     play(
         """
         .. code-block:: python
@@ -123,26 +125,26 @@ def test_a_false_answer_at_the_prompt_fails(tmp_path):
         ">>> 1 / 0\n",
     ],
 )
-def test_what_nobody_would_run_is_refused(document):
+def test_a_block_that_is_never_run_is_refused(document):
     """A document cannot show code in a form that the player does not know."""
     with pytest.raises(Refused):
         read_blocks(document)
 
 
 def test_drawings_and_directives_are_let_through():
-    """A drawing is a block that nothing is run of; other directives are no blocks."""
+    """Drawings are not run, and other directives are no blocks."""
     (drawing,) = read_blocks(".. note::\n\n   Text.\n\n.. code-block:: text\n\n   a -> b\n")
     assert (drawing.language, drawing.line, drawing.text) == ("text", 7, "a -> b\n")
 
 
 def test_a_command_that_is_tested_elsewhere_must_stand_in_its_document(tmp_path):
-    """The list of commands that are not played cannot outlive them."""
+    """A command in `ELSEWHERE` must exist in its document."""
     with pytest.raises(Mismatch, match=r"README.rst has no such command any more: .*check\.py"):
         play(console("$ true"), tmp_path, "README.rst")
 
 
 def test_the_command_line_tells_what_is_wrong(tmp_path, capsys, monkeypatch):
-    """The player ends with status 1 and the place."""
+    """The player ends with status 1 and prints the place."""
     monkeypatch.setattr("signal.alarm", lambda _seconds: 0)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.chdir(tmp_path)

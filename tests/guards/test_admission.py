@@ -1,4 +1,4 @@
-"""The guards of a listener together: after any sequence, nothing is lost and nothing left."""
+"""The guards of a listener together: after any sequence every count is exact."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -15,7 +15,7 @@ SOURCES = [*(source_of(each) for each in HOSTS), None]
 
 
 class AdmissionMachine(RuleBasedStateMachine):
-    """Peers come and go at two listeners that share the places of the process."""
+    """Peers come and go at two listeners that share the slots of the process."""
 
     def __init__(self):
         super().__init__()
@@ -30,7 +30,7 @@ class AdmissionMachine(RuleBasedStateMachine):
 
     @rule(listener=st.integers(0, 1), source=st.sampled_from(SOURCES))
     def comes(self, listener, source):
-        """A peer asks to come in."""
+        """A peer connects."""
         admission, inside = self.admissions[listener], self.inside[listener]
         was_full, wait = admission.full, admission.retry_after(self.now)
         refusal = admission.admit(source, self.now)
@@ -44,7 +44,7 @@ class AdmissionMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(self.inside))
     @rule(data=st.data())
     def goes(self, data):
-        """Somebody who is in leaves, and who waits for a place is called."""
+        """A connection ends, and waiters for a slot are called."""
         listener = data.draw(st.sampled_from([n for n in (0, 1) if self.inside[n]]))
         source = data.draw(st.sampled_from(self.inside[listener]))
         self.called = 0
@@ -55,17 +55,17 @@ class AdmissionMachine(RuleBasedStateMachine):
         assert self.called == 1
 
     def call(self):
-        """Count the calls to who waits."""
+        """Count the calls of a waiter."""
         self.called += 1
 
     @rule(seconds=st.floats(0, 2))
     def waits(self, seconds):
-        """Time goes by."""
+        """Time passes."""
         self.now += seconds
 
     @invariant()
     def limits_hold(self):
-        """Nobody is in beyond a limit, and the places count exactly who is in."""
+        """No limit is exceeded, and the slots in use are those of live connections."""
         assert 0 <= self.shared.in_use == sum(map(len, self.inside)) <= 5
         assert len(self.inside[0]) <= 4
         for inside, share in zip(self.inside, (2, 3), strict=True):
@@ -73,7 +73,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert all(keys.count(each) <= share for each in keys)
 
     def teardown(self):
-        """When all have left, every count is 0 and every table empty."""
+        """After the last connection every count is 0 and every table empty."""
         for admission, inside in zip(self.admissions, self.inside, strict=True):
             for source in inside:
                 admission.release(source)
@@ -86,7 +86,7 @@ TestAdmission = AdmissionMachine.TestCase
 
 
 def test_access_comes_first_and_costs_nothing():
-    """A peer that may not come in takes no place and no token."""
+    """A peer that is denied access takes no slot and no token."""
     no_access = Limits(no_access=(), only_from=(), max_connections=1, connection_rate=Rate(1, 1))
     admission = Admission(no_access, ConnectionSlots(), 0)
     assert admission.admit(None, 0) is None
@@ -98,7 +98,7 @@ def test_access_comes_first_and_costs_nothing():
 
 
 def test_f15_a_million_come_and_go():
-    """F15: after a million, none is counted as in, and the table of sources is empty."""
+    """F15: after a million connections none is counted, and the table of sources is empty."""
     shared = ConnectionSlots(10)
     admission = Admission(Limits(max_connections=5, per_source=3), shared, 0)
     for number in range(1_000_000):

@@ -65,8 +65,8 @@ def test_each_source_has_a_bucket_of_its_own():
     assert len(rates) == 3
 
 
-def test_a_full_table_forgets_only_who_is_quiet():
-    """F14: a source with its whole burst makes way, else the newcomer is refused."""
+def test_a_full_table_forgets_only_quiet_sources():
+    """F14: a source with its whole burst makes room; without one, a new source is rejected."""
     rates = SourceRateLimiter(Rate(1, 2), max_sources=2)
     a, b, c = (source_of(f"192.0.2.{number}") for number in (1, 2, 3))
     assert rates.take(a, 0)
@@ -79,7 +79,7 @@ def test_a_full_table_forgets_only_who_is_quiet():
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.floats(0, 1)), max_size=100))
 def test_a_table_stays_bounded_and_fair(visits):
-    """F14: whoever comes, the table keeps its size, and no source gets more than its share."""
+    """F14: for any arrivals the table keeps its size, and no source gets more than its share."""
     rates = SourceRateLimiter(Rate(1, 3), max_sources=8)
     now = 0.0
     taken: dict[int, int] = {}
@@ -91,7 +91,7 @@ def test_a_table_stays_bounded_and_fair(visits):
 
 
 class RatesMachine(RuleBasedStateMachine):
-    """Sources come and time goes by, beside a table that never forgets anybody.
+    """Sources send and time passes, beside a table that never forgets a source.
 
     All times and rates are such that no number is rounded.
     """
@@ -123,7 +123,7 @@ class RatesMachine(RuleBasedStateMachine):
 
     @rule(steps=st.integers(0, 12))
     def waits(self, steps):
-        """Time goes by."""
+        """Time passes."""
         self.now += steps / 4
         earned = steps / 4 * self.RATE.per_second
         for key, tokens in self.tokens.items():
@@ -131,7 +131,7 @@ class RatesMachine(RuleBasedStateMachine):
 
     @invariant()
     def tables_are_bounded_and_fair(self):
-        """Each family's table keeps its size, and nobody has had more than was earned."""
+        """Each family's table keeps its size, and no source has had more than it earned."""
         assert len(self.rates) <= 2 * self.MOST
         most = self.RATE.burst + self.RATE.per_second * self.now
         assert all(0 < given <= most for given in self.given.values())

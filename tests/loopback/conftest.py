@@ -14,7 +14,7 @@ from tests.timeouts import TIMEOUT
 
 @pytest_twisted.async_yield_fixture
 async def started():
-    """Start servers, until the test ends: ``started(Server(...))`` gives it back."""
+    """Start servers, and stop them after the test: ``started(Server(...))`` returns the server."""
     servers = []
 
     def start(server):
@@ -29,7 +29,7 @@ async def started():
 
 @pytest.fixture
 def serve(started):
-    """Start servers: ``serve("tcp echo=127.0.0.1:0", ...)`` gives a started `Server`."""
+    """Start servers: ``serve("tcp echo=127.0.0.1:0", ...)`` returns a started `Server`."""
 
     def start(*listeners, shutdown_timeout=8.0, **options):
         pairs = [tuple(each.split(" ", 1)) for each in listeners]

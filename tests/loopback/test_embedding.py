@@ -1,4 +1,4 @@
-"""A server inside another program: factories of its own, and listeners that come and go."""
+"""A server inside another program: its own factories, and listeners added and removed."""
 
 import http.client
 import os
@@ -34,7 +34,7 @@ HOST = "127.0.0.1"
 
 
 class Page(Resource):
-    """Says back what it is given, or how it was asked."""
+    """Returns its path, or the body of the request."""
 
     isLeaf = True
 
@@ -54,7 +54,7 @@ class Quiet(Site):
 
 
 def site() -> Site:
-    """A site whose own timer is not started: it is of the factory, and stays for a minute."""
+    """A site whose own timer is not started: it belongs to the factory, and stays for a minute."""
     return Quiet(Page(), reactor=reactor)
 
 
@@ -65,7 +65,7 @@ def embed(started):
 
 
 def receive(sock, end: bytes) -> bytes:
-    """Read up to an end."""
+    """Read up to a delimiter."""
     got = b""
     while not got.endswith(end):
         piece = sock.recv(65536)
@@ -92,7 +92,7 @@ def talk_http(port):
 
 @pytest_twisted.ensureDeferred
 async def test_a_site_keeps_connections_alive(embed, client):
-    """Requests after each other on one connection, and one in chunks."""
+    """One connection serves several requests, and one in chunks."""
     server = embed(listener("tcp", f"{HOST}:0", site()))
     answers = await client(talk_http, server.listeners[0].port)
     assert answers == [b"/0", b"/1", b"/2", b"in chunks"]
@@ -102,7 +102,7 @@ async def test_a_site_keeps_connections_alive(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_site_answers_requests_in_one_piece(embed, client):
-    """Pipelined requests are answered in their order, and then it closes as it was asked."""
+    """Pipelined requests are answered in order, and then the connection closes as requested."""
     server = embed(listener("tcp", f"{HOST}:0", site(), name="pages"))
     assert server.listeners[0].name.endswith(" (pages)")
     requests = [b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(20)]
@@ -116,7 +116,7 @@ async def test_a_site_answers_requests_in_one_piece(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_site_under_load_stays_at_its_limit(embed):
-    """Many clients at once, of which no more than the limit are ever inside."""
+    """Of many simultaneous clients no more than the limit are ever served at once."""
     most = 0
 
     class Watch(Resource):
@@ -156,7 +156,7 @@ class Adder(AMP):
 
 @pytest_twisted.ensureDeferred
 async def test_amp():
-    """Both ends of AMP, many questions at once."""
+    """AMP works in both directions, with many questions at once."""
     async with LoopbackServer(reactor, Factory.forProtocol(Adder)) as server:
         caller = await server.connect(AMP())
         answers = [caller.callRemote(Sum, a=number, b=1) for number in range(50)]
@@ -164,21 +164,21 @@ async def test_amp():
 
 
 class Lines(LineReceiver):
-    """Says lines back."""
+    """Echoes lines."""
 
     def lineReceived(self, line):
         self.sendLine(line)
 
 
 class Netstrings(NetstringReceiver):
-    """Says strings back."""
+    """Echoes netstrings."""
 
     def stringReceived(self, string):
         self.sendString(string)
 
 
 class Prefixed(Int16StringReceiver):
-    """Says strings back."""
+    """Echoes strings."""
 
     def stringReceived(self, string):
         self.sendString(string)
@@ -194,7 +194,7 @@ class Prefixed(Int16StringReceiver):
 )
 @pytest_twisted.ensureDeferred
 async def test_twisteds_basic_protocols(embed, client, protocol, said):
-    """What comes in one piece or byte by byte is answered, also after a half-close."""
+    """Input in one piece or byte by byte is answered, even after a half-close."""
     server = embed(listener("tcp", f"{HOST}:0", Factory.forProtocol(protocol)))
     assert await client(visit, server.sockets[0], said) == said
     with await client(connect, server.sockets[0]) as sock:
@@ -207,7 +207,7 @@ async def test_twisteds_basic_protocols(embed, client, protocol, said):
 
 
 class Free(DatagramProtocol):
-    """Speaks first, and answers with more than it was asked."""
+    """Sends first, and answers with more than its request."""
 
     noisy = False
 
@@ -227,7 +227,7 @@ class Free(DatagramProtocol):
 
 @pytest_twisted.ensureDeferred
 async def test_an_own_datagram_protocol_is_free(embed, client):
-    """It speaks unasked, to a server of ours too, and answers as long as it likes."""
+    """It sends unasked, to one of our servers too, and answers of any length."""
     other = Free()
     second = listener("udp", f"{HOST}:0", other)
     server = embed(second)
@@ -239,7 +239,7 @@ async def test_an_own_datagram_protocol_is_free(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_an_own_datagram_protocol_can_join_a_group(embed):
-    """What is sent to many reaches it, which no service with a name would answer."""
+    """It receives multicast, which no named service would answer."""
     group = "224.0.0.251"
 
     class Member(Free):
@@ -258,7 +258,7 @@ async def test_an_own_datagram_protocol_can_join_a_group(embed):
 
 
 def test_one_datagram_protocol_cannot_be_on_two_ports(embed):
-    """It has one transport; nothing stays open."""
+    """A protocol has one transport; nothing stays open."""
     before = sockets_open()
     protocol = Free()
     with pytest.raises(ConfigurationError, match="to another listener"):
@@ -275,7 +275,7 @@ def test_one_datagram_protocol_cannot_be_on_two_ports(embed):
 
 @pytest_twisted.ensureDeferred
 async def test_listeners_come_and_go_one_by_one(embed, client):
-    """One that goes is waited for, and those beside it go on on their sockets."""
+    """The removal of a listener waits for its connections; the others keep their sockets."""
     first = listener("tcp", f"{HOST}:0", "echo")
     second = listener("tcp", f"{HOST}:0", Factory.forProtocol(Lines))
     server = embed(first)
@@ -303,7 +303,7 @@ async def test_listeners_come_and_go_one_by_one(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_of_two_that_look_alike_the_right_one_goes(embed, client):
-    """Settings with port 0 are told apart as the objects that they are."""
+    """Settings with port 0 are compared by identity."""
     alike = [listener("tcp", f"{HOST}:0", "echo") for _ in range(3)]
     server = embed(*alike)
     ports = [server.listener_for(each).port for each in alike]
@@ -316,7 +316,7 @@ async def test_of_two_that_look_alike_the_right_one_goes(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_new_listener_may_have_the_port_of_the_first(embed, client):
-    """``same`` is what it is at the start; own ports are not answered, also of one added."""
+    """``same`` is resolved at the start; ports of added listeners count as own ports."""
     first = listener("tcp", f"{HOST}:0", "echo")
     server = embed(first)
     post = server.add_listener(listener("udp", f"{HOST}:same", "echo"))
@@ -325,7 +325,7 @@ async def test_a_new_listener_may_have_the_port_of_the_first(embed, client):
 
 
 class Unwilling(Factory):
-    """A factory that cannot start."""
+    """A factory that raises in startFactory."""
 
     noisy = False
 
@@ -334,7 +334,7 @@ class Unwilling(Factory):
 
 
 def test_a_listener_that_cannot_be_changes_nothing(embed):
-    """Its mistake is raised, its socket closed, and the others are as they were."""
+    """The error is raised, its socket closed, and the other listeners are as before."""
     first = listener("tcp", f"{HOST}:0", "echo")
     server = embed(first)
     before, raised = sockets_open(), []
@@ -356,7 +356,7 @@ def test_a_listener_that_cannot_be_changes_nothing(embed):
 
 
 def test_an_option_that_fits_no_socket_names_its_listener():
-    """In a program there is no option of a command line."""
+    """The error names the listener, as a program has no command line."""
     settings = listener("udp", f"{HOST}:0", "echo", socket_options={"TCP_NODELAY": 1})
     with pytest.raises(ConfigurationError) as caught:
         Server(reactor, [settings]).startService()
@@ -367,14 +367,14 @@ def test_an_option_that_fits_no_socket_names_its_listener():
 
 
 def test_a_server_that_does_not_run_takes_no_listener():
-    """It has them when it is made."""
+    """Listeners can be added only while the server runs."""
     with pytest.raises(RuntimeError, match="is not running"):
         Server(reactor, []).add_listener(listener("tcp", 0, "echo"))
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_starts_again_serves_what_it_served_last(client):
-    """A listener that was added is there, one that was removed is not."""
+    """An added listener is served again, a removed one is not."""
     first, second = (listener("tcp", f"{HOST}:0", "echo") for _ in range(2))
     server = Server(reactor, [first])
     server.startService()
@@ -389,7 +389,7 @@ async def test_a_server_that_starts_again_serves_what_it_served_last(client):
 
 @pytest_twisted.ensureDeferred
 async def test_all_listeners_are_announced_once_the_reactor_runs(monkeypatch):
-    """Those of the start, and one that was added before it ran; each once."""
+    """This includes one that was added before the reactor ran; each is announced once."""
     later = []
     monkeypatch.setattr(reactor, "callWhenRunning", later.append)
     server = Server(reactor, [listener("tcp", f"{HOST}:0", "echo")])
@@ -413,7 +413,7 @@ async def test_all_listeners_are_announced_once_the_reactor_runs(monkeypatch):
 
 @pytest_twisted.ensureDeferred
 async def test_nothing_is_left_behind(client, tmp_path):
-    """No delayed call, descriptor, watched socket, thread or signal handler is left or changed."""
+    """No delayed call, descriptor, watched socket, thread or signal handler remains."""
     signals = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD]
     handlers = [signal.getsignal(each) for each in signals]
     threads, calls = threads_but_those_of_clients(), set(reactor.getDelayedCalls())
@@ -439,20 +439,20 @@ async def test_nothing_is_left_behind(client, tmp_path):
     await parent.stopService()
     for each in socks:
         each.close()
-    await task.deferLater(reactor, 0)  # the uvloop reactor closes sockets when all was told
+    await task.deferLater(reactor, 0)  # the uvloop reactor closes sockets after the callbacks
     assert [signal.getsignal(each) for each in signals] == handlers
     assert (threads_but_those_of_clients(), set(reactor.getDelayedCalls())) == (threads, calls)
     assert (watched(), len(os.listdir("/proc/self/fd"))) == (readers, files)
 
 
 def threads_but_those_of_clients():
-    """The threads there are; the reactor has a pool of them for the clients of these tests."""
+    """Return the threads except those of the reactor's pool, which runs the clients."""
     return {each for each in threading.enumerate() if not each.name.startswith("PoolThread")}
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_program_drains_before_its_database_goes(embed, client):
-    """A request that is under way is answered from it; then the drain is over."""
+    """The drain waits for a request in progress, which still uses the database."""
     asked, database = [], Deferred()
 
     class Slow(LineReceiver):
@@ -482,7 +482,7 @@ async def test_a_program_drains_before_its_database_goes(embed, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_for_tests_tells_of_its_connections(client):
-    """Under pytest-twisted: so many came, live or not; and at the end nobody is left."""
+    """Under pytest-twisted a test can wait for live and for past connections."""
     async with LoopbackServer(reactor, "echo", idle_timeout=60) as server:
         third = server.wait_for_connections(3)
         for _ in range(2):
@@ -500,7 +500,7 @@ async def test_a_server_for_tests_tells_of_its_connections(client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_for_tests_takes_its_clients_along(client):
-    """A protocol that is connected is aborted at the end; a UDP server works as well."""
+    """A connected protocol is aborted at the end; a UDP server works as well."""
     server = LoopbackServer(reactor, "echo").start()
     protocol = await server.connect(Lines())
     protocol.transport.pauseProducing()  # it will not see the server's end by itself

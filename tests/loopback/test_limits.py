@@ -1,4 +1,4 @@
-"""Limits on a running server: who may come in, how many, and how fast."""
+"""Limits on a running server: access, numbers, and rates."""
 
 import socket
 from contextlib import suppress
@@ -18,25 +18,25 @@ FULL = RejectReason.MAX_CONNECTIONS
 
 
 def ping(sock):
-    """Send a byte to echo and wait for it; False if the server has ended the connection."""
+    """Exchange a byte with echo; return False if the server has ended the connection."""
     sock.sendall(b"x")
     return sock.recv(1) == b"x"
 
 
 def inside(server):
-    """How many connections the first listener serves."""
+    """Return how many connections the first listener serves."""
     return len(server.listeners[0].gate.connections)
 
 
 @pytest_twisted.ensureDeferred
-async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
-    """F10: exactly so many are served; the next ones wait in the backlog, and get their turn."""
+async def test_f10_beyond_the_limit_connections_wait_for_a_slot(serve, client):
+    """F10: the limit is exact; further connections wait in the backlog and are served later."""
     server = serve("tcp echo=127.0.0.1:0", max_connections="3")
     socks = [await client(connect, server.sockets[0]) for _ in range(5)]
     for each in socks[:3]:
         assert await client(ping, each)
     assert inside(server) == 3
-    for number in (0, 1):  # one leaves, and the first who waits is served
+    for number in (0, 1):  # one leaves, and the first in the backlog is served
         socks[number].close()
         assert await client(ping, socks[3 + number])
         assert inside(server) == 3
@@ -47,8 +47,8 @@ async def test_f10_beyond_the_limit_newcomers_wait_for_a_place(serve, client):
 
 @pytest.mark.parametrize("service", ["echo", "chargen", "time"])
 @pytest_twisted.ensureDeferred
-async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service):
-    """F3: RST before it is accepted, or in the middle of a write; then all places are there."""
+async def test_f3_a_reset_releases_a_slot_exactly_once(serve, client, service):
+    """F3: after RST before accept, or in the middle of a write, all slots are free."""
 
     def write_and_reset(opened):
         with connect(opened) as sock:
@@ -76,8 +76,8 @@ async def test_f3_a_reset_gives_a_place_back_exactly_once(serve, client, service
 
 @pytest.mark.parametrize("overload", ["close", "reset"])
 @pytest_twisted.ensureDeferred
-async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, overload):
-    """F10: by policy they are closed or reset at once, and those who are in stay in."""
+async def test_f10_beyond_the_limit_connections_are_rejected(serve, client, overload):
+    """F10: the overload policy closes or resets them without delay; served ones stay."""
 
     def come_and_see(opened):
         with connect(opened) as sock:
@@ -99,8 +99,8 @@ async def test_f10_beyond_the_limit_newcomers_are_turned_away(serve, client, ove
 
 
 @pytest_twisted.ensureDeferred
-async def test_f11_one_source_cannot_take_all_places(serve, client):
-    """F11: beyond its share a source is refused, and another one is served."""
+async def test_f11_one_source_cannot_take_all_slots(serve, client):
+    """F11: beyond its share a source is rejected, and another one is served."""
     server = serve("tcp echo=127.0.0.1:0", per_source="2")
     [opened] = server.sockets
     greedy = [await client(connect, opened, "127.0.0.2") for _ in range(4)]
@@ -115,8 +115,8 @@ async def test_f11_one_source_cannot_take_all_places(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_rate_makes_newcomers_wait(serve, client):
-    """The burst is served at once and the next one when its token is there; none is lost."""
+async def test_the_rate_makes_connections_wait(serve, client):
+    """The burst is served without delay, and each next one with its token; none is lost."""
     server = serve("tcp time=127.0.0.1:0", connection_rate="20:2")
     began = reactor.seconds()
     for _ in range(6):
@@ -136,7 +136,7 @@ async def test_the_rate_makes_newcomers_wait(serve, client):
 @pytest.mark.parametrize("listener", ["tcp echo=127.0.0.1:0", "tcp echo=[::]:0"])
 @pytest_twisted.ensureDeferred
 async def test_f13_access_is_by_network(serve, client, listener, options, served):
-    """F13: the longest prefix decides, and an IPv4 peer of an IPv6 socket is an IPv4 peer."""
+    """F13: the longest prefix decides, and an IPv4 peer of an IPv6 socket counts as IPv4."""
 
     def visit(host):
         with socket.socket() as sock:
@@ -154,8 +154,8 @@ async def test_f13_access_is_by_network(serve, client, listener, options, served
 
 
 @pytest_twisted.ensureDeferred
-async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, client, monkeypatch):
-    """F19: when the service has no protocol for a peer, its place is free again."""
+async def test_f19_a_connection_that_is_not_served_releases_its_slot(serve, client, monkeypatch):
+    """F19: when the factory returns no protocol for a peer, its slot is free again."""
     server = serve("tcp echo=127.0.0.1:0", max_connections="1", per_source="1")
     service = server.listeners[0].service
     monkeypatch.setattr(service, "buildProtocol", lambda address: None)
@@ -170,7 +170,7 @@ async def test_f19_a_connection_that_is_not_served_gives_its_place_back(serve, c
 )
 @pytest_twisted.ensureDeferred
 async def test_f8_a_peer_that_says_nothing_is_closed(serve, client, listener, tmp_path):
-    """F8: the idle limit ends a connection on which nothing moves, with FIN."""
+    """F8: the idle timeout closes a connection without traffic, with FIN."""
     server = serve(listener.format(tmp_path), idle_timeout="0.1")
     sock = await client(connect, server.sockets[0])
     assert await client(sock.recv, 1) == b""
@@ -180,7 +180,7 @@ async def test_f8_a_peer_that_says_nothing_is_closed(serve, client, listener, tm
 
 @pytest_twisted.ensureDeferred
 async def test_f9_a_peer_that_drips_is_closed(serve, client):
-    """F9: one byte after the other does not outlive the lifetime."""
+    """F9: a peer that sends byte by byte is closed at the lifetime."""
 
     def drip(sock):
         count = 0
@@ -198,7 +198,7 @@ async def test_f9_a_peer_that_drips_is_closed(serve, client):
 @pytest.mark.parametrize("service", ["chargen", "echo"])
 @pytest_twisted.ensureDeferred
 async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service):
-    """F1, F6: output that makes no progress for the write timeout ends in a reset."""
+    """F1, F6: output without progress for the write timeout ends in a reset."""
 
     def never_read(opened):
         sock = connect(opened)
@@ -218,7 +218,7 @@ async def test_f1_f6_a_peer_that_does_not_read_is_aborted(serve, client, service
 @pytest.mark.parametrize("limit", ["lifetime", "idle_timeout"])
 @pytest_twisted.ensureDeferred
 async def test_f2_a_limit_holds_for_a_peer_that_does_not_read(serve, client, limit):
-    """F2: lose, and abort after the grace: the descriptor is gone whatever the peer does."""
+    """F2: it is closed, then aborted after the grace; its descriptor is freed whatever it does."""
     limits = {limit: "0.1", "close_grace": "0.1"}
     server = serve("tcp chargen=127.0.0.1:0", **limits)
     sock = await client(connect, server.sockets[0])

@@ -1,4 +1,4 @@
-"""What happens in memory happens on loopback: the same steps, told to both ends alike."""
+"""MemoryServer behaves like LoopbackServer: the same steps cause the same events."""
 
 import pytest
 import pytest_twisted
@@ -12,12 +12,12 @@ from tests.timeouts import TIMEOUT
 
 
 def by_client(name, *arguments):
-    """A step of the client."""
+    """Return a step of the client."""
     return lambda client, service: getattr(client.transport, name)(*arguments)
 
 
 def by_service(name, *arguments):
-    """A step of the service."""
+    """Return a step of the service."""
     return lambda client, service: getattr(service.transport, name)(*arguments)
 
 
@@ -35,13 +35,13 @@ WAYS = {
     "the service closes at once": [SERVICE_CLOSES, CLOSE],
     "the service aborts": [ANSWER, by_service("abortConnection")],
     "the service ends first": [by_service("loseWriteConnection"), ASK, END, SERVICE_CLOSES],
-    "what is written to one who is gone": [CLOSE, ANSWER, ANSWER],
-    "who is closing hears no more": [ANSWER, SERVICE_CLOSES, ASK, CLOSE],
+    "data for a closed socket": [CLOSE, ANSWER, ANSWER],
+    "data after a close is not read": [ANSWER, SERVICE_CLOSES, ASK, CLOSE],
 }
 
 
 def in_memory(steps):
-    """Take the steps; give what both ends were told after each."""
+    """Run the steps; return the events at both ends after each."""
     factory = RecorderFactory()
     server = MemoryServer(factory)
     client = server.connect_protocol(HalfCloseableRecorder())
@@ -55,7 +55,7 @@ def in_memory(steps):
 
 
 def sent(server) -> bool:
-    """Whether nothing waits to be written."""
+    """Return whether nothing waits to be written."""
     connections = server.server.listeners[0].gate.connections
     return not (reactor.getWriters() or any(each.unsent for each in connections))
 
@@ -63,7 +63,7 @@ def sent(server) -> bool:
 @pytest.mark.parametrize("way", WAYS)
 @pytest_twisted.ensureDeferred
 async def test_the_same_happens_on_loopback(way):
-    """After each step both ends were told the same, in the same order, and the end counts alike."""
+    """After each step both ends have the same events in the same order, and close reasons agree."""
     *expected, closed = in_memory(WAYS[way])
     factory = RecorderFactory()
     async with LoopbackServer(reactor, factory) as server:

@@ -1,4 +1,4 @@
-"""Another configuration while the server runs."""
+"""Reloading a running server with another configuration."""
 
 import os
 import socket
@@ -17,18 +17,18 @@ from tests.reactor import sockets_open, until
 
 
 def configuration_of(*listeners, **options):
-    """Make a configuration: ``configuration_of("tcp echo=127.0.0.1:0")``."""
+    """Return a configuration: ``configuration_of("tcp echo=127.0.0.1:0")``."""
     return from_command_line([tuple(each.split(" ", 1)) for each in listeners], options)
 
 
 def limited(configuration, **limits):
-    """Give all its listeners other limits."""
+    """Return a configuration with other limits for all its listeners."""
     changed = [evolve(each, limits=Limits(**limits)) for each in configuration.listeners]
     return evolve(configuration, listeners=tuple(changed))
 
 
 async def connected(server, client, which=0):
-    """Connect to one of the listeners, and have a byte echoed."""
+    """Connect to one of the listeners, and exchange a byte."""
     sock = await client(connect, server.sockets[which])
     sock.sendall(b"x")
     assert await client(sock.recv, 1) == b"x"
@@ -36,13 +36,13 @@ async def connected(server, client, which=0):
 
 
 def identities(server):
-    """The inodes of the sockets: a socket that was closed and opened again has another."""
+    """Return the inodes of the sockets: a socket that was reopened has another."""
     return [os.fstat(each.sock.fileno()).st_ino for each in server.sockets]
 
 
 @pytest_twisted.ensureDeferred
 async def test_listeners_are_added_and_removed(serve, client, tmp_path):
-    """Who is connected to one that goes stays connected; the others are not touched."""
+    """Connections of a removed listener stay open; other listeners are not touched."""
     server = serve("tcp echo=127.0.0.1:0", f"unix echo={tmp_path}/s")
     kept, gone = server.sockets
     sock = await connected(server, client, 1)
@@ -64,7 +64,7 @@ async def test_listeners_are_added_and_removed(serve, client, tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_a_listener_gets_another_service_on_its_socket(serve, client):
-    """New connections have the new one, live connections keep theirs, nobody is refused."""
+    """New connections have the new service, live ones keep theirs, and none is refused."""
     server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
     before = identities(server)
     sock = await connected(server, client)
@@ -91,8 +91,8 @@ async def test_a_listener_gets_another_service_on_its_socket(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_new_limits_count_those_who_are_there(serve, client):
-    """A limit of 2, with one inside from before, lets one more in; and 1 nobody."""
+async def test_new_limits_count_live_connections(serve, client):
+    """With one live connection, a limit of 2 admits one more, and a limit of 1 none."""
     first = configuration_of("tcp echo=127.0.0.1:0")
     server = serve("tcp echo=127.0.0.1:0")
     old = await connected(server, client)
@@ -114,8 +114,8 @@ async def test_new_limits_count_those_who_are_there(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_waits_at_a_limit_comes_in_when_it_is_raised(serve, client):
-    """The backlog is served by the listener as it is now."""
+async def test_a_raised_limit_admits_the_backlog(serve, client):
+    """The backlog is served by the listener's new service."""
     first = configuration_of("tcp echo=127.0.0.1:0")
     server = serve("tcp echo=127.0.0.1:0")
     server.reload(limited(first, max_connections=1))
@@ -129,8 +129,8 @@ async def test_who_waits_at_a_limit_comes_in_when_it_is_raised(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_time_limits_are_those_under_which_one_came(serve, client):
-    """A live connection keeps its limits, a new one has the new ones."""
+async def test_time_limits_apply_to_new_connections(serve, client):
+    """A live connection keeps its time limits."""
     first = configuration_of("tcp echo=127.0.0.1:0")
     server = serve("tcp echo=127.0.0.1:0")
     old = await connected(server, client)
@@ -149,7 +149,7 @@ async def test_time_limits_are_those_under_which_one_came(serve, client):
 )
 @pytest_twisted.ensureDeferred
 async def test_f90_what_cannot_be_changes_nothing(serve, client, last, error):
-    """The sockets that were opened for it are closed, the listeners are as they were."""
+    """Sockets opened for a failed reload are closed, and the listeners are as before."""
     server = serve("tcp echo=127.0.0.1:0")
     before, configuration = identities(server), server.configuration
     with pytest.raises(error):
@@ -161,7 +161,7 @@ async def test_f90_what_cannot_be_changes_nothing(serve, client, last, error):
 
 @pytest_twisted.ensureDeferred
 async def test_an_access_log_that_cannot_be_opened_changes_nothing(serve, client, tmp_path):
-    """It is opened before anything is changed; one that can be is written from then on."""
+    """The access log is opened before anything is changed, and then written."""
     first = configuration_of("tcp echo=127.0.0.1:0")
     server = serve("tcp echo=127.0.0.1:0")
     with pytest.raises(ConfigurationError, match="Is a directory"):
@@ -177,7 +177,7 @@ async def test_an_access_log_that_cannot_be_opened_changes_nothing(serve, client
 
 @pytest_twisted.ensureDeferred
 async def test_an_address_may_become_narrower(serve, client):
-    """From all addresses to one, on the same port, which both cannot have at once."""
+    """A listener can go from all addresses to one on the same port, which cannot be bound twice."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -194,7 +194,7 @@ async def test_an_address_may_become_narrower(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_options_are_set_on_the_open_socket(serve, client):
-    """The backlog too; what a bound socket does not take waits for a restart."""
+    """This includes the backlog; an option that a bound socket refuses waits for a restart."""
     server = serve("tcp echo=127.0.0.1:0")
     server.reload(
         configuration_of("tcp echo=127.0.0.1:0", socket_options=["SO_RCVBUF=10000"], backlog="7")
@@ -207,7 +207,7 @@ async def test_options_are_set_on_the_open_socket(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_same_follows_the_first_tcp_listener(serve, client):
-    """A port that is the same as another's is the same after a reload."""
+    """A ``same`` port is the first TCP listener's after a reload too."""
     server = serve("tcp echo=127.0.0.1:0")
     port = server.sockets[0].port
     server.reload(configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:same"))
@@ -217,7 +217,7 @@ async def test_same_follows_the_first_tcp_listener(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_own_ports_follow(serve):
-    """A datagram that seems to come from a port of ours is not answered, also of a new one."""
+    """A datagram from an own port is not answered, even if the port is new."""
     server = serve("udp echo=127.0.0.1:0")
     server.reload(configuration_of("udp echo=127.0.0.1:0", "udp discard=127.0.0.1:0"))
     ours, other = server.sockets
@@ -231,7 +231,7 @@ async def test_own_ports_follow(serve):
 
 @pytest_twisted.ensureDeferred
 async def test_a_service_that_cannot_be_started_leaves_the_rest(serve, client, monkeypatch):
-    """The listener that has it goes on as before, the others change."""
+    """Its listener stays as before, the others change."""
     from netsrv.services.daytime import DaytimeService
 
     server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
@@ -257,7 +257,7 @@ async def test_a_service_that_cannot_be_started_leaves_the_rest(serve, client, m
 
 @pytest_twisted.ensureDeferred
 async def test_many_reloads_leave_nothing_behind(serve, client):
-    """No gate, timer, observer or descriptor of listeners that are gone."""
+    """No gate, timer, observer or descriptor of removed listeners remains."""
     first, second = (configuration_of(f"tcp {name}=127.0.0.1:0") for name in ("echo", "daytime"))
     server = serve("tcp echo=127.0.0.1:0")
     live = await connected(server, client)
@@ -274,7 +274,7 @@ async def test_many_reloads_leave_nothing_behind(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_ends_is_not_reloaded(serve, client):
-    """No listener comes back during a drain."""
+    """A reload during a drain adds no listener."""
     server = serve("tcp echo=127.0.0.1:0")
     sock = await connected(server, client)
     draining = server.drain(60)
@@ -287,7 +287,7 @@ async def test_a_server_that_ends_is_not_reloaded(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_same_is_right_also_where_the_first_has_to_wait(serve, client):
-    """The first TCP listener becomes narrower, and another one is at its port."""
+    """The first TCP listener becomes narrower, and another one shares its port."""
     port = free_port()
     server = serve(f"tcp echo=0.0.0.0:{port}")
     server.reload(configuration_of(f"tcp echo=127.0.0.1:{port}", "udp echo=127.0.0.1:same"))
@@ -296,8 +296,8 @@ async def test_same_is_right_also_where_the_first_has_to_wait(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_has_made_way_in_vain_comes_back(serve, client):
-    """The wider address is somebody else's in part: the narrower one is served again."""
+async def test_a_listener_closed_for_a_failed_reload_is_served_again(serve, client):
+    """If another program has part of the wider address, the narrower one is served again."""
     port = free_port()
     server = serve(f"tcp echo=127.0.0.1:{port}")
     with socket.socket() as other:
@@ -310,7 +310,7 @@ async def test_who_has_made_way_in_vain_comes_back(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_a_listener_that_was_gone_is_there_again(serve, client):
-    """Its socket has failed for good; a reload opens another, a resumption disturbs nobody."""
+    """A reload reopens a listener whose socket failed; a resume disturbs no connection."""
     server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
     first = server.sockets[0]
     first.sock.shutdown(socket.SHUT_RDWR)
@@ -325,7 +325,7 @@ async def test_a_listener_that_was_gone_is_there_again(serve, client):
 @pytest.mark.parametrize("mode", [0o600, 0o666])
 @pytest_twisted.ensureDeferred
 async def test_permissions_of_a_socket_file_change(serve, client, tmp_path, mode):
-    """Of our file: what somebody else has put in its place is left alone."""
+    """Only our file's do: a file that replaced it is left alone."""
     path, victim = tmp_path / "s", tmp_path / "victim"
     first = configuration_of(f"unix echo={path}")
     changed = evolve(first, listeners=(evolve(first.listeners[0], mode=mode),))
@@ -342,7 +342,7 @@ async def test_permissions_of_a_socket_file_change(serve, client, tmp_path, mode
 
 @pytest_twisted.ensureDeferred
 async def test_other_limits_are_no_reason_to_start_a_service_again(serve, client, monkeypatch):
-    """Neither is its factory stopped under those whom it serves."""
+    """A change of limits does not stop the factory under its live connections."""
     from twisted.internet.protocol import Factory
 
     first = configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
@@ -364,7 +364,7 @@ async def test_other_limits_are_no_reason_to_start_a_service_again(serve, client
 
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_still_drains_is_not_started(serve, client):
-    """Its end would end the new run too."""
+    """Starting a draining server raises, as the drain would end the new run."""
     server = serve("tcp echo=127.0.0.1:0")
     sock = await connected(server, client)
     stopping = server.stopService()

@@ -1,4 +1,4 @@
-"""What a server does while it runs: it is asked, suspended, drained."""
+"""A running server: info, suspend, wait, drain."""
 
 import json
 
@@ -12,8 +12,8 @@ from tests.timeouts import CLIENT_TIMEOUT
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_suspended_server_leaves_newcomers_in_the_kernel(serve, client):
-    """They connect and send, and are served after the resumption; info knows of it."""
+async def test_a_suspended_server_leaves_connections_in_the_kernel(serve, client):
+    """Clients connect and send, and are served after resume; info shows the suspension."""
     server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0")
     server.suspend()
     assert [each["counts"]["suspended"] for each in server.info()["listeners"]] == [True, True]
@@ -29,7 +29,7 @@ async def test_a_suspended_server_leaves_newcomers_in_the_kernel(serve, client):
 
 
 def exchange_refused(sock):
-    """Tell whether nothing comes for a moment."""
+    """Return whether no data comes for a moment."""
     sock.settimeout(0.2)
     try:
         return sock.recv(5) is None
@@ -40,8 +40,8 @@ def exchange_refused(sock):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_waits_for_a_number_of_connections_is_told(serve, client):
-    """At once if it is the case, else as soon as it is; a wait can be given up."""
+async def test_waiting_for_a_number_of_connections(serve, client):
+    """The wait ends when the predicate is true, possibly without delay; it can be cancelled."""
     server = serve("tcp echo=127.0.0.1:0")
     assert await server.wait_for_connections(lambda count: count == 0) == 0
     two = server.wait_for_connections(lambda count: count >= 2)
@@ -59,8 +59,8 @@ async def test_who_waits_for_a_number_of_connections_is_told(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_drain_tells_how_it_went(serve, client):
-    """Who ended and who had to be aborted, with the time given and not the configuration's."""
+async def test_a_drain_returns_what_it_ended(serve, client):
+    """It counts ended and aborted connections, and uses the given time limit."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
     socks = [await client(connect, server.sockets[0]) for _ in range(3)]
     await server.wait_for_connections(lambda count: count == 3)
@@ -74,7 +74,7 @@ async def test_a_drain_tells_how_it_went(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_info_is_ready_for_json(serve, client, tmp_path):
-    """Addresses and options in effect, and counts, of live connections too."""
+    """It has addresses and options in effect, and counts, also of live connections."""
     server = serve(
         "tcp echo=127.0.0.1:0",
         "udp echo=127.0.0.1:0",
@@ -106,7 +106,7 @@ async def test_info_is_ready_for_json(serve, client, tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_f3_a_reset_is_counted_as_one(serve, client):
-    """Every end has its reason: the peer's, the service's, a reset."""
+    """Each close reason is counted: the peer's, the service's, a reset."""
     server = serve("tcp echo=127.0.0.1:0", "tcp daytime=127.0.0.1:0")
     endings = []
 
@@ -126,7 +126,7 @@ async def test_f3_a_reset_is_counted_as_one(serve, client):
 
 
 def echo_and_reset(opened):
-    """Have a byte echoed, and reset the connection."""
+    """Exchange a byte, and reset the connection."""
     sock = connect(opened)
     sock.sendall(b"x")
     sock.recv(1)
@@ -134,8 +134,8 @@ def echo_and_reset(opened):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_waits_may_ask_what_cannot_be_answered(serve, client):
-    """The one who asked is told, and nobody else is disturbed; nobody is left behind."""
+async def test_a_predicate_that_raises_fails_its_own_wait_only(serve, client):
+    """Its Deferred fails, other waits go on, and no waiter is left behind."""
     server = serve("tcp echo=127.0.0.1:0")
     with pytest.raises(ZeroDivisionError):
         await server.wait_for_connections(lambda count: 1 / 0)

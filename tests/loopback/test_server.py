@@ -34,7 +34,7 @@ async def connected(server, client):
 
 @pytest_twisted.ensureDeferred
 async def test_same_is_one_number_for_all(serve, client):
-    """TCP and UDP are served on one port, whatever the order, also if the kernel chooses it."""
+    """TCP and UDP are served on one port, in any order, even if the kernel chooses it."""
     server = serve("udp echo=127.0.0.1:same", "tcp echo=127.0.0.1:0", "tcp echo=[::1]:same")
     assert len({each.port for each in server.sockets}) == 1
     udp, tcp, tcp6 = server.sockets
@@ -44,7 +44,7 @@ async def test_same_is_one_number_for_all(serve, client):
 
 
 def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
-    """A port that TCP has and UDP has not is given back, and another one is looked for."""
+    """A port that is free on TCP only is given up, and another one is tried."""
     asked = []
     import netsrv.server.binding
 
@@ -75,7 +75,7 @@ def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
     ],
 )
 def test_a_start_is_all_or_nothing(tmp_path, last, error):
-    """When one listener cannot be, no socket and no socket file of the others stays."""
+    """If one listener fails, no socket and no socket file of the others stays."""
     before = sockets_open()
     listeners = [("tcp", "127.0.0.1:0"), ("unix", f"{tmp_path}/s"), last]
     with pytest.raises(error):
@@ -84,8 +84,8 @@ def test_a_start_is_all_or_nothing(tmp_path, last, error):
     assert not (tmp_path / "s").exists()
 
 
-def test_an_option_that_fits_no_socket_is_a_mistake(tmp_path):
-    """It is named, and nothing stays open; one that fits some socket is none."""
+def test_an_option_that_fits_no_socket_is_an_error(tmp_path):
+    """The error names it, and nothing stays open; an option that fits one socket is accepted."""
     listeners = [("udp", "127.0.0.1:0"), ("unix", f"{tmp_path}/s")]
     before = sockets_open()
     with pytest.raises(ConfigurationError, match="TCP_NODELAY: fits none of the sockets"):
@@ -98,7 +98,7 @@ def test_an_option_that_fits_no_socket_is_a_mistake(tmp_path):
 
 
 def test_an_option_in_a_file_must_fit_its_own_listener():
-    """What fits another listener only is a mistake at its place in the file."""
+    """An option for another listener's transport is an error at its place in the file."""
     options = (parse_option("TCP_NODELAY=1"),)
     address = InternetAddress("127.0.0.1", 0)
     listeners = (
@@ -120,7 +120,7 @@ def test_an_option_in_a_file_must_fit_its_own_listener():
 
 @frozen
 class Needy:
-    """Settings that somebody must give."""
+    """Settings with a required value."""
 
     word: str
     number: int
@@ -129,14 +129,14 @@ class Needy:
 
 @frozen
 class Easy:
-    """Settings that nobody must give."""
+    """Settings with a default."""
 
     word: str = "hello"
 
 
 @implementer(IStreamService)
 class Listening:
-    """A service that keeps the settings it was given."""
+    """A service that keeps its settings."""
 
     name = "listening"
     description = "listen"
@@ -160,14 +160,14 @@ def prepare_listening(service, settings=None):
 
 
 def test_a_service_gets_its_settings():
-    """It gets those that were given, or else the defaults of its class, or None without one."""
+    """It gets the given ones, else the defaults of its class, or None without a class."""
     assert prepare_listening(Listening(None)) == [None]
     assert prepare_listening(Listening(Easy)) == [Easy()]
     assert prepare_listening(Listening(Easy), Easy("bye")) == [Easy("bye")]
 
 
 def test_a_service_that_needs_settings_says_so():
-    """On the command line, where there are none, the required ones are named."""
+    """On the command line, which has no settings, the error names the required ones."""
     with pytest.raises(ConfigurationError) as caught:
         prepare_listening(Listening(Needy))
     assert str(caught.value) == (
@@ -177,7 +177,7 @@ def test_a_service_that_needs_settings_says_so():
 
 
 def test_a_service_that_fails_to_start_leaves_nothing(monkeypatch):
-    """An exception of a factory's start comes out of startService, with every socket closed."""
+    """startService raises the exception of startFactory, with every socket closed."""
 
     def fail(self):
         raise RuntimeError("as told")
@@ -192,8 +192,8 @@ def test_a_service_that_fails_to_start_leaves_nothing(monkeypatch):
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_waits_at_a_start_that_fails_is_not_served(client, monkeypatch):
-    """A client that was quick is refused, not half served."""
+async def test_a_client_of_a_failed_start_is_not_served(client, monkeypatch):
+    """A client that connected early is refused, not half served."""
     made = prepare(from_command_line([("tcp", "echo=127.0.0.1:0"), ("tcp", "time=127.0.0.1:0")]))
     early = await client(connect, made.listeners[0].socket)
     monkeypatch.setattr(made.listeners[1].service, "startFactory", lambda: 1 / 0)
@@ -206,7 +206,7 @@ async def test_who_waits_at_a_start_that_fails_is_not_served(client, monkeypatch
 
 
 def test_a_server_that_never_starts_keeps_nothing(tmp_path):
-    """Stopped before its start, it closes what was prepared."""
+    """Stopped before its start, it closes its sockets."""
     before = sockets_open()
     configuration = from_command_line([("unix", f"{tmp_path}/s"), ("udp", "127.0.0.1:0")])
     server = Server(reactor, configuration, prepare(configuration))
@@ -217,7 +217,7 @@ def test_a_server_that_never_starts_keeps_nothing(tmp_path):
 
 @pytest_twisted.ensureDeferred
 async def test_a_second_stop_waits_for_the_same_end(serve, client):
-    """Whoever stops a server that is being stopped waits too, and the limit stays."""
+    """A second caller waits for the same drain, and its limit stays."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.1)
     sock = await connected(server, client)
     first, second = server.stopService(), server.stopService()
@@ -230,7 +230,7 @@ async def test_a_second_stop_waits_for_the_same_end(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_an_abort_before_the_drain_hurries_it(serve, client):
-    """Two signals in one turn of the reactor: the drain that begins has no time left."""
+    """After two signals in one turn of the reactor, the drain has no time left."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=60)
     sock = await connected(server, client)
     server.abort()
@@ -257,7 +257,7 @@ async def test_a_server_is_a_service_among_others(client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_end_waits_for_those_who_are_there(serve, client):
+async def test_the_end_waits_for_live_connections(serve, client):
     """A live connection goes on after the listener has closed, and its end ends the server."""
     server = serve("tcp echo=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
@@ -274,7 +274,7 @@ async def test_the_end_waits_for_those_who_are_there(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_the_end_does_not_wait_for_ever(serve, client):
-    """After the shutdown timeout who is left is aborted, and counted."""
+    """After the shutdown timeout remaining connections are aborted, and counted."""
     server = serve("tcp echo=127.0.0.1:0", shutdown_timeout=0.05)
     sock = await connected(server, client)
     await server.stopService()

@@ -1,4 +1,4 @@
-"""The four steps on a real kernel: what is asked for, what is in effect, what is refused."""
+"""The four steps on a real kernel: options requested and in effect, and errors."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def test_four_steps_make_a_server():
     ],
 )
 def test_what_is_in_effect_stands_beside_what_was_asked_for(option, in_effect):
-    """The kernel's own mind shows when an option is read back."""
+    """An option is read back as the kernel has changed it."""
     asked = parse_option(option)
     opened = open_stream(LOOPBACK, [asked])
     assert opened.options[0] == OptionInEffect(asked.name, asked.value, in_effect)
@@ -62,7 +62,7 @@ def test_what_is_in_effect_stands_beside_what_was_asked_for(option, in_effect):
     ("asked", "in_effect"), [(0, 0), (1, 1), (SOMAXCONN, SOMAXCONN), (2**31 - 1, SOMAXCONN)]
 )
 def test_the_backlog_is_cut_without_a_word(asked, in_effect, tmp_path):
-    """net.core.somaxconn is the most that a queue can hold, for TCP and unix sockets."""
+    """The kernel limits the backlog to net.core.somaxconn, for TCP and unix sockets."""
     for opened in (
         open_stream(LOOPBACK, [], asked),
         open_unix(UnixPath(str(tmp_path / "s")), [], asked),
@@ -80,7 +80,7 @@ def test_options_of_other_kinds_of_sockets_are_skipped():
 
 
 def test_a_value_that_the_kernel_refuses_is_one_line(recwarn):
-    """The place, the option and the errno's words; and no socket stays open."""
+    """The error has the place, the option and the errno's text; no socket stays open."""
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OptionRefused) as caught:
         open_stream(LOOPBACK, [parse_option("TCP_MAXSEG=1")])
@@ -91,7 +91,7 @@ def test_a_value_that_the_kernel_refuses_is_one_line(recwarn):
 
 
 def test_an_address_that_is_taken_is_one_line():
-    """F91: the place and the errno's words, for TCP and UDP."""
+    """F91: the error has the place and the errno's text, for TCP and UDP."""
     for open_one, kind in ((open_stream, "tcp"), (open_datagram, "udp")):
         first = open_one(LOOPBACK)
         with pytest.raises(AddressUnavailable) as caught:
@@ -108,7 +108,7 @@ def test_a_port_that_an_outgoing_connection_has_is_told_from_a_server():
         port = outgoing.getsockname()[1]
         with pytest.raises(AddressUnavailable) as caught:
             open_stream(InternetAddress("", port), [parse_option("SO_REUSEADDR=1")])
-    # Which one is named is not certain: at another address somebody may have the same port.
+    # Another process may have the same port at another address: either one may be named.
     assert re.search(rf"an outgoing connection to port \d+ has {port},", str(caught.value))
     assert "ip_local_port_range" in str(caught.value)
     server.close()
@@ -123,14 +123,14 @@ def test_a_port_that_an_outgoing_connection_has_is_told_from_a_server():
     ],
 )
 def test_a_host_that_is_not_here_is_one_line(host, words):
-    """F91: an absent address and an unknown name are said with the place."""
+    """F91: the error for an absent address or an unknown name has the place."""
     with pytest.raises(AddressUnavailable, match=rf"^tcp {host}:0: .*({words})") as caught:
         open_stream(InternetAddress(host, 0))
     assert not caught.value.in_use
 
 
 def test_low_ports_need_a_privilege():
-    """F91: EACCES below 1024 says what is missing."""
+    """F91: the error for EACCES below 1024 names the privilege."""
     error = PermissionError(13, "Permission denied")
     why = why_unavailable(error, socket.SOCK_STREAM, "tcp 0.0.0.0:80")
     assert why == "Permission denied: ports below 1024 need root, or CAP_NET_BIND_SERVICE"
@@ -138,7 +138,7 @@ def test_low_ports_need_a_privilege():
 
 
 def test_one_socket_takes_both_families_unless_told_otherwise():
-    """`[::]` takes IPv4 too, which IPV6_V6ONLY=1 ends."""
+    """`[::]` accepts IPv4 too, unless IPV6_V6ONLY is 1."""
     for value, taken in ((0, True), (1, False)):
         opened = open_stream(InternetAddress("::", 0), [parse_option(f"IPV6_V6ONLY={value}")])
         assert opened.host == "::"
@@ -148,7 +148,7 @@ def test_one_socket_takes_both_families_unless_told_otherwise():
 
 
 def test_a_unix_socket_is_made_and_removed(tmp_path):
-    """The file is there while the socket is open."""
+    """The file exists while the socket is open."""
     path = tmp_path / "s"
     opened = open_unix(UnixPath(str(path)))
     assert path.is_socket()
@@ -159,7 +159,7 @@ def test_a_unix_socket_is_made_and_removed(tmp_path):
 
 
 def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(tmp_path):
-    """F95: only a file at which nobody listens any more makes way."""
+    """F95: only a file without a listener is replaced."""
     place = UnixPath(str(tmp_path / "s"))
     dead = open_unix(place)
     dead.sock.close()
@@ -175,7 +175,7 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(tmp_path):
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "dangling link", "datagram socket"])
 def test_what_is_no_stream_socket_is_left_alone(tmp_path, kind):
-    """F95: a path that is not a stale socket of ours is refused, and stays as it is."""
+    """F95: a path that is not a stale stream socket is refused, and stays as it is."""
     path = tmp_path / "s"
     other = tmp_path / "other"
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -204,20 +204,20 @@ def test_a_socket_file_that_another_server_listens_at_is_not_removed(tmp_path):
     theirs.close()
 
 
-def test_a_file_that_somebody_else_put_there_is_not_removed(tmp_path):
-    """F95: at the end only the file that we made goes."""
+def test_a_foreign_file_is_not_removed(tmp_path):
+    """F95: at the end only the file that we created is removed."""
     path = tmp_path / "s"
     opened = open_unix(UnixPath(str(path)))
     path.unlink()
-    path.write_text("somebody's")
+    path.write_text("foreign")
     opened.close()
-    assert path.read_text() == "somebody's"
+    assert path.read_text() == "foreign"
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o666, 0])
 @pytest.mark.parametrize("umask", [0, 0o022, 0o777])
 def test_a_socket_file_has_its_permissions_from_the_start(mode, umask, tmp_path):
-    """Whatever the umask is, the file has the mode that was asked for, and the umask stays."""
+    """The file has the configured mode whatever the umask, and the umask stays."""
     before = os.umask(umask)
     try:
         opened = open_unix(UnixPath(str(tmp_path / "s")), mode=mode)
@@ -234,7 +234,7 @@ def test_a_socket_file_has_its_permissions_from_the_start(mode, umask, tmp_path)
     ("path", "words"), [("x" * 200, "too long"), ("no/such/folder/s", "No such file")]
 )
 def test_a_path_that_cannot_be_is_one_line(tmp_path, monkeypatch, path, words):
-    """A path that is too long, or in no folder, is refused with the reason."""
+    """The error for a path that is too long, or in no folder, has the reason."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(AddressUnavailable, match=rf"^unix {path}: .*{words}"):
         open_unix(UnixPath(path))

@@ -1,4 +1,4 @@
-"""Streams over a real kernel: how connections go on, and how they end."""
+"""Streams over the kernel's loopback: how connections go on, and how they end."""
 
 import json
 import random
@@ -46,7 +46,7 @@ async def test_f4_a_half_closed_echo_returns_everything(serve, client, listener,
 )
 @pytest_twisted.ensureDeferred
 async def test_f5_a_peer_that_ends_first_gets_its_reply(serve, client, service, reply):
-    """F5: a half-close before the reply does not cost the reply."""
+    """F5: a peer that half-closes before the reply gets the reply."""
 
     def end_and_read(opened):
         with connect(opened) as sock:
@@ -62,7 +62,7 @@ async def test_f5_a_peer_that_ends_first_gets_its_reply(serve, client, service, 
 @pytest.mark.parametrize("service", ["daytime", "time", "qotd", "info"])
 @pytest_twisted.ensureDeferred
 async def test_f5b_a_peer_that_talks_gets_its_reply_and_no_reset(serve, client, service):
-    """F5b: unread input does not turn the end of a one-shot service into RST."""
+    """F5b: a one-shot service ends with FIN, not RST, despite unread input."""
 
     def talk_and_read(opened):
         with connect(opened) as sock:
@@ -81,7 +81,7 @@ async def test_f5b_a_peer_that_talks_gets_its_reply_and_no_reset(serve, client, 
 
 @pytest_twisted.ensureDeferred
 async def test_f5b_accept_ends_without_reset_when_the_peer_has_talked(serve, client):
-    """F5b: accept finds what the peer has sent before it was accepted, and sends FIN."""
+    """F5b: accept sends FIN, not RST, although the peer has sent data."""
 
     def talk(opened):
         sock = connect(opened)
@@ -99,7 +99,7 @@ async def test_f5b_accept_ends_without_reset_when_the_peer_has_talked(serve, cli
 
 @pytest_twisted.ensureDeferred
 async def test_f5b_a_peer_that_never_ends_is_closed_after_the_linger(serve, client):
-    """A one-shot service gives up on a peer that keeps its side open, after 2 seconds."""
+    """A one-shot service closes a peer that keeps its side open, after 2 seconds."""
 
     all_seen = threading.Event()
 
@@ -121,7 +121,7 @@ async def test_f5b_a_peer_that_never_ends_is_closed_after_the_linger(serve, clie
 
 @pytest_twisted.ensureDeferred
 async def test_f1_echo_stops_reading_from_a_peer_that_does_not_read(serve, client):
-    """F1: what a peer leaves unread costs at most 1 MiB here, and then it is not read from."""
+    """F1: echo buffers at most 1 MiB for such a peer, and then stops reading."""
 
     def feed(opened):
         sock = connect(opened)
@@ -152,7 +152,7 @@ async def test_f1_echo_stops_reading_from_a_peer_that_does_not_read(serve, clien
 
 @pytest_twisted.ensureDeferred
 async def test_f6_f7_chargen_goes_on_until_the_peer_is_gone(serve, client):
-    """F6, F7: lines come as they are read, whatever the peer says, and a half-close is no end."""
+    """F6, F7: chargen sends as the peer reads, and ignores input and half-close."""
 
     def read_a_while(opened):
         with connect(opened) as sock:
@@ -171,11 +171,11 @@ async def test_f6_f7_chargen_goes_on_until_the_peer_is_gone(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f7_what_a_talker_says_to_chargen_is_not_kept(serve, client):
-    """F7: all of 20 MiB is read, and nothing of it waits here."""
+    """F7: 20 MiB of input are read and not buffered."""
     read = 20 * MIB
 
     def talk(sock):
-        sock.sendall(bytes(read))  # which only goes on while it is read
+        sock.sendall(bytes(read))  # which goes on only while the client reads
         return sock
 
     server = serve("tcp chargen=127.0.0.1:0")
@@ -191,7 +191,7 @@ async def test_f7_what_a_talker_says_to_chargen_is_not_kept(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f6_chargen_to_a_peer_that_does_not_read_is_bounded(serve, client):
-    """F6: lines wait for room, they are not piled up."""
+    """F6: chargen writes only while the transport has room."""
     server = serve("tcp chargen=127.0.0.1:0")
     sock = await client(connect, server.sockets[0])
     gate = server.listeners[0].gate
@@ -217,7 +217,7 @@ async def test_discard_reads_everything_and_says_nothing(serve, client):
 
 
 @pytest_twisted.ensureDeferred
-async def test_f3_a_reset_frees_the_place(serve, client):
+async def test_f3_a_reset_frees_the_slot(serve, client):
     """F3: RST at any time, before accept returns or in the middle of a write, is an end."""
 
     def reset_now(opened):
@@ -236,7 +236,7 @@ async def test_f3_a_reset_frees_the_place(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_f23_an_urgent_byte_leaves_the_stream_in_order(serve, client):
-    """F23: urgent data does not end a connection, and what is around it stays as it was."""
+    """F23: urgent data does not end a connection, and the data around it stays in order."""
 
     def send_urgent(opened):
         with connect(opened) as sock:
@@ -252,7 +252,7 @@ async def test_f23_an_urgent_byte_leaves_the_stream_in_order(serve, client):
 
 @pytest_twisted.ensureDeferred
 async def test_connections_inherit_the_options_of_the_listening_socket(serve, client):
-    """What is asked of a listener is in effect on its connections, as `info` shows."""
+    """A listener's options are in effect on its connections, as `info` shows."""
     asked = {
         "SO_KEEPALIVE": 1,
         "TCP_NODELAY": 0,
@@ -270,8 +270,8 @@ async def test_connections_inherit_the_options_of_the_listening_socket(serve, cl
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_suspended_listener_leaves_newcomers_in_the_backlog(serve, client):
-    """While a listener is suspended clients connect and wait, and then they are served."""
+async def test_a_suspended_listener_leaves_connections_in_the_backlog(serve, client):
+    """Clients connect while it is suspended, and are served after resume."""
     server = serve("tcp echo=127.0.0.1:0")
     server.suspend()
     sock = await client(connect, server.sockets[0])

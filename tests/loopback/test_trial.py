@@ -12,7 +12,7 @@ from netsrv.testing.servers import LoopbackServer
 
 
 class Client(Protocol):
-    """Says hello, ends, and collects what comes back."""
+    """Sends hello, half-closes, and collects the answer."""
 
     def __init__(self) -> None:
         self.got = b""
@@ -30,11 +30,11 @@ class Client(Protocol):
 
 
 class EchoTests(TestCase):
-    """A server in the reactor that trial runs, and checks after each test."""
+    """A server in trial's reactor, which trial checks after each test."""
 
     timeout = 20
 
-    async def test_echo(self) -> None:
+    async def test_echo(self):
         """A server starts, answers, and leaves nothing in the reactor."""
         server = Server(reactor, from_command_line([("tcp", "echo=127.0.0.1:0")]))
         server.startService()
@@ -43,8 +43,8 @@ class EchoTests(TestCase):
         client = await connectProtocol(endpoint, Client())
         self.assertEqual(await client.ended, b"hello")
 
-    async def test_the_server_for_tests(self) -> None:
-        """`LoopbackServer` does the same in fewer words, and takes its client along."""
+    async def test_the_server_for_tests(self):
+        """`LoopbackServer` does the same in fewer lines, and closes its client."""
         async with LoopbackServer(reactor, "echo") as server:
             client = await server.connect(Client())
             self.assertEqual(await client.ended, b"hello")

@@ -1,4 +1,4 @@
-"""What the tests of observers share: the log as text, and a clock."""
+"""Fixtures of the tests of observers: the log as text, and a clock."""
 
 import pytest
 from twisted.internet.task import Clock
@@ -7,7 +7,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 @pytest.fixture
 def lines():
-    """Collect what is logged, as text."""
+    """Collect the log, as text."""
     found = []
 
     def see(event):

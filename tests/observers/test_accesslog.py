@@ -1,4 +1,4 @@
-"""Lines of JSON about peers."""
+"""The access log: lines of JSON."""
 
 import json
 
@@ -16,12 +16,12 @@ PEER = ("::ffff:192.0.2.1", 40000)
 
 
 def lines_of(path):
-    """Read what is in a log."""
+    """Return the lines of a log."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_each_connection_is_a_line(tmp_path, clock):
-    """When, where, who, how long, how much and why it ended; whatever a name holds is escaped."""
+    """It has time, listener, peer, duration, bytes and close reason, all escaped."""
     path = tmp_path / "log"
     times = iter([0.25, 1_792_000_000.999999])
     log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
@@ -52,7 +52,7 @@ def test_each_connection_is_a_line(tmp_path, clock):
 
 @pytest.mark.parametrize("datagrams", [True, False])
 def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
-    """What came, what went and what was dropped."""
+    """These are received, sent and dropped datagrams."""
     path = tmp_path / "log"
     log = AccessLog(clock, LogFile(str(path)), datagrams, now=lambda: 0.0)
     log.datagrams_received(LISTENER, Datagrams([Flow(PEER)], [5]))
@@ -66,7 +66,7 @@ def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
 
 
 def test_the_clock_may_be_set_back(tmp_path, clock):
-    """F104: a line has the time that it is."""
+    """F104: a line has the current time of the wall clock."""
     path = tmp_path / "log"
     times = iter([86400.0, 0.0])
     log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
@@ -79,7 +79,7 @@ def test_the_clock_may_be_set_back(tmp_path, clock):
 def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
     tmp_path, clock, lines
 ):
-    """Two lines, however long it takes and however many are lost."""
+    """It logs two lines, for any number of lost lines and any duration."""
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "access.log"

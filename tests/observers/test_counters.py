@@ -1,4 +1,4 @@
-"""Plain integers, for each listener its own."""
+"""The counters of each listener."""
 
 import errno
 
@@ -16,12 +16,12 @@ PEER = ("192.0.2.1", 40000)
 
 
 def seen(*sizes):
-    """Datagrams of these sizes, as observers see them."""
+    """Return datagrams of these sizes, as observers see them."""
     return Datagrams([Flow(PEER)] * len(sizes), sizes)
 
 
 def test_connections_are_counted_from_their_beginning_to_their_end():
-    """How many are there, how many ended and why, what they carried and how long they took."""
+    """Accepted and active ones, close reasons, bytes and durations are counted."""
     counters = Counters()
     assert verifyObject(IObserver, counters)
     connections = [
@@ -45,7 +45,7 @@ def test_connections_are_counted_from_their_beginning_to_their_end():
 
 
 def test_datagrams_are_counted_each_way():
-    """Those that came, those that went, those that were dropped and why."""
+    """Received, sent and dropped datagrams are counted, the last by reason."""
     counters = Counters()
     counters.datagrams_received(THERE, seen(5, 0))
     counters.datagrams_sent(THERE, seen(7))
@@ -59,7 +59,7 @@ def test_datagrams_are_counted_each_way():
 
 
 def test_what_goes_wrong_is_counted_and_what_is_the_case_is_known():
-    """Errors of accept, failures of a service, stalls; and whether a listener is suspended."""
+    """Accept errors, failures of a service and stalls are counted; suspension is shown."""
     counters = Counters()
     counters.accept_failed(HERE, OSError())
     counters.service_failed(HERE, "dataReceived")

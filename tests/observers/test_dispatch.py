@@ -1,4 +1,4 @@
-"""Several observers, told as one."""
+"""Several observers behind one dispatcher."""
 
 import pytest
 from zope.interface.verify import verifyObject
@@ -10,7 +10,7 @@ from netsrv.observers.dispatch import Observer, ObserverDispatcher
 
 
 class Listening(Observer):
-    """Wants to know of one event."""
+    """Overrides one event."""
 
     def __init__(self):
         self.told = []
@@ -20,20 +20,20 @@ class Listening(Observer):
 
 
 class Raising(Observer):
-    """Cannot bear an event."""
+    """Raises at an event."""
 
     def resumed(self, listener):
         raise RuntimeError(listener)
 
 
 def test_an_observer_that_overrides_nothing_is_one():
-    """The interface is whole, for one who observes and for all of them."""
+    """An observer and the dispatcher provide the whole interface."""
     assert verifyObject(IObserver, Observer())
     assert verifyObject(IObserver, ObserverDispatcher())
 
 
-def test_each_is_told_of_what_it_wants_to_know():
-    """Who is added is told from then on, who is removed no more."""
+def test_an_observer_gets_the_events_that_it_overrides():
+    """An added observer gets later events, a removed one none."""
     first, second = Listening(), Listening()
     audience = ObserverDispatcher([first])
     audience.resumed("one")
@@ -46,8 +46,8 @@ def test_each_is_told_of_what_it_wants_to_know():
 
 
 @pytest.mark.parametrize("expected_failures", [["RuntimeError"]])
-def test_who_raises_is_told_nothing_more_and_disturbs_nobody(expected_failures):
-    """The others are told, the failure is logged, once."""
+def test_an_observer_that_raises_is_removed(expected_failures):
+    """The others get the event, and the failure is logged once."""
     before, after = Listening(), Listening()
     audience = ObserverDispatcher([before, Raising(), after])
     audience.resumed("one")
@@ -55,8 +55,8 @@ def test_who_raises_is_told_nothing_more_and_disturbs_nobody(expected_failures):
     assert before.told == after.told == ["one", "two"]
 
 
-def test_who_leaves_while_it_is_told_disturbs_nobody():
-    """An observer may remove itself when it has seen what it waited for."""
+def test_an_observer_may_remove_itself_during_an_event():
+    """The other observers still get the event."""
 
     class Leaving(Listening):
         def resumed(self, listener):

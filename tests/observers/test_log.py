@@ -1,4 +1,4 @@
-"""The log lines about peers, and their bound."""
+"""The log lines about peers, and their rate limit."""
 
 import errno
 import os
@@ -21,12 +21,12 @@ class PEER:
 
 
 def test_it_observes(clock):
-    """The log is an observer like any other."""
+    """LogObserver provides the interface of observers."""
     assert verifyObject(IObserver, LogObserver(clock, 10))
 
 
 def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
-    """A connection and a datagram each make the line that users look for."""
+    """Connections and datagrams have the documented lines."""
     log = LogObserver(clock, 10)
     log.connection_made(LISTENER, PEER)
     log.datagrams_received(LISTENER, Datagrams([Flow(("::ffff:192.0.2.1", 40000))], [0]))
@@ -48,7 +48,7 @@ def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
 
 @pytest.mark.parametrize("expected_failures", [["ZeroDivisionError"]])
 def test_an_exception_of_a_service_is_logged_with_its_traceback(clock, lines, expected_failures):
-    """Who wrote the service finds out where it failed."""
+    """The traceback shows the service's author where it failed."""
     log = LogObserver(clock, 10)
     try:
         1 / 0  # noqa: B018
@@ -59,7 +59,7 @@ def test_an_exception_of_a_service_is_logged_with_its_traceback(clock, lines, ex
 
 
 def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
-    """F103: at most *rate* lines a second about peers, and one line with the sum."""
+    """F103: at most *rate* lines a second are about peers, and one has the total."""
     log = LogObserver(clock, 3)
     for _ in range(5):
         log.connection_made(LISTENER, PEER)
@@ -75,7 +75,7 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
 
 
 def test_closing_sums_up_and_leaves_no_timer(clock, lines):
-    """What was counted is not lost at the end."""
+    """Closing logs the counted events."""
     log = LogObserver(clock, 0)
     log.connection_made(LISTENER, PEER)
     log.close()
@@ -85,7 +85,7 @@ def test_closing_sums_up_and_leaves_no_timer(clock, lines):
 
 
 def test_of_a_batch_above_the_rate_the_first_are_lines(clock, lines):
-    """The rest is a number, whichever way datagrams come."""
+    """The rest is counted, in batches or one by one."""
     log = LogObserver(clock, 2)
     batch = Datagrams([Flow(("192.0.2.1", 40000))] * 64, range(64))
     log.datagrams_received(LISTENER, batch)

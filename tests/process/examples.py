@@ -15,7 +15,7 @@ def answer(port: int, datagram: bytes) -> bytes:
 
 
 def say(port: int, line: bytes) -> tuple[bytes, bytes]:
-    """Say a line, and give what was said first and what was answered."""
+    """Send a line, and return the server's first line and its answer."""
     with tcp(port) as sock:
         lines = sock.makefile("rb")
         first = lines.readline()

@@ -1,4 +1,4 @@
-"""What some tests need of the machine; without it they are skipped, with the reason."""
+"""Requirements on the machine; a test that lacks one is skipped, with the reason."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ import pytest
 
 
 def tool(name: str) -> str:
-    """Give the path of a program, or skip the test."""
+    """Return the path of a program, or skip the test."""
     path = shutil.which(name)
     if path is None:
         pytest.skip(f"{name} is not installed")
@@ -29,28 +29,28 @@ def ipv6() -> None:
 
 
 def root() -> None:
-    """Skip the test for anybody else."""
+    """Skip the test unless it runs as root."""
     if os.geteuid() != 0:
         pytest.skip("only root can do this")
 
 
 def powerless() -> list[str]:
-    """Give the beginning of a command that takes root's privileges away, but not its files."""
+    """Return a command prefix that drops root's capabilities; root still owns its files."""
     if os.geteuid() != 0:
         return []
     return [tool("setpriv"), "--bounding-set=-all", "--inh-caps=-all"]
 
 
 def forbidden_port() -> int:
-    """Give a port that only the privileged may have, or skip the test."""
+    """Return a port that takes a privilege to bind, or skip the test."""
     limit = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if limit.exists() and int(limit.read_text()) <= 1:
-        pytest.skip("every port is for everyone here (net.ipv4.ip_unprivileged_port_start)")
+        pytest.skip("every user may bind every port here (net.ipv4.ip_unprivileged_port_start)")
     return 1
 
 
 def free_low_port() -> int:
-    """Give a port below 1024 that is free, or skip the test."""
+    """Return a free port below 1024, or skip the test."""
     for port in range(1023, 0, -1):
         with socket.socket() as sock:
             try:
@@ -58,14 +58,14 @@ def free_low_port() -> int:
             except OSError:
                 continue
             return port
-    pytest.skip("no port below 1024 can be had")
+    pytest.skip("no port below 1024 is free")
 
 
 def strace(output: Path, call: str, injection: str) -> list[str]:
-    """Give the beginning of a command that has a system call fail, or skip the test.
+    """Return a command prefix that makes a system call fail, or skip the test.
 
     *injection* is as in ``strace -e inject``: ``error=EMFILE:when=1..3``.  The command
-    stays the child of whoever starts it; *output* is complete when it has ended.
+    stays a child of its caller; *output* is complete when it has ended.
     """
     program = tool("strace")
     tried = subprocess.run(
@@ -79,10 +79,10 @@ def strace(output: Path, call: str, injection: str) -> list[str]:
 
 
 def faketime(offset: Path) -> dict[str, str]:
-    """Give the environment in which a process reads the wall clock plus *offset*, or skip the test.
+    """Return the environment in which the wall clock is off by *offset*, or skip the test.
 
-    *offset* is a file that can change at any time: ``+86400``.  Clocks that never go back
-    are left alone.
+    *offset* is a file that may change at any time: ``+86400``.  Monotonic clocks are not
+    changed.
     """
     tool("faketime")
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))

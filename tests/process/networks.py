@@ -1,7 +1,7 @@
 """Hosts with a network between them, in namespaces of this machine (network_namespaces(7)).
 
-Each of several workers of pytest-xdist is such a host as well, where the system allows it:
-a port that a test gives up, and has again a moment later, is no other worker's to take.
+Where the system allows it, each worker of pytest-xdist is such a host as well: a port that
+a test frees and binds again a moment later is not taken by another worker.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ LARGEST = 65535
 
 
 class Host:
-    """A host of its own, as far as the network goes; it exists until it is closed."""
+    """A host: a network namespace, which exists until it is closed."""
 
     def __init__(self) -> None:
         needs.root()
@@ -42,11 +42,11 @@ class Host:
         self.ip("link set lo up")
 
     def close(self) -> None:
-        """Let the host go, once nobody uses it any more."""
+        """Drop the host; it disappears with its last process and socket."""
         os.close(self._namespace)
 
     def command(self, *command: str) -> list[str]:
-        """Give the command that runs another one on this host."""
+        """Return a command that runs *command* on this host."""
         return [needs.tool("nsenter"), f"--net={self.path}", *command]
 
     def ip(self, words: str) -> None:
@@ -59,14 +59,14 @@ class Host:
             Path("/proc/sys/net", name).write_text(str(value))
 
     def open(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
-        """Give a socket of this host, which gives up in the end."""
+        """Return a socket of this host, with a time limit."""
         with self.inside():
             sock = socket.socket(family, kind, protocol)
         sock.settimeout(CLIENT_TIMEOUT)
         return sock
 
     def forge(self, source: tuple[str, int], target: tuple[str, int], data: bytes) -> None:
-        """Send a datagram that seems to come from *source*."""
+        """Send a datagram with the forged source address *source*."""
         ipv6 = ":" in source[0]
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
         packet = (ipv6_packet if ipv6 else ipv4_packet)(source, target, data)
@@ -74,7 +74,7 @@ class Host:
             sock.sendto(packet, (target[0], 0))
 
     def sniffer(self, interface: str) -> socket.socket:
-        """Give a socket that gets all packets of an interface from now on, see `udp_packets`."""
+        """Return a socket that receives all packets of an interface, for `udp_packets`."""
         sock = self.open(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         sock.bind((interface, ETH_P_ALL))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
@@ -82,7 +82,7 @@ class Host:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Be on this host, as far as this thread goes; a socket stays where it was made."""
+        """Run the block on this host, in this thread; a socket keeps the host that created it."""
         with _in(self._namespace):
             yield
 
@@ -92,7 +92,7 @@ _machine: list[int] = []
 
 
 def leave_the_machine() -> None:
-    """Have this process, and all that it starts, be a host of its own, if that can be had."""
+    """Move this process and its future children to a host of their own, if the system allows it."""
     with suppress(pytest.skip.Exception):
         host = Host()
         _machine.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY))
@@ -100,7 +100,7 @@ def leave_the_machine() -> None:
 
 
 def machines_network() -> AbstractContextManager[None]:
-    """Be on the machine's own network again: from there the rest of the world is reached."""
+    """Return to the machine's own network, from which the internet is reached."""
     return _in(_machine[0]) if _machine else nullcontext()
 
 
@@ -124,7 +124,7 @@ def _enter(namespace: int) -> None:
 
 
 def ipv4_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
-    """Make an IPv4 packet with a datagram; the kernel adds the header's checksum (raw(7))."""
+    """Return an IPv4 packet with a datagram; the kernel adds the header's checksum (raw(7))."""
     total = 20 + 8 + len(data)
     ends = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
     header = struct.pack("!BBHHHBBH", 0x45, 0, total, 0, 0, 64, socket.IPPROTO_UDP, 0) + ends
@@ -132,7 +132,7 @@ def ipv4_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -
 
 
 def ipv6_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -> bytes:
-    """Make an IPv6 packet with a datagram; there the datagram's checksum is required."""
+    """Return an IPv6 packet with a datagram and its checksum, which IPv6 requires."""
     ends = b"".join(socket.inet_pton(socket.AF_INET6, each[0]) for each in (source, target))
     length = 8 + len(data)
     header = struct.pack("!IHBB", 6 << 28, length, socket.IPPROTO_UDP, 64) + ends
@@ -146,7 +146,7 @@ def ipv6_packet(source: tuple[str, int], target: tuple[str, int], data: bytes) -
 
 
 def udp_packets(sniffer: socket.socket) -> list[tuple[str, int, str, int]]:
-    """Give source and target of the IPv4 datagrams that have come in so far, each once."""
+    """Return source and target of the IPv4 datagrams received so far, each once."""
     found = []
     sniffer.setblocking(False)
     while True:

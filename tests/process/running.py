@@ -1,4 +1,4 @@
-"""Processes for tests: started, watched line by line, and gone at the end."""
+"""Processes started by tests: their output is watched line by line, and they end with the test."""
 
 import os
 import re
@@ -13,14 +13,14 @@ from typing import Any
 from tests.timeouts import TIMEOUT
 
 BIN = Path(sys.executable).parent
-"""Where twistd, twist, trial and netsrv stand beside this Python."""
+"""The directory of this Python's twistd, twist, trial and netsrv."""
 
 
 class Running:
-    """A process whose output, both streams of it, can be waited for.
+    """A process whose standard output and error can be waited for.
 
-    A command without a slash is one of `BIN`; *popen* are further arguments of
-    `subprocess.Popen`.  Use it in a ``with`` statement.
+    A command without a slash is looked up in `BIN`; *popen* are further arguments of
+    `subprocess.Popen`.  Use it in a ``with`` statement, which kills a process that still runs.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Running:
 
     @property
     def output(self) -> str:
-        """All that it has printed so far."""
+        """All output so far."""
         return "\n".join(self.lines)
 
     def wait_for(self, pattern: str, times: int = 1) -> re.Match[str]:
-        """Wait until *times* lines match, and give the last match."""
+        """Wait until *times* lines match, and return the last match."""
         with self._news:
             found: list[re.Match[str]] = []
 
@@ -74,17 +74,17 @@ class Running:
             return found[times - 1]
 
     def port(self, transport: str, number: int = 1) -> int:
-        """Wait for the *number*th listener of a transport, and give its port."""
+        """Wait for the *number*th listener of a transport, and return its port."""
         match = self.wait_for(rf"Waiting for \w+ on {transport} \S+:(\d+) ", number)
         return int(match[1])
 
     def stop(self, number: int = signal.SIGTERM) -> int:
-        """Send a signal, and give the exit status: negative for a signal's number."""
+        """Send a signal, and return the exit status: negative if a signal ended the process."""
         self.process.send_signal(number)
         return self.wait()
 
     def wait(self) -> int:
-        """Wait for the end, and give the exit status."""
+        """Wait for the process to end, and return the exit status."""
         status = self.process.wait(TIMEOUT)
         self._reader.join(TIMEOUT)
         return status
@@ -102,12 +102,12 @@ class Running:
 
 
 def interruptible() -> None:
-    """Undo what a shell does to what it runs in the background, or nohup: a server shall hear."""
+    """Restore SIGINT and SIGHUP, which a background shell or nohup ignores."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def located(command: Sequence[str]) -> list[str]:
-    """Give the command with its program's path; one without a slash is one of `BIN`."""
+    """Return the command with the path of its program; one without a slash is in `BIN`."""
     program = command[0] if "/" in command[0] else str(BIN / command[0])
     return [program, *command[1:]]

@@ -1,4 +1,4 @@
-"""The ways to start netsrv, and how a start that fails ends."""
+"""The commands that start netsrv, and the exit statuses of a failed start."""
 
 import os
 import signal
@@ -16,13 +16,13 @@ from tests.timeouts import TIMEOUT
 
 @dataclass(frozen=True)
 class Start:
-    """A command that serves, without its options, and the exit statuses of its errors."""
+    """A command that serves, without its options, and its exit statuses."""
 
     command: tuple[str, ...]
     unavailable: int = 1
     misconfigured: int = 1
     drained: int = -signal.SIGTERM
-    """Twisted's commands end by the signal that has ended them."""
+    """Twisted's commands end by the signal that they received."""
 
     def __str__(self) -> str:
         return self.command[0]
@@ -38,7 +38,7 @@ TWISTD = Start(("twistd", "-n", "--pidfile=", "netsrv"))
 TWIST = Start(("twist", "--log-format=text", "netsrv"))
 
 EPOLL = Start(("twistd", "-n", "--pidfile=", "--reactor=epoll", "netsrv"))
-"""On one of Twisted's own reactors."""
+"""netsrv on one of Twisted's own reactors."""
 
 each_start = pytest.mark.parametrize("start", [SERVE, TWISTD, TWIST], ids=str)
 
@@ -50,7 +50,7 @@ def finish(
     timeout: float = TIMEOUT,
     **popen: Any,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command that ends by itself; what stays running fails the test."""
+    """Run a command that ends by itself; raises TimeoutExpired after *timeout* seconds."""
     return subprocess.run(
         located(command),
         cwd=cwd,
@@ -65,7 +65,7 @@ def finish(
 
 
 def only_line(done: subprocess.CompletedProcess[str]) -> str:
-    """Give the one line that a failed start has printed, on standard error."""
+    """Return the single line that a failed start has printed, on standard error."""
     assert done.stdout == ""
     assert done.stderr.endswith("\n")
     assert done.stderr.count("\n") == 1, done.stderr

@@ -1,4 +1,4 @@
-"""The access log of a running server, and what may happen to it."""
+"""The access log of a running server, and its faults."""
 
 import json
 import shutil
@@ -12,8 +12,10 @@ import pytest
 from tests.clients import tcp, udp, visit
 from tests.process import needs
 from tests.process.running import Running, located
-from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 ECHO = ("--tcp", "echo=127.0.0.1:0")
 
@@ -24,10 +26,10 @@ def records(path: Path) -> list[dict[str, Any]]:
 
 
 @each_start
-def test_each_connection_and_datagram_is_a_line(start: Start, tmp_path: Path) -> None:
-    """With its peer, its bytes and the reason of its end; at the latest when the server ends."""
+def test_each_connection_and_datagram_is_a_line(start, tmp_path, serve):
+    """A line has the peer, the bytes and the close reason; all are written when the server ends."""
     options = ["--udp", "127.0.0.1:0", "--access-log", "log", "--access-log-datagrams"]
-    with Running([*start.command, *ECHO, *options], tmp_path) as server:
+    with serve(*ECHO, *options, start=start) as server:
         port = server.port("tcp")
         with tcp(port) as client:
             peer = client.getsockname()
@@ -48,25 +50,23 @@ def test_each_connection_and_datagram_is_a_line(start: Start, tmp_path: Path) ->
     assert (received["received"], sent["sent"]) == (4, 4)
 
 
-def test_standard_output(tmp_path: Path) -> None:
-    """``-`` is where the log goes too."""
-    with Running([*SERVE.command, *ECHO, "--access-log", "-"], tmp_path) as server:
-        visit(server.port("tcp"), b"x")
-        found = server.wait_for(r'^\{"time":.*\}$')
-        assert json.loads(found[0])["received"] == 1
-        server.stop()
+def test_standard_output(serve):
+    """``-`` writes the access log to standard output."""
+    server = serve(*ECHO, "--access-log", "-")
+    visit(server.port("tcp"), b"x")
+    found = server.wait_for(r'^\{"time":.*\}$')
+    assert json.loads(found[0])["received"] == 1
+    server.stop()
 
 
 @pytest.mark.parametrize(
     ("start", "with_signal"), [(SERVE, True), (TWISTD, True), (SERVE, False)], ids=str
 )
-def test_f101_rotation_loses_and_doubles_no_line(
-    start: Start, with_signal: bool, tmp_path: Path
-) -> None:
-    """The file is moved away again and again, while connections come and go."""
+def test_f101_rotation_loses_and_doubles_no_line(start, with_signal, tmp_path, serve):
+    """No line is lost or repeated while the file is moved away and connections come and go."""
     rounds, each_round = 5, 20
     log = tmp_path / "log"
-    with Running([*start.command, *ECHO, "--access-log", "log"], tmp_path) as server:
+    with serve(*ECHO, "--access-log", "log", start=start) as server:
         port = server.port("tcp")
         for number in range(rounds):
             for _ in range(each_round):
@@ -83,20 +83,20 @@ def test_f101_rotation_loses_and_doubles_no_line(
     assert len(peers) == rounds * each_round
 
 
-def test_f100_a_full_disk_does_not_keep_it_from_serving(tmp_path: Path) -> None:
-    """The log says once that lines are lost; clients notice nothing."""
-    with Running([*SERVE.command, *ECHO, "--access-log", "/dev/full"], tmp_path) as server:
-        port = server.port("tcp")
-        for _ in range(50):
-            assert visit(port, b"x") == b"x"
-        server.wait_for("access log /dev/full: No space left on device; lines that it does not")
+def test_f100_a_full_disk_does_not_keep_it_from_serving(serve):
+    """The log says once that lines are lost; clients are served as usual."""
+    server = serve(*ECHO, "--access-log", "/dev/full")
+    port = server.port("tcp")
+    for _ in range(50):
         assert visit(port, b"x") == b"x"
-        assert server.stop() == 0
-        assert server.output.count("No space left") == 1
+    server.wait_for("access log /dev/full: No space left on device; dropped lines are counted")
+    assert visit(port, b"x") == b"x"
+    assert server.stop() == 0
+    assert server.output.count("No space left") == 1
 
 
-def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> None:
-    """On a disk of its own, which is full for a while; no line in the file is torn."""
+def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path):
+    """On a disk that is full for a while, no line of the file is torn."""
     needs.root()
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -126,15 +126,15 @@ def test_f100_a_disk_that_has_room_again_is_written_again(tmp_path: Path) -> Non
         assert server.stop() == 0
 
 
-def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path) -> None:
-    """Lines are lost, until the folder is there again."""
+def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path, serve):
+    """Lines are dropped until the folder exists again."""
     folder = tmp_path / "logs"
     folder.mkdir()
-    with Running([*SERVE.command, *ECHO, "--access-log", "logs/log"], tmp_path) as server:
+    with serve(*ECHO, "--access-log", "logs/log") as server:
         port = server.port("tcp")
         shutil.rmtree(folder)
         assert visit(port, b"x") == b"x"
-        server.wait_for(r"access log .*/logs/log: No such file or directory; lines")
+        server.wait_for(r"access log .*/logs/log: No such file or directory; dropped lines")
         folder.mkdir()
         assert visit(port, b"x") == b"x"
         server.wait_for(r"access log .*/logs/log: writing again; 1 lines were dropped")
@@ -142,8 +142,8 @@ def test_f100_a_folder_that_is_gone_does_not_keep_it_from_serving(tmp_path: Path
     assert [each["received"] for each in records(folder / "log")] == [1]
 
 
-def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> None:
-    """Nobody reads standard output any more: serving goes on."""
+def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
+    """When the reader of standard output is gone, the server keeps serving."""
     log = tmp_path / "access"
     command = located([*SERVE.command, *ECHO, "--access-log", "access"])
     pipe = subprocess.PIPE
@@ -158,8 +158,8 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path: Path) -> Non
     assert len(records(log)) == 20
 
 
-def test_a_file_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
-    """At the start, with nothing half started."""
+def test_a_file_that_cannot_be_opened_is_one_line(tmp_path):
+    """A start without a writable access log fails with one line."""
     done = finish([*SERVE.command, *ECHO, "--access-log", "no/such"], tmp_path)
     assert done.returncode == SERVE.misconfigured
     assert only_line(done) == "netsrv: access log no/such: No such file or directory"

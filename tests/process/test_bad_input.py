@@ -1,10 +1,10 @@
 """Bad input on the command line of each command; tests/cli/test_serve.py has more of it."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.process.starts import SERVE, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, each_start, finish, only_line
+
+pytestmark = pytest.mark.version_independent
 
 PORT = "a port is a number from 0 to 65535"
 
@@ -17,18 +17,16 @@ PORT = "a port is a number from 0 to 65535"
         (["--tcp", "nosuch=0"], "tcp 0.0.0.0:0: there is no service 'nosuch'; there are accept, "),
     ],
 )
-def test_each_command_is_as_brief(
-    options: list[str], problem: str, start: Start, tmp_path: Path
-) -> None:
-    """Whatever the command, bad input is the same one line, with no usage and no traceback."""
+def test_each_command_is_as_brief(options, problem, start, tmp_path):
+    """Every command reports bad input in the same line, without usage or traceback."""
     done = finish([*start.command, *options], tmp_path)
     assert done.returncode == start.misconfigured
     assert only_line(done).startswith(f"netsrv: {problem}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_argument_that_is_no_text(tmp_path: Path) -> None:
-    """Bytes that are no character reach neither the terminal nor Python's own format_errors."""
+def test_an_argument_that_is_no_text(tmp_path):
+    """An argument that is not UTF-8 is reported in one printable line."""
     done = finish([*SERVE.command, "--tcp", b"no\xff\x1b:7"], tmp_path)
     assert done.returncode in (SERVE.misconfigured, SERVE.unavailable)
     assert only_line(done).isprintable()

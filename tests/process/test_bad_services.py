@@ -1,9 +1,8 @@
-"""Services that raise while they serve: each fault is its own peer's, and nobody else's."""
+"""Services that raise while they serve: an error costs its own peer, and no other."""
 
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -93,7 +92,7 @@ STREAMS = {
     "data-exit": "SystemExit: dataReceived has no luck",
     "made-oserror": "OSError: connectionMade has no luck",
 }
-"""Each stream service and what its first connection leaves in the log; later ones are well."""
+"""Each stream service, and what its first connection logs; later connections are served."""
 
 DATAGRAMS = {"answers": "RuntimeError", "answers-exit": "SystemExit"}
 
@@ -112,13 +111,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def port(server: Running, transport: str, service: str) -> int:
-    """Give the port of a service."""
+    """Return the port of a service."""
     return int(server.wait_for(rf"on {transport} 127\.0\.0\.1:(\d+) \({service}\)$")[1])
 
 
 @pytest.mark.parametrize("service", STREAMS)
-def test_f19_f20_f21_only_its_own_connection_ends(service: str, server: Running) -> None:
-    """A stream service that raises loses that connection, in the log, and serves the next ones."""
+def test_f19_f20_f21_only_its_own_connection_ends(service, server):
+    """A stream service that raises loses that connection, with a log entry, and serves the next."""
     number = port(server, "tcp", service)
     with suppress(ConnectionError):
         talk(tcp(number), b"hello")
@@ -128,8 +127,8 @@ def test_f19_f20_f21_only_its_own_connection_ends(service: str, server: Running)
             assert exchange(lucky, b"hello") == b"hello"
 
 
-def test_f19_no_protocol(server: Running) -> None:
-    """A factory that gives no protocol ends that connection, and serves the next ones."""
+def test_f19_no_protocol(server):
+    """A factory that returns no protocol loses that connection, and serves the next."""
     number = port(server, "tcp", "no-protocol")
     with tcp(number) as refused:
         assert read_all(refused) == b""
@@ -137,16 +136,16 @@ def test_f19_no_protocol(server: Running) -> None:
 
 
 @pytest.mark.parametrize("service", DATAGRAMS)
-def test_f40_the_next_datagram_is_served(service: str, server: Running) -> None:
-    """A datagram service that raises leaves a traceback in the log and serves the next datagram."""
+def test_f40_the_next_datagram_is_served(service, server):
+    """A datagram service that raises logs a traceback, and serves the next datagram."""
     with udp(port(server, "udp", service)) as client:
         client.send(b"raise")
         server.wait_for(rf"\b{DATAGRAMS[service]}: datagramReceived has no luck$")
         assert exchange(client, b"hello") == b"hello"
 
 
-def test_f21_one_traceback_a_minute(tmp_path: Path) -> None:
-    """A service that raises on each connection leaves one traceback; the others are counted."""
+def test_f21_one_traceback_a_minute(tmp_path, serve):
+    """A service that raises on each connection logs one traceback; the others are counted."""
     body = """
     class Always(Protocol):
         def dataReceived(self, data):
@@ -155,12 +154,11 @@ def test_f21_one_traceback_a_minute(tmp_path: Path) -> None:
     always = Service("always", Always)
     """
     thirdparty.services(tmp_path, body)
-    command = [*SERVE.command, "--tcp", "always=127.0.0.1:0"]
-    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
-        for _ in range(20):
-            with suppress(ConnectionError):
-                talk(tcp(server.port("tcp")), b"hello")
-        assert server.stop() == 0
-        assert server.output.count("Traceback") == 1
-        counted = re.findall(r"(\d+) exceptions in dataReceived", server.output)
-        assert sum(map(int, counted)) == 19
+    server = serve("--tcp", "always=127.0.0.1:0", env=thirdparty.on_path(tmp_path))
+    for _ in range(20):
+        with suppress(ConnectionError):
+            talk(tcp(server.port("tcp")), b"hello")
+    assert server.stop() == 0
+    assert server.output.count("Traceback") == 1
+    counted = re.findall(r"(\d+) exceptions in dataReceived", server.output)
+    assert sum(map(int, counted)) == 19

@@ -8,6 +8,8 @@ import pytest
 from tests.checkout import TOP
 from tests.process.starts import finish
 
+pytestmark = pytest.mark.version_independent
+
 MEASUREMENTS = {
     "bench.fixture --rounds 1 --servers 2": [
         r"  twistd --help +\d+ +\d+ +1\.00",
@@ -22,7 +24,7 @@ MEASUREMENTS = {
 
 
 @pytest.mark.parametrize("measurement", MEASUREMENTS)
-def test_a_measurement_runs(measurement: str) -> None:
+def test_a_measurement_runs(measurement):
     """A measurement ends by itself, with its results and no error."""
     done = finish([sys.executable, "-m", *measurement.split()], TOP)
     assert (done.returncode, done.stderr) == (0, "")

@@ -20,6 +20,8 @@ from tests.process.needs import tool
 from tests.process.running import Running
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
@@ -69,7 +71,7 @@ def test_every_mode_moves_what_it_says(programs, name):
 
 
 def test_lost_datagrams_are_counted_and_not_waited_for(programs):
-    """Of nine datagrams every third is dropped, the last one too: three are lost."""
+    """Of nine datagrams every third is dropped, the last one too: three are counted as lost."""
 
     class Lossy(socketserver.BaseRequestHandler):
         seen = 0

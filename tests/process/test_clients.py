@@ -1,4 +1,4 @@
-"""Clients that nobody here wrote: rdate, ncat and socat, against the running server."""
+"""Independent clients, rdate, ncat and socat, against the running server."""
 
 import calendar
 import json
@@ -14,6 +14,8 @@ from tests.process import needs
 from tests.process.running import Running
 from tests.process.starts import SERVE
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 SERVICES = "time echo daytime qotd discard chargen info".split()
 
@@ -35,19 +37,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def port(server: Running, transport: str, service: str) -> str:
-    """Give the port of a service, as an argument."""
+    """Return the port of a service, as an argument."""
     return server.wait_for(rf"Waiting for \w+ on {transport} \S+:(\d+) \({service}\)$")[1]
 
 
 def ask(*command: str, data: bytes = b"") -> bytes:
-    """Have a client send *data* and end, and give all that it prints."""
+    """Run a client that sends *data* and ends, and return its output."""
     done = subprocess.run(command, input=data, capture_output=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def ask_for(size: int, *command: str, data: bytes) -> bytes:
-    """Have a client that does not end by itself send *data*, until it has printed *size* bytes."""
+    """Run an endless client that sends *data*, until it has printed *size* bytes."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdin is not None
         assert client.stdout is not None
@@ -65,8 +67,8 @@ def ask_for(size: int, *command: str, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("transport", "option"), [("tcp", "-4"), ("udp", "-u")])
-def test_rdate(transport: str, option: str, server: Running) -> None:
-    """Rdate prints the time of this very moment, over TCP and over UDP."""
+def test_rdate(transport, option, server):
+    """Rdate prints the current time, over TCP and over UDP."""
     rdate = needs.tool("rdate")
     before = int(time.time())
     command = [rdate, "-p", option, "-o", port(server, transport, "time"), "127.0.0.1"]
@@ -79,7 +81,7 @@ def test_rdate(transport: str, option: str, server: Running) -> None:
 
 
 def clients(server: Running, service: str) -> dict[str, list[str]]:
-    """Give the commands that connect to a service over TCP."""
+    """Return the commands that connect to a service over TCP."""
     number = port(server, "tcp", service)
     return {
         "ncat": ["ncat", "127.0.0.1", number],
@@ -92,16 +94,16 @@ each_client = pytest.mark.parametrize("client", ["ncat", "socat"])
 
 @each_client
 @pytest.mark.parametrize("data", [b"", b"hello\n", MEBIBYTE], ids=len)
-def test_echo(data: bytes, client: str, server: Running) -> None:
-    """All that a client sends before its end of input comes back, and then it ends."""
+def test_echo(data, client, server):
+    """Everything that a client sends comes back, and then the connection ends."""
     needs.tool(client)
     assert ask(*clients(server, "echo")[client], data=data) == data
 
 
 @each_client
 @pytest.mark.parametrize("data", [b"", b"hello\n"], ids=["silent", "talking"])
-def test_daytime(data: bytes, client: str, server: Running) -> None:
-    """A client gets one line with the time and ends, also one that has said something."""
+def test_daytime(data, client, server):
+    """A client gets one line with the time and the end, even if it has sent data."""
     needs.tool(client)
     line = ask(*clients(server, "daytime")[client], data=data)
     day, date, year = line.decode("ascii").split(", ")
@@ -112,7 +114,7 @@ def test_daytime(data: bytes, client: str, server: Running) -> None:
 
 
 @each_client
-def test_qotd(client: str, server: Running) -> None:
+def test_qotd(client, server):
     """A client gets one quote of fewer than 512 characters and ends."""
     needs.tool(client)
     quote = ask(*clients(server, "qotd")[client])
@@ -122,14 +124,14 @@ def test_qotd(client: str, server: Running) -> None:
 
 
 @each_client
-def test_discard(client: str, server: Running) -> None:
+def test_discard(client, server):
     """A client that sends a mebibyte gets nothing, and ends when it has sent all."""
     needs.tool(client)
     assert ask(*clients(server, "discard")[client], data=MEBIBYTE) == b""
 
 
 @each_client
-def test_chargen(client: str, server: Running) -> None:
+def test_chargen(client, server):
     """A client gets the lines of the RFC's example for as long as it reads."""
     needs.tool(client)
     printable = bytes(range(32, 127)) * 2
@@ -140,8 +142,8 @@ def test_chargen(client: str, server: Running) -> None:
 
 
 @each_client
-def test_info(client: str, server: Running) -> None:
-    """A client gets one line of JSON that tells it its own address, and ends."""
+def test_info(client, server):
+    """A client gets one line of JSON with its own address, and the end."""
     needs.tool(client)
     line = ask(*clients(server, "info")[client])
     assert line.count(b"\n") == 1
@@ -156,7 +158,7 @@ def test_info(client: str, server: Running) -> None:
 # Unix sockets
 
 
-def test_socat_on_a_unix_socket(server: Running) -> None:
+def test_socat_on_a_unix_socket(server):
     """Socat gets its echo from a unix socket."""
     needs.tool("socat")
     path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
@@ -164,7 +166,7 @@ def test_socat_on_a_unix_socket(server: Running) -> None:
     assert ask(*command, data=MEBIBYTE) == MEBIBYTE
 
 
-def test_ncat_on_a_unix_socket(server: Running) -> None:
+def test_ncat_on_a_unix_socket(server):
     """Ncat gets its echo from a unix socket."""
     needs.tool("ncat")
     path = server.wait_for(r"Waiting for connections on unix (\S+) \(echo\)$")[1]
@@ -175,7 +177,7 @@ def test_ncat_on_a_unix_socket(server: Running) -> None:
 
 
 def datagram_client(server: Running, client: str, service: str) -> list[str]:
-    """Give the command that exchanges datagrams with a service."""
+    """Return the command that exchanges datagrams with a service."""
     number = port(server, "udp", service)
     return {
         "ncat": ["ncat", "--udp", "127.0.0.1", number],
@@ -184,15 +186,15 @@ def datagram_client(server: Running, client: str, service: str) -> list[str]:
 
 
 @each_client
-def test_datagram_echo(client: str, server: Running) -> None:
+def test_datagram_echo(client, server):
     """A client gets its datagram back."""
     needs.tool(client)
     command = datagram_client(server, client, "echo")
     assert ask_for(6, *command, data=b"hello\n") == b"hello\n"
 
 
-def test_longest_datagram(server: Running) -> None:
-    """Socat gets the longest datagram that IPv4 has back in one piece."""
+def test_longest_datagram(server):
+    """Socat gets the longest IPv4 datagram back in one piece."""
     needs.tool("socat")
     data = MEBIBYTE[:LONGEST_DATAGRAM]
     command = datagram_client(server, "socat", "echo")
@@ -201,16 +203,16 @@ def test_longest_datagram(server: Running) -> None:
 
 
 @each_client
-def test_datagram_daytime(client: str, server: Running) -> None:
-    """A client gets the line with the time for a datagram of one byte."""
+def test_datagram_daytime(client, server):
+    """A datagram of one byte is answered with the time."""
     needs.tool(client)
     command = datagram_client(server, client, "daytime")
     assert re.fullmatch(rb"[A-Z][a-z]+day, [A-Z].*", ask_for(20, *command, data=b"?"))
 
 
 @each_client
-def test_datagram_info(client: str, server: Running) -> None:
-    """A client whose datagram pays for it gets one line of JSON with its size."""
+def test_datagram_info(client, server):
+    """A datagram that is long enough is answered with one line of JSON with its size."""
     needs.tool(client)
     told = ask_for(40, *datagram_client(server, client, "info"), data=b"x" * 200)
     assert told.startswith(b'{"peer": "127.0.0.1:')

@@ -1,4 +1,4 @@
-"""The configuration file of a running server, and what is said of a bad one."""
+"""The configuration file of a running server, and the errors of a bad one."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def refused(start: Start, folder: Path, *options: str) -> list[str]:
-    """Give the lines of a start that a bad configuration prevents, without their beginnings."""
+    """Return the errors of a start with a bad configuration, without their prefix."""
     done = finish([*start.command, "-c", "netsrv.toml", *options], folder)
     assert done.returncode == start.misconfigured
     assert done.stdout == ""
@@ -41,7 +41,7 @@ def refused(start: Start, folder: Path, *options: str) -> list[str]:
 
 
 @each_start
-def test_each_transport_is_served(start: Start, tmp_path: Path) -> None:
+def test_each_transport_is_served(start, tmp_path, serve):
     """TCP, UDP and unix sockets are served, before the listeners of the command line."""
     write(
         tmp_path,
@@ -57,25 +57,23 @@ def test_each_transport_is_served(start: Start, tmp_path: Path) -> None:
         mode = "0606"
         """,
     )
-    with Running(
-        [*start.command, "--tcp", "time=127.0.0.1:0", "-c", "netsrv.toml"], tmp_path
-    ) as server:
-        port = server.port("tcp")
-        assert server.port("udp") == port
-        assert talk(tcp(port), b"hello") == b"hello"
-        with udp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-        assert b"-UTC" in read_all(unix(tmp_path / "day.sock"))
-        assert stat.S_IMODE((tmp_path / "day.sock").stat().st_mode) == 0o606
-        assert len(read_all(tcp(server.port("tcp", 2)))) == 4
-        server.stop()
-        names = re.findall(r"Waiting for \w+ on (\w+) .* \((\w+)\)", server.output)
-        assert names == [("tcp", "echo"), ("udp", "echo"), ("unix", "daytime"), ("tcp", "time")]
-        assert "Traceback" not in server.output
+    server = serve("--tcp", "time=127.0.0.1:0", "-c", "netsrv.toml", start=start)
+    port = server.port("tcp")
+    assert server.port("udp") == port
+    assert talk(tcp(port), b"hello") == b"hello"
+    with udp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
+    assert b"-UTC" in read_all(unix(tmp_path / "day.sock"))
+    assert stat.S_IMODE((tmp_path / "day.sock").stat().st_mode) == 0o606
+    assert len(read_all(tcp(server.port("tcp", 2)))) == 4
+    server.stop()
+    names = re.findall(r"Waiting for \w+ on (\w+) .* \((\w+)\)", server.output)
+    assert names == [("tcp", "echo"), ("udp", "echo"), ("unix", "daytime"), ("tcp", "time")]
+    assert "Traceback" not in server.output
 
 
-def test_limits_are_of_the_listener_at_which_they_stand(tmp_path: Path) -> None:
-    """Limits and access hold for their own listener, and not for that of the command line."""
+def test_limits_are_of_the_listener_at_which_they_stand(tmp_path, serve):
+    """Limits and access apply to their own listener, not to that of the command line."""
     write(
         tmp_path,
         f"""
@@ -90,46 +88,46 @@ def test_limits_are_of_the_listener_at_which_they_stand(tmp_path: Path) -> None:
         no_access = ["127.0.0.1"]
         """,
     )
-    with Running([*SERVE.command, "-c", "netsrv.toml", "--tcp", "echo=0"], tmp_path) as server:
-        limited, closed, free = (server.port("tcp", number) for number in (1, 2, 3))
-        with tcp(limited) as first, tcp(free) as second, tcp(free) as third:
-            assert exchange(first, b"hello") == b"hello"
-            with pytest.raises(ConnectionResetError):
-                tcp(limited).recv(1)
-            server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
-            assert read_all(tcp(closed)) == b""
-            assert exchange(second, b"hello") == exchange(third, b"hello") == b"hello"
-        assert server.stop() == 0
+    server = serve("-c", "netsrv.toml", "--tcp", "echo=0")
+    limited, closed, free = (server.port("tcp", number) for number in (1, 2, 3))
+    with tcp(limited) as first, tcp(free) as second, tcp(free) as third:
+        assert exchange(first, b"hello") == b"hello"
+        with pytest.raises(ConnectionResetError):
+            tcp(limited).recv(1)
+        server.wait_for(r"rejected 127\.0\.0\.1:\d+ \(--max-connections\)")
+        assert read_all(tcp(closed)) == b""
+        assert exchange(second, b"hello") == exchange(third, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
-def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path: Path) -> None:
-    """An option for limits leaves the file's listeners alone."""
+def test_limits_of_the_command_line_are_not_those_of_the_file(tmp_path, serve):
+    """An option for limits does not apply to the file's listeners."""
     write(tmp_path, ECHO)
     options = ["--tcp", "echo=127.0.0.1:0", "--idle-timeout", "0.2"]
-    with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
-        with tcp(server.port("tcp", 1)) as of_file:
-            assert read_all(tcp(server.port("tcp", 2))) == b""
-            server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
-            assert exchange(of_file, b"hello") == b"hello"
-        assert server.stop() == 0
+    server = serve("-c", "netsrv.toml", *options)
+    with tcp(server.port("tcp", 1)) as of_file:
+        assert read_all(tcp(server.port("tcp", 2))) == b""
+        server.wait_for(r"closed 127\.0\.0\.1:\d+ \(--idle-timeout\)")
+        assert exchange(of_file, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(("options", "seconds"), [([], "40"), (["--shutdown-timeout", "30"], "30")])
 def test_the_command_line_overrides_what_concerns_the_whole_server(
-    options: list[str], seconds: str, tmp_path: Path
-) -> None:
-    """The file says how long a drain may take, unless an option does."""
+    options, seconds, tmp_path, serve
+):
+    """The shutdown timeout is the file's, unless an option overrides it."""
     write(tmp_path, f"shutdown_timeout = 40\n{ECHO}")
-    with Running([*SERVE.command, "-c", "netsrv.toml", *options], tmp_path) as server:
-        with tcp(server.port("tcp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.process.terminate()
-            server.wait_for(f"Draining: 1 connection, at most {seconds} s;")
-        assert server.wait() == 0
+    server = serve("-c", "netsrv.toml", *options)
+    with tcp(server.port("tcp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.process.terminate()
+        server.wait_for(f"Draining: 1 connection, at most {seconds} s;")
+    assert server.wait() == 0
 
 
-def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path: Path) -> None:
-    """Under twistd --uid the file is as it was asked for, and its server answers."""
+def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path):
+    """Under twistd --uid the socket file has the configured mode, and its server answers."""
     needs.root()
     tmp_path.chmod(0o755)
     write(tmp_path, '[[listener]]\nservice = "echo"\nunix = "echo.sock"\nmode = 0o640\n')
@@ -141,8 +139,8 @@ def test_the_mode_of_a_socket_file_stays_when_root_is_given_up(tmp_path: Path) -
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_a_third_partys_settings(tmp_path: Path) -> None:
-    """Somebody else's service gets its settings from the file, checked by its own class."""
+def test_a_third_partys_settings(tmp_path, serve):
+    """A third-party service gets its settings from the file, checked by its own class."""
     body = """
     from attrs import field, frozen, validators
 
@@ -166,7 +164,7 @@ def test_a_third_partys_settings(tmp_path: Path) -> None:
     env = thirdparty.on_path(tmp_path)
     listener = "[[listener]]\nservice = 'say'\ntcp = '127.0.0.1:0'\n[listener.settings]\n"
     write(tmp_path, f"{listener}word = 'hey'\ntimes = 2\n")
-    with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path, env) as server:
+    with serve("-c", "netsrv.toml", env=env) as server:
         assert read_all(tcp(server.port("tcp"))) == b"heyhey"
         assert server.stop() == 0
     write(tmp_path, f"{listener}times = 0\n")
@@ -177,8 +175,8 @@ def test_a_third_partys_settings(tmp_path: Path) -> None:
     assert "'say' needs the settings word: they stand in a file, see --config" in only_line(done)
 
 
-def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
-    """F107: quotes come from the file; a bad one at start is refused, a later one named."""
+def test_f107_quotes_of_a_file(tmp_path, serve):
+    """F107: quotes are read from a file; a bad one prevents the start, a later one is logged."""
     write(tmp_path, ECHO.replace("echo", "qotd") + 'settings.file = "quotes"\n')
     [line] = refused(SERVE, tmp_path)
     place = "netsrv.toml: listener[0].settings.file: quotes"
@@ -187,22 +185,22 @@ def test_f107_quotes_of_a_file(tmp_path: Path) -> None:
     assert refused(SERVE, tmp_path) == [f"{place}: is not a regular file"]
     (tmp_path / "quotes").unlink()
     (tmp_path / "quotes").write_text("to be\n")
-    with Running([*SERVE.command, "-c", "netsrv.toml"], tmp_path) as server:
-        port = server.port("tcp")
+    server = serve("-c", "netsrv.toml")
+    port = server.port("tcp")
+    assert read_all(tcp(port)) == b"to be\r\n"
+    (tmp_path / "quotes").unlink()
+    while "No such file" not in server.output:
         assert read_all(tcp(port)) == b"to be\r\n"
-        (tmp_path / "quotes").unlink()
-        while "No such file" not in server.output:
-            assert read_all(tcp(port)) == b"to be\r\n"
-        server.wait_for(r"qotd: .*/quotes: No such file or directory; serving the previous quotes")
-        assert server.stop() == 0
+    server.wait_for(r"qotd: .*/quotes: No such file or directory; serving the previous quotes")
+    assert server.stop() == 0
 
 
 # Mistakes
 
 
 @each_start
-def test_f99_all_mistakes_are_named_and_nothing_is_started(start: Start, tmp_path: Path) -> None:
-    """F99: each mistake is a line on standard error, and no socket is made."""
+def test_f99_all_mistakes_are_named_and_nothing_is_started(start, tmp_path):
+    """F99: each error is a line on standard error, and no socket is opened."""
     write(
         tmp_path,
         """
@@ -224,7 +222,7 @@ def test_f99_all_mistakes_are_named_and_nothing_is_started(start: Start, tmp_pat
 
 
 def make_huge(path: Path) -> None:
-    """Make a file of 100 MiB that takes no room."""
+    """Create a sparse file of 100 MiB."""
     with path.open("wb") as file:
         file.truncate(100 * 2**20)
 
@@ -241,40 +239,39 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_f99_a_file_that_is_none(kind: str, tmp_path: Path) -> None:
-    """F99: what is no configuration file is one line at once, whatever it is."""
+def test_f99_a_file_that_is_none(kind, tmp_path):
+    """F99: anything but a configuration file is reported in one line, without delay."""
     make, words = FILES[kind]
     make(tmp_path / "netsrv.toml")
     [line] = refused(SERVE, tmp_path)
     assert line.startswith(f"netsrv.toml: {words}")
 
 
-def test_f99_a_file_that_nobody_may_read(tmp_path: Path) -> None:
-    """F99: a file without the permission is one line."""
+def test_f99_an_unreadable_file(tmp_path):
+    """F99: a file without read permission is reported in one line."""
     write(tmp_path, ECHO).chmod(0)
     done = finish([*needs.powerless(), *SERVE.located, "-c", "netsrv.toml"], tmp_path)
     assert only_line(done) == "netsrv: netsrv.toml: Permission denied"
 
 
-def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path: Path) -> None:
-    """A file without a listener only says what concerns the server."""
+def test_f99_an_empty_file_is_enough_beside_listeners(tmp_path, serve):
+    """A file may have only settings of the server if the command line has a listener."""
     write(tmp_path, "log_rate = 0")
-    command = [*SERVE.command, "-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0"]
-    with Running(command, tmp_path) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        assert server.stop() == 0
-        assert "Got connection" not in server.output
+    server = serve("-c", "netsrv.toml", "--tcp", "echo=127.0.0.1:0")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    assert server.stop() == 0
+    assert "Got connection" not in server.output
 
 
-def test_f99_a_listener_that_stands_in_both(tmp_path: Path) -> None:
-    """F99: an address of the file that the command line repeats is named with both places."""
+def test_f99_a_listener_that_stands_in_both(tmp_path):
+    """F99: an address in both the file and the command line is reported with both places."""
     write(tmp_path, "[[listener]]\ntcp = '127.0.0.1:9'\n")
     [line] = refused(SERVE, tmp_path, "--tcp", "127.0.0.1:9")
     assert line == "--tcp 127.0.0.1:9: duplicate listener, first in netsrv.toml: listener[0]"
 
 
-def test_an_address_in_use(tmp_path: Path) -> None:
-    """An address of a file that is taken has the status of such addresses."""
+def test_an_address_in_use(tmp_path):
+    """A file's address in use has the status and the line of one on the command line."""
     with taken(("127.0.0.1", 0), socket.SOCK_STREAM) as port:
         write(tmp_path, f"[[listener]]\ntcp = '127.0.0.1:{port}'\n")
         done = finish([*SERVE.command, "--config", "netsrv.toml"], tmp_path)
@@ -286,8 +283,8 @@ def test_an_address_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-def test_check_checks_the_file(start: Start, tmp_path: Path) -> None:
-    """--check opens the file's sockets and shows their options, or names its mistakes."""
+def test_check_checks_the_file(start, tmp_path):
+    """--check opens the file's sockets and prints their options, or its errors."""
     write(tmp_path, ECHO + "socket_options = { IP_TOS = 16 }\n")
     done = finish([*start.command, "-c", "netsrv.toml", "--check"], tmp_path)
     assert done.returncode == 0
@@ -304,7 +301,7 @@ def test_check_checks_the_file(start: Start, tmp_path: Path) -> None:
     ]
 
 
-def test_only_a_start_that_needs_them_imports_tomllib_and_cattrs(tmp_path: Path) -> None:
+def test_only_a_start_that_needs_them_imports_tomllib_and_cattrs(tmp_path):
     """tomllib is imported with -c only, and cattrs only if a service has settings."""
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
     options = ["--tcp", "127.0.0.1:0", "--check"]

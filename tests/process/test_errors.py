@@ -1,4 +1,4 @@
-"""Errors at start: one line at once, and nothing stays behind."""
+"""Errors at start: one line without delay, and nothing is left behind."""
 
 import re
 import resource
@@ -10,8 +10,9 @@ import pytest
 
 from tests.clients import exchange, outgoing, taken, tcp
 from tests.process import needs
-from tests.process.running import Running
-from tests.process.starts import SERVE, TWIST, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWIST, TWISTD, each_start, finish, only_line
+
+pytestmark = pytest.mark.version_independent
 
 each_kind = pytest.mark.parametrize(
     ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
@@ -23,10 +24,8 @@ each_kind = pytest.mark.parametrize(
 
 @each_start
 @each_kind
-def test_f91_port_in_use(
-    transport: str, kind: socket.SocketKind, start: Start, tmp_path: Path
-) -> None:
-    """A port that another server has is one line with the address and the errno's words."""
+def test_f91_port_in_use(transport, kind, start, tmp_path):
+    """A port in use is reported in one line with the address and the errno's text."""
     with taken(("127.0.0.1", 0), kind) as port:
         done = finish([*start.command, f"--{transport}", f"echo=127.0.0.1:{port}"], tmp_path)
     assert done.returncode == start.unavailable
@@ -34,7 +33,7 @@ def test_f91_port_in_use(
 
 
 @each_kind
-def test_f91_ipv6_port_in_use(transport: str, kind: socket.SocketKind, tmp_path: Path) -> None:
+def test_f91_ipv6_port_in_use(transport, kind, tmp_path):
     """An IPv6 port in use is shown in brackets."""
     needs.ipv6()
     with taken(("::1", 0), kind) as port:
@@ -43,9 +42,9 @@ def test_f91_ipv6_port_in_use(transport: str, kind: socket.SocketKind, tmp_path:
     assert only_line(done) == f"netsrv: {transport} [::1]:{port}: Address already in use"
 
 
-def test_port_in_use_by_a_busy_server(tmp_path: Path) -> None:
-    """A server is not taken for an outgoing connection, although it has connections."""
-    with Running([*TWISTD.command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+def test_port_in_use_by_a_busy_server(tmp_path, serve):
+    """A server with connections is not reported as an outgoing connection."""
+    with serve("--tcp", "echo=127.0.0.1:0", start=TWISTD) as server:
         port = server.port("tcp")
         with tcp(port) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -55,8 +54,8 @@ def test_port_in_use_by_a_busy_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("transport", "host"), [("tcp", "192.0.2.1"), ("udp", "[2001:db8::1]")])
-def test_f91_absent_address(transport: str, host: str, tmp_path: Path) -> None:
-    """An address that no interface has is one line."""
+def test_f91_absent_address(transport, host, tmp_path):
+    """An address that no interface has is reported in one line."""
     if ":" in host:
         needs.ipv6()
     done = finish([*SERVE.command, f"--{transport}", f"echo={host}:0"], tmp_path)
@@ -67,8 +66,8 @@ def test_f91_absent_address(transport: str, host: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("start", "transport"), [(SERVE, "tcp"), (TWISTD, "udp"), (TWIST, "tcp")], ids=str
 )
-def test_f91_low_port(start: Start, transport: str, tmp_path: Path) -> None:
-    """A port below 1024 without the privilege for it is one line that says what it takes."""
+def test_f91_low_port(start, transport, tmp_path):
+    """A port that takes a privilege is reported in one line that names the privilege."""
     port = needs.forbidden_port()
     command = [*needs.powerless(), *start.located, f"--{transport}", f"echo=127.0.0.1:{port}"]
     done = finish(command, tmp_path)
@@ -78,10 +77,8 @@ def test_f91_low_port(start: Start, transport: str, tmp_path: Path) -> None:
 
 
 @each_kind
-def test_f92_port_of_an_outgoing_connection(
-    transport: str, kind: socket.SocketKind, tmp_path: Path
-) -> None:
-    """Where an outgoing connection has the port, the line says so, and where it leads."""
+def test_f92_port_of_an_outgoing_connection(transport, kind, tmp_path):
+    """A port held by an outgoing connection is reported with the connection's target."""
     with outgoing(kind) as (port, there):
         done = finish([*SERVE.command, f"--{transport}", f"echo={port}"], tmp_path)
     assert done.returncode == SERVE.unavailable
@@ -99,8 +96,8 @@ def test_f92_port_of_an_outgoing_connection(
     [(SERVE, "[::1"), *((each, "192.0.2.1:0") for each in (SERVE, TWISTD, TWIST))],
     ids=str,
 )
-def test_f91_nothing_stays_half_started(last: str, start: Start, tmp_path: Path) -> None:
-    """When the last of several listeners fails, the sockets before it are gone again."""
+def test_f91_nothing_stays_half_started(last, start, tmp_path):
+    """If the last of several listeners fails, the sockets of the others are closed."""
     options = ["--unix", "echo=echo.sock", "--tcp", "127.0.0.1:0", "--tcp", last]
     done = finish([*start.command, *options], tmp_path)
     assert done.returncode in (start.unavailable, start.misconfigured)
@@ -108,8 +105,8 @@ def test_f91_nothing_stays_half_started(last: str, start: Start, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_option_that_fits_nothing_leaves_nothing(tmp_path: Path) -> None:
-    """An option that none of the sockets can have is found before anything is served."""
+def test_an_option_that_fits_nothing_leaves_nothing(tmp_path):
+    """An option that fits no socket is reported before anything is served."""
     options = ["--unix", "echo=echo.sock", "--socket-option", "TCP_NODELAY=1"]
     done = finish([*SERVE.command, *options], tmp_path)
     assert done.returncode == SERVE.misconfigured
@@ -121,12 +118,12 @@ def test_an_option_that_fits_nothing_leaves_nothing(tmp_path: Path) -> None:
 
 
 def few_descriptors(number: int) -> Callable[[], None]:
-    """Give what limits a process that is about to start to so many descriptors."""
+    """Return a function that limits a process about to start to *number* descriptors."""
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
 
 
-def test_f98_too_few_descriptors_for_the_sockets(tmp_path: Path) -> None:
-    """Where the descriptors do not suffice for the sockets, the listener that has none is named."""
+def test_f98_too_few_descriptors_for_the_sockets(tmp_path):
+    """Without descriptors for all sockets, the error names the listener that has none."""
     options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 40]
     done = finish([*SERVE.command, *options], tmp_path, preexec_fn=few_descriptors(24))
     assert done.returncode == SERVE.unavailable
@@ -136,8 +133,8 @@ def test_f98_too_few_descriptors_for_the_sockets(tmp_path: Path) -> None:
 
 @each_start
 @pytest.mark.parametrize("spare", [0, 3])
-def test_f98_no_descriptor_is_left_for_the_rest(spare: int, start: Start, tmp_path: Path) -> None:
-    """Where the sockets leave no descriptors for the reactor and the rest, it is one line."""
+def test_f98_no_descriptor_is_left_for_the_rest(spare, start, tmp_path):
+    """Without descriptors for the reactor, the start fails with one line."""
     options = ["--unix", "echo=echo.sock", *["--tcp", "127.0.0.1:0"] * 8]
     standard, sockets = 3, 9
     limit = few_descriptors(standard + sockets + spare)
@@ -151,21 +148,21 @@ def test_f98_no_descriptor_is_left_for_the_rest(spare: int, start: Start, tmp_pa
 
 
 def modules_imported(command: list[str], cwd: Path) -> int:
-    """Count the modules that a command imports, which is what a start takes its time for."""
+    """Count the modules that a command imports: the main cost of a start."""
     done = finish(command, cwd, env={"PYTHONPROFILEIMPORTTIME": "1"})
     return done.stderr.count("import time:")
 
 
-def test_an_error_is_cheap(tmp_path: Path) -> None:
-    """An error imports little more than ``twistd --help`` does: no reactor, say."""
+def test_an_error_is_cheap(tmp_path):
+    """An error imports little more than ``twistd --help`` does, and no reactor."""
     error = modules_imported([*TWISTD.command, "--tcp", "192.0.2.1:0"], tmp_path)
     shortest = modules_imported(["twistd", "--help"], tmp_path)
     assert 100 < shortest < error <= 1.4 * shortest
 
 
 @each_start
-def test_f91_an_error_takes_less_than_a_second(start: Start, tmp_path: Path) -> None:
-    """A second of processor time, that is, whatever else the machine does."""
+def test_f91_an_error_takes_less_than_a_second(start, tmp_path):
+    """The limit is a second of processor time, however loaded the machine is."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = finish([*start.command, "--tcp", "192.0.2.1:0"], tmp_path)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -173,8 +170,8 @@ def test_f91_an_error_takes_less_than_a_second(start: Start, tmp_path: Path) -> 
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1
 
 
-def test_usage_under_twistd(tmp_path: Path) -> None:
-    """Without a listener, twistd shows our usage and examples, and then what is missing."""
+def test_usage_under_twistd(tmp_path):
+    """Without a listener, twistd prints our usage and examples, and then the error."""
     done = finish([*TWISTD.command], tmp_path)  # its status is twistd's: 0 with Twisted 24.3
     shown = done.stdout + done.stderr
     assert shown.startswith("Usage: twistd [options]")

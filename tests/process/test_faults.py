@@ -15,24 +15,26 @@ from tests.process import needs
 from tests.process.running import Running, located
 from tests.process.starts import EPOLL, SERVE, Start
 
+pytestmark = pytest.mark.version_independent
+
 PAUSE = 0.1
-"""Seconds that the server waits where trying again at once would only spin."""
+"""Seconds that the server waits before it retries."""
 
 AT_ONCE = 64
-"""Connections that may fail, one after another, before it waits."""
+"""Consecutive connections that may fail before the acceptor waits."""
 
 TIMES = 3
-"""How often in a row a system call fails."""
+"""Consecutive times that a system call fails."""
 
 WELL = 3
-"""Calls that are made besides: the one that is well, the one after it, and the last at the end."""
+"""Further calls: the one that succeeds, the one after it, and the last at the end."""
 
 Faulty = Callable[..., Running]
 
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Faulty:
-    """Start a server in which a system call fails, by default so many times from its first on."""
+    """Start a server in which a system call fails, by default the first `TIMES` times."""
 
     def start(
         call: str, error: str, *options: str, when: str = f"1..{TIMES}", how: Start = SERVE
@@ -45,21 +47,21 @@ def faulty(tmp_path: Path) -> Faulty:
 
 
 def calls(folder: Path) -> list[tuple[float, str]]:
-    """Give what strace has recorded of a server that has ended: the time and the result."""
+    """Return what strace has recorded of a server that has ended: (time, result) of each call."""
     trace = (folder / "trace").read_text()
     found = re.findall(r"^\d+ +(\d+\.\d+) \w+\(.*\) = (.*)$", trace, re.MULTILINE)
     return [(float(when), result) for when, result in found]
 
 
 def pauses(made: list[tuple[float, str]]) -> list[float]:
-    """Give the seconds that passed after each call that was made to fail."""
+    """Return the seconds between each call that strace made to fail and the next call."""
     return [
         after - before for (before, result), (after, _) in pairwise(made) if "INJECTED" in result
     ]
 
 
 def words(error: str) -> str:
-    """Give an errno's own words, for a pattern."""
+    """Return an errno's text, for a pattern."""
     return re.escape(os.strerror(getattr(errno, error)))
 
 
@@ -70,10 +72,8 @@ def words(error: str) -> str:
     "error",
     "ECONNABORTED EPROTO EPERM ENETDOWN EHOSTUNREACH ENOSR EPROTONOSUPPORT".split(),
 )
-def test_f18_connection_lost_before_it_was_accepted(
-    error: str, faulty: Faulty, tmp_path: Path
-) -> None:
-    """An error of one connection is a line of the log, and the next client is served at once."""
+def test_f18_connection_lost_before_it_was_accepted(error, faulty, tmp_path):
+    """An error of one connection is logged, and the next client is served without delay."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
             server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept failed: {words(error)}; further")
@@ -86,8 +86,8 @@ def test_f18_connection_lost_before_it_was_accepted(
 
 
 @pytest.mark.parametrize("error", "EMFILE ENFILE ENOBUFS ENOMEM".split())
-def test_f16_f17_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_path: Path) -> None:
-    """Without resources the server pauses instead of spinning; then who waited is served."""
+def test_f16_f17_no_resources_for_a_connection(error, faulty, tmp_path):
+    """Without resources the acceptor pauses; then the waiting client is served."""
     with faulty("accept4", error, "--tcp", "echo=0", how=EPOLL) as server:
         with tcp(server.port("tcp")) as client:
             server.wait_for(rf"tcp 0\.0\.0\.0:\d+ \(echo\): accept failed: {words(error)}; further")
@@ -102,10 +102,8 @@ def test_f16_f17_no_resources_for_a_connection(error: str, faulty: Faulty, tmp_p
 @pytest.mark.parametrize(
     ("error", "tries"), [("EPERM", AT_ONCE), ("ENFILE", 1), ("EMFILE", 1), ("ENOBUFS", 1)]
 )
-def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(
-    error: str, tries: int, faulty: Faulty
-) -> None:
-    """uvloop tells of no error of ``accept``: the reactor sees that somebody waits in vain.
+def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(error, tries, faulty):
+    """The reactor detects lasting ``accept`` errors, which uvloop does not report.
 
     The pauses leave room for eleven turns in a second.
     """
@@ -121,16 +119,16 @@ def test_f16_f18_an_error_that_stays_is_noticed_on_uvloop(
 
 
 @pytest.mark.parametrize("error", "ECONNABORTED ENETDOWN ENOMEM".split())
-def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error: str, faulty: Faulty) -> None:
-    """It tries again by itself, and the client is served."""
+def test_f16_f18_an_error_that_passes_is_not_seen_on_uvloop(error, faulty):
+    """uvloop retries, and the client is served."""
     with faulty("accept4", error, "--tcp", "echo=0") as server:
         assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
         assert server.stop() == 0
         assert "accept failed: " not in server.output
 
 
-def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
-    """A server that pauses when it is told to end drains like any other."""
+def test_a_pause_does_not_outlive_the_listener(faulty):
+    """A server that is pausing drains like any other at SIGTERM."""
     with faulty("accept4", "EMFILE", "--tcp", "daytime=0", when="2+") as server:
         port = server.port("tcp")
         with tcp(port) as lingering, tcp(port):  # the first has its line, and does not end
@@ -143,8 +141,8 @@ def test_a_pause_does_not_outlive_the_listener(faulty: Faulty) -> None:
 
 
 @pytest.mark.parametrize("error", ["EBADF", "EINVAL"])
-def test_listening_socket_is_gone(error: str, faulty: Faulty, tmp_path: Path) -> None:
-    """Where the listening socket itself fails it is said once, and other listeners go on."""
+def test_listening_socket_is_gone(error, faulty, tmp_path):
+    """A listening socket that fails is reported once, and other listeners keep serving."""
     options = ["--tcp", "echo=0", "--udp", "echo=0"]
     with faulty("accept4", error, *options, how=EPOLL) as server:
         with pytest.raises(ConnectionError):
@@ -158,8 +156,8 @@ def test_listening_socket_is_gone(error: str, faulty: Faulty, tmp_path: Path) ->
     assert len(calls(tmp_path)) == 1
 
 
-def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
-    """Nobody waits in vain at a listening socket that has failed."""
+def test_clients_of_a_lost_listener_are_refused(faulty):
+    """After a listening socket has failed, its port refuses connections."""
     with faulty("accept4", "EINVAL", "--tcp", "echo=0", when="1+") as server:
         port = server.port("tcp")
         with pytest.raises(ConnectionError):
@@ -175,8 +173,8 @@ def test_clients_of_a_lost_listener_are_refused(faulty: Faulty) -> None:
 @pytest.mark.parametrize(
     "error", "ECONNREFUSED EHOSTUNREACH ENETDOWN EPROTO EHOSTDOWN ECONNRESET".split()
 )
-def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_path: Path) -> None:
-    """What the network says of an earlier datagram is a line, and receiving goes on at once."""
+def test_f37_f38_late_news_of_an_earlier_send(error, faulty, tmp_path):
+    """An ICMP error of an earlier datagram is logged, and receiving goes on without a pause."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -188,8 +186,8 @@ def test_f37_f38_late_news_of_an_earlier_send(error: str, faulty: Faulty, tmp_pa
 
 
 @pytest.mark.parametrize("error", "ENOMEM EIO ENOBUFS EINVAL".split())
-def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None:
-    """Whatever error receiving has, it is a line, a pause, and the port stays open."""
+def test_f38_receiving_fails(error, faulty, tmp_path):
+    """Any error of receiving is logged and followed by a pause; the port stays open."""
     with faulty("recvmsg", error, "--udp", "0") as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -203,12 +201,12 @@ def test_f38_receiving_fails(error: str, faulty: Faulty, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("error", ["EBADF", "ENOTSOCK"])
-def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path: Path) -> None:
-    """At the same port, though 0 was asked for, and with the same options; two lines say it."""
+def test_f38_a_dead_socket_is_opened_again(error, faulty, tmp_path):
+    """It is reopened at the same port, although 0 was requested, with the same options."""
     options = ["--udp", "0", "--socket-option", "SO_RCVBUF=50000"]
     with faulty("recvmsg", error, *options, when="2") as server:
         port = server.port("udp")
-        with udp(port) as client:  # the second call is the one that would find nothing more
+        with udp(port) as client:  # the second call finds the queue empty
             assert exchange(client, b"hello") == b"hello"
             server.wait_for(rf"dropped a datagram: receive {error}$")
             server.wait_for(rf"udp 0\.0\.0\.0:{port} \(echo\): the socket failed: {words(error)};")
@@ -219,8 +217,8 @@ def test_f38_a_dead_socket_is_opened_again(error: str, faulty: Faulty, tmp_path:
         assert "Traceback" not in server.output
 
 
-def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> None:
-    """A server that has given up root says once why, and serves the others on."""
+def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path):
+    """A server without root logs once why it cannot, and serves its other listeners."""
     needs.root()
     port = needs.free_low_port()
     strace = needs.strace(tmp_path / "trace", "recvfrom", "error=EBADF:when=1")
@@ -245,10 +243,8 @@ def test_f38_a_port_that_needs_root_cannot_be_opened_again(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "error", "ENOBUFS EPERM ENETUNREACH EMSGSIZE EAGAIN EINVAL ECONNREFUSED EPIPE".split()
 )
-def test_f39_sending_fails(
-    error: str, call: str, address: str, faulty: Faulty, tmp_path: Path
-) -> None:
-    """A datagram that cannot be sent is dropped, a line says so, and the next one is sent."""
+def test_f39_sending_fails(error, call, address, faulty, tmp_path):
+    """A datagram that cannot be sent is dropped and logged, and the next one is sent."""
     with faulty(call, error, "--udp", address) as server:
         with udp(server.port("udp")) as client:
             for number in range(1, TIMES + 1):

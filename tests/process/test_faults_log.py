@@ -1,4 +1,4 @@
-"""Faults of the log, and what peers try to put into it."""
+"""Faults of the log, and hostile input that peers try to log."""
 
 import os
 import re
@@ -7,13 +7,17 @@ import socket
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.clients import exchange, read_all, talk, tcp, udp, unix
 from tests.process.running import Running
 from tests.process.starts import SERVE
 from tests.timeouts import TIMEOUT
 
+pytestmark = pytest.mark.version_independent
+
 NASTY = [b"\r\n", b"a\nb", b"\x1b[31mred", b"\0", "\u2028".encode(), b"\xff\xfe", b"x" * (1 << 20)]
-"""What would break a line, colour a terminal, or fill a disk."""
+"""Input that breaks a line, colours a terminal, or fills a disk."""
 
 PEER = r"Got connection from (127\.0\.0\.1:\d+|unix pid \d+ uid \d+)"
 DATA = r"Got data from 127\.0\.0\.1:\d+ \(\d+ bytes\)"
@@ -23,12 +27,12 @@ LISTENERS = ["--tcp", "echo=0", "--unix", "echo=echo.sock"]
 
 
 def logging_to(place: Path) -> list[str]:
-    """Give the command of a server that writes its log to a file, whatever kind of file it is."""
+    """Return the command of a server that logs to *path*, a file of any kind."""
     return ["/bin/sh", "-c", f'exec "$@" >{place} 2>&1', "sh", *SERVE.located, *LISTENERS]
 
 
 def still_serves(folder: Path) -> None:
-    """See that the server is well: it may have no log to tell its port."""
+    """Check that the server answers; its log may not tell its port."""
     for _ in range(3):
         deadline = time.monotonic() + TIMEOUT
         while not (folder / "echo.sock").exists():
@@ -37,22 +41,22 @@ def still_serves(folder: Path) -> None:
 
 
 def wait_until_written(path: Path, words: str) -> str:
-    """Wait until these words stand in a file, and give all of it."""
+    """Wait until a file contains *words*, and return its text."""
     deadline = time.monotonic() + TIMEOUT
     while not (path.exists() and words in path.read_text()):
         assert time.monotonic() < deadline
     return path.read_text()
 
 
-def test_f100_a_full_disk_does_not_stop_it(tmp_path: Path) -> None:
-    """Where no line can be written any more, serving goes on, and the end is a good one."""
+def test_f100_a_full_disk_does_not_stop_it(tmp_path):
+    """On a full disk the server keeps serving, and ends with status 0."""
     with Running(logging_to(Path("/dev/full")), tmp_path) as server:
         still_serves(tmp_path)
         assert server.stop() == 0
 
 
-def test_f100_a_closed_pipe_does_not_stop_it(tmp_path: Path) -> None:
-    """Whoever reads the log may go: serving goes on, and the end is a good one."""
+def test_f100_a_closed_pipe_does_not_stop_it(tmp_path):
+    """Without a reader of its log the server keeps serving, and ends with status 0."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with Running(logging_to(pipe), tmp_path) as server:
@@ -63,8 +67,8 @@ def test_f100_a_closed_pipe_does_not_stop_it(tmp_path: Path) -> None:
         assert server.stop() == 0
 
 
-def test_f100_the_folder_of_the_log_may_go(tmp_path: Path) -> None:
-    """Under twistd the log's folder can be removed; serving goes on."""
+def test_f100_the_folder_of_the_log_may_go(tmp_path):
+    """Under twistd the log's folder can be removed; the server keeps serving."""
     logs = tmp_path / "logs"
     logs.mkdir()
     command = ["twistd", "-n", "--pidfile=", f"--logfile={logs}/log", "netsrv", *LISTENERS]
@@ -76,8 +80,8 @@ def test_f100_the_folder_of_the_log_may_go(tmp_path: Path) -> None:
         assert "Traceback" not in server.output
 
 
-def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path: Path) -> None:
-    """With datagrams of each size once, each size stands once in the files of twistd's log."""
+def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path):
+    """Of datagrams of distinct sizes, each size is in twistd's log files exactly once."""
     command = ["twistd", "-n", "--pidfile=", "--logfile=log", "netsrv", "--log-rate", "1000000"]
     sizes = range(1, 14_001)
     with Running([*command, "--udp", "127.0.0.1:0"], tmp_path) as server:
@@ -92,10 +96,9 @@ def test_f101_no_line_is_lost_or_doubled_when_the_log_rotates(tmp_path: Path) ->
     assert sorted(found) == list(sizes)
 
 
-def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path: Path) -> None:
-    """Whatever peers send and are called, each is one line, of printable characters, and short."""
-    options = ["--tcp", "echo=0", "--udp", "0", "--unix", "echo=echo.sock"]
-    with Running([*SERVE.command, *options], tmp_path) as server:
+def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path, serve):
+    """Whatever peers send, each is one short line of printable characters."""
+    with serve("--tcp", "echo=0", "--udp", "0", "--unix", "echo=echo.sock") as server:
         server.wait_for("Waiting for connections on unix")
         before = len(server.lines)
         for number, data in enumerate(NASTY):
@@ -115,11 +118,10 @@ def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path: Path) -> None
     assert "Traceback" not in server.output
 
 
-def test_f103_refusals_do_not_fill_the_log(tmp_path: Path) -> None:
-    """Thousands of connections that are refused leave a line, and a sum for each second."""
+def test_f103_refusals_do_not_fill_the_log(serve):
+    """Thousands of rejected connections make one line, and a total each second."""
     refused = 5_000
-    command = [*SERVE.command, "--tcp", "echo=0", "--no-access", "127.0.0.2"]
-    with Running(command, tmp_path) as server:
+    with serve("--tcp", "echo=0", "--no-access", "127.0.0.2") as server:
         port, began, before = server.port("tcp"), time.monotonic(), len(server.lines)
         for _ in range(refused):
             with socket.create_connection(("127.0.0.1", port), TIMEOUT, ("127.0.0.2", 0)) as sock:

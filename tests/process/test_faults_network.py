@@ -1,4 +1,4 @@
-"""Faults that take a network of one's own: many addresses, vanished peers, no IPv6."""
+"""Faults that take a network: many addresses, vanished peers, no IPv6."""
 
 import json
 import socket
@@ -13,8 +13,10 @@ import pytest
 from tests.clients import exchange, talk, tcp, udp
 from tests.process.networks import Host
 from tests.process.running import Running
-from tests.process.starts import SERVE, Start, each_start, finish, only_line
+from tests.process.starts import each_start, finish, only_line
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 MANY_IPV4 = "route add local 10.0.0.0/8 dev lo"
 MANY_IPV6 = "-6 route add local 2001:db8::/32 dev lo"
@@ -27,7 +29,7 @@ IPV6_FREEBIND = 78
 
 @contextmanager
 def network(*commands: str) -> Iterator[Host]:
-    """Be on a host of its own, made ready by commands of ip(8): this thread, and what it starts."""
+    """Create a host, set up by commands of ip(8), and run the block and its processes there."""
     host = Host()
     try:
         for each in commands:
@@ -51,17 +53,16 @@ def connect_from(source: str, port: int) -> socket.socket:
 
 
 def is_served(sock: socket.socket) -> bool:
-    """Say hello to an echo; false if it has closed."""
+    """Send to an echo; return False if it has closed the connection."""
     try:
         return exchange(sock, b"hello") == b"hello"
     except ConnectionError:
         return False
 
 
-def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path: Path) -> None:
-    """Whichever addresses of a /64 connections come from, they are of one source."""
-    options = ["--tcp", "echo=[::]:0", "--per-source", "3"]
-    with network(MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+def test_f12_all_addresses_of_one_64_share_one_limit(serve):
+    """All addresses of an IPv6 /64 are one source."""
+    with network(MANY_IPV6), serve("--tcp", "echo=[::]:0", "--per-source", "3") as server:
         port = server.port("tcp")
         socks = [connect_from(f"2001:db8::{number:x}:1", port) for number in range(1, 7)]
         assert [is_served(each) for each in socks] == [True] * 3 + [False] * 3
@@ -71,10 +72,9 @@ def test_f12_all_addresses_of_one_64_share_one_limit(tmp_path: Path) -> None:
             each.close()
 
 
-def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path: Path) -> None:
-    """`::ffff:10.0.0.1` is 10.0.0.1 for limits, and not one of a /64 of all IPv4 addresses."""
-    options = ["--tcp", "echo=[::]:0", "--per-source", "1"]
-    with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
+def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(serve):
+    """Limits treat `::ffff:10.0.0.1` as 10.0.0.1, not as one of a /64 of all IPv4 addresses."""
+    with network(MANY_IPV4), serve("--tcp", "echo=[::]:0", "--per-source", "1") as server:
         port = server.port("tcp")
         socks = [connect_from(each, port) for each in ("10.0.0.1", "10.0.0.2", "10.0.0.1")]
         assert [is_served(each) for each in socks] == [True, True, False]
@@ -91,18 +91,20 @@ def test_f13_an_ipv4_address_is_one_source_on_an_ipv6_socket(tmp_path: Path) -> 
     ],
     ids=["keepalive", "user timeout"],
 )
-def test_f24_a_peer_that_vanishes_is_found_out(options: list[str], tmp_path: Path) -> None:
-    """A peer that is gone without FIN is gone when keepalive or the user timeout say so."""
+def test_f24_a_peer_that_vanishes_is_found_out(options, serve):
+    """A peer that is gone without FIN is detected by keepalive or the user timeout."""
     chosen = [word for each in options for word in ("--socket-option", each)]
-    command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "1", *chosen]
     address = "10.0.0.1/32 dev lo"
-    with network(f"addr add {address}") as host, Running(command, tmp_path) as server:
+    with (
+        network(f"addr add {address}") as host,
+        serve("--tcp", "echo=0", "--max-connections", "1", *chosen) as server,
+    ):
         port = server.port("tcp")
         vanished = connect_from("10.0.0.1", port)
         assert is_served(vanished)
         host.ip(f"addr del {address}")
         host.ip("route add blackhole 10.0.0.1/32")
-        with tcp(port) as waiting:  # the only place is taken until the peer is found out
+        with tcp(port) as waiting:  # the only slot is in use until the peer is detected
             assert is_served(waiting)
         assert server.stop() == 0
         vanished.close()
@@ -111,7 +113,7 @@ def test_f24_a_peer_that_vanishes_is_found_out(options: list[str], tmp_path: Pat
 def answered(sock: socket.socket, port: int, sources: list[str]) -> int:
     """Send a datagram from each of these addresses, and count the echoes up to a last one.
 
-    The last one is from this machine, which has no rate, and can always be had.
+    The last one is from this machine, which has no rate and is always answered.
     """
     for source in sources:
         info = struct.pack("=i4s4s", 0, socket.inet_aton(source), bytes(4))
@@ -125,7 +127,7 @@ def answered(sock: socket.socket, port: int, sources: list[str]) -> int:
 
 
 def any_source() -> socket.socket:
-    """Give a socket for `answered`."""
+    """Return a socket for `answered`."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(TIMEOUT)
     sock.bind(("", 0))
@@ -133,7 +135,7 @@ def any_source() -> socket.socket:
 
 
 def addresses(first: int, last: int) -> list[str]:
-    """Give IPv4 addresses by their numbers in 10.0.0.0/8."""
+    """Return IPv4 addresses by their numbers in 10.0.0.0/8."""
     return [socket.inet_ntoa((0x0A000000 + each).to_bytes(4, "big")) for each in range(first, last)]
 
 
@@ -144,7 +146,7 @@ BATCH = 64
 
 
 def all_answered(sock: socket.socket, port: int, first: int, last: int) -> bool:
-    """Whether each of many sources gets its answer."""
+    """Return whether each of many sources is answered."""
     batches = [addresses(each, min(each + BATCH, last)) for each in range(first, last, BATCH)]
     return all(answered(sock, port, each) == len(each) for each in batches)
 
@@ -155,10 +157,10 @@ def resident(server: Running) -> int:
     return int(fields[1]) * 4096
 
 
-def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path: Path) -> None:
-    """While no known source is quiet a newcomer is refused, and IPv6 has its own table."""
+def test_f14_a_full_table_rejects_new_sources_and_leaves_ipv6_alone(serve):
+    """While no known source is quiet, a new one is rejected; IPv6 has its own table."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.0001:1"]
-    with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
         with any_source() as sock:
             assert all_answered(sock, port, 1, TABLE + 1)
@@ -171,10 +173,10 @@ def test_f14_a_full_table_refuses_newcomers_and_leaves_ipv6_alone(tmp_path: Path
             assert sock.recv(10) == b"hello"
 
 
-def test_f14_the_table_of_sources_stays_bounded(tmp_path: Path) -> None:
-    """A second table full of sources is served, in the memory that the first one took."""
+def test_f14_the_table_of_sources_stays_bounded(serve):
+    """A second table full of sources is served in the memory of the first."""
     options = ["--udp", "0", "--datagram-rate", "1000000:1", "--log-rate", "0"]
-    with network(MANY_IPV4), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4), serve(*options) as server:
         port = server.port("udp")
         sizes = [resident(server)]
         with any_source() as sock:
@@ -185,10 +187,10 @@ def test_f14_the_table_of_sources_stays_bounded(tmp_path: Path) -> None:
         assert later < at_first / 2  # a dictionary may grow once more, its entries may not
 
 
-def test_f36_answers_to_one_source_have_a_rate(tmp_path: Path) -> None:
-    """However many datagrams seem to come from an address, or a /64, it gets so many answers."""
+def test_f36_answers_to_one_source_have_a_rate(serve):
+    """An address, or a /64, gets only as many answers as its rate allows."""
     options = ["--udp", "[::]:0", "--datagram-rate", "0.001:5"]
-    with network(MANY_IPV4, MANY_IPV6), Running([*SERVE.command, *options], tmp_path) as server:
+    with network(MANY_IPV4, MANY_IPV6), serve(*options) as server:
         port = server.port("udp")
         with any_source() as sock:
             assert answered(sock, port, ["10.0.0.1"] * 100) == 5
@@ -212,10 +214,9 @@ def test_f36_answers_to_one_source_have_a_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("service", ["echo", "info"])
-def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None:
-    """An answer to an fe80:: address finds the interface that the request came by."""
-    command = [*SERVE.command, "--udp", f"{service}=[::]:0"]
-    with network("addr add fe80::1/64 dev lo"), Running(command, tmp_path) as server:
+def test_f41_a_link_local_peer_is_answered(service, serve):
+    """An answer to an fe80:: address leaves by the interface of its request."""
+    with network("addr add fe80::1/64 dev lo"), serve("--udp", f"{service}=[::]:0") as server:
         port = server.port("udp")
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
             sock.settimeout(TIMEOUT)
@@ -229,12 +230,12 @@ def test_f41_a_link_local_peer_is_answered(service: str, tmp_path: Path) -> None
 
 
 @each_start
-def test_f91_without_ipv6(start: Start, tmp_path: Path) -> None:
-    """Where IPv6 is switched off, an IPv6 address is one line, and IPv4 is served."""
+def test_f91_without_ipv6(start, tmp_path, serve):
+    """Without IPv6, an IPv6 address is reported in one line, and IPv4 is served."""
     with network() as host:
         host.set("ipv6/conf/all/disable_ipv6", 1)
         done = finish([*start.command, "--tcp", "echo=[::1]:0"], tmp_path)
         assert done.returncode == start.unavailable
         assert only_line(done) == "netsrv: tcp [::1]:0: Cannot assign requested address"
-        with Running([*start.command, "--tcp", "echo=127.0.0.1:0"], tmp_path) as server:
+        with serve("--tcp", "echo=127.0.0.1:0", start=start) as server:
             assert talk(tcp(server.port("tcp")), b"hello") == b"hello"

@@ -1,4 +1,4 @@
-"""Faults of connections, as a running server meets them."""
+"""Faults of connections on a running server."""
 
 import os
 import resource
@@ -7,19 +7,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 import pytest
 
 from bench.measure import cpu_seconds
 from tests.clients import exchange, read_all, talk, tcp
-from tests.process.running import Running
-from tests.process.starts import EPOLL, SERVE
+from tests.process.starts import EPOLL
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 
 def latency(sock: socket.socket, times: int = 300) -> float:
-    """Give the shortest time, in seconds, of an exchange with echo: what it takes undisturbed."""
+    """Return the shortest round trip to echo, in seconds: the undisturbed one."""
     taken = []
     for _ in range(times):
         began = time.monotonic()
@@ -28,25 +28,24 @@ def latency(sock: socket.socket, times: int = 300) -> float:
     return min(taken)
 
 
-def test_f10_who_is_in_keeps_their_latency(tmp_path: Path) -> None:
-    """A hundred newcomers who wait in the backlog do not slow down who is in."""
-    command = [*SERVE.command, "--tcp", "echo=0", "--max-connections", "2"]
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        with tcp(port) as first, tcp(port) as second:
-            assert exchange(second, b"hello") == b"hello"
-            alone = latency(first)
-            waiting = [tcp(port) for _ in range(100)]
-            assert latency(first) < 3 * alone
-        for each in waiting:  # and they get their turn
-            with each:
-                assert exchange(each, b"hello") == b"hello"
-        assert server.stop() == 0
+def test_f10_connections_keep_their_latency_at_the_limit(serve):
+    """A hundred connections in the backlog do not slow down those that are served."""
+    server = serve("--tcp", "echo=0", "--max-connections", "2")
+    port = server.port("tcp")
+    with tcp(port) as first, tcp(port) as second:
+        assert exchange(second, b"hello") == b"hello"
+        alone = latency(first)
+        waiting = [tcp(port) for _ in range(100)]
+        assert latency(first) < 3 * alone
+    for each in waiting:  # and they are served now
+        with each:
+            assert exchange(each, b"hello") == b"hello"
+    assert server.stop() == 0
 
 
 @contextmanager
 def in_the_background(work: threading.Thread) -> Iterator[None]:
-    """Have a thread at work meanwhile, and wait for its end."""
+    """Run a thread during the block, and wait for its end."""
     work.start()
     try:
         yield
@@ -55,10 +54,9 @@ def in_the_background(work: threading.Thread) -> Iterator[None]:
     assert not work.is_alive()
 
 
-def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path: Path) -> None:
-    """A source that connects 10,000 times has as many as it may; another is served meanwhile."""
+def test_f11_one_source_that_opens_10_000_takes_its_share_only(serve):
+    """A source that connects 10,000 times gets its share; another is served meanwhile."""
     share = 50
-    command = [*SERVE.command, "--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0"]
     kept: list[socket.socket] = []
 
     def flood(port: int) -> None:
@@ -70,28 +68,28 @@ def test_f11_one_source_that_opens_10_000_takes_its_share_only(tmp_path: Path) -
                 with sock:
                     assert read_all(sock) == b""
 
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        served = 0
-        greedy = threading.Thread(target=flood, args=(port,), daemon=True)
-        with in_the_background(greedy):
-            while greedy.is_alive():
-                with tcp(port, source="127.0.0.3") as other:
-                    assert exchange(other, b"hello") == b"hello"
-                served += 1
-        assert served > 10
-        assert [exchange(each, b"still") for each in kept] == [b"still"] * share
-        for each in kept:
-            each.close()
-        assert server.stop() == 0
-        rejected = [line for line in server.lines if "rejected" in line]
-        assert "(--per-source)" in rejected[0]
+    server = serve("--tcp", "echo=0", "--per-source", str(share), "--log-rate", "0")
+    port = server.port("tcp")
+    served = 0
+    greedy = threading.Thread(target=flood, args=(port,), daemon=True)
+    with in_the_background(greedy):
+        while greedy.is_alive():
+            with tcp(port, source="127.0.0.3") as other:
+                assert exchange(other, b"hello") == b"hello"
+            served += 1
+    assert served > 10
+    assert [exchange(each, b"still") for each in kept] == [b"still"] * share
+    for each in kept:
+        each.close()
+    assert server.stop() == 0
+    rejected = [line for line in server.lines if "rejected" in line]
+    assert "(--per-source)" in rejected[0]
 
 
 def open_and_close(port: int, cycles: int) -> None:
-    """Come and go so many times, in each way that there is: FIN, RST, with and without a word.
+    """Connect and disconnect *times* times, in every way: FIN, RST, with and without a word.
 
-    Who comes before others have gone is refused, which is one way more.
+    A connection beyond the limit is rejected, which is one way more.
     """
     for number in range(cycles):
         with suppress(ConnectionError), tcp(port) as sock:
@@ -101,27 +99,26 @@ def open_and_close(port: int, cycles: int) -> None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
-def test_f3_f15_after_many_cycles_every_place_is_free(tmp_path: Path) -> None:
-    """However peers have gone, RST too, exactly as many can come in as at the beginning."""
+def test_f3_f15_after_many_cycles_every_slot_is_free(serve):
+    """However peers have ended, even with RST, as many as before can connect."""
     limits = ["--max-connections", "4", "--per-source", "3", "--overload", "reset"]
-    command = [*SERVE.command, "--tcp", "echo=0", "--log-rate", "0", *limits]
-    with Running(command, tmp_path) as server:
-        port = server.port("tcp")
-        open_and_close(port, 10_000)
-        inside = come_in(port, 3)
+    server = serve("--tcp", "echo=0", "--log-rate", "0", *limits)
+    port = server.port("tcp")
+    open_and_close(port, 10_000)
+    inside = come_in(port, 3)
+    with pytest.raises(ConnectionError):
+        exchange(tcp(port), b"one more")
+    with tcp(port, source="127.0.0.2") as fourth:
+        assert exchange(fourth, b"hello") == b"hello"
         with pytest.raises(ConnectionError):
-            exchange(tcp(port), b"one more")
-        with tcp(port, source="127.0.0.2") as fourth:
-            assert exchange(fourth, b"hello") == b"hello"
-            with pytest.raises(ConnectionError):
-                exchange(tcp(port, source="127.0.0.3"), b"one more")
-        for each in inside:
-            each.close()
-        assert server.stop() == 0
+            exchange(tcp(port, source="127.0.0.3"), b"one more")
+    for each in inside:
+        each.close()
+    assert server.stop() == 0
 
 
 def come_in(port: int, number: int) -> list[socket.socket]:
-    """Come in so many times; who is refused tries again, since the last may be about to go."""
+    """Connect *number* times; a rejected connection is retried, as the last may be closing."""
     inside: list[socket.socket] = []
     deadline = time.monotonic() + TIMEOUT
     while len(inside) < number and time.monotonic() < deadline:
@@ -136,26 +133,26 @@ def come_in(port: int, number: int) -> list[socket.socket]:
     return inside
 
 
-def test_f16_without_descriptors_clients_wait_and_the_server_rests(tmp_path: Path) -> None:
-    """Meanwhile it takes 5 % of a processor and a line a second; then all are served."""
-    with Running([*EPOLL.command, "--tcp", "echo=0"], tmp_path) as server:
-        port, pid = server.port("tcp"), server.process.pid
-        with tcp(port) as first:
-            assert exchange(first, b"hello") == b"hello"
-            used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
-            before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
-            clients = [tcp(port) for _ in range(8)]
-            server.wait_for("accept failed: Too many open files; ")
-            spent, seen = cpu_seconds(pid), len(server.lines)
-            clients[-1].settimeout(2)
-            with pytest.raises(TimeoutError):
-                clients[-1].recv(1)
-            assert cpu_seconds(pid) - spent < 0.05 * 2
-            assert len(server.lines) - seen <= 3
-            server.wait_for(r"Suppressed in the last second .*accept errors? \(EMFILE\)")
-            assert exchange(first, b"still") == b"still"
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-        clients[-1].settimeout(TIMEOUT)
-        assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
-        assert server.stop() == EPOLL.drained
+def test_f16_without_descriptors_clients_wait_and_the_server_rests(serve):
+    """Meanwhile the server uses 5 % of a processor and a line a second; then all are served."""
+    server = serve("--tcp", "echo=0", start=EPOLL)
+    port, pid = server.port("tcp"), server.process.pid
+    with tcp(port) as first:
+        assert exchange(first, b"hello") == b"hello"
+        used = [int(each) for each in os.listdir(f"/proc/{pid}/fd")]
+        before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (max(used) + 4, before[1]))
+        clients = [tcp(port) for _ in range(8)]
+        server.wait_for("accept failed: Too many open files; ")
+        spent, seen = cpu_seconds(pid), len(server.lines)
+        clients[-1].settimeout(2)
+        with pytest.raises(TimeoutError):
+            clients[-1].recv(1)
+        assert cpu_seconds(pid) - spent < 0.05 * 2
+        assert len(server.lines) - seen <= 3
+        server.wait_for(r"Suppressed in the last second .*accept errors? \(EMFILE\)")
+        assert exchange(first, b"still") == b"still"
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    clients[-1].settimeout(TIMEOUT)
+    assert [talk(each, b"hello") for each in clients] == [b"hello"] * len(clients)
+    assert server.stop() == EPOLL.drained

@@ -1,10 +1,9 @@
-"""Faults of datagrams that take a process: floods, and senders that no client is."""
+"""Faults of datagrams that take a process: floods, and forged senders."""
 
 import socket
 import struct
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import pytest
@@ -12,13 +11,14 @@ import pytest
 from tests.clients import exchange, tcp, udp
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import SERVE
+
+pytestmark = pytest.mark.version_independent
 
 SERVERS_PORTS = [1, 7, 9, 13, 17, 19, 37, 53, 123, 1023, 2049]
 
 
 def forge(source_port: int, port: int, data: bytes) -> None:
-    """Send a datagram to loopback from any source port at all, also from 0."""
+    """Send a datagram to loopback from any source port, even 0."""
     needs.root()
     header = struct.pack("!HHHH", source_port, port, 8 + len(data), 0)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP) as sock:
@@ -26,33 +26,29 @@ def forge(source_port: int, port: int, data: bytes) -> None:
 
 
 @pytest.mark.parametrize("ports", ["0-1023,2049", "none"])
-def test_f29_source_port_0_is_never_served(ports: str, tmp_path: Path) -> None:
-    """Nobody can be answered there: the datagram is dropped, whatever list is given."""
-    command = [*SERVE.command, "--udp", "0", "--refuse-source-ports", ports]
-    with Running(command, tmp_path) as server:
-        forge(0, server.port("udp"), b"hello")
-        server.wait_for(
-            r"dropped a datagram from 127\.0\.0\.1:0: its source port is one of a server"
-        )
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"next") == b"next"
-        assert server.stop() == 0
-        assert server.output.count("Got data from") == 1
+def test_f29_source_port_0_is_never_served(ports, serve):
+    """Port 0 cannot be answered: its datagrams are dropped, whatever the list of ports."""
+    server = serve("--udp", "0", "--refuse-source-ports", ports)
+    forge(0, server.port("udp"), b"hello")
+    server.wait_for(r"dropped a datagram from 127\.0\.0\.1:0: its source port is one of a server")
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"next") == b"next"
+    assert server.stop() == 0
+    assert server.output.count("Got data from") == 1
 
 
-def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(tmp_path: Path) -> None:
-    """Well-known ports, NFS, and the ports that this server serves itself get no answer."""
-    command = [*SERVE.command, "--udp", "127.0.0.1:0", "--udp", "discard=127.0.0.1:0"]
-    with Running(command, tmp_path) as server:
-        echo, discard = server.port("udp", 1), server.port("udp", 2)
-        for port in (*SERVERS_PORTS, echo, discard):
-            forge(port, echo, b"hello")
-        with udp(echo) as client:
-            assert exchange(client, b"next") == b"next"
-        assert server.stop() == 0
-        assert server.output.count("Got data from") == 1
-        server.wait_for(rf"{len(SERVERS_PORTS) - 1} dropped datagrams \(source_port\)")
-        server.wait_for(r"1 dropped datagram \(own_port\)")
+def test_f30_what_seems_to_come_from_a_server_is_dropped_and_counted(serve):
+    """Well-known ports, NFS, and this server's own ports get no answer."""
+    server = serve("--udp", "127.0.0.1:0", "--udp", "discard=127.0.0.1:0")
+    echo, discard = server.port("udp", 1), server.port("udp", 2)
+    for port in (*SERVERS_PORTS, echo, discard):
+        forge(port, echo, b"hello")
+    with udp(echo) as client:
+        assert exchange(client, b"next") == b"next"
+    assert server.stop() == 0
+    assert server.output.count("Got data from") == 1
+    server.wait_for(rf"{len(SERVERS_PORTS) - 1} dropped datagrams \(source_port\)")
+    server.wait_for(r"1 dropped datagram \(own_port\)")
 
 
 FLOOD = """
@@ -64,10 +60,10 @@ while True:
 """
 
 
-def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path: Path) -> None:
-    """While one sends empty datagrams as fast as it can, 1,000 echoes come back, mostly at once."""
+def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path, serve):
+    """Under a flood of empty datagrams 1,000 echoes come back, mostly without delay."""
     options = ["--tcp", "echo=0", "--udp", "discard=0", "--log-rate", "1"]
-    with Running([*SERVE.command, *options], tmp_path) as server, tcp(server.port("tcp")) as client:
+    with serve(*options) as server, tcp(server.port("tcp")) as client:
         assert exchange(client, b"hello") == b"hello"
         with Running([sys.executable, "-c", FLOOD, str(server.port("udp"))], tmp_path):
             server.wait_for(r"Suppressed in the last second .*: \d{4,} datagrams")
@@ -79,8 +75,8 @@ def test_f26_a_flood_of_empty_datagrams_leaves_time_for_others(tmp_path: Path) -
         assert median(taken) < 0.1
 
 
-def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path: Path) -> None:
-    """An answer of a third party's service that is too long is dropped, and the first told."""
+def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path, serve):
+    """A third-party service's answer that is too long is dropped, and the first one logged."""
     body = """
     class Amplifier(DatagramProtocol):
         def datagramReceived(self, datagram, address):
@@ -90,9 +86,8 @@ def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path: Path) -> None
     amplifier = Service("amplifier", datagrams=Amplifier)
     """
     thirdparty.services(tmp_path, body)
-    command = [*SERVE.command, "--udp", "amplifier=0"]
-    with Running(command, tmp_path, thirdparty.on_path(tmp_path)) as server:
-        with udp(server.port("udp")) as client:
-            assert exchange(client, bytes(100)) == b"short"
-        server.wait_for("the reply is more than three times as long as the request")
-        assert server.stop() == 0
+    server = serve("--udp", "amplifier=0", env=thirdparty.on_path(tmp_path))
+    with udp(server.port("udp")) as client:
+        assert exchange(client, bytes(100)) == b"short"
+    server.wait_for("the reply is more than three times as long as the request")
+    assert server.stop() == 0

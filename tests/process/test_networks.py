@@ -13,6 +13,8 @@ from tests.process.networks import Host, udp_packets
 from tests.process.running import Running, located
 from tests.process.starts import SERVE
 
+pytestmark = pytest.mark.version_independent
+
 SERVER, SECOND, CLIENT = "192.0.2.1", "192.0.2.2", "192.0.2.9"
 SERVER6, SECOND6, CLIENT6 = "2001:db8::1", "2001:db8::2", "2001:db8::9"
 LINK_LOCAL = "fe80::1"
@@ -34,7 +36,7 @@ class Network:
             host.ip(f"link set {name} up")
 
     def add_ipv6(self) -> None:
-        """Give both hosts addresses of IPv6, at once: nobody else can have them."""
+        """Add IPv6 addresses to both hosts, without duplicate address detection."""
         needs.ipv6()
         for host, name, numbers in ((self.server, "server", (1, 2)), (self.client, "client", (9,))):
             for number in numbers:
@@ -42,19 +44,19 @@ class Network:
             host.ip(f"addr add fe80::{numbers[0]}/64 dev {name} nodad")
 
     def close(self) -> None:
-        """Let both hosts go."""
+        """Drop both hosts."""
         self.client.close()
         self.server.close()
 
     def scope(self) -> int:
-        """Give the number of the client's interface."""
+        """Return the number of the client's interface."""
         with self.client.inside():
             return socket.if_nametoindex("client")
 
 
 @pytest.fixture
 def network() -> Iterator[Network]:
-    """Give two hosts."""
+    """Return two hosts with a wire between them."""
     network = Network()
     yield network
     network.close()
@@ -70,7 +72,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: int = 0) -> str:
-    """Send a datagram, and give the address that answers it."""
+    """Send a datagram, and return the address that answers it."""
     sock.sendto(data, (host, port, 0, scope) if ":" in host else (host, port))
     answer, peer = sock.recvfrom(100)
     assert answer == data
@@ -78,10 +80,8 @@ def ask(sock: socket.socket, host: str, port: int, data: bytes = b"x", scope: in
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0"])
-def test_f42_a_reply_leaves_from_the_address_asked(
-    listener: str, network: Network, serve: Serve
-) -> None:
-    """Both addresses of a host answer for themselves, also at once and in turn."""
+def test_f42_a_reply_leaves_from_the_address_asked(listener, network, serve):
+    """Each of a host's two addresses answers with its own address."""
     server = serve(network.server, "--udp", listener)
     port = server.port("udp")
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -89,8 +89,8 @@ def test_f42_a_reply_leaves_from_the_address_asked(
             assert ask(sock, host, port) == host
 
 
-def test_f41_f42_every_ipv6_address_answers_for_itself(network: Network, serve: Serve) -> None:
-    """A link-local one too, which leads nowhere without its interface, and to every peer."""
+def test_f41_f42_every_ipv6_address_answers_for_itself(network, serve):
+    """This includes a link-local address, which needs its interface."""
     network.add_ipv6()
     port = serve(network.server, "--udp", "[::]:0").port("udp")
     for own in ("::", CLIENT6):
@@ -100,8 +100,8 @@ def test_f41_f42_every_ipv6_address_answers_for_itself(network: Network, serve: 
                 assert ask(sock, host, port, scope=scope) == host
 
 
-def test_f41_a_link_local_peer_is_answered_by_one_address(network: Network, serve: Serve) -> None:
-    """Without a message of the kernel's the peer's address alone tells the interface."""
+def test_f41_a_link_local_peer_is_answered_by_one_address(network, serve):
+    """The peer's address alone names the interface, without IPV6_PKTINFO."""
     network.add_ipv6()
     port = serve(network.server, "--udp", f"[{LINK_LOCAL}%server]:0").port("udp")
     with network.client.open(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
@@ -119,10 +119,8 @@ def test_f41_a_link_local_peer_is_answered_by_one_address(network: Network, serv
         ("224.0.0.1", "0.0.0.0:0"),  # Linux hands it to no socket of IPv6 that has not joined
     ],
 )
-def test_f34_what_is_sent_to_many_is_not_answered(
-    target: str, listener: str, network: Network, serve: Serve
-) -> None:
-    """Neither broadcast nor multicast; the first one is named in the log, with its reason."""
+def test_f34_what_is_sent_to_many_is_not_answered(target, listener, network, serve):
+    """Broadcast and multicast are dropped; the first one is logged with the reason."""
     server = serve(network.server, "--udp", listener, "--udp", f"{SERVER}:0")
     port, other = server.port("udp", 1), server.port("udp", 2)
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -140,8 +138,8 @@ def test_f34_what_is_sent_to_many_is_not_answered(
     server.wait_for(r"Suppressed in the last second .*: 1 dropped datagram \(destination\)$")
 
 
-def test_f34_ipv6_multicast_is_not_answered(network: Network, serve: Serve) -> None:
-    """All hosts of a link listen to ff02::1."""
+def test_f34_ipv6_multicast_is_not_answered(network, serve):
+    """A datagram to ff02::1, all hosts of the link, is dropped."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
     port = server.port("udp")
@@ -152,25 +150,23 @@ def test_f34_ipv6_multicast_is_not_answered(network: Network, serve: Serve) -> N
 
 
 @pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0", f"{SERVER}:0"])
-def test_f33_a_loopback_sender_from_elsewhere_is_dropped(
-    listener: str, network: Network, serve: Serve
-) -> None:
-    """Linux drops it itself, unless route_localnet is set, as container networks do."""
+def test_f33_a_loopback_sender_from_elsewhere_is_dropped(listener, network, serve):
+    """Linux drops it itself, unless route_localnet is set, as in container networks."""
     for name in ("all", "server"):
         network.server.set(f"ipv4/conf/{name}/rp_filter", 0)
         network.server.set(f"ipv4/conf/{name}/route_localnet", 1)
     server = serve(network.server, "--udp", listener)
     port = server.port("udp")
     with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        assert ask(sock, SERVER, port) == SERVER  # now the hosts know each other (arp(7))
+        assert ask(sock, SERVER, port) == SERVER  # now both hosts have an ARP entry (arp(7))
     network.client.forge(("127.0.0.5", 40000), (SERVER, port), b"x")
     why = "its loopback source address came in on another interface"
     server.wait_for(rf"dropped a datagram from 127\.0\.0\.5:40000: {why}{WHY}$")
     assert "Got data from 127" not in server.output
 
 
-def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network: Network, serve: Serve) -> None:
-    """So a client that has bound ::1 is on this machine, whichever address it asks."""
+def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network, serve):
+    """A client with the address ::1 is therefore on this machine, whichever address it asks."""
     network.add_ipv6()
     server = serve(network.server, "--udp", "[::]:0")
     port = server.port("udp")
@@ -183,10 +179,8 @@ def test_f33_the_kernel_keeps_forged_ipv6_loopback_out(network: Network, serve: 
         assert ask(sock, SERVER6, port) == SERVER6
 
 
-def test_f31_two_ports_of_one_server_do_not_answer_each_other(
-    network: Network, serve: Serve
-) -> None:
-    """A forged datagram that would set them off stays alone."""
+def test_f31_two_ports_of_one_server_do_not_answer_each_other(network, serve):
+    """A forged datagram between them causes no loop."""
     server = serve(network.server, "--udp", "0", "--udp", "0")
     one, other = server.port("udp", 1), server.port("udp", 2)
     with network.server.sniffer("lo") as sniffer:
@@ -197,17 +191,15 @@ def test_f31_two_ports_of_one_server_do_not_answer_each_other(
         assert udp_packets(sniffer) == [(*forged[0], *forged[1])]
 
 
-def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(
-    network: Network, serve: Serve
-) -> None:
-    """A forged datagram sets them off; a bucket that is empty ends it, for there is one packet."""
+def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(network, serve):
+    """A forged datagram starts a loop of one packet, which ends when a token bucket is empty."""
     burst = 20
     options = ("--udp", "0", "--datagram-rate", f"0.001:{burst}")
     here, there = serve(network.server, *options), serve(network.client, *options)
     ports = here.port("udp"), there.port("udp")
     assert ports[0] != ports[1]
     with network.server.sniffer("server") as came, network.client.sniffer("client") as went:
-        # From a third host nobody could see the loop; here the client's host has sent it.
+        # A third host could not see the loop; the client's host can, which has sent it.
         network.client.forge((CLIENT, ports[1]), (SERVER, ports[0]), b"x")
         here.wait_for(rf"{CLIENT}:{ports[1]}: its source exceeds the rate \(--datagram-rate\)")
         assert (here.stop(), there.stop()) == (0, 0)

@@ -1,4 +1,4 @@
-"""What is installed: the wheel in an empty environment, and the README's first command."""
+"""The installation: the wheel in an empty environment, and the README's first command."""
 
 import re
 import shutil
@@ -16,23 +16,25 @@ from tests.process.examples import CHECKS
 from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
 
+pytestmark = pytest.mark.version_independent
+
 
 @pytest.fixture(scope="module", autouse=True)
 def index() -> Iterator[None]:
-    """Let pip reach its package index, which is not in the network of a worker's own."""
+    """Reach pip's package index, which is outside a worker's own network."""
     with machines_network():
         yield
 
 
 def run(*command, cwd: Path) -> str:
-    """Run a command to its end, and give what it printed."""
+    """Run a command, and return its output; fail if its status is not 0."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def make_environment(folder: Path) -> Path:
-    """Make an empty environment, without even a pip of its own, and give its programs' folder."""
+    """Create an empty environment, without pip, and return the folder of its programs."""
     run(sys.executable, "-m", "venv", "--without-pip", "env", cwd=folder)
     return folder / "env" / "bin"
 
@@ -45,7 +47,7 @@ def pip(env: Path, command: str, *options: str) -> None:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
-    """Copy what git has, or would take, into a new folder."""
+    """Copy the files that git tracks, or would track, into a new folder."""
     folder = tmp_path_factory.mktemp("checkout") / "netsrv"
     names = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=TOP)
     for name in names.splitlines():
@@ -76,7 +78,7 @@ def test_the_wheel_leaves_twisteds_own_files_alone(wheel):
 
 
 def test_the_wheel_has_every_module(wheel, checkout):
-    """Nothing of netsrv/ is left out, nor what tells a type checker that it is typed."""
+    """It has every module of netsrv/ and the marker py.typed."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(each.relative_to(checkout)) for each in (checkout / "netsrv").rglob("*.py")}
     assert modules
@@ -105,7 +107,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
 
 @pytest.fixture(scope="module")
 def stranger(wheel, checkout, tmp_path_factory) -> Path:
-    """Give somebody else's folder: the examples copied, and an environment with pytest alone."""
+    """Return a folder with copies of the examples, and an environment with pytest alone."""
     folder = tmp_path_factory.mktemp("stranger")
     shutil.copytree(checkout / "examples", folder, dirs_exist_ok=True)
     env = make_environment(folder)
@@ -123,7 +125,7 @@ def stranger(wheel, checkout, tmp_path_factory) -> Path:
     ids=["clients", "greeter"],
 )
 def test_the_examples_run_as_a_stranger_runs_them(tests, passed, stranger):
-    """Outside the checkout, with the wheel and pytest installed, every test of theirs passes."""
+    """With the wheel and pytest installed, the examples' tests pass outside the checkout."""
     shown = run(str(stranger / "env" / "bin" / "pytest"), "-q", *tests, cwd=stranger)
     assert re.search(rf"^{passed} passed in ", shown, re.M), shown
 
@@ -142,7 +144,7 @@ def test_a_package_with_a_service_comes_and_goes(stranger):
 
 
 def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
-    """It makes its own environment and serves; only the port is another one here."""
+    """It creates its environment and serves; only the port differs here."""
     readme = (checkout / "README.rst").read_text()
     [command] = re.findall(r"^    \$ (python3 -m venv .*)$", readme, re.M)
     assert command.endswith("/twistd -n netsrv --tcp 51423 --udp 51423")
@@ -158,5 +160,5 @@ def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
 
 
 def test_the_editable_installation_is_seen_by_twistd(tmp_path):
-    """Where these tests run, twistd finds the plugin from any folder."""
+    """In this environment twistd finds the plugin from any folder."""
     assert "    netsrv  " in run(str(BIN / "twistd"), "--help", cwd=tmp_path)

@@ -1,20 +1,21 @@
-"""The places that a process has: its descriptors do not run out."""
+"""The connection slots of a process: its descriptors do not run out."""
 
 import resource
-from pathlib import Path
 
 import pytest
 
 from tests.clients import exchange, tcp
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWISTD
+from tests.process.starts import TWISTD
+
+pytestmark = pytest.mark.version_independent
 
 RESERVE = 64
-"""Descriptors that connections leave to everything else."""
+"""Descriptors reserved for everything but connections."""
 
 
 def served_in_turn(server: Running, places: int, clients: int) -> None:
-    """Let more clients come than there are places; each is served when one before it has gone."""
+    """Connect more clients than there are slots; each is served when an earlier one has gone."""
     port = server.port("tcp")
     socks = [tcp(port) for _ in range(clients)]
     for sock in socks[:places]:
@@ -31,20 +32,21 @@ def served_in_turn(server: Running, places: int, clients: int) -> None:
 
 
 @pytest.mark.parametrize("listeners", [1, 3])
-def test_f16_descriptors_do_not_run_out(listeners: int, tmp_path: Path) -> None:
-    """F16: with few descriptors newcomers wait before they are gone, all listeners together."""
+def test_f16_descriptors_do_not_run_out(listeners, serve):
+    """F16: with few descriptors new connections wait in the backlog, at all listeners together."""
     limit = RESERVE + 20
     more = ["--tcp", "accept=127.0.0.1:0"] * (listeners - 1)
-    with Running(
-        [*SERVE.command, "--tcp", "echo=127.0.0.1:0", *more],
-        tmp_path,
+    server = serve(
+        "--tcp",
+        "echo=127.0.0.1:0",
+        *more,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
-    ) as server:
-        served_in_turn(server, 20, 30)
+    )
+    served_in_turn(server, 20, 30)
 
 
-def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path: Path) -> None:
-    """Beyond FD_SETSIZE, where select cannot watch, newcomers wait; none is lost."""
+def test_the_select_reactor_is_not_given_more_than_it_can_watch(tmp_path):
+    """Beyond FD_SETSIZE, select's limit, new connections wait in the backlog; none is lost."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < 2048:
         pytest.skip(f"needs 2048 descriptors, and has {soft} (ulimit -n)")

@@ -1,4 +1,4 @@
-"""Services of third parties, in modules that somebody else wrote."""
+"""Third-party services."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 from tests.clients import exchange, talk, tcp, udp
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import SERVE, TWISTD, Start, each_start, finish, only_line
+from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
+
+pytestmark = pytest.mark.version_independent
 
 GREETING = b"hello from Acme\n"
 
@@ -17,7 +19,7 @@ GREET = 'greet = Service("greet", Greeting)\n'
 
 
 def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
-    """Give what ``--list-services`` says of each service, by name."""
+    """Return the text of ``--list-services`` for each service, by name."""
     done = finish([*SERVE.command, "--list-services"], cwd, env)
     assert done.returncode == 0
     return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
@@ -27,27 +29,27 @@ def listed(cwd: Path, env: dict[str, str]) -> dict[str, str]:
 
 
 @each_start
-def test_is_served(start: Start, tmp_path: Path) -> None:
-    """A service in a folder of PYTHONPATH is served like those that come with netsrv."""
+def test_is_served(start, tmp_path, serve):
+    """A third-party service on PYTHONPATH is served like a built-in one."""
     thirdparty.services(tmp_path, GREET)
     env = thirdparty.on_path(tmp_path)
-    with Running([*start.command, "--tcp", "greet=0", "--udp", "echo=0"], tmp_path, env) as server:
-        server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"hello") == b"hello"
+    server = serve("--tcp", "greet=0", "--udp", "echo=0", start=start, env=env)
+    server.wait_for(r"Waiting for connections on tcp 0\.0\.0\.0:\d+ \(greet\)$")
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
 
 
-def test_is_listed(tmp_path: Path) -> None:
-    """A third party's service is listed with its transports and its description."""
+def test_is_listed(tmp_path):
+    """A third-party service is listed with its transports and its description."""
     thirdparty.services(tmp_path, GREET)
     services = listed(tmp_path, thirdparty.on_path(tmp_path))
     assert re.fullmatch(r"tcp udp +greet by Acme", services["greet"])
     assert "echo" in services
 
 
-def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
-    """A service that was added to a module which netsrv has seen before is found."""
+def test_a_changed_module_is_read_again(tmp_path):
+    """A service added to a module that is in the plugin cache is found."""
     env = thirdparty.on_path(tmp_path)
     thirdparty.services(tmp_path, GREET)
     assert "greet" in listed(tmp_path, env)
@@ -69,55 +71,55 @@ def test_a_changed_module_is_read_again(tmp_path: Path) -> None:
         ('raise SystemExit("stop here")', "SystemExit: stop here"),
     ],
 )
-def test_f109_module_that_fails_to_import(fault: str, words: str, tmp_path: Path) -> None:
-    """A module that does not import is named with its path and the exception; the rest works."""
+def test_f109_module_that_fails_to_import(fault, words, tmp_path, serve):
+    """A module that does not import is logged with its path and the exception; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        server.wait_for(rf"plugin module {path} cannot be imported: {words}")
+    server = serve("--tcp", "greet=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
 
-def test_f109_module_that_fails_to_import_under_twistd(tmp_path: Path) -> None:
+def test_f109_module_that_fails_to_import_under_twistd(tmp_path, serve):
     """Under twistd, which imports plugins itself, the line stands in the log as well."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     env = thirdparty.on_path(tmp_path)
-    with Running([*TWISTD.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
-        server.wait_for(line)
+    server = serve("--tcp", "echo=0", start=TWISTD, env=env)
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
+    server.wait_for(line)
 
 
-def test_what_a_plugin_says_is_one_line(tmp_path: Path) -> None:
-    """An exception with line breaks in it does not break the line that names the module."""
+def test_what_a_plugin_says_is_one_line(tmp_path, serve):
+    """Line breaks in an exception do not break the line about its module."""
     path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        server.port("tcp")
-        server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
+    server = serve("--tcp", "echo=0", env=env)
+    server.port("tcp")
+    server.wait_for(rf"plugin module {path} cannot be imported: RuntimeError: one.*two")
 
 
-def test_f109_two_services_of_one_name(tmp_path: Path) -> None:
-    """Two services of one name are both named in the log, and one of them is served."""
+def test_f109_two_services_of_one_name(tmp_path, serve):
+    """Two services of one name are both logged, and one of them is served."""
     thirdparty.services(tmp_path, GREET, "acme_one")
     thirdparty.services(tmp_path, GREET, "acme_two")
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "greet=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
-        assert "twisted.plugins.acme_one" in line
-        assert "twisted.plugins.acme_two" in line
+    server = serve("--tcp", "greet=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
+    assert "twisted.plugins.acme_one" in line
+    assert "twisted.plugins.acme_two" in line
 
 
-def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path: Path) -> None:
-    """Whoever calls a service ``echo`` as ours is named in the log, beside ours."""
+def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path, serve):
+    """A third-party service named ``echo`` is logged, beside the built-in one."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
-        assert "twisted.plugins.acme_services" in line
-        assert "twisted.plugins.netsrv_services" in line
+    server = serve("--tcp", "echo=0", env=env)
+    line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
+    assert "twisted.plugins.acme_services" in line
+    assert "twisted.plugins.netsrv_services" in line
 
 
 @pytest.mark.parametrize(
@@ -130,8 +132,8 @@ def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path: Path) -> None:
         "Service('two\\nlines')",
     ],
 )
-def test_odd_service(fault: str, tmp_path: Path) -> None:
-    """A service without a proper name or description does not keep the others from the list."""
+def test_odd_service(fault, tmp_path):
+    """A service without a proper name or description does not hide the others in the list."""
     thirdparty.services(tmp_path, f"{GREET}odd = {fault}\n")
     env = thirdparty.on_path(tmp_path)
     assert {"echo", "greet"} <= listed(tmp_path, env).keys()
@@ -150,8 +152,8 @@ def test_odd_service(fault: str, tmp_path: Path) -> None:
         ("return None", "greet"),
     ],
 )
-def test_service_without_a_factory(stream: str, words: str, tmp_path: Path) -> None:
-    """A service that makes no factory is one line, and nothing stays half-started."""
+def test_service_without_a_factory(stream, words, tmp_path):
+    """A service that returns no factory fails the start with one line."""
     body = f"""
     class Faulty(Service):
         def stream(self, settings):
@@ -169,8 +171,8 @@ def test_service_without_a_factory(stream: str, words: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("start", "status"), [(SERVE, 70), (TWISTD, 1)])
-def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) -> None:
-    """A factory that raises at its start is a bug: the start fails, and no socket file is left."""
+def test_factory_that_does_not_start(start, status, tmp_path):
+    """A factory that raises in startFactory fails the start, and no socket file is left."""
     body = """
     class Faulty(Service):
         def stream(self, settings):
@@ -193,8 +195,8 @@ def test_factory_that_does_not_start(start: Start, status: int, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
-def test_f110_the_current_directory_is_no_place_for_plugins(start: Start, tmp_path: Path) -> None:
-    """A plugin in the current directory is neither run nor served."""
+def test_f110_the_current_directory_is_no_place_for_plugins(start, tmp_path):
+    """A plugin in the current directory is neither imported nor served."""
     marker = tmp_path / "imported"
     body = f"open({str(marker)!r}, 'w').close()\n{GREET}"
     thirdparty.services(tmp_path, body)
@@ -204,8 +206,8 @@ def test_f110_the_current_directory_is_no_place_for_plugins(start: Start, tmp_pa
     assert not marker.exists()
 
 
-def test_f109_cache_that_cannot_be_written(tmp_path: Path) -> None:
-    """A plugin directory that nobody may write to is named in the log, and all is served."""
+def test_f109_cache_that_cannot_be_written(tmp_path):
+    """A read-only plugin directory is logged, and everything is served."""
     path = thirdparty.services(tmp_path, GREET)
     path.parent.chmod(0o555)
     command = [*needs.powerless(), *SERVE.located, "--tcp", "greet=0"]
@@ -217,22 +219,18 @@ def test_f109_cache_that_cannot_be_written(tmp_path: Path) -> None:
     assert not (path.parent / "dropin.cache").exists()
 
 
-def test_cache_that_is_damaged(tmp_path: Path) -> None:
-    """A plugin cache with garbage in it is no obstacle."""
+def test_cache_that_is_damaged(tmp_path, serve):
+    """A damaged plugin cache is ignored."""
     path = thirdparty.services(tmp_path, GREET)
     (path.parent / "dropin.cache").write_bytes(b"\x80garbage")
-    with Running(
-        [*SERVE.command, "--tcp", "greet=0"], tmp_path, thirdparty.on_path(tmp_path)
-    ) as server:
-        assert talk(tcp(server.port("tcp")), b"") == GREETING
-        assert "Traceback" not in server.output
+    server = serve("--tcp", "greet=0", env=thirdparty.on_path(tmp_path))
+    assert talk(tcp(server.port("tcp")), b"") == GREETING
+    assert "Traceback" not in server.output
 
 
 @pytest.mark.parametrize("options", [["--list-services"], ["--tcp", "127.0.0.1:0", "--check"]])
-def test_what_a_plugin_lacks_is_said_by_those_who_only_look(
-    options: list[str], tmp_path: Path
-) -> None:
-    """A module that does not import is named by --list-services and --check too."""
+def test_list_services_and_check_report_a_broken_module(options, tmp_path):
+    """--list-services and --check report a module that does not import."""
     path = thirdparty.module(tmp_path, "acme_broken", 'raise RuntimeError("no luck today")')
     done = finish([*SERVE.command, *options], tmp_path, thirdparty.on_path(tmp_path))
     assert done.returncode == 0
@@ -241,9 +239,9 @@ def test_what_a_plugin_lacks_is_said_by_those_who_only_look(
     assert "echo" in done.stdout or "SO_REUSEADDR" in done.stdout
 
 
-def test_a_service_of_ours_keeps_its_name(tmp_path: Path) -> None:
-    """Whoever calls a service ``echo`` as ours does not get its peers."""
+def test_a_service_of_ours_keeps_its_name(tmp_path, serve):
+    """A third-party service named ``echo`` does not replace the built-in one."""
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
-    with Running([*SERVE.command, "--tcp", "echo=0"], tmp_path, env) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    server = serve("--tcp", "echo=0", env=env)
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"

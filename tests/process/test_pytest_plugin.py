@@ -1,4 +1,4 @@
-"""The pytest plugin in runs of its own: reports, and the end of servers however a run ends."""
+"""The pytest plugin in test runs of its own: reports, and the end of the servers."""
 
 import os
 import re
@@ -42,7 +42,7 @@ def note(server):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Give a folder for tests of somebody else."""
+    """Return a folder with a user's test project."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     return tmp_path
 
@@ -53,21 +53,21 @@ def write(project: Path, source: str) -> None:
 
 
 def run(project: Path, *options: str) -> tuple[int, str]:
-    """Run the tests, and give the exit status and what was shown."""
+    """Run the project's tests, and return the exit status and the output."""
     done = finish([*PYTEST, *options], project, timeout=SESSION_TIMEOUT)
     return done.returncode, done.stdout + done.stderr
 
 
 @contextmanager
 def ending(shown: str) -> Iterator[None]:
-    """See that the servers noted so far end, by the time limit of all tests."""
+    """Check that the servers whose ids *shown* has are gone after the block."""
     pids = [int(each) for each in re.findall(r"server (\d+)", shown)]
     assert pids
     handles = [os.pidfd_open(pid) for pid in pids]
     try:
         yield
         for handle in handles:
-            assert select.select([handle], [], [], TIMEOUT)[0], "a server is still there"
+            assert select.select([handle], [], [], TIMEOUT)[0], "a server is still running"
     finally:
         for handle in handles:
             os.close(handle)
@@ -77,7 +77,7 @@ def ending(shown: str) -> Iterator[None]:
 
 
 def test_a_failing_test_shows_the_servers_log(project):
-    """The report has the log of each server of the test, and no other one's."""
+    """The report has the log of each server of the test, and of no other."""
     write(
         project,
         """
@@ -102,7 +102,7 @@ def test_bad(netsrv_server):
 
 
 def test_a_run_without_failures_shows_no_log(project):
-    """Nobody is bothered with logs as long as all is well, and they are not kept either."""
+    """Logs of servers are neither shown nor kept if all tests pass."""
     write(
         project,
         """
@@ -119,7 +119,7 @@ def test_forgotten():
 
 
 def test_a_mistake_is_shown_in_one_line_at_the_place_of_the_call(project):
-    """The report has the test's own line and the message, and nothing of ours between."""
+    """The report shows the test's own line and the message, and no frame of netsrv."""
     write(project, "def test_bad(netsrv_server):\n    netsrv_server('nix')\n")
     status, shown = run(project)
     assert status == 1
@@ -157,7 +157,7 @@ def test_second(echo):
 
 
 def test_with_xdist(project):
-    """Four processes of tests have a server each, at the same time."""
+    """Four worker processes have a server each, at the same time."""
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     write(
         project,
@@ -177,7 +177,7 @@ def test_many(number, netsrv_server):
 
 
 def test_it_can_be_left_out(project):
-    """The plugin has a name, by which pytest can do without it."""
+    """``-p no:netsrv`` disables the plugin."""
     write(project, "def test_none(netsrv_server):\n    pass\n")
     status, shown = run(project, "-p", "no:netsrv")
     assert status == 1
@@ -196,7 +196,7 @@ def test_some(netsrv_server):
 
 
 def gone(pid: int) -> bool:
-    """Whether a process is no more."""
+    """Return whether a process has ended."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -208,7 +208,7 @@ def gone(pid: int) -> bool:
     ("last", "status"), [("", 0), ("assert 1 == 2", 1), ("pytest.exit('enough')", 2)]
 )
 def test_a_server_is_gone_when_the_run_is_over(last, status, project):
-    """A test that passes, fails or ends the run leaves no server behind."""
+    """A test that passes, fails or exits leaves no server behind."""
     write(project, BODY.format(last))
     ended, shown = run(project, "-s")
     assert ended == status
@@ -220,7 +220,7 @@ WAITS = "print('here', flush=True); threading.Event().wait()"
 
 
 def test_an_interrupted_run_ends_its_servers(project):
-    """A Control-C, which the terminal sends to the server too, leaves it to the fixture's end."""
+    """Servers ignore Control-C, which the terminal sends to them too; the fixture ends them."""
     write(
         project,
         """
@@ -249,7 +249,7 @@ def test_some(echo):
 
 @pytest.mark.parametrize("kind", ["SIGKILL", "SIGSEGV", "SIGTERM"])
 def test_a_run_that_is_killed_ends_its_servers(kind, project):
-    """The servers see that pytest is gone, whatever has ended it."""
+    """A server notices that pytest is gone, whatever ended it."""
     write(project, BODY.format(WAITS))
     with Running([*PYTEST, "-s", "-p", "no:faulthandler"], project) as running:
         running.wait_for("^here")

@@ -1,4 +1,4 @@
-"""The console script: ``netsrv serve``, its log, its exit statuses, and what it prints."""
+"""The command ``netsrv serve``: its log, its exit statuses, and its output."""
 
 import re
 import signal
@@ -10,13 +10,12 @@ import pytest
 
 import netsrv
 from tests.clients import exchange, taken, talk, tcp, udp
-from tests.process.running import Running
 from tests.process.starts import SERVE, finish, only_line
 
 BUILT_IN = "accept chargen daytime discard echo info qotd time".split()
 
 
-def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
+def run_serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run ``netsrv serve`` to its end."""
     return finish([*SERVE.command, *options], cwd)
 
@@ -25,31 +24,31 @@ def serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_status_0(number: int, tmp_path: Path) -> None:
+def test_a_signal_ends_it_with_status_0(number, serve):
     """After SIGTERM or SIGINT a server without connections has exit status 0."""
-    with Running([*SERVE.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        with udp(server.port("udp")) as client:
-            assert exchange(client, b"hello") == b"hello"
-        assert server.stop(number) == 0
+    server = serve("--tcp", "echo=0", "--udp", "same")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    with udp(server.port("udp")) as client:
+        assert exchange(client, b"hello") == b"hello"
+    assert server.stop(number) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_may_come_as_soon_as_it_waits(number: int, tmp_path: Path) -> None:
+def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path, serve):
     """A signal that follows the line of the last listener ends the server with status 0."""
     path = tmp_path / "echo.sock"
-    with Running([*SERVE.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert server.stop(number) == 0
-        assert not path.exists()
+    server = serve("--unix", f"echo={path}")
+    server.wait_for("Waiting for connections on unix ")
+    assert server.stop(number) == 0
+    assert not path.exists()
 
 
-def test_logs_on_standard_output(tmp_path: Path) -> None:
-    """The log is on standard output, in the lines that twistd has, and nothing is elsewhere."""
+def test_logs_on_standard_output(tmp_path, serve):
+    """The log is on standard output, in twistd's format, and standard error is empty."""
     options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
     with (
         (tmp_path / "errors").open("w") as errors,
-        Running([*SERVE.command, *options], tmp_path, stderr=errors) as server,
+        serve(*options, stderr=errors) as server,
     ):
         port = server.port("tcp")
         server.wait_for(rf"\] Waiting for connections on tcp 127\.0\.0\.1:{port} \(accept\)$")
@@ -73,9 +72,9 @@ def test_logs_on_standard_output(tmp_path: Path) -> None:
         (["--tcp", "0", "surplus"], "Wrong number of arguments"),
     ],
 )
-def test_wrong_usage_shows_the_right_one(options: list[str], problem: str, tmp_path: Path) -> None:
-    """A usage error has status 64, and shows options, examples, and at the end the problem."""
-    done = serve(tmp_path, *options)
+def test_wrong_usage_shows_the_right_one(options, problem, tmp_path):
+    """A usage error has status 64, and prints options, examples, and last the error."""
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 64
     assert done.stdout == ""
     assert done.stderr.startswith("Usage: netsrv serve [options]\n")
@@ -86,7 +85,7 @@ def test_wrong_usage_shows_the_right_one(options: list[str], problem: str, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "problem"), [([], "a command is missing"), (["swerve"], "Unknown command")]
 )
-def test_the_command_itself_is_needed(arguments: list[str], problem: str, tmp_path: Path) -> None:
+def test_the_command_itself_is_needed(arguments, problem, tmp_path):
     """Without ``serve``, or with another word, the status is 64 and the usage names it."""
     done = finish(["netsrv", *arguments], tmp_path)
     assert done.returncode == 64
@@ -102,9 +101,9 @@ def test_the_command_itself_is_needed(arguments: list[str], problem: str, tmp_pa
         (["--unix", "no/such/directory"], "unix no/such/directory: No such file or directory"),
     ],
 )
-def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_path: Path) -> None:
-    """An address that the machine does not have, or nobody can resolve, is status 69."""
-    done = serve(tmp_path, *options)
+def test_an_unavailable_address(options, problem, tmp_path):
+    """An address that the machine does not have, or that does not resolve, has status 69."""
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 69
     assert only_line(done).startswith(f"netsrv: {problem}")
 
@@ -120,9 +119,9 @@ def test_an_address_that_cannot_be_had(options: list[str], problem: str, tmp_pat
         (["--tcp", "0", "--backlog", "many"], "--backlog 'many': a whole number from 0 to "),
     ],
 )
-def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -> None:
-    """A service that there is not, or a value that cannot be, is status 78."""
-    done = serve(tmp_path, *options)
+def test_a_bad_configuration(options, problem, tmp_path):
+    """An unknown service or an invalid value has status 78."""
+    done = run_serve(tmp_path, *options)
     assert done.returncode == 78
     assert only_line(done).startswith(f"netsrv: {problem}")
 
@@ -131,24 +130,24 @@ def test_a_bad_configuration(options: list[str], problem: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("command", [["netsrv"], ["netsrv", "serve"]], ids=" ".join)
-def test_version(command: list[str], tmp_path: Path) -> None:
+def test_version(command, tmp_path):
     """The version of netsrv is one line, and status 0."""
     done = finish([*command, "--version"], tmp_path)
     expected = (0, f"netsrv {netsrv.__version__}\n", "")
     assert (done.returncode, done.stdout, done.stderr) == expected
 
 
-def test_help(tmp_path: Path) -> None:
+def test_help(tmp_path):
     """The help is on standard output, begins with the command, and has examples; status 0."""
-    done = serve(tmp_path, "--help")
+    done = run_serve(tmp_path, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: netsrv serve [options]\n")
     assert "\nExamples:\n" in done.stdout
 
 
-def test_list_services(tmp_path: Path) -> None:
+def test_list_services(tmp_path):
     """Each service that comes with netsrv is one line: name, transports, description."""
-    done = serve(tmp_path, "--list-services")
+    done = run_serve(tmp_path, "--list-services")
     assert (done.returncode, done.stderr) == (0, "")
     found = [
         re.fullmatch(r"(\w+) +(tcp udp|tcp) +(\S.*\S)", line) for line in done.stdout.splitlines()
@@ -162,7 +161,7 @@ def test_list_services(tmp_path: Path) -> None:
 
 
 def table(output: str, place: str) -> dict[str, tuple[str, str]]:
-    """Find the listener whose line begins with *place*: its options, asked for and in effect."""
+    """Return the options of the listener whose line begins with *place*: requested, in effect."""
     after = re.split(rf"^{place}.*\n", output, flags=re.MULTILINE)
     assert len(after) == 2, output
     rows = re.match(r"(  note: .*\n)?  option +asked for +in effect\n((  .*\n)*)", after[1])
@@ -170,12 +169,12 @@ def table(output: str, place: str) -> dict[str, tuple[str, str]]:
     return {name: (asked, effect) for name, asked, effect in map(str.split, rows[2].splitlines())}
 
 
-def test_check_shows_what_the_kernel_made_of_it(tmp_path: Path) -> None:
-    """A check prints each option asked for and in effect: buffers doubled, the backlog cut."""
+def test_check_shows_what_the_kernel_made_of_it(tmp_path):
+    """--check prints each option as requested and as in effect: doubled buffers, a cut backlog."""
     longest = int(Path("/proc/sys/net/core/somaxconn").read_text())
     buffer = ["--socket-option", "SO_RCVBUF=10000"]
     options = [*buffer, "--backlog", str(longest + 1), "--udp", "same", "--tcp", "127.0.0.1:0"]
-    done = serve(tmp_path, "--check", *options)
+    done = run_serve(tmp_path, "--check", *options)
     assert (done.returncode, done.stderr) == (0, "")
     stream = table(done.stdout, r"tcp 127\.0\.0\.1:\d+ \(accept\)")
     assert stream["SO_RCVBUF"] == ("10000", "20000")
@@ -185,9 +184,9 @@ def test_check_shows_what_the_kernel_made_of_it(tmp_path: Path) -> None:
     assert datagrams == {"SO_RCVBUF": ("10000", "20000"), "SO_REUSEADDR": ("0", "0")}
 
 
-def test_check_takes_the_address_in_effect(tmp_path: Path) -> None:
-    """A check shows the port that the kernel chose, the same for TCP and UDP where asked."""
-    done = serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
+def test_check_takes_the_address_in_effect(tmp_path):
+    """--check prints the port that the kernel chose, the same for TCP and UDP if requested."""
+    done = run_serve(tmp_path, "--check", "--tcp", "0", "--udp", "same")
     ports = re.findall(r"^(?:tcp|udp) 0\.0\.0\.0:(\d+) \(", done.stdout, re.MULTILINE)
     assert len(ports) == 2
     assert len(set(ports) - {"0"}) == 1
@@ -196,34 +195,32 @@ def test_check_takes_the_address_in_effect(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("transport", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)]
 )
-def test_check_beside_the_running_server(
-    transport: str, kind: socket.SocketKind, tmp_path: Path
-) -> None:
-    """An address in use is a note of a check: the options are shown, and the status is 0."""
+def test_check_beside_the_running_server(transport, kind, tmp_path):
+    """--check notes an address in use, prints the options, and has status 0."""
     with taken(("127.0.0.1", 0), kind) as port:
         options = [f"--{transport}", f"echo=127.0.0.1:{port}", "--socket-option", "SO_RCVBUF=9000"]
-        done = serve(tmp_path, "--check", *options)
+        done = run_serve(tmp_path, "--check", *options)
     assert (done.returncode, done.stderr) == (0, "")
     place = f"{transport} 127.0.0.1:{port}"
     assert f"  note: {place}: Address already in use\n" in done.stdout
     assert table(done.stdout, rf"{place} \(echo\)")["SO_RCVBUF"] == ("9000", "18000")
 
 
-def test_check_leaves_no_socket_file(tmp_path: Path) -> None:
-    """A check of a unix socket takes its file away again."""
-    done = serve(tmp_path, "--check", "--unix", "echo=echo.sock")
+def test_check_leaves_no_socket_file(tmp_path):
+    """--check of a unix socket removes its file."""
+    done = run_serve(tmp_path, "--check", "--unix", "echo=echo.sock")
     assert (done.returncode, done.stderr) == (0, "")
     assert table(done.stdout, rf"unix {tmp_path}/echo\.sock \(echo\)")["backlog"][0] == "1024"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_leaves_a_live_socket_alone(tmp_path: Path) -> None:
-    """A check of a unix socket at which a server listens is a note, and the server goes on."""
+def test_check_leaves_a_live_socket_alone(tmp_path):
+    """--check notes a unix socket in use, and its server keeps serving."""
     path = tmp_path / "live.sock"
     with socket.socket(socket.AF_UNIX) as live:
         live.bind(str(path))
         live.listen()
-        done = serve(tmp_path, "--check", "--unix", str(path))
+        done = run_serve(tmp_path, "--check", "--unix", str(path))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert (done.returncode, done.stderr) == (0, "")
@@ -238,11 +235,9 @@ def test_check_leaves_a_live_socket_alone(tmp_path: Path) -> None:
         (["--udp", "0", "--socket-option", "TCP_NODELAY=1"], 78, "--socket-option TCP_NODELAY: "),
     ],
 )
-def test_check_finds_what_a_start_would_find(
-    options: list[str], status: int, problem: str, tmp_path: Path
-) -> None:
-    """A check of what cannot start says so in one line, with the status of a start."""
-    done = serve(tmp_path, "--check", *options)
+def test_check_finds_what_a_start_would_find(options, status, problem, tmp_path):
+    """--check reports what a start would, in one line with the same status."""
+    done = run_serve(tmp_path, "--check", *options)
     assert done.returncode == status
     assert done.stderr.startswith(f"netsrv: {problem}")
     assert done.stderr.count("\n") == 1

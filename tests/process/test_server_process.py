@@ -1,4 +1,4 @@
-"""The fixture ``netsrv_server``: what a test of a client can ask of its server."""
+"""The fixture ``netsrv_server``: what a client's test can ask of its server."""
 
 import os
 import socket
@@ -16,6 +16,8 @@ from netsrv.fixture import process as serverprocess
 from netsrv.fixture.process import ServerError, ServerProcess, start_server
 from tests.clients import exchange, read_all, talk
 from tests.timeouts import TIMEOUT
+
+pytestmark = pytest.mark.version_independent
 
 Starter = Callable[..., ServerProcess]
 
@@ -81,7 +83,7 @@ class Dies(Protocol):
 
 @pytest.fixture
 def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Write a module of services where only this process looks, and give its name."""
+    """Write a module of services that only this process can import, and return its name."""
     (tmp_path / "shouting.py").write_text(SERVICES)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     return "shouting"
@@ -98,7 +100,7 @@ def client(server: Any) -> socket.socket:
 
 
 def transport_of(server: Any) -> str:
-    """Give the transport of a server or one of its listeners."""
+    """Return the transport of a server or one of its listeners."""
     return str(getattr(server, "listeners", [server])[0].transport)
 
 
@@ -107,7 +109,7 @@ def transport_of(server: Any) -> str:
 
 @pytest.mark.parametrize("transport", ["tcp", "udp", "unix"])
 def test_a_server_is_ready_when_the_call_returns(transport, netsrv_server):
-    """On each transport the address is one that a socket connects to, and it is served."""
+    """On each transport the address accepts a connection, which is served."""
     server = netsrv_server("echo", transport=transport)
     with client(server) as sock:
         assert exchange(sock, b"hello") == b"hello"
@@ -121,7 +123,7 @@ def test_a_server_is_ready_when_the_call_returns(transport, netsrv_server):
 
 
 def test_servers_of_toml(netsrv_server):
-    """A file's text gives as many listeners; one without an address gets a free port."""
+    """TOML text defines any number of listeners; one without an address gets a free port."""
     server = netsrv_server(
         config="""
         [[listener]]
@@ -150,7 +152,7 @@ def test_servers_of_toml(netsrv_server):
 
 
 def test_limits_are_given_as_keywords(netsrv_server):
-    """A limit has the name that it has in a file."""
+    """A limit has the same name as in a file."""
     server = netsrv_server("echo", max_connections=1, overload="reset", only_from=["127.0.0.0/8"])
     with client(server) as first:
         assert exchange(first, b"hello") == b"hello"
@@ -171,14 +173,14 @@ def test_limits_are_given_as_keywords(netsrv_server):
     ],
 )
 def test_a_service_of_ones_own(name, transport, services, netsrv_server):
-    """Whatever Twisted or netsrv can serve is named by where it stands."""
+    """Anything that Twisted or netsrv can serve is named by its import path."""
     server = netsrv_server(f"{services}:{name}", transport=transport)
     with client(server) as sock:
         assert exchange(sock, b"hello") == b"HELLO"
 
 
 def test_a_service_of_ones_own_in_toml(services, netsrv_server):
-    """In a file's text it has the same name."""
+    """In TOML text it has the same name."""
     server = netsrv_server(config=f"[[listener]]\nservice = '{services}:Service'")
     with client(server) as sock:
         assert exchange(sock, b"hello") == b"HELLO"
@@ -188,7 +190,7 @@ def test_a_service_of_ones_own_in_toml(services, netsrv_server):
 
 
 def test_connections_in_the_order_of_acceptance(netsrv_server):
-    """Peer, counts and ending of each connection; a live one has no ending."""
+    """Each has peer, counts and close reason; a live one has no close reason."""
     server = netsrv_server("echo")
     with client(server) as first:
         assert exchange(first, b"one") == b"one"
@@ -204,7 +206,7 @@ def test_connections_in_the_order_of_acceptance(netsrv_server):
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_what_was_sent_is_there_when_it_is_asked_for(transport, netsrv_server):
-    """Nobody has to wait: the answer comes when the server has taken in what was there."""
+    """The answer comes after the server has read what was sent: no wait is needed."""
     server = netsrv_server("discard", transport=transport)
     for number in range(1, 21):
         with client(server) as sock:
@@ -216,7 +218,7 @@ def test_what_was_sent_is_there_when_it_is_asked_for(transport, netsrv_server):
 
 
 def test_what_is_too_long_is_cut_and_said_so(netsrv_server):
-    """Beyond a MiB bytes are counted; a service that half-closes and pauses works as ever."""
+    """Beyond a MiB bytes are only counted; services that half-close and pause are not affected."""
     server = netsrv_server("echo")
     data = bytes(range(256)) * 8192
     with client(server) as sock:
@@ -230,7 +232,7 @@ def test_what_is_too_long_is_cut_and_said_so(netsrv_server):
 
 
 def test_datagrams_in_their_order(netsrv_server):
-    """Each datagram is there, an empty one too; one can wait for a number of them."""
+    """Each datagram is recorded, even an empty one; a test can wait for a number of them."""
     server = netsrv_server("discard", transport="udp")
     with client(server) as sock:
         for datagram in (b"one", b"", b"three"):
@@ -241,7 +243,7 @@ def test_datagrams_in_their_order(netsrv_server):
 
 
 def test_waiting_for_connections(netsrv_server):
-    """It returns as soon as so many were accepted, those that have ended included."""
+    """The wait ends once that many were accepted, including those that have ended."""
     server = netsrv_server("daytime")
     waiting = threading.Thread(target=server.wait_for_connections, args=(2, TIMEOUT))
     waiting.start()
@@ -255,7 +257,7 @@ def test_waiting_for_connections(netsrv_server):
 
 
 def test_waiting_in_vain(netsrv_server):
-    """Who waits for too many is told how many came, where to, and what the log says."""
+    """The error says how many were accepted, by which listener, and shows the log."""
     server = netsrv_server("echo")
     with client(server):
         server.wait_for_connections(1)
@@ -270,7 +272,7 @@ def test_waiting_in_vain(netsrv_server):
 
 
 def test_the_log_so_far(netsrv_server):
-    """It has the lines that the server would show."""
+    """It has the lines that the server would print."""
     server = netsrv_server("echo")
     assert f"Waiting for connections on tcp 127.0.0.1:{server.port} (echo)\n" in server.log
     assert "Got connection" not in server.log
@@ -306,7 +308,7 @@ def test_the_log_so_far(netsrv_server):
     ],
 )
 def test_what_cannot_be_served_is_one_line(arguments, message):
-    """A mistake is named with what would be right, at once, and leaves nothing behind."""
+    """The error says what would be right, comes without delay, and leaves nothing behind."""
     before = open_descriptors()
     with pytest.raises(ServerError) as caught:
         start_server(**arguments)
@@ -317,7 +319,7 @@ def test_what_cannot_be_served_is_one_line(arguments, message):
 
 
 def test_a_server_that_ends_by_itself(services, netsrv_server):
-    """Who asks it is told of its end, with its status and the end of its log."""
+    """Later calls raise an error with its exit status and the end of its log."""
     server = netsrv_server(f"{services}:Dies")
     with client(server) as sock:
         sock.sendall(b"x")
@@ -330,7 +332,7 @@ def test_a_server_that_ends_by_itself(services, netsrv_server):
 
 
 def test_a_server_that_is_never_ready(tmp_path, monkeypatch):
-    """A service whose import never ends is given up."""
+    """Starting a service whose import never ends fails after the start timeout."""
     (tmp_path / "sleeping.py").write_text("import threading; threading.Event().wait()")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
     monkeypatch.setattr(serverprocess, "PATIENCE", 1.0)
@@ -348,12 +350,12 @@ def open_descriptors() -> int:
 
 
 def children() -> set[str]:
-    """Give the processes that this one has started and that are not gone."""
+    """Return the processes that this one has started and that still exist."""
     return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
 
 
 def test_what_was_seen_outlives_the_server(netsrv_server):
-    """After the end connections, bytes and log can still be read; the process is gone."""
+    """After the end, connections, bytes and log can still be read."""
     server = netsrv_server("echo", transport="unix")
     with client(server) as sock:
         assert exchange(sock, b"hello") == b"hello"
@@ -368,7 +370,7 @@ def test_what_was_seen_outlives_the_server(netsrv_server):
 
 
 def read_ends(sock: socket.socket) -> bool:
-    """Whether a connection has come to its end, in whatever way."""
+    """Return whether a connection has ended, in whatever way."""
     try:
         return sock.recv(1) == b""
     except ConnectionResetError:
@@ -376,7 +378,7 @@ def read_ends(sock: socket.socket) -> bool:
 
 
 def test_a_service_that_blocks_is_ended(services, netsrv_server):
-    """A server whose reactor does nothing any more ends nevertheless."""
+    """A server with a blocked reactor is ended too."""
     server = netsrv_server(f"{services}:Blocks")
     with client(server) as sock:
         assert exchange(sock, b"x") == b"x"
@@ -386,7 +388,7 @@ def test_a_service_that_blocks_is_ended(services, netsrv_server):
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """Fail a test that leaves descriptors, threads or processes."""
+    """Fail a test that leaves descriptors, threads or processes behind."""
     before = open_descriptors(), threading.active_count(), children()
     yield
     assert (open_descriptors(), threading.active_count(), children()) == before
@@ -419,7 +421,7 @@ def test_eight_servers_at_once_leave_nothing():
 
 
 def assert_free(ports: list[int]) -> None:
-    """Nobody listens on any of these ports."""
+    """Fail unless all of these ports are free."""
     for port in ports:
         with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
             sock.connect(("127.0.0.1", port))
@@ -439,7 +441,7 @@ def test_the_plugin_imports_no_twisted():
 
 
 def test_the_child_imports_no_pytest(services, netsrv_server):
-    """The server is one as any other: nothing of pytest is in its process."""
+    """The server's process imports nothing of pytest."""
     with client(netsrv_server(f"{services}:Modules")) as sock:
         modules = read_all(sock).decode().split()
     assert "netsrv.server.server" in modules

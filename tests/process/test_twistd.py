@@ -1,4 +1,4 @@
-"""The server as ``twistd`` and ``twist`` run it."""
+"""The server under ``twistd`` and ``twist``."""
 
 import grp
 import json
@@ -17,7 +17,7 @@ import pytest
 from tests.clients import exchange, name_of, read_all, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
 from tests.process.running import Running
-from tests.process.starts import TWIST, TWISTD, Start, finish
+from tests.process.starts import TWIST, TWISTD, finish
 from tests.timeouts import TIMEOUT
 
 MEBIBYTE = bytes(range(256)) * 4096
@@ -36,7 +36,7 @@ each_reactor = pytest.mark.parametrize("reactor", REACTORS)
 
 
 def on_reactor(name: str) -> list[str]:
-    """Give the command that serves with this reactor."""
+    """Return the command that serves on this reactor."""
     return ["twistd", "-n", "--pidfile=", f"--reactor={name}", "netsrv"]
 
 
@@ -53,7 +53,7 @@ def server(
         yield running
 
 
-def test_says_what_it_waits_for(server: Running) -> None:
+def test_says_what_it_waits_for(server):
     """The log has a line for each listener, with the port that the kernel chose."""
     port = server.port("tcp")
     server.wait_for(rf"#info\] Waiting for connections on tcp 0\.0\.0\.0:{port} \(accept\)$")
@@ -61,28 +61,28 @@ def test_says_what_it_waits_for(server: Running) -> None:
     server.wait_for(r"#info\] Waiting for connections on tcp 127\.0\.0\.1:\d+ \(echo\)$")
 
 
-def test_accepts_and_closes(server: Running) -> None:
-    """Who connects to accept is named in the log, and the connection ends without a byte."""
+def test_accepts_and_closes(server):
+    """A connection to accept is logged, and ends without a byte."""
     with tcp(server.port("tcp")) as client:
         assert read_all(client) == b""
         server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
 
 
-def test_sends_datagrams_back(server: Running) -> None:
-    """Who sends a datagram gets it back, and is named in the log with its size."""
+def test_sends_datagrams_back(server):
+    """A datagram to echo comes back, and is logged with its size."""
     with udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"#info\] Got data from {name_of(client)} \(5 bytes\)$")
 
 
-def test_sends_streams_back(server: Running) -> None:
-    """All of a mebibyte comes back from echo after the client has ended its half."""
+def test_sends_streams_back(server):
+    """A whole mebibyte comes back from echo after the client has half-closed."""
     assert talk(tcp(server.port("tcp", 2)), MEBIBYTE) == MEBIBYTE
 
 
 @each_reactor
-def test_a_signal_ends_it_at_once(reactor: str, tmp_path: Path) -> None:
-    """SIGTERM ends a server without connections with no drain, and is reported as the signal."""
+def test_a_signal_ends_it_at_once(reactor, tmp_path):
+    """SIGTERM ends a server without connections with no drain, and is its exit status."""
     with Running([*on_reactor(reactor), "--udp", "0"], tmp_path) as server:
         with udp(server.port("udp")) as client:
             assert exchange(client, b"hello") == b"hello"
@@ -92,86 +92,84 @@ def test_a_signal_ends_it_at_once(reactor: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("start", [TWISTD, TWIST], ids=str)
-def test_a_signal_may_come_as_soon_as_it_waits(start: Start, tmp_path: Path) -> None:
-    """A signal that follows the line of the last listener ends the server in good order."""
+def test_a_signal_may_come_as_soon_as_it_waits(start, tmp_path, serve):
+    """SIGTERM right after the line of the last listener ends the server in order."""
     path = tmp_path / "echo.sock"
-    with Running([*start.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert server.stop() == -signal.SIGTERM
-        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
-        assert not path.exists()
+    server = serve("--unix", f"echo={path}", start=start)
+    server.wait_for("Waiting for connections on unix ")
+    assert server.stop() == -signal.SIGTERM
+    server.wait_for(r"\] Received SIGTERM, shutting down\.$")
+    assert not path.exists()
 
 
-def test_names_the_peer_of_a_unix_socket(tmp_path: Path) -> None:
-    """A peer on a unix socket gets its echo, and is named by its process and user."""
+def test_names_the_peer_of_a_unix_socket(tmp_path, serve):
+    """A peer on a unix socket gets its echo, and is logged with its process and user id."""
     path = tmp_path / "echo.sock"
-    with Running([*TWISTD.command, "--unix", f"echo={path}"], tmp_path) as server:
-        server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
-        assert talk(unix(path), b"hello") == b"hello"
-        server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
+    server = serve("--unix", f"echo={path}", start=TWISTD)
+    server.wait_for(rf"Waiting for connections on unix {re.escape(str(path))} \(echo\)$")
+    assert talk(unix(path), b"hello") == b"hello"
+    server.wait_for(rf"Got connection from unix pid {os.getpid()} uid {os.geteuid()}$")
 
 
-def test_takes_a_relative_path(tmp_path: Path) -> None:
-    """The path of a unix socket may be relative to the directory of the start."""
-    with Running([*TWISTD.command, "--unix", "echo=echo.sock"], tmp_path) as server:
-        server.wait_for("Waiting for connections on unix ")
-        assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
+def test_takes_a_relative_path(tmp_path, serve):
+    """The path of a unix socket may be relative to the working directory."""
+    server = serve("--unix", "echo=echo.sock", start=TWISTD)
+    server.wait_for("Waiting for connections on unix ")
+    assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
 
 
-def test_serves_ipv6(tmp_path: Path) -> None:
-    """Listeners and peers of IPv6 are shown in brackets."""
+def test_serves_ipv6(serve):
+    """Listeners and peers with IPv6 addresses are logged in brackets."""
     needs.ipv6()
-    options = ["--tcp", "echo=[::1]:0", "--udp", "[::1]:0"]
-    with Running([*TWISTD.command, *options], tmp_path) as server:
-        stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
-        datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
-        with tcp(stream, "::1") as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
-        with udp(datagrams, "::1") as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
+    server = serve("--tcp", "echo=[::1]:0", "--udp", "[::1]:0", start=TWISTD)
+    stream = int(server.wait_for(r"connections on tcp \[::1\]:(\d+) \(echo\)$")[1])
+    datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
+    with tcp(stream, "::1") as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+    with udp(datagrams, "::1") as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
 
 
-def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(tmp_path: Path) -> None:
-    """A listener on [::] serves both families, and names an IPv4 peer by its IPv4 address."""
+def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
+    """A listener on [::] serves both families, and logs an IPv4 peer by its IPv4 address."""
     needs.ipv6()
-    with Running([*TWISTD.command, "--tcp", "echo=[::]:0", "--udp", "same"], tmp_path) as server:
-        port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
-        with tcp(port) as client:
-            assert exchange(client, b"hello") == b"hello"
-            server.wait_for(rf"Got connection from {name_of(client)}$")
-        with tcp(port, "::1") as client:
-            server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+    server = serve("--tcp", "echo=[::]:0", "--udp", "same", start=TWISTD)
+    port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
+    with tcp(port) as client:
+        assert exchange(client, b"hello") == b"hello"
+        server.wait_for(rf"Got connection from {name_of(client)}$")
+    with tcp(port, "::1") as client:
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
 
 
-def test_ipv4_datagrams_reach_an_ipv6_socket(tmp_path: Path) -> None:
-    """An IPv4 peer of a UDP listener on [::] gets its datagram back, and is shown as IPv4."""
+def test_ipv4_datagrams_reach_an_ipv6_socket(serve):
+    """An IPv4 peer of a UDP listener on [::] gets its echo, and is logged as IPv4."""
     needs.ipv6()
-    command = [*TWISTD.command, "--udp", "[::]:0"]
-    with Running(command, tmp_path) as server, udp(server.port("udp")) as client:
+    with serve("--udp", "[::]:0", start=TWISTD) as server, udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.wait_for(rf"Got data from {name_of(client)} \(5 bytes\)$")
 
 
-def test_says_what_a_name_means(tmp_path: Path) -> None:
-    """Whoever gives a host's name reads in the log which address was taken."""
-    with Running([*TWISTD.command, "--tcp", "localhost:0"], tmp_path) as server:
-        found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
-        server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
+def test_says_what_a_name_means(serve):
+    """The log shows the address that a host name resolved to."""
+    server = serve("--tcp", "localhost:0", start=TWISTD)
+    found = server.wait_for(r"\] localhost is (127\.0\.0\.1|::1)$")[1]
+    server.wait_for(rf"Waiting for connections on tcp \[?{found}\]?:\d+ \(accept\)$")
 
 
-def test_twist_serves(tmp_path: Path) -> None:
+def test_twist_serves(serve):
     """Twist runs the same server, with the same lines in its text log."""
-    with Running([*TWIST.command, "--tcp", "echo=0", "--udp", "same"], tmp_path) as server:
-        assert server.port("udp") == server.port("tcp")
-        assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-        server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
-        assert server.stop() == -signal.SIGTERM
+    server = serve("--tcp", "echo=0", "--udp", "same", start=TWIST)
+    assert server.port("udp") == server.port("tcp")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+    assert server.stop() == -signal.SIGTERM
 
 
-def test_twist_logs_json_to_a_pipe(tmp_path: Path) -> None:
-    """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours as well."""
+def test_twist_logs_json_to_a_pipe(tmp_path):
+    """Each line that twist writes to a pipe is a JSON object (RFC 7464), ours too."""
     with Running(["twist", "netsrv", "--tcp", "0"], tmp_path) as server:
         server.wait_for(r"Waiting for \{what\}")
         events = [json.loads(line.lstrip(RECORD)) for line in server.lines]
@@ -184,7 +182,7 @@ def test_twist_logs_json_to_a_pipe(tmp_path: Path) -> None:
 
 @contextmanager
 def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[None]:
-    """Run a daemon, ready when its parent has ended; at the end SIGTERM, and its end."""
+    """Start a daemon, which is ready when its parent has ended; end it with SIGTERM."""
     command = ["twistd", "--pidfile=pid", "--logfile=log", "netsrv", *options]
     ended, held = os.pipe()  # the daemon inherits one end; the other tells when it is gone
     with open(ended, "rb") as until_end:
@@ -202,7 +200,7 @@ def daemon(cwd: Path, *options: str, stdin_closed: bool = False) -> Iterator[Non
             assert until_end.read() == b""
 
 
-def test_runs_as_a_daemon(tmp_path: Path) -> None:
+def test_runs_as_a_daemon(tmp_path):
     """A daemon is ready when its parent ends, serves, and leaves neither socket nor pid file."""
     log = tmp_path / "log"
     with daemon(tmp_path, "--tcp", "echo=127.0.0.1:0", "--unix", "echo=echo.sock"):
@@ -218,24 +216,24 @@ def test_runs_as_a_daemon(tmp_path: Path) -> None:
 
 
 def test_a_daemon_keeps_its_sockets_when_it_is_started_without_standard_input(
-    tmp_path: Path,
-) -> None:
-    """A socket never gets the descriptor 0, over which a daemon puts /dev/null."""
+    tmp_path,
+):
+    """No socket has the descriptor 0, which a daemon replaces with /dev/null."""
     with daemon(tmp_path, "--unix", "echo=echo.sock", stdin_closed=True):
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
-def test_a_daemon_that_cannot_start_says_so(tmp_path: Path) -> None:
-    """An error at start reaches the terminal and the exit status, although twistd is no child."""
+def test_a_daemon_that_cannot_start_says_so(tmp_path):
+    """The terminal and the exit status show an error at start."""
     done = finish(["twistd", "netsrv", "--tcp", "192.0.2.1:0"], tmp_path)
     assert done.returncode == 1
     assert done.stderr == "netsrv: tcp 192.0.2.1:0: Cannot assign requested address\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
-    """With --uid and --gid a port below 1024 is bound first, and then nothing of root is left."""
+def test_f94_gives_root_up_after_binding_a_low_port(tmp_path):
+    """With --uid and --gid, twistd binds a port below 1024, and then drops root entirely."""
     needs.root()
     user = pwd.getpwnam("nobody")
     group = grp.getgrgid(user.pw_gid)
@@ -253,8 +251,8 @@ def test_f94_gives_root_up_after_binding_a_low_port(tmp_path: Path) -> None:
         assert server.stop() == -signal.SIGTERM
 
 
-def test_f94_root_cannot_be_had_again(tmp_path: Path) -> None:
-    """Once twistd has given root up, code in the process can become neither root nor its group."""
+def test_f94_root_cannot_be_had_again(tmp_path):
+    """After that no code in the process can become root or its group again."""
     needs.root()
     body = """
     import os
@@ -282,8 +280,8 @@ def test_f94_root_cannot_be_had_again(tmp_path: Path) -> None:
         assert talk(tcp(server.port("tcp")), b"") == b"refused refused refused refused refused"
 
 
-def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
-    """A pid file that an earlier server left behind does not keep the next one from starting."""
+def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path):
+    """A pid file that an earlier server left behind does not prevent the start."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "pid").write_text(str(gone.pid))
@@ -297,8 +295,8 @@ def test_f95_a_stale_pid_file_is_no_obstacle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["precious", str(os.getpid())], ids=["text", "live process"])
 @pytest.mark.parametrize("linked", [False, True], ids=["file", "link"])
-def test_f95_a_pid_file_of_somebody_else_stays(linked: bool, content: str, tmp_path: Path) -> None:
-    """A file that is no stale pid file prevents the start, and neither it nor a link is touched."""
+def test_f95_a_foreign_pid_file_stays(linked, content, tmp_path):
+    """A file that is not a stale pid file prevents the start; neither it nor a link is changed."""
     path, file = tmp_path / "pid", tmp_path / ("precious" if linked else "pid")
     file.write_text(content)
     if linked:
@@ -312,8 +310,8 @@ def test_f95_a_pid_file_of_somebody_else_stays(linked: bool, content: str, tmp_p
     assert not (tmp_path / "echo.sock").exists()
 
 
-def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path: Path) -> None:
-    """Where the pid file is a link to a stale one, the link makes way, and not the file."""
+def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path):
+    """If the pid file is a link to a stale one, the link is replaced, and not its target."""
     gone = subprocess.Popen(["true"])
     gone.wait()
     file = tmp_path / "elsewhere"
@@ -326,11 +324,11 @@ def test_f95_what_a_stale_pid_files_link_leads_to_stays(tmp_path: Path) -> None:
     assert file.read_text() == str(gone.pid)
 
 
-def test_same_is_a_port_that_is_free_on_both(tmp_path: Path) -> None:
-    """Two servers at once on 0 and same have four sockets, and each pair has one number."""
-    command = [*TWISTD.command, "--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
-    with Running(command, tmp_path) as one, Running(command, tmp_path) as other:
-        ports = [one.port("tcp"), other.port("tcp")]
-        assert [one.port("udp"), other.port("udp")] == ports
-        assert ports[0] != ports[1]
-        assert [talk(tcp(port), b"") for port in ports] == [b"", b""]
+def test_same_is_a_port_that_is_free_on_both(serve):
+    """Two servers with 0 and same at the same time have one port number each."""
+    options = ["--tcp", "127.0.0.1:0", "--udp", "127.0.0.1:same"]
+    one, other = serve(*options, start=TWISTD), serve(*options, start=TWISTD)
+    ports = [one.port("tcp"), other.port("tcp")]
+    assert [one.port("udp"), other.port("udp")] == ports
+    assert ports[0] != ports[1]
+    assert [talk(tcp(port), b"") for port in ports] == [b"", b""]

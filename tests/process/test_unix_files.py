@@ -1,4 +1,4 @@
-"""Socket files: what stands in the way, and what is left behind."""
+"""Socket files: what prevents a start, and what is left behind."""
 
 import os
 import re
@@ -12,11 +12,13 @@ from tests.process import needs
 from tests.process.running import Running
 from tests.process.starts import SERVE, Start, each_start, finish, only_line
 
+pytestmark = pytest.mark.version_independent
+
 NOT_A_SOCKET = "the path exists and is not a socket; it is left alone"
 
 
 def leave_stale(path: Path) -> None:
-    """Make a socket file at which nobody listens, as a killed server leaves it."""
+    """Create a socket file without a listener, as a killed server leaves it."""
     with socket.socket(socket.AF_UNIX) as gone:
         gone.bind(str(path))
 
@@ -27,7 +29,7 @@ def serving(start: Start, path: Path) -> Running:
 
 
 def refusal(path: Path, start: Start = SERVE) -> str:
-    """Give what follows the place in the one line of a start that *path* prevents."""
+    """Return the reason in the one line of a start that *path* prevents."""
     done = finish([*start.command, "--unix", f"echo={path}"], path.parent)
     assert done.returncode == start.unavailable
     found = re.fullmatch(rf"netsrv: unix {re.escape(str(path))}: (.*)", only_line(done))
@@ -36,8 +38,8 @@ def refusal(path: Path, start: Start = SERVE) -> str:
 
 
 @each_start
-def test_f95_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
-    """A socket file at which nobody listens any more is replaced, and removed at the end."""
+def test_f95_stale_file_is_replaced(start, tmp_path):
+    """A socket file without a listener is replaced, and removed at the end."""
     path = tmp_path / "echo.sock"
     leave_stale(path)
     with serving(start, path) as server:
@@ -48,8 +50,8 @@ def test_f95_stale_file_is_replaced(start: Start, tmp_path: Path) -> None:
 
 
 @each_start
-def test_f95_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
-    """A socket at which another server listens stays that server's."""
+def test_f95_live_socket_is_refused(start, tmp_path):
+    """A socket file with a listener prevents the start, and stays."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -59,8 +61,8 @@ def test_f95_live_socket_is_refused(start: Start, tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_busy_socket_is_refused(tmp_path: Path) -> None:
-    """A server that is slow to accept, with its backlog full, counts as one that listens."""
+def test_busy_socket_is_refused(tmp_path):
+    """A server that is slow to accept, with a full backlog, counts as a listener."""
     path = tmp_path / "busy.sock"
     with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as waiting:
         busy.bind(str(path))
@@ -70,16 +72,16 @@ def test_busy_socket_is_refused(tmp_path: Path) -> None:
     assert path.is_socket()
 
 
-def test_f95_regular_file_is_left_alone(tmp_path: Path) -> None:
-    """A file that is no socket is refused and not touched."""
+def test_f95_regular_file_is_left_alone(tmp_path):
+    """A file that is not a socket prevents the start, and stays."""
     path = tmp_path / "precious"
     path.write_text("precious")
     assert refusal(path) == NOT_A_SOCKET
     assert path.read_text() == "precious"
 
 
-def test_f95_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
-    """A symbolic link to a file is refused, and neither link nor file is touched."""
+def test_f95_link_to_a_file_is_left_alone(tmp_path):
+    """A symbolic link to a file prevents the start; link and file stay."""
     path, precious = tmp_path / "link", tmp_path / "precious"
     precious.write_text("precious")
     path.symlink_to(precious)
@@ -88,8 +90,8 @@ def test_f95_link_to_a_file_is_left_alone(tmp_path: Path) -> None:
     assert precious.read_text() == "precious"
 
 
-def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
-    """A symbolic link to a stale socket is refused: what it leads to is not ours to remove."""
+def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path):
+    """A symbolic link to a stale socket prevents the start; its target stays."""
     path, stale = tmp_path / "link", tmp_path / "stale.sock"
     leave_stale(stale)
     path.symlink_to(stale)
@@ -98,24 +100,24 @@ def test_f95_link_to_a_stale_socket_is_left_alone(tmp_path: Path) -> None:
     assert stale.is_socket()
 
 
-def test_f95_dangling_link_is_left_alone(tmp_path: Path) -> None:
-    """A symbolic link that leads nowhere is refused, and nothing is made where it points."""
+def test_f95_dangling_link_is_left_alone(tmp_path):
+    """A dangling symbolic link prevents the start; its target is not created."""
     path = tmp_path / "link"
     path.symlink_to(tmp_path / "nowhere")
     assert refusal(path) == NOT_A_SOCKET
     assert [each.name for each in tmp_path.iterdir()] == ["link"]
 
 
-def test_directory_is_left_alone(tmp_path: Path) -> None:
-    """A directory in the place of a socket is refused."""
+def test_directory_is_left_alone(tmp_path):
+    """A directory at the path prevents the start."""
     path = tmp_path / "directory"
     path.mkdir()
     assert refusal(path) == NOT_A_SOCKET
     assert path.is_dir()
 
 
-def test_datagram_socket_is_left_alone(tmp_path: Path) -> None:
-    """A socket of another kind, in use, is refused and not touched."""
+def test_datagram_socket_is_left_alone(tmp_path):
+    """A datagram socket in use prevents the start, and stays."""
     path = tmp_path / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
         other.bind(str(path))
@@ -123,8 +125,8 @@ def test_datagram_socket_is_left_alone(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
-    """A directory in which no file may be made is one line with the errno's words."""
+def test_directory_that_may_not_be_written(tmp_path):
+    """A read-only directory is reported in one line with the errno's text."""
     path = tmp_path / "closed" / "echo.sock"
     path.parent.mkdir(mode=0o500)
     command = [*needs.powerless(), *SERVE.located, "--unix", f"echo={path}"]
@@ -134,8 +136,8 @@ def test_directory_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 @each_start
-def test_f95_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
-    """At the end the socket file is removed, but not one that has taken its place meanwhile."""
+def test_f95_foreign_file_stays(start, tmp_path):
+    """At the end a file that has replaced the server's socket file stays."""
     path = tmp_path / "echo.sock"
     with serving(start, path) as server, socket.socket(socket.AF_UNIX) as other:
         server.wait_for("Waiting for connections on unix ")
@@ -147,8 +149,8 @@ def test_f95_file_of_somebody_else_stays(start: Start, tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_file_may_be_gone(tmp_path: Path) -> None:
-    """A socket file that somebody has removed is not missed at the end."""
+def test_file_may_be_gone(tmp_path):
+    """The server ends in order if its socket file has been removed."""
     path = tmp_path / "echo.sock"
     with serving(SERVE, path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -160,8 +162,8 @@ def test_file_may_be_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a b.sock", "ä.sock", "a\nb.sock", "-", "=.sock"])
-def test_odd_names(name: str, tmp_path: Path) -> None:
-    """Whatever a path is called, it is served, and stands in one line of the log."""
+def test_odd_names(name, tmp_path):
+    """A path with any characters is served, and logged in one line."""
     path = tmp_path / name
     with serving(SERVE, path) as server:
         shown = server.wait_for(r"Waiting for connections on unix (\S.*) \(echo\)$")[1]

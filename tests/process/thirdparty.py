@@ -1,4 +1,4 @@
-"""Plugins of somebody else: modules that a test writes and netsrv finds on PYTHONPATH."""
+"""Third-party plugins: modules that a test writes and netsrv finds on PYTHONPATH."""
 
 import textwrap
 from pathlib import Path
@@ -37,7 +37,7 @@ class Greeting(Protocol):
 
 
 def module(folder: Path, name: str, source: str) -> Path:
-    """Write a plugin module as it is, and give its path."""
+    """Write a plugin module, and return its path."""
     plugins = folder / "twisted" / "plugins"
     plugins.mkdir(parents=True, exist_ok=True)
     path = plugins / f"{name}.py"
@@ -46,10 +46,10 @@ def module(folder: Path, name: str, source: str) -> Path:
 
 
 def services(folder: Path, source: str, name: str = "acme_services") -> Path:
-    """Write a plugin module in which ``Service`` and ``Greeting`` are there to be used."""
+    """Write a plugin module that may use ``Service`` and ``Greeting``."""
     return module(folder, name, _HEAD + textwrap.dedent(source))
 
 
 def on_path(folder: Path) -> dict[str, str]:
-    """Give the environment in which the plugins below *folder* are found."""
+    """Return the environment in which the plugins below *folder* are found."""
     return {"PYTHONPATH": str(folder)}

@@ -1,4 +1,4 @@
-"""The gate and its guards together: whoever comes and however they go, the counts come out even."""
+"""The gate and its guards together: after any sequence of events the counts are exact."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -32,14 +32,14 @@ LIMITS = Limits(
 )
 
 LONGEST_STEP = 1.25
-"""Seconds that may go by at once."""
+"""Seconds that one step advances at most."""
 
 PLACES = 6
-"""Of the process; the gate itself has fewer."""
+"""Slots of the process; the gate itself has fewer."""
 
 
 class House:
-    """A gate with everything around it that is not under test."""
+    """A gate and what it depends on."""
 
     def __init__(self):
         self.clock = Clock()
@@ -63,7 +63,7 @@ class House:
 
 
 class DrainMachine(RuleBasedStateMachine):
-    """Peers come, talk, stay and go in every way, and somebody waits for the end of them."""
+    """Peers connect, send, stay and leave in every way, during drains too."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ class DrainMachine(RuleBasedStateMachine):
         self.waiters = []
 
     def picks(self, data):
-        """Choose one who is in."""
+        """Choose a live connection."""
         return data.draw(st.sampled_from(self.inside))
 
     @rule(
@@ -82,7 +82,7 @@ class DrainMachine(RuleBasedStateMachine):
         gone=st.booleans(),
     )
     def comes(self, host, service, gone):
-        """A peer comes; it may be gone before it is in, or have a service that serves nobody."""
+        """A peer connects; it may be gone at once, or get no protocol from the factory."""
         permit = self.house.gate.admit((host, 40_000))
         if isinstance(permit, RejectReason):
             return
@@ -96,7 +96,7 @@ class DrainMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), size=st.integers(0, 3))
     def talks(self, data, size):
-        """A peer says something, and its service answers; the peer may not read it."""
+        """A peer sends, and its service answers; the peer may not read it."""
         connection = self.picks(data)
         connection.dataReceived(b"x" * size)
         connection.write(b"x" * size)
@@ -105,30 +105,30 @@ class DrainMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), how=st.sampled_from(["loseConnection", "abortConnection", "end"]))
     def is_closed(self, data, how):
-        """A connection is closed from our side; the transport takes its time."""
+        """The service or the server closes a connection; the transport takes its time."""
         why = [CloseReason.LIFETIME] if how == "end" else []
         getattr(self.picks(data), how)(*why)
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data(), how=st.sampled_from(["readConnectionLost", "writeConnectionLost"]))
     def is_half_closed(self, data, how):
-        """One side of a connection has ended."""
+        """One side of a connection half-closes."""
         getattr(self.picks(data), how)()
 
     @precondition(lambda self: self.inside)
     @rule(data=st.data())
     def goes(self, data):
-        """A connection is gone."""
+        """A connection is lost."""
         self.loses(self.picks(data))
 
     @rule(seconds=st.floats(0.1, 4 * LONGEST_STEP))
     def waits(self, seconds):
-        """Time goes by: the sweep ends who has reached a limit."""
+        """Time passes: the sweep ends connections at their limits."""
         self.house.clock.pump([seconds / 4] * 4)
 
     @rule()
     def aborts_all(self):
-        """The drain's time is over: who is left is aborted, each one once."""
+        """The drain's time is over: each remaining connection is aborted once."""
         left = [each for each in self.inside if not each.aborted]
         assert self.house.gate.abort_all() == len(left)
         assert all(each.transport.calls[-1] == ("abortConnection",) for each in left)
@@ -144,7 +144,7 @@ class DrainMachine(RuleBasedStateMachine):
         self.waiters.append(fired)
 
     def loses(self, connection):
-        """Have the transport say that it is lost; who waits is told with the last one."""
+        """Report the loss of a transport; the last one calls the waiting callers."""
         open_waiters = [each for each in self.waiters if not each]
         connection.connectionLost(DONE)
         self.inside.remove(connection)
@@ -153,7 +153,7 @@ class DrainMachine(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_right(self):
-        """Each place that is taken is somebody's who is in; nobody waits for an empty house."""
+        """Each slot in use belongs to a live connection, and an empty gate has no waiter."""
         house = self.house
         assert set(house.gate.connections) == set(self.inside)
         assert all(each.in_use == len(self.inside) >= 0 for each in house.slots)
@@ -162,15 +162,15 @@ class DrainMachine(RuleBasedStateMachine):
         assert self.inside or all(self.waiters)
 
     @invariant()
-    def nobody_outlives_the_limits(self):
-        """Who has been in for longer than all limits together has been closed by us."""
+    def no_connection_outlives_the_limits(self):
+        """A connection older than all limits together has been closed by the gate."""
         now = self.house.clock.seconds()
         for connection in self.inside:
             if now - self.since[connection] > LIMITS.lifetime + LONGEST_STEP:
                 assert connection.disconnecting
 
     def teardown(self):
-        """When all have left every count is 0, everybody was told once, and no timer is left."""
+        """At the end every count is 0, each waiter was called once, and no timer is left."""
         for connection in list(self.inside):
             self.loses(connection)
         self.counts_are_right()

@@ -1,4 +1,4 @@
-"""A reactor that was blocked is noticed."""
+"""The watchdog notices a blocked reactor."""
 
 from twisted.internet.task import Clock
 
@@ -33,7 +33,7 @@ def test_f22_a_blocked_reactor_is_told_with_its_seconds():
 
 
 def test_f104_a_clock_that_is_set_is_no_stall():
-    """Neither forwards nor back, in which case the beat comes late and others were served."""
+    """Setting the clock forward or back is no stall, although the tick then comes late."""
     machine = Machine()
     machine.pass_by(0.5, 86400)
     machine.pass_by(86400, TICK_INTERVAL)

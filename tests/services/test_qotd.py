@@ -1,8 +1,7 @@
-"""A file of quotes: what may be in it, and what happens when it changes."""
+"""A file of quotes: its format, its errors, and changes to it."""
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,14 @@ from tests.doubles import answers, open_stream
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give the path of a file with one quote."""
+    """Return the path of a file with one quote."""
     path = tmp_path / "quotes"
     path.write_text("first\n")
     return path
 
 
 def replace(path: Path, text: str) -> None:
-    """Put another file in the place of the one at *path*, as editors do."""
+    """Replace the file at *path* with a new one, as editors do."""
     new = path.with_name("new")
     new.write_text(text)
     new.replace(path)
@@ -40,7 +39,7 @@ def replace(path: Path, text: str) -> None:
     ],
 )
 def test_quotes_stand_between_lines_of_percent_signs(text, quotes, path):
-    """A file is read as fortune(6) reads it; quotes without a character are none."""
+    """The format is that of fortune(6); a quote without a character is skipped."""
     path.write_bytes(text.encode())
     assert read_quotes(str(path)) == tuple(quotes)
 
@@ -57,7 +56,7 @@ def test_quotes_stand_between_lines_of_percent_signs(text, quotes, path):
     ],
 )
 def test_f107_a_file_with_a_mistake_is_refused_with_its_line(text, words, path):
-    """F107: what cannot be sent is named, with the line where it stands."""
+    """F107: the error names the text that cannot be sent, and its line."""
     path.write_bytes(text.encode())
     with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
         read_quotes(str(path))
@@ -66,14 +65,14 @@ def test_f107_a_file_with_a_mistake_is_refused_with_its_line(text, words, path):
 
 
 def test_f107_a_fifo_is_refused_at_once(tmp_path):
-    """F107: nobody waits for what is no file."""
+    """F107: opening a FIFO does not block."""
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(ValueError, match="is not a regular file"):
         QotdSettings(file=tmp_path / "fifo")
 
 
 def test_quotes_of_a_file_are_sent(path):
-    """The service sends quotes of its file, in a connection and in a datagram."""
+    """Connections and datagrams get quotes of the file."""
     path.write_text("x" * MAX_QUOTE_LENGTH)
     service = QotdService()
     settings = QotdSettings(file=path)
@@ -82,12 +81,12 @@ def test_quotes_of_a_file_are_sent(path):
 
 
 def lines(logged: list[LogEvent]) -> list[str]:
-    """Give what was logged, as a user sees it."""
+    """Return what was logged, as a user sees it."""
     return [str(formatEvent(each)) for each in logged]
 
 
 def test_f107_a_changed_file_is_read_again(path):
-    """F107: a change is seen, at most once a second, also where the file is another one."""
+    """F107: a change is detected, at most once a second, even if the file was replaced."""
     clock = Clock()
     file = QuoteFile(path, clock.seconds)
     replace(path, "second\n")
@@ -102,7 +101,7 @@ def test_f107_a_changed_file_is_read_again(path):
 
 
 def make_fifo(path: Path) -> None:
-    """Put a FIFO there, for which whoever opens it waits."""
+    """Replace the file with a FIFO, whose opening would block."""
     path.unlink()
     os.mkfifo(path)
 
@@ -116,10 +115,8 @@ def make_fifo(path: Path) -> None:
         (lambda path: replace(path, "ä"), "line 1: 'ä' is not a printable character of ASCII"),
     ],
 )
-def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(
-    spoil: Callable[[Path], object], words: str, path: Path
-) -> None:
-    """F107: the last good quotes are served, and the log says why, once for each change."""
+def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(spoil, words, path):
+    """F107: the last good quotes are served, and each change is logged once with the error."""
     clock = Clock()
     file = QuoteFile(path, clock.seconds)
     spoil(path)
@@ -134,7 +131,7 @@ def test_f107_a_file_that_has_gone_bad_leaves_the_quotes_of_before(
 
 
 def test_f107_a_relative_path_is_that_of_the_start(path, monkeypatch):
-    """A process that goes elsewhere still finds the file."""
+    """The file is found after a change of the working directory."""
     monkeypatch.chdir(path.parent)
     clock = Clock()
     file = QuoteFile(Path("quotes"), clock.seconds)

@@ -22,7 +22,7 @@ PEER = ("192.0.2.1", 40000)
 
 
 def test_accept_says_nothing_and_closes():
-    """A connection to accept is closed at once."""
+    """A connection to accept is closed without a byte."""
     _, transport = open_stream(AcceptService())
     assert transport.value() == b""
     assert transport.disconnecting
@@ -39,7 +39,7 @@ def test_echo_sends_everything_back():
 
 
 def test_echo_stops_reading_from_a_peer_that_does_not_read():
-    """Echo's reading side is the producer of its writing side."""
+    """Echo's transport is the producer of its own output."""
     _, transport = open_stream(EchoService())
     assert transport.producer is transport
     assert transport.streaming
@@ -47,7 +47,7 @@ def test_echo_stops_reading_from_a_peer_that_does_not_read():
 
 @pytest.mark.parametrize("size", [0, 1, 512, 65_507])
 def test_echo_returns_datagrams_of_any_size(size):
-    """A datagram comes back as it was, an empty one too."""
+    """A datagram comes back unchanged, even an empty one."""
     data = random.randbytes(size)
     assert answers(EchoService().datagram(None), data) == [(data, PEER)]
 
@@ -61,7 +61,7 @@ def test_discard_never_answers():
 
 
 def test_chargen_sends_the_lines_of_the_rfc():
-    """Line N begins N places further in the ring of the 95 characters (RFC 864)."""
+    """Line N begins at character N of the ring of 95 (RFC 864)."""
     _, transport = open_stream(ChargenService())
     transport.producer.resumeProducing()
     lines = transport.value().split(b"\r\n")[:-1]
@@ -73,7 +73,7 @@ def test_chargen_sends_the_lines_of_the_rfc():
 
 
 def test_chargen_writes_only_when_it_is_asked():
-    """Each time that the transport has room one chunk is written, and input changes nothing."""
+    """Chargen writes one chunk when the transport has room, and ignores input."""
     protocol, transport = open_stream(ChargenService())
     assert not transport.streaming
     transport.clear()
@@ -85,7 +85,7 @@ def test_chargen_writes_only_when_it_is_asked():
 
 @pytest.mark.parametrize(("request_size", "longest"), [(0, 56), (1, 59), (152, 512), (1400, 512)])
 def test_chargen_datagrams_are_as_long_as_the_request_pays_for(request_size, longest):
-    """0 to 512 characters, of a random number, and at most three times the request."""
+    """They have a random 0 to 512 characters, at most three times the request on the wire."""
     asked = []
 
     def highest(low, high):
@@ -109,14 +109,14 @@ def test_qotd_is_one_short_message_of_printable_characters():
 
 
 def test_qotd_cuts_what_is_too_long():
-    """A quote stays under 512 characters, and under three times the request in a datagram."""
+    """A quote is cut to 511 characters, and in a datagram to three times the request."""
     service = QotdService(lambda quotes: "q" * 600)
     assert len(open_stream(service)[1].value()) == 511
     assert len(answers(service.datagram(None))[0][0]) == 56
 
 
 def test_daytime_is_the_line_of_the_rfc():
-    """The example of RFC 867 comes out but for its weekday, which the RFC has wrong."""
+    """It returns the example of RFC 867 with the right weekday, which the RFC has wrong."""
     service = DaytimeService(lambda: 383247463.9)
     line = b"Monday, February 22, 1982 17:37:43-UTC\r\n"
     _, transport = open_stream(service)
@@ -126,7 +126,7 @@ def test_daytime_is_the_line_of_the_rfc():
 
 
 def test_daytime_never_needs_more_than_an_empty_request_pays_for():
-    """The longest line of all fits into the answer to an empty datagram."""
+    """The longest possible line fits into the answer to an empty datagram."""
     wednesday = 1_790_754_743  # in September 2026, the longest names
     line = daytime.daytime(wednesday)
     assert line.startswith(b"Wednesday, September ")
@@ -145,7 +145,7 @@ def test_daytime_never_needs_more_than_an_empty_request_pays_for():
     ],
 )
 def test_time_is_seconds_since_1900_modulo_32_bits(now, expected):
-    """Four bytes, the highest first, that start again in February 2036 (RFC 868)."""
+    """It sends four big-endian bytes, which wrap in February 2036 (RFC 868)."""
     service = TimeService(lambda: now)
     _, transport = open_stream(service)
     assert transport.value() == expected
@@ -154,7 +154,7 @@ def test_time_is_seconds_since_1900_modulo_32_bits(now, expected):
 
 
 def test_time_sends_nothing_when_it_cannot_know():
-    """A clock before 1900 closes the connection without a byte, and answers no datagram."""
+    """With a clock before 1900 it closes without a byte, and answers no datagram."""
     service = TimeService(lambda: -SINCE_1900 - 1)
     _, transport = open_stream(service)
     assert transport.value() == b""
@@ -163,14 +163,14 @@ def test_time_sends_nothing_when_it_cannot_know():
 
 
 def test_the_clock_of_a_service_is_the_wall_clock():
-    """Without another clock, time and daytime tell the time of day."""
+    """By default, time and daytime use the time of day."""
     before = int(time.time()) + SINCE_1900
     _, transport = open_stream(TimeService())
     assert before <= int.from_bytes(transport.value(), "big") <= before + 60
 
 
 def test_info_answers_a_datagram_that_pays_for_it():
-    """The answer is one whole JSON line, or nothing."""
+    """The answer is one whole line of JSON, or none."""
     protocol = InfoService().datagram(None)
     [(line, _)] = answers(protocol, b"x" * 40)
     assert json.loads(line) == {"peer": "192.0.2.1:40000", "local": "0.0.0.0:7", "received": 40}

@@ -1,4 +1,4 @@
-"""The server in memory: the way of a peer, without a reactor and without a socket."""
+"""MemoryServer: the whole path of a peer, without a reactor and without a socket."""
 
 import socket
 
@@ -19,7 +19,7 @@ from tests.doubles import HalfCloseableRecorder, RecorderFactory
 
 
 class Upper(LineReceiver):
-    """Says each line back in capitals, and closes after ``bye``."""
+    """Returns each line in capitals, and closes after ``bye``."""
 
     def lineReceived(self, line):
         self.sendLine(line.upper())
@@ -28,10 +28,10 @@ class Upper(LineReceiver):
 
 
 class InTrial(SynchronousTestCase):
-    """In a test case of trial's that has no reactor."""
+    """A trial test case without a reactor."""
 
     def test_lines(self):
-        """A service of one's own is asked, and answers."""
+        """A custom service is asked, and answers."""
         server = MemoryServer(Factory.forProtocol(Upper))
         client = server.connect()
         client.send(b"hello\r\nbye\r\n")
@@ -45,7 +45,7 @@ class InTrial(SynchronousTestCase):
 
 
 def test_nothing_of_it_is_a_socket(monkeypatch):
-    """No socket is made, and no reactor asked, on the whole way."""
+    """No socket is created, and no reactor used, on the whole path."""
     monkeypatch.setattr(socket, "socket", None)
     monkeypatch.setattr("twisted.internet.reactor.callLater", None)
     server = MemoryServer("echo", idle_timeout=60)
@@ -58,7 +58,7 @@ def test_nothing_of_it_is_a_socket(monkeypatch):
 
 
 def test_a_service_that_is_not_there_is_named():
-    """As at a real start."""
+    """The error for an unknown service is that of a real start."""
     with pytest.raises(ConfigurationError, match="there is no service 'ecko'"):
         MemoryServer("ecko")
     with pytest.raises(ConfigurationError, match="only tcp and udp"):
@@ -68,7 +68,7 @@ def test_a_service_that_is_not_there_is_named():
 
 
 def test_peers_come_from_where_the_test_says():
-    """Access and places are decided by the address; the service sees it too."""
+    """Access and per-source limits use the test's address; the service sees it too."""
     factory = RecorderFactory()
     server = MemoryServer(factory, only_from=["10.0.0.0/8", "2001:db8::/32"], per_source=1)
     first = server.connect(("10.0.0.1", 5000))
@@ -83,8 +83,8 @@ def test_peers_come_from_where_the_test_says():
     assert ITCPTransport.providedBy(factory.protocols[0].transport)
 
 
-def test_at_the_limit_newcomers_wait_until_there_is_a_place():
-    """They are connected, and served once somebody leaves."""
+def test_at_the_limit_connections_wait_for_a_slot():
+    """They are connected, and served once a slot is free."""
     server = MemoryServer("echo", max_connections=1)
     inside, waiting = server.connect(), server.connect()
     waiting.send(b"waited")
@@ -96,16 +96,16 @@ def test_at_the_limit_newcomers_wait_until_there_is_a_place():
 
 
 @pytest.mark.parametrize(("overload", "ended"), [("close", "closed"), ("reset", "reset")])
-def test_at_the_limit_newcomers_are_turned_away(overload, ended):
-    """As the overload says."""
+def test_at_the_limit_connections_are_rejected(overload, ended):
+    """They are closed or reset, as the overload policy says."""
     server = MemoryServer("echo", max_connections=1, overload=overload)
     server.connect()
     assert server.connect().close_kind == ended
     assert server.counts.refused == {"max_connections": 1}
 
 
-def test_time_goes_by_when_it_is_told():
-    """A limit is reached at its time, not before; the timers on the way come in their order."""
+def test_time_advances_only_by_the_test():
+    """A limit is reached exactly at its time; earlier timers run in order."""
     server = MemoryServer("echo", idle_timeout=3600)
     client = server.connect()
     server.advance(1800)
@@ -118,7 +118,7 @@ def test_time_goes_by_when_it_is_told():
 
 
 def test_a_rate_lets_in_as_time_goes_by():
-    """Tokens come with the clock."""
+    """Tokens are added as the clock advances."""
     server = MemoryServer("echo", connection_rate="1:1")
     server.connect()
     second = server.connect()
@@ -129,7 +129,7 @@ def test_a_rate_lets_in_as_time_goes_by():
 
 
 def test_a_service_has_the_same_clock():
-    """What a service does later is stepped too."""
+    """The delayed calls of a service run as the clock advances."""
 
     class Impatient(Protocol, TimeoutMixin):
         def connectionMade(self):
@@ -147,7 +147,7 @@ def test_a_service_has_the_same_clock():
 
 
 def test_a_half_close_is_one():
-    """A service that knows it goes on; a client that stays is told, and can still send."""
+    """A half-closeable service goes on; so can a client, after its readConnectionLost."""
     factory = RecorderFactory()
     server = MemoryServer(factory)
     client = server.connect(keep_open=True)
@@ -169,7 +169,7 @@ def test_a_half_close_is_one():
 
 
 def test_a_client_that_stays_is_read_until_it_has_lingered():
-    """What a close by the service does to a peer that talks on: its last bytes arrive."""
+    """After a close by the service, the last bytes of a peer that goes on sending arrive."""
     server = MemoryServer(Factory.forProtocol(Upper))
     client = server.connect(keep_open=True)
     client.send(b"bye\r\nmore\r\n")
@@ -179,7 +179,7 @@ def test_a_client_that_stays_is_read_until_it_has_lingered():
 
 
 def test_a_peer_that_does_not_read_has_its_producer_paused():
-    """What waits is bounded, counted as unsent, and ends by the write timeout."""
+    """Unsent output is bounded, counted, and ended by the write timeout."""
     server = MemoryServer("chargen", write_timeout=10)
     client = server.connect(reading=False)
     [connection] = server.server.listeners[0].gate.connections
@@ -196,8 +196,8 @@ def test_a_peer_that_does_not_read_has_its_producer_paused():
     assert client.close_kind == "reset"
 
 
-def test_a_reset_is_told_on_both_sides():
-    """A service is told that it was no orderly end, and so is a client."""
+def test_a_reset_is_an_unclean_end_on_both_sides():
+    """Both the service and the client get ConnectionLost."""
     factory = RecorderFactory()
     server = MemoryServer(factory)
     server.connect().reset()
@@ -209,8 +209,8 @@ def test_a_reset_is_told_on_both_sides():
     assert server.counts.closed == {"reset": 1, "aborted": 1}
 
 
-def test_what_is_sent_to_one_who_is_gone_resets():
-    """As a kernel answers data for a closed socket."""
+def test_data_for_a_closed_socket_is_answered_with_a_reset():
+    """This is what a kernel does."""
     factory = RecorderFactory()
     server = MemoryServer(factory)
     client = server.connect()
@@ -224,7 +224,7 @@ def test_what_is_sent_to_one_who_is_gone_resets():
 
 
 def test_a_protocol_may_be_the_client():
-    """It stands on Twisted's own transport, with the addresses of its side."""
+    """It has a transport of Twisted's, with the addresses of its side."""
     server = MemoryServer(Factory.forProtocol(Upper))
     client = server.connect_protocol(HalfCloseableRecorder(), ("192.0.2.50", 1234))
     client.transport.write(b"hello\r\n")
@@ -234,7 +234,7 @@ def test_a_protocol_may_be_the_client():
 
 
 def test_a_talk_without_end_is_an_error():
-    """Two echoes that begin are not waited for."""
+    """Two protocols that echo each other raise an error instead of looping."""
 
     class Beginning(Protocol):
         def connectionMade(self):
@@ -264,7 +264,7 @@ def test_an_exception_of_the_service_is_of_its_connection(expected_failures):
 
 
 def test_datagrams_are_held_to_the_rules():
-    """A named service answers by them, whatever the peer."""
+    """A named service's answers follow the rules, for any peer."""
     server = MemoryServer("echo", "udp", no_access=["192.0.2.66"])
     assert server.request(b"hello") == [b"hello"]
     assert server.request(b"", ("2001:db8::1", 4000)) == [b""]
@@ -276,7 +276,7 @@ def test_datagrams_are_held_to_the_rules():
 
 
 class Loud(DatagramProtocol):
-    """Answers with much, to the peer and to others, and speaks first."""
+    """Sends first, and answers with much, to the peer and to others."""
 
     noisy = False
 
@@ -290,7 +290,7 @@ class Loud(DatagramProtocol):
 
 
 def test_an_own_datagram_protocol_sends_and_receives_what_it_wants():
-    """No rule but access and the rate holds it; all is counted."""
+    """Only access and the rate apply to it; everything is counted."""
     server = MemoryServer(Loud(), only_from=["192.0.2.0/24"], datagram_rate="1:2")
     for peer in (("192.0.2.1", 53), ("192.0.2.1", 7)):
         assert server.request(b"abc", peer) == [b"abc" * 100]
@@ -308,7 +308,7 @@ def test_an_own_datagram_protocol_sends_and_receives_what_it_wants():
 
 
 def test_an_own_datagram_protocol_can_be_held_to_the_rules():
-    """With safe_replies it is as a named service."""
+    """With safe_replies it is treated like a named service."""
     server = MemoryServer(Loud(), safe_replies=True)
     assert server.request(b"abc", ("192.0.2.1", 53)) == []
     assert server.request(b"abc") == []
@@ -316,8 +316,8 @@ def test_an_own_datagram_protocol_can_be_held_to_the_rules():
     assert server.counts.datagrams_dropped == {"source_port": 1, "reply_too_long": 1}
 
 
-def test_a_drain_takes_in_who_waits_and_refuses_who_comes():
-    """It ends when the last one has left, and then there is nobody to connect to."""
+def test_a_drain_serves_the_backlog_and_refuses_new_connections():
+    """It ends with the last connection, and then nothing listens."""
     server = MemoryServer("echo")
     client = server.connect()
     drained = server.drain(8)
@@ -332,8 +332,8 @@ def test_a_drain_takes_in_who_waits_and_refuses_who_comes():
     assert server.clock.getDelayedCalls() == []
 
 
-def test_own_observers_are_told():
-    """They learn of each connection and its end."""
+def test_own_observers_get_events():
+    """They get each connection and its end."""
 
     class Ends(Observer):
         seen = []
