@@ -24,7 +24,7 @@ from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.sources import PacketInfo
 from netsrv.interfaces import CloseReason, IObserver, ListenerInfo
-from netsrv.streams.connection import GatedFactory
+from netsrv.streams.factory import GatedFactory
 
 PEER = ("192.0.2.1", 40000)
 

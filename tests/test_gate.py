@@ -16,7 +16,7 @@ from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
 from netsrv.interfaces import CloseReason, RejectReason
-from netsrv.streams.connection import GatedFactory
+from netsrv.streams.factory import GatedFactory
 from netsrv.testing.memory import DatagramSocket, MemoryReactor
 from tests.doubles import (
     DONE,

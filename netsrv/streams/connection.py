@@ -26,7 +26,6 @@ from twisted.internet.interfaces import (
     IFileDescriptorReceiver,
     IHalfCloseableProtocol,
     IProtocol,
-    IProtocolFactory,
     IPushProducer,
     ISystemHandle,
     ITCPTransport,
@@ -34,9 +33,9 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
-from zope.interface import classImplements
+from zope.interface import implementer
 
-from netsrv.forwarding import Own
+from netsrv.forwarding import forward
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
 from netsrv.sockets.addresses import show_sockaddr
@@ -60,6 +59,15 @@ ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
 """Reasons that a later, more telling one replaces."""
 
 
+@forward(
+    "transport",
+    ITCPTransport,
+    ITLSTransport,
+    ISystemHandle,
+    *"TLS client disconnected fileno getPeerCertificate hostname logPrefix".split(),
+    *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
+)
+@implementer(IConnection, IFileDescriptorReceiver, IConsumer, IPushProducer)
 class Connection:
     """A protocol to the reactor, a transport to the service's protocol.
 
@@ -89,7 +97,7 @@ class Connection:
     def __init__(self, permit: Permit, protocol: IProtocol) -> None:
         self._gate = permit.gate
         self.permit = permit
-        self.protocol: IProtocol = protocol
+        self.protocol: Any = protocol
         self.transport: Any = None
         self.connected = 0
         self.received = 0
@@ -263,32 +271,6 @@ class Connection:
         """True if the connection is being closed by us."""
         return self._state is not OPEN
 
-    # Attributes of the transport: those of Twisted's interfaces, and some beyond them
-
-    getHandle: Any = Own("transport")
-    getHost: Any = Own("transport")
-    getPeer: Any = Own("transport")
-    getPeerCertificate: Any = Own("transport")
-    getTcpKeepAlive: Any = Own("transport")
-    getTcpNoDelay: Any = Own("transport")
-    loseWriteConnection: Any = Own("transport")
-    negotiatedProtocol: Any = Own("transport")
-    sendFileDescriptor: Any = Own("transport")
-    setTcpKeepAlive: Any = Own("transport")
-    setTcpNoDelay: Any = Own("transport")
-    startTLS: Any = Own("transport")
-
-    TLS: Any = Own("transport")
-    client: Any = Own("transport")
-    disconnected: Any = Own("transport")
-    fileno: Any = Own("transport")
-    hostname: Any = Own("transport")
-    logPrefix: Any = Own("transport")
-    reactor: Any = Own("transport")
-    server: Any = Own("transport")
-    sessionno: Any = Own("transport")
-    socket: Any = Own("transport")
-
     # The gate's side
 
     def end(self, reason: CloseReason) -> None:
@@ -376,18 +358,6 @@ class Connection:
         self.abort(CloseReason.SERVICE_FAILED)
 
 
-classImplements(
-    Connection,
-    IConnection,
-    IFileDescriptorReceiver,
-    ITCPTransport,
-    ITLSTransport,
-    ISystemHandle,
-    IConsumer,
-    IPushProducer,
-)
-
-
 class _Producer:
     """A service's producer, whose `stopProducing` may raise without harm.
 
@@ -405,28 +375,3 @@ class _Producer:
 
     def stopProducing(self) -> None:
         self._call_service("stopProducing", self._producer.stopProducing)
-
-
-class GatedFactory:
-    """Builds one connection, for which *permit* was given, to a protocol of *service*.
-
-    A reactor asks a factory for `buildProtocol` and nothing else, once it has a connection.
-    """
-
-    __slots__ = ("_permit", "_service")
-
-    def __init__(self, permit: Permit, service: IProtocolFactory) -> None:
-        self._permit = permit
-        self._service = service
-
-    def buildProtocol(self, addr: Any) -> Connection | None:
-        permit = self._permit
-        try:
-            protocol = self._service.buildProtocol(addr)
-        except BaseException:  # as Twisted: not even SystemExit ends the server
-            permit.gate.report_failure("buildProtocol")
-            protocol = None
-        if protocol is None:
-            permit.cancel()
-            return None
-        return Connection(permit, protocol)

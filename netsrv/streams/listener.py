@@ -16,7 +16,7 @@ from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
-from netsrv.streams.connection import GatedFactory
+from netsrv.streams.factory import GatedFactory
 
 
 class StreamListener:

@@ -11,7 +11,7 @@ from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import Limits
 from netsrv.guards.rates import Rate
 from netsrv.interfaces import CloseReason, RejectReason
-from netsrv.streams.connection import GatedFactory
+from netsrv.streams.factory import GatedFactory
 from tests.doubles import (
     DONE,
     TCP_INFO,
