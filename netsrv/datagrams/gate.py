@@ -8,7 +8,7 @@ the service sends what it wants.
 from collections.abc import Iterable
 from typing import Any
 
-from twisted.internet.interfaces import IMulticastTransport
+from twisted.internet.interfaces import IMulticastTransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
@@ -97,6 +97,7 @@ class DatagramGate(DatagramProtocol):
 
 @forward(
     "port",
+    IUDPTransport,
     IMulticastTransport,
     *("addressFamily", "fileno", "flow", "getHandle", "logPrefix", "packet_info", "reactor"),
     *("resume", "socket", "suspend"),
