@@ -72,12 +72,14 @@ class ObserverDispatcher(Observer):
 
     def remove(self, observer: IObserver) -> None:
         """Remove an observer, if it is present."""
-        self._set_observers([each for each in self._observers if each is not observer])
+        self._set_observers([other for other in self._observers if other is not observer])
 
     def _set_observers(self, observers: list[IObserver]) -> None:
         """Make a method for each event that calls exactly the observers that override it."""
         methods = {
-            event: self._make_method(event, [_callback_for(each, event) for each in observers])
+            event: self._make_method(
+                event, [_callback_for(observer, event) for observer in observers]
+            )
             for event in IObserver.names(all=True)
         }
         self._observers = observers

@@ -308,7 +308,7 @@ class Server(Service):
 
     def _announce(self, listeners: Sequence[RunningListener]) -> None:
         """Log what the listeners wait for, once signals are handled: a reader may send one."""
-        self._announcements += [line for each in listeners for line in _announcement(each)]
+        self._announcements += [line for listener in listeners for line in _announcement(listener)]
         self._reactor.callWhenRunning(self._log_announcements)
 
     def _log_announcements(self) -> None:

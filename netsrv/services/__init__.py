@@ -1,6 +1,5 @@
-"""What is served: one file a service, its stream and its datagram face together.
+"""The built-in services: one file each, with the stream and the datagram face together.
 
-A service here uses Twisted and nothing of netsrv that a third party's could not
-use.  It decides nothing about who may come in; and how a connection ends well
-is the gate's work.
+A service here uses Twisted, and of netsrv only what a service of a third party can use.  The
+gate admits its peers, and closes its connections so that the peer gets every byte.
 """

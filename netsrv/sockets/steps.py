@@ -76,7 +76,9 @@ def set_options(sock: socket.socket, options: Iterable[SocketOption]) -> list[Op
             except OSError as error:
                 raise OptionRefused(f"{option.name}: {error_text(error)}") from error
             applied.append(option)
-    return [OptionInEffect(each.name, each.value, _read_back(sock, each)) for each in applied]
+    return [
+        OptionInEffect(option.name, option.value, _read_back(sock, option)) for option in applied
+    ]
 
 
 def bind(sock: socket.socket, sockaddr: Any) -> None:

@@ -1,9 +1,9 @@
-"""A network in memory: sockets without a kernel, and a reactor that turns when it is told.
+"""A network in memory: sockets without a kernel, and a reactor that turns on demand.
 
-The sockets behave as those of the kernel, as far as Twisted's own transports and ours ask
-it of them: a buffer that fills while nobody reads, a half-close, a reset.  Twisted's
-transport for TCP stands on them unchanged, so what it does to a protocol is what it
-does elsewhere.  Nothing here is watched by an operating system, and no time goes by.
+The sockets behave as those of the kernel, as far as Twisted's transports and ours need it: a
+buffer that fills while the peer does not read, a half-close, a reset.  Twisted's own transport
+for TCP uses them unchanged, so a protocol sees what it sees elsewhere.  No operating system
+watches anything here, and time passes only when the clock is advanced.
 """
 
 import errno
@@ -30,22 +30,22 @@ from zope.interface import implementer
 from netsrv.uvreactor.accepted_socket import make_transport
 
 BUFFER = 65_536
-"""Bytes that wait in each direction of a connection while nobody reads, as in the kernel."""
+"""Bytes that a direction of a connection holds while they are not read, as in the kernel."""
 
-LARGEST_DATAGRAM = 65_507
-"""Bytes (IPv4)."""
+MAX_DATAGRAM_SIZE = 65_507
+"""Bytes of a datagram over IPv4."""
 
-MOST_TURNS = 10_000
-"""Turns of the reactor after which those who talk are taken to never stop."""
+MAX_TURNS = 10_000
+"""Turns of the reactor after which server and peers are assumed to never stop."""
 
 Peer = tuple[str, int]
 """A numeric address and a port."""
 
 _numbers = itertools.count(1 << 24)
-"""Numbers in the place of descriptors, which no open file of the process has."""
+"""Stand-ins for descriptors, which no open file of the process has."""
 
 _sockets: WeakValueDictionary[int, "_Socket"] = WeakValueDictionary()
-"""The open sockets by their numbers, as the kernel would know them."""
+"""The open sockets by number."""
 
 
 def _error(number: int) -> OSError:
@@ -53,7 +53,7 @@ def _error(number: int) -> OSError:
 
 
 def sockaddr_of(peer: Peer) -> Any:
-    """Give an address as the kernel does: IPv6 has flow and scope too."""
+    """Return an address as the kernel does: IPv6 has flow and scope too."""
     return (*peer, 0, 0) if ":" in peer[0] else peer
 
 
@@ -94,22 +94,22 @@ class _Socket:
 
 
 @define
-class _Way:
+class _Direction:
     """One direction of a connection."""
 
     data: bytearray = field(factory=bytearray)
     ended: bool = False
-    """Whether the sender has sent FIN."""
+    """True if the sender has sent FIN."""
     reset: bool = False
-    """Whether the sender has sent RST."""
-    deaf: bool = False
-    """Whether the receiver has closed: to more data it answers with RST."""
+    """True if the sender has sent RST."""
+    closed: bool = False
+    """True if the receiver has closed: it answers more data with RST."""
 
 
 class StreamSocket(_Socket):
     """One end of a connection."""
 
-    def __init__(self, own: Peer, peer: Peer, to_peer: _Way, from_peer: _Way) -> None:
+    def __init__(self, own: Peer, peer: Peer, to_peer: _Direction, from_peer: _Direction) -> None:
         super().__init__(own)
         self.peer = peer
         self._out = to_peer
@@ -124,7 +124,7 @@ class StreamSocket(_Socket):
 
     @property
     def writable(self) -> bool:  # type: ignore[override]
-        return len(self._out.data) < BUFFER or self._out.deaf or self._in.reset
+        return len(self._out.data) < BUFFER or self._out.closed or self._in.reset
 
     def recv(self, size: int) -> bytes:
         if self._in.reset:
@@ -138,7 +138,7 @@ class StreamSocket(_Socket):
     def send(self, data: Any) -> int:
         if self._in.reset:
             raise _error(errno.ECONNRESET)
-        if self._out.deaf:
+        if self._out.closed:
             self._in.reset = True
             return len(data)
         room = BUFFER - len(self._out.data)
@@ -153,7 +153,7 @@ class StreamSocket(_Socket):
 
     def close(self) -> None:
         super().close()
-        self._in.deaf = True
+        self._in.closed = True
         self._in.data.clear()
         linger = self._options.get((socket.SOL_SOCKET, socket.SO_LINGER))
         if linger == struct.pack("ii", 1, 0):
@@ -164,45 +164,45 @@ class StreamSocket(_Socket):
 
 
 class ListeningSocket(_Socket):
-    """Where those wait who have connected and are not yet accepted."""
+    """A listening socket; its backlog is never full."""
 
     def __init__(self, own: Peer) -> None:
         super().__init__(own)
-        self._waiting: deque[tuple[StreamSocket, Any]] = deque()
+        self._backlog: deque[tuple[StreamSocket, Any]] = deque()
 
     @property
     def readable(self) -> bool:  # type: ignore[override]
-        return bool(self._waiting)
+        return bool(self._backlog)
 
     def connect(self, peer: Peer, server: Peer) -> StreamSocket:
         """Connect from *peer* to *server*, an address of ours.  Raises ConnectionRefusedError."""
         if self.fileno() == -1:
             raise _error(errno.ECONNREFUSED)
-        there, back = _Way(), _Way()
-        self._waiting.append((StreamSocket(server, peer, back, there), sockaddr_of(peer)))
-        return StreamSocket(peer, server, there, back)
+        to_server, to_client = _Direction(), _Direction()
+        self._backlog.append((StreamSocket(server, peer, to_client, to_server), sockaddr_of(peer)))
+        return StreamSocket(peer, server, to_server, to_client)
 
     def listen(self, backlog: int) -> None:
-        """All who come find room."""
+        """Do nothing: the backlog has no limit."""
 
     def accept(self) -> tuple[StreamSocket, Any]:
-        if not self._waiting:
+        if not self._backlog:
             raise _error(errno.EAGAIN)
-        return self._waiting.popleft()
+        return self._backlog.popleft()
 
     def close(self) -> None:
         super().close()
-        for waiting, _ in self._waiting:
+        for waiting, _ in self._backlog:
             waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             waiting.close()
-        self._waiting.clear()
+        self._backlog.clear()
 
 
 # Datagrams
 
 
 class DatagramSocket(_Socket):
-    """A UDP socket; what was sent with it is in `sent`."""
+    """A UDP socket; `sent` has the datagrams that it has sent."""
 
     type = socket.SOCK_DGRAM
 
@@ -217,7 +217,7 @@ class DatagramSocket(_Socket):
         return bool(self._arrived)
 
     def arrive(self, data: bytes, peer: Peer) -> None:
-        """Have a datagram arrive from *peer*."""
+        """Let a datagram arrive from *peer*."""
         if self.fileno() != -1 and self._connected in (None, peer):
             self._arrived.append((data, peer))
 
@@ -232,7 +232,7 @@ class DatagramSocket(_Socket):
         return data[:size], [], cut, sockaddr_of(peer)
 
     def sendto(self, data: bytes, peer: Any) -> None:
-        if len(data) > LARGEST_DATAGRAM:
+        if len(data) > MAX_DATAGRAM_SIZE:
             raise _error(errno.EMSGSIZE)
         self.sent.append((bytes(data), (peer[0], peer[1])))
 
@@ -248,7 +248,7 @@ class DatagramSocket(_Socket):
 
 @implementer(IReactorTime, IReactorFDSet)
 class MemoryReactor:
-    """Turns only when it is told, and its time is that of *clock*."""
+    """A reactor that turns on demand; its time is that of *clock*."""
 
     running = True
 
@@ -261,20 +261,20 @@ class MemoryReactor:
         self._turning = False
 
     def settle(self) -> None:
-        """Turn until nothing is left to do at this time.  Raises RuntimeError if it never ends."""
+        """Turn until nothing is left to do now.  Raises RuntimeError if that never happens."""
         if self._turning:
             return
         self._turning = True
         try:
-            for _ in range(MOST_TURNS):
+            for _ in range(MAX_TURNS):
                 if not self._turn():
                     return
         finally:
             self._turning = False
-        raise RuntimeError("the server and its peers talk without end; have the peer not read")
+        raise RuntimeError("server and peers never stop sending; use a client that does not read")
 
     def advance(self, seconds: float) -> None:
-        """Let time go by, from one timer to the next: each is called at its own time."""
+        """Advance the clock from one timer to the next: each is called at its own time."""
         end = self.seconds() + seconds
         self.settle()
         while (due := min(self._due_times(), default=end + 1)) <= end:
@@ -284,20 +284,24 @@ class MemoryReactor:
         self.settle()
 
     def _due_times(self) -> Iterable[float]:
-        return (each.getTime() for each in self.getDelayedCalls())
+        return (call.getTime() for call in self.getDelayedCalls())
 
     def _turn(self) -> bool:
-        """Serve once what is ready; tell whether there was anything."""
-        due = any(each <= self.seconds() for each in self._due_times())
+        """Serve what is ready once; return True if there was anything."""
+        due = any(time <= self.seconds() for time in self._due_times())
         self.clock.advance(0)
-        readers = [(each, "doRead") for each in self.getReaders() if _found(each).readable]
-        writers = [(each, "doWrite") for each in self.getWriters() if _found(each).writable]
+        readers = [
+            (reader, "doRead") for reader in self.getReaders() if _socket_of(reader).readable
+        ]
+        writers = [
+            (writer, "doWrite") for writer in self.getWriters() if _socket_of(writer).writable
+        ]
         ready = [*readers, *writers]
-        for each, way in ready:
-            if each in self._watched[way]:
-                why = getattr(each, way)()
+        for descriptor, method in ready:
+            if descriptor in self._watched[method]:
+                why = getattr(descriptor, method)()
                 if why:
-                    self._disconnect(each, why, way)
+                    self._disconnect(descriptor, why, method)
         return due or bool(ready)
 
     def _disconnect(self, transport: Any, why: Exception, way: str) -> None:
@@ -354,5 +358,5 @@ _NOT_OURS = _Socket(("0.0.0.0", 0))
 """Stands for what is watched and is no socket of this module, and so is never ready."""
 
 
-def _found(watched: Any) -> _Socket:
+def _socket_of(watched: Any) -> _Socket:
     return _sockets.get(watched.fileno(), _NOT_OURS)

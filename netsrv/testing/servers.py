@@ -343,10 +343,10 @@ class LoopbackServer(_ServerFacts):
 
     async def _stop(self) -> None:
         await self.server.stopService()
-        transports: list[Any] = [each.transport for each in self._clients if each.transport]
-        for each in transports:
-            each.abortConnection()
-        while not all(each.disconnected for each in transports):
+        transports: list[Any] = [client.transport for client in self._clients if client.transport]
+        for transport in transports:
+            transport.abortConnection()
+        while not all(transport.disconnected for transport in transports):
             await deferLater(self._reactor, 0)
         await deferLater(self._reactor, 0)  # a reactor may close sockets after the events
 

@@ -16,7 +16,7 @@ from tests.doubles import TCP_INFO, ReactorClock, RecordingObserver
 
 @implementer(IStreamAcceptor)
 class Acceptor(ReactorClock):
-    """A reactor that has accepted somebody who is on the way; and its own accept loop."""
+    """A reactor with a pending connection; it is its own acceptor."""
 
     pending = True
     accepting = False
@@ -25,10 +25,10 @@ class Acceptor(ReactorClock):
         return self
 
     def drain(self):
-        """Nobody else waits."""
+        """Do nothing: the backlog is empty."""
 
 
-def test_f81_a_listener_that_ends_waits_for_who_is_on_the_way():
+def test_f81_a_listener_that_ends_waits_for_a_pending_connection():
     """It is not empty before the next turn of the reactor, and leaves no timer."""
     reactor = Acceptor()
     admission = Admission(Limits(), ConnectionSlots(), 0)
