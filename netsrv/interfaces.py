@@ -6,7 +6,7 @@ all that is needed.
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from attrs import frozen
 from twisted.internet.interfaces import IProtocolFactory
@@ -18,10 +18,19 @@ from zope.interface import Attribute, Interface
 class RejectReason(StrEnum):
     """Why a connection is rejected; the value is the word in logs and metrics."""
 
-    ACCESS = "access"
-    MAX_CONNECTIONS = "max_connections"
-    PER_SOURCE = "per_source"
-    CONNECTION_RATE = "connection_rate"
+    option: str
+    """The option that changes it, as the log shows it."""
+
+    def __new__(cls, value: str, option: str) -> Self:
+        reason = str.__new__(cls, value)
+        reason._value_ = value
+        reason.option = option
+        return reason
+
+    ACCESS = "access", "--only-from, --no-access"
+    MAX_CONNECTIONS = "max_connections", "--max-connections"
+    PER_SOURCE = "per_source", "--per-source"
+    CONNECTION_RATE = "connection_rate", "--connection-rate"
 
 
 class DropReason(StrEnum):

@@ -40,14 +40,6 @@ TIME_LIMITS = frozenset(
     }
 )
 
-OPTIONS = {
-    RejectReason.ACCESS: "--only-from, --no-access",
-    RejectReason.MAX_CONNECTIONS: "--max-connections",
-    RejectReason.PER_SOURCE: "--per-source",
-    RejectReason.CONNECTION_RATE: "--connection-rate",
-}
-"""The option that changes why a connection was rejected."""
-
 RULES = {
     DropReason.ACCESS: "its network is not allowed (--only-from, --no-access)",
     DropReason.SOURCE_PORT: "its source port is one of a server (--refuse-source-ports)",
@@ -113,7 +105,7 @@ class LogObserver(Observer):
             self.log.info("{listener}: suspended, new connections wait", listener=listener)
         elif self._first(listener, "suspended", reason):
             line = "{listener}: new connections wait in the backlog ({option})"
-            self.log.warn(line, listener=listener, option=OPTIONS[reason])
+            self.log.warn(line, listener=listener, option=reason.option)
 
     # Connections
 
@@ -126,7 +118,7 @@ class LogObserver(Observer):
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         if self._first(listener, reason):
             line = "{listener}: rejected {peer} ({option}); further rejections are counted"
-            self.log.warn(line, listener=listener, peer=peer, option=OPTIONS[reason])
+            self.log.warn(line, listener=listener, peer=peer, option=reason.option)
         else:
             self._suppressed["rejected connection", f" ({reason})"] += 1
 

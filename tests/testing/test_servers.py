@@ -233,7 +233,7 @@ def test_a_protocol_may_be_the_client():
     assert (client.transport.getHost().port, client.transport.getPeer().port) == (1234, 7)
 
 
-def test_a_talk_without_end_is_an_error():
+def test_an_endless_exchange_is_an_error():
     """Two protocols that echo each other raise an error instead of looping."""
 
     class Beginning(Protocol):
@@ -244,7 +244,7 @@ def test_a_talk_without_end_is_an_error():
             self.transport.write(data)
 
     server = MemoryServer("echo")
-    with pytest.raises(RuntimeError, match="without end"):
+    with pytest.raises(RuntimeError, match="never stop sending"):
         server.connect_protocol(Beginning())
 
 
