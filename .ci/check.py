@@ -43,6 +43,13 @@ CHECKS = {
     "documents": ["sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build"],
 }
 TESTS = ["pytest", "-q", "--numprocesses=2", "--dist=worksteal"]
+STRICT = [
+    *("env", "PYTHONDEVMODE=1"),
+    *TESTS,
+    *("-W", "error", "-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
+    *("--ignore=tests/process", "--ignore=tests/docs", "--ignore=tests/uvreactor"),
+]
+"""In Python's development mode, where an unclosed socket or any other warning is an error."""
 ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]
 """The reactor of the tests themselves; servers in processes of their own are on uvloop anyway."""
 
@@ -108,6 +115,7 @@ def main() -> int:
                 failed.append(name)
     for name, env, command in (
         ("tests", VENV, [*TESTS, "--durations=10"]),
+        ("tests in development mode", VENV, STRICT),
         ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
         ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *VERSIONED]),
     ):

@@ -23,27 +23,31 @@ def tcp(port: int, host: str = "127.0.0.1", source: str | None = None) -> socket
 
 def udp(port: int, host: str = "127.0.0.1") -> socket.socket:
     """Return a socket that exchanges datagrams with a UDP port only."""
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    sock.settimeout(CLIENT_TIMEOUT)
-    sock.connect((host, port))
-    return sock
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return _connected(socket.socket(family, socket.SOCK_DGRAM), (host, port))
 
 
 def unix(path: Path) -> socket.socket:
     """Connect to a unix socket."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    sock.settimeout(CLIENT_TIMEOUT)
-    sock.connect(str(path))
-    return sock
+    return _connected(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), str(path))
 
 
 def connect(opened: OpenSocket, source: str | None = None) -> socket.socket:
     """Connect to a stream socket, whatever its family, from the address *source* if given."""
     sock = socket.socket(opened.sock.family, socket.SOCK_STREAM)
-    sock.settimeout(CLIENT_TIMEOUT)
     if source is not None:
         sock.bind((source, 0))
-    sock.connect(target(opened))
+    return _connected(sock, target(opened))
+
+
+def _connected(sock: socket.socket, address: tuple[str, int] | str) -> socket.socket:
+    """Connect a socket, or close it if the server refuses or resets it at once."""
+    sock.settimeout(CLIENT_TIMEOUT)
+    try:
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

@@ -290,7 +290,8 @@ async def test_listeners_come_and_go_one_by_one(embed, client):
         ended = server.remove_listener(second)
         with pytest.raises(LookupError, match=r"tcp 127\.0\.0\.1:0 is not among"):
             server.listener_for(second)
-        assert await client(socket.socket().connect_ex, (HOST, post.port)) != 0
+        with socket.socket() as late:
+            assert await client(late.connect_ex, (HOST, post.port)) != 0
         sock.sendall(b"two\r\n")
         assert await client(receive, sock, b"\r\n") == b"two\r\n"
         assert not ended.called

@@ -1,5 +1,6 @@
 """Services behind protocol wrappers: those of Twisted, and those of third parties."""
 
+import io
 import itertools
 import os
 from functools import partial
@@ -82,6 +83,13 @@ class ForwardingFactory:
         return self.wrapper(self.factory.buildProtocol(addr))
 
 
+class TrafficLoggingInMemory(policies.TrafficLoggingFactory):
+    """Twisted's factory, with log files that need not be closed."""
+
+    def open(self, name):
+        return io.StringIO()
+
+
 def shaped(factory):
     """Return a factory of protocols with a traffic shaper that has no limit."""
     factory.protocol = htb.ShapedProtocolFactory(Upper, htb.HierarchicalBucketFilter())
@@ -93,7 +101,7 @@ WRAPPERS = {
     "TimeoutFactory": lambda factory: policies.TimeoutFactory(factory, None),
     "ThrottlingFactory": policies.ThrottlingFactory,
     "LimitTotalConnectionsFactory": lambda factory: limited(factory),  # noqa: PLW0108 - below
-    "TrafficLoggingFactory": lambda factory: policies.TrafficLoggingFactory(factory, "/dev/null"),
+    "TrafficLoggingFactory": lambda factory: TrafficLoggingInMemory(factory, ""),
     "two": lambda factory: policies.WrappingFactory(policies.WrappingFactory(factory)),
     "ShapedProtocolFactory": shaped,
     "forwarding": ForwardingFactory,
