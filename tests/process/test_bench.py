@@ -16,6 +16,12 @@ MEASUREMENTS = {
         r"  netsrv_server\(\"echo\"\) +\d+ +\d+ +\d\.\d\d  goal: at most 1\.5",
         r"2 servers started and stopped .*: 0 processes and 0 descriptors are left",
     ],
+    "bench.soak --connections 1 --datagrams 1 --reactor uvloop": [
+        r"uvloop: (\d+) connections read to their end, \1 lines in the access log",
+        r"uvloop: \d+ datagrams came back, 0 did not",
+        r"uvloop: [12] reloads; exit status 0",
+        r"uvloop: memory \d+ -> \d+ KiB, descriptors \d+ -> \d+",
+    ],
     "bench.start --rounds 1": [
         r"  twistd --help +\d+ +\d+ +1\.00",
         r"  twistd -n netsrv --tcp 192\.0\.2\.1:0 +\d+ +\d+ +\d\.\d\d",

@@ -1,0 +1,164 @@
+"""Count what a server loses in a long run with a reload each second, and whether it grows.
+
+Usage: python -m bench.soak [--connections N] [--datagrams N] [--reactor uvloop|epoll]
+
+The load generator opens connections to ``accept`` and reads each to its end, then sends datagrams
+to ``echo``.  Meanwhile the server reads its configuration again each second: limits change, a
+listener comes and goes, and the access log is rotated.  At the end the access log has exactly one
+line per connection, and the counters of the load agree with it.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import signal
+import tempfile
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+from bench.measure import machine, memory_bytes
+from bench.processes import Load, compile_programs, serving
+from bench.servers import RECEIVE_BUFFER
+
+HOST = "127.0.0.1"
+PEERS = 64
+"""Connections at a time, and sockets that send datagrams."""
+
+DATAGRAM_SIZE = 64
+TURN = 1.0
+"""Seconds of load between two looks at the counts."""
+
+RELOAD_INTERVAL = 1.0
+
+CONFIGURATION = """\
+access_log = "{folder}/access.log"
+log_rate = 0
+
+[[listener]]
+service = "accept"
+tcp = "{host}:{tcp}"
+backlog = {backlog}
+limits = {{ max_connections = {limit} }}
+
+[[listener]]
+service = "echo"
+udp = "{host}:{udp}"
+socket_options = {{ SO_RCVBUF = {buffer} }}
+"""
+
+COMMANDS = {
+    "uvloop": ["netsrv", "serve"],
+    "epoll": ["twistd", "-n", "--pidfile=", "--reactor=epoll", "netsrv"],
+}
+
+
+class Reloads(threading.Thread):
+    """Changes the configuration, reloads the server and rotates its log, until it is stopped."""
+
+    def __init__(self, folder: Path, pid: int, ports: dict[str, int]) -> None:
+        super().__init__(daemon=True)
+        self.count = 0
+        self._folder, self._pid, self._ports = folder, pid, ports
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        for number in itertools.count():
+            if self._stopping.wait(RELOAD_INTERVAL):
+                return
+            extra = f'\n[[listener]]\nservice = "time"\ntcp = "{HOST}:0"\n' if number % 2 else ""
+            text = configuration(self._folder, self._ports, number)
+            (self._folder / "netsrv.toml").write_text(text + extra)
+            os.kill(self._pid, signal.SIGHUP)
+            self.count += 1
+            if number % 10 == 9:
+                log = self._folder / "access.log"
+                log.rename(self._folder / f"access.{number}.log")
+                os.kill(self._pid, signal.SIGUSR1)
+
+    def stop(self) -> None:
+        """Stop after the present reload."""
+        self._stopping.set()
+        self.join()
+
+
+def configuration(folder: Path, ports: dict[str, int], number: int) -> str:
+    """Return the configuration number *number*: its limits differ from those before."""
+    limits = {"backlog": 1024 + number % 7, "limit": 1000 + number % 5}
+    return CONFIGURATION.format(folder=folder, host=HOST, buffer=RECEIVE_BUFFER, **ports, **limits)
+
+
+def logged_connections(folder: Path, port: int) -> int:
+    """Return the number of lines about connections in all access logs.
+
+    Raises AssertionError for a line that is torn or reports a rejection.
+    """
+    count = 0
+    for path in folder.glob("access*.log"):
+        for line in path.read_text().splitlines():
+            record = json.loads(line)
+            assert "ended" in record, line
+            count += f":{port} " in record["listener"]
+    return count
+
+
+def soak(folder: Path, reactor: str, connections: int, datagrams: int) -> None:
+    """Run both loads against one server, and print what was lost and what has grown."""
+    assert (reason := compile_programs(folder)) is None, reason
+    (folder / "netsrv.toml").write_text(configuration(folder, {"tcp": 0, "udp": 0}, 0))
+    with ExitStack() as stack:
+        command = [*COMMANDS[reactor], "-c", str(folder / "netsrv.toml")]
+        server = stack.enter_context(serving(command))
+        ports = {"tcp": server.port("tcp"), "udp": server.port("udp")}
+        pid = server.process.pid
+        before = memory_bytes(pid)["rss"], descriptors(pid)
+        reloads = Reloads(folder, pid, {"tcp": 0, "udp": 0})
+        reloads.start()
+        words = [HOST, str(ports["tcp"]), str(PEERS), "1", "1", "0"]
+        done = run(folder, "accept", words, connections)["operations"]
+        words = [HOST, str(ports["udp"]), str(PEERS), str(DATAGRAM_SIZE), "8", str(DATAGRAM_SIZE)]
+        datagram_figures = run(folder, "datagrams", words, datagrams)
+        reloads.stop()
+        after = memory_bytes(pid)["rss"], descriptors(pid)
+        status = server.stop()
+    logged = logged_connections(folder, ports["tcp"])
+    print(f"{reactor}: {done} connections read to their end, {logged} lines in the access log")
+    echoed, lost = datagram_figures["operations"], datagram_figures["lost"]
+    print(f"{reactor}: {echoed} datagrams came back, {lost} did not")
+    print(f"{reactor}: {reloads.count} reloads; exit status {status}")
+    print(f"{reactor}: memory {before[0] >> 10} -> {after[0] >> 10} KiB, ", end="")
+    print(f"descriptors {before[1]} -> {after[1]}", flush=True)
+
+
+def run(folder: Path, mode: str, words: list[str], count: int) -> dict[str, int]:
+    """Put the server under load until *count* operations are done; return the sums."""
+    sums = {"operations": 0, "lost": 0}
+    with Load(folder / "load", [mode, *words]) as load:
+        while sums["operations"] < count:
+            figures = load.run(TURN)
+            for name in sums:
+                sums[name] += int(figures[name])
+    return sums
+
+
+def descriptors(pid: int) -> int:
+    """Return the number of open descriptors of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def main() -> None:
+    """Run the soak on the reactors that are asked for."""
+    parser = argparse.ArgumentParser(prog="bench.soak", description=__doc__.partition("\n")[0])
+    parser.add_argument("--connections", type=int, default=1_000_000, help="default 1,000,000")
+    parser.add_argument("--datagrams", type=int, default=10_000_000, help="default 10,000,000")
+    parser.add_argument("--reactor", choices=COMMANDS, help="default: each of them")
+    options = parser.parse_args()
+    print(machine())
+    for reactor in [options.reactor] if options.reactor else COMMANDS:
+        with tempfile.TemporaryDirectory() as folder:
+            soak(Path(folder), reactor, options.connections, options.datagrams)
+
+
+if __name__ == "__main__":
+    main()
