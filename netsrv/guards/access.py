@@ -32,14 +32,15 @@ class Access:
     """Decides whether a source is allowed, at the cost of a few look-ups.
 
     The network with the longest prefix that contains the source decides; of two equal
-    networks, the one that denies.  If any network is allowed, all others are denied.
+    networks, the one that denies.  With *only_from*, all other networks are denied: without
+    any network in it, every source is.  None allows all.
     """
 
     def __init__(
-        self, only_from: Iterable[Network] = (), no_access: Iterable[Network] = ()
+        self, only_from: Iterable[Network] | None = None, no_access: Iterable[Network] = ()
     ) -> None:
-        allowed, denied = list(only_from), list(no_access)
-        self._default = not allowed
+        allowed, denied = list(only_from or ()), list(no_access)
+        self._default = only_from is None
         self._tables: dict[int, dict[int, dict[int, bool]]] = {32: {}, 128: {}}
         for networks, answer in ((allowed, True), (denied, False)):
             for network in networks:
