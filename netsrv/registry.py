@@ -16,6 +16,7 @@ from twisted.plugin import getCache
 from twisted.python.modules import getModule
 
 from netsrv.interfaces import IDatagramService, IService, IStreamService
+from netsrv.settings import exception_text
 from netsrv.sockets.addresses import SERVICE_NAME, printable
 
 BUILT_IN = "netsrv_services"
@@ -69,7 +70,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
             try:
                 service = plugin.load()
                 name = _checked_name(service)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # not even KeyboardInterrupt keeps the rest away
                 where = f"{dropin.moduleName}.{plugin.name}"
                 registry.problems.append(f"service {where} cannot be used: {_error_text(error)}")
                 continue
@@ -90,7 +91,7 @@ def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]
         if module.name.rpartition(".")[2] not in cache:
             try:
                 importlib.import_module(module.name)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 path, text = module.filePath.path, _error_text(error)
                 yield f"plugin module {path} cannot be imported: {text}"
 
@@ -106,4 +107,4 @@ def _checked_name(service: Any) -> str:
 
 
 def _error_text(error: BaseException) -> str:
-    return printable(f"{type(error).__name__}: {error}")
+    return printable(exception_text(error))

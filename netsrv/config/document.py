@@ -31,6 +31,7 @@ from netsrv.settings import (
     KeyPath,
     Kind,
     Setting,
+    exception_text,
     parse_table,
     quote_value,
     unknown_key,
@@ -301,9 +302,14 @@ class DocumentReader:
         """Make a service's own settings with the class that the service has for them."""
         name, given = values["service"], values.get("settings", {})
         try:
-            kind = getattr(find(name), "settings", None)
+            plugin = find(name)
         except LookupError as error:
             self.errors.add((*path, "service"), error.args[0])
+            return None
+        try:
+            kind = getattr(plugin, "settings", None)
+        except BaseException as error:  # a third party's property may raise anything at all
+            self.errors.add((*path, "service"), exception_text(error))
             return None
         with self.errors.at(*path, "settings"):
             parse_table(given)
