@@ -32,8 +32,6 @@ _LINUX = {
     "IP_BIND_ADDRESS_NO_PORT": 24,
     "IP_LOCAL_PORT_RANGE": 51,
     "IPV6_MTU_DISCOVER": 23,
-    "UDP_SEGMENT": 103,
-    "UDP_GRO": 104,
 }
 _OTHER_PLATFORMS = {
     "IP_BINDANY",
@@ -51,7 +49,31 @@ _OTHER_PLATFORMS = {
 }
 """Names from the manuals of other systems."""
 
-_NOT_OPTIONS = re.compile(r"SO_VM_SOCKETS_|IP_DEFAULT_|IP_MAX_|IPV6_RTHDR_TYPE_")
+_ERRORS = "the kernel would queue errors that no service reads, and wake the reactor for ever"
+_PKTINFO = "netsrv sets it where it answers from the address that was asked"
+_REFUSED = {
+    "UDP_GRO": "several datagrams would arrive as one",
+    "UDP_SEGMENT": "a datagram would leave as several",
+    "UDP_CORK": "several datagrams would leave as one",
+    "UDP_ENCAP": "datagrams would be taken for IPsec",
+    "IP_RECVERR": _ERRORS,
+    "IP_RECVERR_RFC4884": _ERRORS,
+    "IPV6_RECVERR": _ERRORS,
+    "IPV6_RECVERR_RFC4884": _ERRORS,
+    "SO_TIMESTAMPING": _ERRORS,
+    "SO_TXTIME": _ERRORS,
+    "SO_WIFI_STATUS": _ERRORS,
+    "IP_PKTINFO": _PKTINFO,
+    "IPV6_RECVPKTINFO": _PKTINFO,
+    "TCP_REPAIR": "calls would change the socket's state instead of sending and receiving",
+}
+"""Options that change the meaning of a call that netsrv makes, and how."""
+
+_NOT_OPTIONS = re.compile(
+    r"SO_(VM_SOCKETS|J1939|CAN|EE|ORIGINAL_DST)|IP_(DEFAULT|MAX|PMTUDISC)_|IPV6_(RTHDR_TYPE|PMTUDISC)_"
+)
+"""Values, and options of another level than the prefix of their names says."""
+
 _NAME = re.compile(r"(SO|TCP|UDP|IP|IPV6)_[A-Z0-9_]+")
 _TEXT = {"SO_BINDTODEVICE", "TCP_CONGESTION"}
 _INT = range(-(2**31), 2**32)
@@ -133,6 +155,8 @@ def named_option(name: str, value: int | str) -> SocketOption:
 def _number(name: str) -> int:
     if not _NAME.fullmatch(name) or _NOT_OPTIONS.match(name):
         raise ValueError(f"{name!r} is not the name of a socket option, as SO_RCVBUF is")
+    if name in _REFUSED:
+        raise ValueError(f"{name} is not supported: {_REFUSED[name]}")
     number = getattr(socket, name, None)
     if number is None and sys.platform == "linux":
         number = _LINUX.get(name)
