@@ -19,6 +19,9 @@ MAX_SECONDS = 10**9
 MAX_QUOTED_LENGTH = 60
 """Characters of a value that a message shows."""
 
+MAX_SHOWN_PATH = 255
+"""Characters of a path that a message shows: a name of a file has no more."""
+
 MAX_TEXT_LENGTH = 500
 """Characters of a message about an error."""
 

@@ -23,7 +23,7 @@ from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.server import Server
-from netsrv.settings import Setting, exception_text
+from netsrv.settings import MAX_TEXT_LENGTH, Setting, exception_text, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
@@ -199,7 +199,7 @@ class ServerOptions(usage.Options):
         registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
-        print("\n".join(lines(registry)))
+        print("\n".join(map(printable, lines(registry))))
         raise SystemExit(0)
 
 
@@ -266,4 +266,4 @@ def format_errors(error: BaseException) -> Sequence[str]:
         lines = [str(error)]
     else:
         lines = [exception_text(error)]
-    return [printable(line) for line in lines]
+    return [shorten(printable(line), MAX_TEXT_LENGTH) for line in lines]

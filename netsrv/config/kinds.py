@@ -22,7 +22,9 @@ def _parse_internet(value: Any) -> InternetAddress:
         raise ValueError(f"{quote_value(value)}: an address, as in '127.0.0.1:7'")
     service, address = split_service(str(value), "")
     if service:
-        raise ValueError(f"{quote_value(value)}: write service = {service!r} and the address alone")
+        raise ValueError(
+            f"{quote_value(value)}: write service = {quote_value(service)} and the address alone"
+        )
     return parse_internet(address)
 
 

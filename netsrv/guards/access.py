@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from netsrv.guards.sources import Source, source_of
+from netsrv.settings import MAX_QUOTED_LENGTH, quote_value
 
 Network = IPv4Network | IPv6Network
 
@@ -20,7 +21,8 @@ def parse_network(text: str) -> Network:
     try:
         network = ip_network(text.strip())
     except ValueError as error:
-        raise ValueError(f"{error}; write a network as 192.0.2.0/24 or 2001:db8::/32") from None
+        problem = f"{error};" if len(text) <= MAX_QUOTED_LENGTH else f"{quote_value(text)}:"
+        raise ValueError(f"{problem} write a network as 192.0.2.0/24 or 2001:db8::/32") from None
     if isinstance(network, IPv6Network) and network.prefixlen >= 96:
         source = source_of(str(network.network_address))
         if len(source.packed) == 4:

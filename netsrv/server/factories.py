@@ -92,7 +92,7 @@ def _service_settings(settings: ListenerSettings, plugin: Any) -> Any:
         if not settings.config_location:
             how = "they stand in a file, see --config"
         raise ConfigurationError(
-            f"{settings.address_label}: the service {settings.service!r} needs the settings "
-            f"{', '.join(required)}: {how}"
+            f"{settings.address_label}: the service {quote_value(settings.service)} needs the "
+            f"settings {', '.join(required)}: {how}"
         )
     return kind()

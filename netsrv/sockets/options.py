@@ -12,6 +12,8 @@ import sys
 
 from attrs import frozen
 
+from netsrv.settings import MAX_QUOTED_LENGTH, quote_value, shorten
+
 Value = int | str | tuple[int, int]
 """An integer; the text of SO_BINDTODEVICE and TCP_CONGESTION; SO_LINGER's pair."""
 
@@ -138,7 +140,9 @@ def parse_option(text: str) -> SocketOption:
     """Parse ``NAME=VALUE``.  Raises ValueError with what would be right."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text!r} has no value; write NAME=VALUE, as in SO_RCVBUF=1048576")
+        raise ValueError(
+            f"{quote_value(text)} has no value; write NAME=VALUE, as in SO_RCVBUF=1048576"
+        )
     return named_option(name, value)
 
 
@@ -154,7 +158,7 @@ def named_option(name: str, value: int | str) -> SocketOption:
 
 def _number(name: str) -> int:
     if not _NAME.fullmatch(name) or _NOT_OPTIONS.match(name):
-        raise ValueError(f"{name!r} is not the name of a socket option, as SO_RCVBUF is")
+        raise ValueError(f"{quote_value(name)} is not the name of a socket option, as SO_RCVBUF is")
     if name in _REFUSED:
         raise ValueError(f"{name} is not supported: {_REFUSED[name]}")
     number = getattr(socket, name, None)
@@ -164,25 +168,34 @@ def _number(name: str) -> int:
         return int(number)
     if name in _OTHER_PLATFORMS or name in _LINUX:
         raise ValueError(f"{name} is not an option of this platform ({sys.platform})")
-    raise ValueError(f"{name} is not a socket option that {sys.platform} or Python knows")
+    raise ValueError(
+        f"{shorten(name, MAX_QUOTED_LENGTH)} is not a socket option that {sys.platform} or Python "
+        "knows"
+    )
 
 
 def _parse_value(name: str, value: str) -> Value:
     if name in _TEXT:
         if not value or len(value) > 15 or not value.isascii() or "\0" in value:
-            raise ValueError(f"{name}={value!r}: the value is a name of 1 to 15 ASCII characters")
+            raise ValueError(
+                f"{name}={quote_value(value)}: the value is a name of 1 to 15 ASCII characters"
+            )
         return value
     if name == "SO_LINGER":
         if value not in ("0:0", "1:0"):
             raise ValueError(
-                f"SO_LINGER={value}: takes 0:0 (off) or 1:0 (reset at close); "
-                "any other would block the whole server at each close"
+                f"SO_LINGER={shorten(value, MAX_QUOTED_LENGTH)}: takes 0:0 (off) or 1:0 (reset at "
+                "close); any other would block the whole server at each close"
             )
         return (int(value[0]), 0)
     try:
         number = int(value, 0)
     except ValueError:
-        raise ValueError(f"{name}={value}: the value is a whole number") from None
+        raise ValueError(
+            f"{name}={shorten(value, MAX_QUOTED_LENGTH)}: the value is a whole number"
+        ) from None
     if number not in _INT:
-        raise ValueError(f"{name}={value}: the value does not fit in 32 bits")
+        raise ValueError(
+            f"{name}={shorten(value, MAX_QUOTED_LENGTH)}: the value does not fit in 32 bits"
+        )
     return number
