@@ -16,6 +16,7 @@ from twisted.plugin import getCache
 from twisted.python.modules import getModule
 
 from netsrv.interfaces import IDatagramService, IService, IStreamService
+from netsrv.settings import exception_text, quote_value
 from netsrv.sockets.addresses import SERVICE_NAME, printable
 
 BUILT_IN = "netsrv_services"
@@ -48,9 +49,9 @@ class Registry:
         if interface.providedBy(service):
             return service
         others = sorted(each for each, one in self.services.items() if interface.providedBy(one))
-        problem = f"there is no service {name!r}"
+        problem = f"there is no service {quote_value(name)}"
         if service is not None:
-            problem = f"{name!r} is not served on {transport}"
+            problem = f"{quote_value(name)} is not served on {transport}"
         raise LookupError(f"{problem}; there are {', '.join(others) or 'none'}")
 
 
@@ -69,7 +70,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
             try:
                 service = plugin.load()
                 name = _checked_name(service)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # not even KeyboardInterrupt keeps the rest away
                 where = f"{dropin.moduleName}.{plugin.name}"
                 registry.problems.append(f"service {where} cannot be used: {_error_text(error)}")
                 continue
@@ -90,9 +91,9 @@ def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]
         if module.name.rpartition(".")[2] not in cache:
             try:
                 importlib.import_module(module.name)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 path, text = module.filePath.path, _error_text(error)
-                yield f"plugin module {path} cannot be imported: {text}"
+                yield f"plugin module {printable(path)} cannot be imported: {text}"
 
 
 def _checked_name(service: Any) -> str:
@@ -101,9 +102,9 @@ def _checked_name(service: Any) -> str:
         if not isinstance(getattr(service, attribute), str):
             raise TypeError(f"its {attribute} is not a string")
     if not re.fullmatch(SERVICE_NAME, service.name):
-        raise ValueError(f"{service.name!r} is not a name like echo or acme.echo-2")
+        raise ValueError(f"{quote_value(service.name)} is not a name like echo or acme.echo-2")
     return str(service.name)
 
 
 def _error_text(error: BaseException) -> str:
-    return printable(f"{type(error).__name__}: {error}")
+    return printable(exception_text(error))

@@ -19,6 +19,12 @@ MAX_SECONDS = 10**9
 MAX_QUOTED_LENGTH = 60
 """Characters of a value that a message shows."""
 
+MAX_SHOWN_PATH = 255
+"""Characters of a path that a message shows: a name of a file has no more."""
+
+MAX_TEXT_LENGTH = 500
+"""Characters of a message about an error."""
+
 MAX_KEY_LENGTH = 500
 """Characters of an unknown key that are compared with those known."""
 
@@ -60,7 +66,21 @@ def quote_value(value: Any) -> str:
     if isinstance(value, Mapping | list | tuple):
         return "a table" if isinstance(value, Mapping) else "a list"
     text = repr(value) if isinstance(value, str | int | float) else str(value)
-    return text if len(text) <= MAX_QUOTED_LENGTH else f"{text[:MAX_QUOTED_LENGTH]}..."
+    return shorten(text, MAX_QUOTED_LENGTH)
+
+
+def exception_text(error: BaseException) -> str:
+    """Return an exception's class and message, even if the message raises."""
+    try:
+        message = str(error)
+    except BaseException as other:  # a third party's exception may do anything
+        message = f"its message raises {type(other).__name__}"
+    return shorten(f"{type(error).__name__}: {message}", MAX_TEXT_LENGTH)
+
+
+def shorten(text: str, length: int) -> str:
+    """Return a text, cut if it is longer than *length* characters."""
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def parse_scalar(text: str) -> int | float | str:

@@ -2,6 +2,7 @@
 
 import sys
 import textwrap
+from unittest.mock import ANY
 
 import pytest
 
@@ -18,6 +19,22 @@ GOOD = """
 
         def stream(self, settings):
             return Factory.forProtocol(Protocol)
+
+    service = Service()
+"""
+
+
+MOODY = """
+    from zope.interface import implementer
+    from netsrv.interfaces import IStreamService
+
+    @implementer(IStreamService)
+    class Service:
+        description, settings = "a test", None
+
+        @property
+        def name(self):
+            raise {surprise}
 
     service = Service()
 """
@@ -74,6 +91,44 @@ def test_a_module_that_does_not_import_is_named_and_the_rest_works(plugins, expe
     assert list(registry.services) == ["hello"]
     [problem] = registry.problems
     assert "bad.py cannot be imported: ZeroDivisionError: division by zero" in problem
+
+
+SURPRISES = [
+    "KeyboardInterrupt",
+    "GeneratorExit",
+    "SystemExit(5)",
+    "MemoryError",
+    "__import__('asyncio').CancelledError",
+    "BaseException('one\\ntwo')",
+    "type('Mute', (BaseException,), {'__str__': lambda self: 1 / 0})",
+    "Exception('x' * 100_000)",
+]
+"""What a plugin may raise, as code."""
+
+
+@pytest.mark.parametrize("expected_failures", [[ANY]])
+@pytest.mark.parametrize("surprise", SURPRISES)
+def test_f134_whatever_a_module_raises_it_is_named_and_the_rest_works(plugins, surprise):
+    """One short line names the file and the exception, be it no Exception at all."""
+    plugins("bad", f"raise {surprise}")
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert list(registry.services) == ["hello"]
+    [problem] = registry.problems
+    assert "bad.py cannot be imported: " in problem
+    assert problem.isprintable()
+    assert len(problem) < 1000
+
+
+@pytest.mark.parametrize("surprise", SURPRISES)
+def test_f134_whatever_a_service_raises_it_is_named_and_the_rest_works(plugins, surprise):
+    """Attributes of a service may raise too, when it is loaded."""
+    plugins("bad", MOODY.format(surprise=surprise))
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert list(registry.services) == ["hello"]
+    [problem] = registry.problems
+    assert "netsrv_test_plugins.bad.service cannot be used: " in problem
+    assert problem.isprintable()
+    assert len(problem) < 1000
 
 
 def test_two_services_of_one_name_are_named_and_the_first_works(plugins):

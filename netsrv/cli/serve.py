@@ -17,6 +17,8 @@ from twisted.python import usage
 from netsrv import __version__
 from netsrv.cli.tap import ServerOptions, error_text_of, install_reactor
 from netsrv.config.model import ConfigurationError
+from netsrv.settings import MAX_TEXT_LENGTH, shorten
+from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import AddressUnavailable, SocketError
 
 
@@ -56,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
     except usage.UsageError as error:
         options = getattr(command, "subOptions", command)
-        print(f"{options}\nnetsrv: {error}", file=sys.stderr)
+        print(
+            f"{options}\nnetsrv: {shorten(printable(str(error)), MAX_TEXT_LENGTH)}", file=sys.stderr
+        )
         return ExitStatus.USAGE
     try:
         return serve(command.subOptions)

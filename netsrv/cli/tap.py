@@ -7,7 +7,7 @@ and ports below 1024 are open before twistd gives up root.
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -23,7 +23,7 @@ from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.server import Server
-from netsrv.settings import Setting
+from netsrv.settings import MAX_TEXT_LENGTH, Setting, exception_text, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
@@ -182,9 +182,15 @@ class ServerOptions(usage.Options):
             registry = find_services()
             server.reload(self.configuration(registry), registry)
         except (ConfigurationError, SocketError, OSError) as error:
-            for line in format_errors(error):
-                self.log.error("{line}", line=line)
-            self.log.error("Nothing is changed: the configuration is as before")
+            self._report_unchanged(error)
+        except BaseException as error:  # the log says how each reload went, whatever was raised
+            self.log.failure("The reload failed")
+            self._report_unchanged(error)
+
+    def _report_unchanged(self, error: BaseException) -> None:
+        for line in format_errors(error):
+            self.log.error("{line}", line=line)
+        self.log.error("Nothing is changed: the configuration is as before")
 
     def _print(
         self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
@@ -193,7 +199,7 @@ class ServerOptions(usage.Options):
         registry = registry or find_services()
         for problem in registry.problems:
             print(f"netsrv: {problem}", file=sys.stderr)
-        print("\n".join(lines(registry)))
+        print("\n".join(map(printable, lines(registry))))
         raise SystemExit(0)
 
 
@@ -247,12 +253,17 @@ def exit_on_error(step: Callable[[], T]) -> T:
         raise SystemExit(error_text_of(error)) from None
 
 
-def error_text_of(error: Exception) -> str:
+def error_text_of(error: BaseException) -> str:
     """Return the text of an error as it is printed: a line for each mistake."""
     return "\n".join(f"netsrv: {line}" for line in format_errors(error))
 
 
-def format_errors(error: Exception) -> list[str]:
+def format_errors(error: BaseException) -> Sequence[str]:
     """Return the lines about an error, escaped."""
-    lines = error.lines if isinstance(error, ConfigurationError) else [str(error)]
-    return [printable(line) for line in lines]
+    if isinstance(error, ConfigurationError):
+        lines: Sequence[str] = error.lines
+    elif isinstance(error, SocketError | OSError):
+        lines = [str(error)]
+    else:
+        lines = [exception_text(error)]
+    return [shorten(printable(line), MAX_TEXT_LENGTH) for line in lines]

@@ -26,19 +26,19 @@ from netsrv.config.model import (
 from netsrv.guards.limits import Limits
 from netsrv.registry import Registry
 from netsrv.settings import (
+    MAX_TEXT_LENGTH,
     TEXT,
     InvalidValues,
     KeyPath,
     Kind,
     Setting,
+    exception_text,
     parse_table,
     quote_value,
+    shorten,
     unknown_key,
 )
 from netsrv.sockets.addresses import Address, printable
-
-MAX_LENGTH = 500
-"""Characters of a message about an error."""
 
 _BARE_KEY = re.compile("[A-Za-z0-9_-]{1,60}")
 
@@ -118,7 +118,7 @@ class ErrorCollector:
         """Add an error at a key path."""
         location = self._source.locate(keys)
         line = printable(f"{location}{self._source.separator}{text}" if location else text)
-        self.lines.append(line if len(line) <= MAX_LENGTH else f"{line[:MAX_LENGTH]}...")
+        self.lines.append(shorten(line, MAX_TEXT_LENGTH))
 
     @contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
@@ -301,9 +301,14 @@ class DocumentReader:
         """Make a service's own settings with the class that the service has for them."""
         name, given = values["service"], values.get("settings", {})
         try:
-            kind = getattr(find(name), "settings", None)
+            plugin = find(name)
         except LookupError as error:
             self.errors.add((*path, "service"), error.args[0])
+            return None
+        try:
+            kind = getattr(plugin, "settings", None)
+        except BaseException as error:  # a third party's property may raise anything at all
+            self.errors.add((*path, "service"), exception_text(error))
             return None
         with self.errors.at(*path, "settings"):
             parse_table(given)
@@ -312,7 +317,7 @@ class DocumentReader:
 
                 return structure(given, kind)
             if given:
-                raise ValueError(f"the service {name!r} has no settings")
+                raise ValueError(f"the service {quote_value(name)} has no settings")
         return None
 
 
@@ -323,4 +328,6 @@ def duplicate_addresses(listeners: Iterable[ListenerSettings]) -> Iterator[str]:
         first = seen.setdefault(listener.address_label, listener)
         if first is not listener and listener.port != 0:
             before = f", first in {first.config_location}" if first.config_location else ""
-            yield printable(f"{listener.option_label}: duplicate listener{before}")
+            yield printable(
+                f"{shorten(listener.option_label, MAX_TEXT_LENGTH)}: duplicate listener{before}"
+            )

@@ -11,7 +11,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 
 from netsrv.config.document import DocumentReader, Source
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings, Transport
-from netsrv.settings import KeyPath, choice, quote_value
+from netsrv.settings import MAX_QUOTED_LENGTH, KeyPath, choice, quote_value, shorten
 
 TransportName = Literal["tcp", "udp", "unix"]
 
@@ -62,7 +62,7 @@ def listener(
 
     Raises `ConfigurationError` with a line for each error.
     """
-    call = f"listener({transport!r}, {quote_value(address)})"
+    call = f"listener({quote_value(transport)}, {quote_value(address)})"
     locate = partial(_locate, call, transport)
     reader = DocumentReader(Source(locate, LISTENER_SETTINGS, "keyword"))
     with reader.errors.at():
@@ -81,5 +81,5 @@ def _locate(call: str, transport: str, keys: KeyPath) -> str:
         if key == transport:
             return f"{call}: address"
         if key == "service" or key in LISTENER_SETTINGS or len(keys) == 1:
-            return f"{call}: {key}"
+            return f"{call}: {shorten(key, MAX_QUOTED_LENGTH)}"
     return call

@@ -22,7 +22,9 @@ def _parse_internet(value: Any) -> InternetAddress:
         raise ValueError(f"{quote_value(value)}: an address, as in '127.0.0.1:7'")
     service, address = split_service(str(value), "")
     if service:
-        raise ValueError(f"{quote_value(value)}: write service = {service!r} and the address alone")
+        raise ValueError(
+            f"{quote_value(value)}: write service = {quote_value(service)} and the address alone"
+        )
     return parse_internet(address)
 
 
@@ -33,9 +35,31 @@ def _parse_unix(value: Any) -> UnixPath:
 def _parse_mode(value: Any) -> int:
     if isinstance(value, str) and _MODE.fullmatch(value):
         value = int(value, 8)
+    elif type(value) is int and _looks_octal(value):
+        raise ValueError(
+            f"{value}: the number is decimal, 0o{value:o} in octal; write permissions as "
+            f"'0{value}', or as '0{value:o}' if those are meant"
+        )
     if type(value) is not int or not 0 <= value <= 0o777:
         raise ValueError(f"{quote_value(value)}: permissions in octal, as in '0660' or 0o660")
     return value
+
+
+def _looks_octal(number: int) -> bool:
+    """Return True for 444, say, which TOML reads as decimal: as 0o674.
+
+    TOML does not tell 432 from 0o660.  So a number of octal digits is taken for what it is only
+    if it gives the group and others no more than the owner, and its digits do not.
+    """
+    if re.fullmatch("[0-7]{3}", str(number)) is None or number >= 0o777:
+        return False
+    return not _graded(number) or _graded(int(str(number), 8))
+
+
+def _graded(mode: int) -> bool:
+    """Return True if the group has no more permissions than the owner, and others no more."""
+    owner, group, others = mode >> 6, mode >> 3 & 7, mode & 7
+    return not (group & ~owner or others & ~group)
 
 
 def _parse_socket_option(item: tuple[str, Any]) -> SocketOption:

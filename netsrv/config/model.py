@@ -17,12 +17,14 @@ from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
     ANYTHING,
     BOOLEAN,
+    MAX_TEXT_LENGTH,
     SECONDS,
     TEXT,
     Kind,
     Section,
     setting,
     settings_of,
+    shorten,
     whole_number,
 )
 from netsrv.sockets.addresses import Address, InternetAddress, printable
@@ -139,11 +141,11 @@ class ListenerSettings:
     def service_name(self) -> str:
         """The service's name in the log.  A plain factory goes by its protocol's class."""
         if not self.embedded:
-            return str(self.service)
+            return printable(str(self.service))
         kind = type(self.service)
         if kind in (Factory, ServerFactory) and isinstance(self.service.protocol, type):
             kind = self.service.protocol
-        return self.name or kind.__name__
+        return printable(self.name or kind.__name__)
 
     @property
     def port(self) -> int | str | None:
@@ -189,10 +191,14 @@ def check_service_object(transport: str, service: Any) -> IProtocolFactory | Dat
     """Return a program's own service.  Raises ValueError if *transport* does not take it."""
     if not Transport(transport).is_stream:
         if not isinstance(service, DatagramProtocol):
-            raise ValueError(f"{service!r} is no DatagramProtocol")
+            raise ValueError(f"{_show(service)} is no DatagramProtocol")
     elif isinstance(service, type) or not callable(getattr(service, "buildProtocol", None)):
-        raise ValueError(f"{service!r} is no Factory")
+        raise ValueError(f"{_show(service)} is no Factory")
     return service  # type: ignore[no-any-return]
+
+
+def _show(service: Any) -> str:
+    return shorten(repr(service), MAX_TEXT_LENGTH)
 
 
 @frozen

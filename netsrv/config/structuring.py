@@ -24,6 +24,7 @@ from netsrv.settings import (
     InvalidValues,
     KeyPath,
     Parser,
+    exception_text,
     parse_bool,
     parse_integer,
     parse_list,
@@ -44,7 +45,7 @@ def structure(table: dict[str, Any], settings_class: Any) -> Any:
     """
     try:
         return _CONVERTER.structure(table, settings_class)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a third party's class may raise anything at all
         raise InvalidValues(list(_flatten(error, ()))) from error
 
 
@@ -68,8 +69,11 @@ def _flatten(error: BaseException, keys: KeyPath) -> Iterator[tuple[KeyPath, str
 
 def _message(error: BaseException) -> str:
     """Return an exception's message; those of attrs' own validators have more arguments."""
-    text = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+    name = type(error).__name__
+    text = exception_text(error).removeprefix(f"{name}: ")
+    if error.args and isinstance(error.args[0], str):
+        text = error.args[0]
+    return text if isinstance(error, ValueError) and text else f"{name}: {text}"
 
 
 def with_key(error: Exception, key: str) -> Exception:

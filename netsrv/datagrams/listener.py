@@ -14,7 +14,6 @@ from twisted.internet.protocol import DatagramProtocol
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort, kernel_drops
 from netsrv.gate import Gate
-from netsrv.guards.access import Access
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
 from netsrv.interfaces import DropReason, IDatagrams
@@ -95,8 +94,7 @@ class DatagramListener:
     def set_limits(self, limits: Limits) -> None:
         """Serve by other rules."""
         self.gate.set_limits(limits)
-        access = Access(limits.only_from, limits.no_access)
-        self._guard.set_rules(access, limits.refuse_source_ports, limits.datagram_rate)
+        self._guard.set_rules(limits.access, limits.refuse_source_ports, limits.datagram_rate)
 
     # A socket that fails
 

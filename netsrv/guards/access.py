@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from netsrv.guards.sources import Source, source_of
+from netsrv.settings import MAX_QUOTED_LENGTH, quote_value
 
 Network = IPv4Network | IPv6Network
 
@@ -20,7 +21,8 @@ def parse_network(text: str) -> Network:
     try:
         network = ip_network(text.strip())
     except ValueError as error:
-        raise ValueError(f"{error}; write a network as 192.0.2.0/24 or 2001:db8::/32") from None
+        problem = f"{error};" if len(text) <= MAX_QUOTED_LENGTH else f"{quote_value(text)}:"
+        raise ValueError(f"{problem} write a network as 192.0.2.0/24 or 2001:db8::/32") from None
     if isinstance(network, IPv6Network) and network.prefixlen >= 96:
         source = source_of(str(network.network_address))
         if len(source.packed) == 4:
@@ -32,14 +34,15 @@ class Access:
     """Decides whether a source is allowed, at the cost of a few look-ups.
 
     The network with the longest prefix that contains the source decides; of two equal
-    networks, the one that denies.  If any network is allowed, all others are denied.
+    networks, the one that denies.  With *only_from*, all other networks are denied: without
+    any network in it, every source is.  None allows all.
     """
 
     def __init__(
-        self, only_from: Iterable[Network] = (), no_access: Iterable[Network] = ()
+        self, only_from: Iterable[Network] | None = None, no_access: Iterable[Network] = ()
     ) -> None:
-        allowed, denied = list(only_from), list(no_access)
-        self._default = not allowed
+        allowed, denied = list(only_from or ()), list(no_access)
+        self._default = only_from is None
         self._tables: dict[int, dict[int, dict[int, bool]]] = {32: {}, 128: {}}
         for networks, answer in ((allowed, True), (denied, False)):
             for network in networks:

@@ -9,7 +9,6 @@ No sockets and no timers here: *now* is passed in.
 
 import math
 
-from netsrv.guards.access import Access
 from netsrv.guards.capacity import ConnectionSlots, PerSource
 from netsrv.guards.limits import Limits
 from netsrv.guards.rates import TokenBucket
@@ -34,7 +33,7 @@ class Admission:
         """Apply other limits; connections that are open stay, and count."""
         self.slots[0].limit = _or_infinity(limits.max_connections)
         self._per_source.limit = _or_infinity(limits.per_source)
-        self._access = Access(limits.only_from, limits.no_access)
+        self._access = limits.access
         rate = limits.connection_rate
         if self._limits is None or rate != self._limits.connection_rate:
             self._rate = None if rate is None else TokenBucket(rate, now)

@@ -13,6 +13,7 @@ from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRateLimiter
 from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
 from netsrv.interfaces import DropReason
+from netsrv.settings import quote_value
 
 MAX_CACHED_VERDICTS = 4096
 """Flows whose verdict is remembered; a full cache is cleared."""
@@ -25,10 +26,12 @@ def parse_ports(text: str) -> frozenset[int]:
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
         if not (part.isascii() and first.isdigit() and last.isdigit()):
-            raise ValueError(f"{text!r}: write ports as 0-1023,2049, or none")
+            raise ValueError(f"{quote_value(text)}: write ports as 0-1023,2049, or none")
         low, high = int(first[:6]), int(last[:6])
         if not low <= high <= 65535:
-            raise ValueError(f"{text!r}: ports are numbers from 0 to 65535, the lower one first")
+            raise ValueError(
+                f"{quote_value(text)}: ports are numbers from 0 to 65535, the lower one first"
+            )
         ports.update(range(low, high + 1))
     return frozenset(ports)
 

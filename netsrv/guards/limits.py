@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, field, frozen
 
-from netsrv.guards.access import Network, parse_network
+from netsrv.guards.access import Access, Network, parse_network
 from netsrv.guards.datagrams import parse_ports
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import (
@@ -110,8 +110,8 @@ class Limits:
         "accept at most RATE new connections a second, per listener",
         details="After a quiet time ``BURST`` may come at once; the default is one second's worth.",
     )
-    only_from: tuple[Network, ...] = setting(
-        (), ACCESS, NETWORKS, "allow only these networks, comma-separated", default_text="all"
+    only_from: tuple[Network, ...] | None = setting(
+        None, ACCESS, NETWORKS, "allow only these networks, comma-separated", default_text="all"
     )
     no_access: tuple[Network, ...] = setting(
         (), ACCESS, NETWORKS, "deny these networks, comma-separated", default_text="none"
@@ -149,6 +149,14 @@ class Limits:
         SECONDS,
         "wait S seconds for the peer to close too, then abort the connection",
     )
+
+    access: Access = field(
+        default=Factory(lambda self: Access(self.only_from, self.no_access), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
+    """Decides by *only_from* and *no_access*; made here since long lists take their time."""
 
     @property
     def shortest(self) -> float:

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from attrs import frozen
 
 from netsrv.guards.sources import Source
+from netsrv.settings import quote_value
 
 
 @frozen
@@ -25,9 +26,11 @@ def parse_rate(text: str) -> Rate:
         per_second = float(rate)
         size = float(burst) if colon else max(1.0, per_second)
     except ValueError:
-        raise ValueError(f"{text!r}: write a rate as 50 or, with a burst, 50:100") from None
+        raise ValueError(
+            f"{quote_value(text)}: write a rate as 50 or, with a burst, 50:100"
+        ) from None
     if not (0 < per_second < 1e9 and 1 <= size < 1e9):
-        raise ValueError(f"{text!r}: a rate is more than 0, a burst at least 1")
+        raise ValueError(f"{quote_value(text)}: a rate is more than 0, a burst at least 1")
     return Rate(per_second, size)
 
 

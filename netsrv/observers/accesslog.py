@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from netsrv.files import LogFile
 from netsrv.interfaces import DropReason, IConnection, IDatagrams, ListenerInfo, RejectReason
 from netsrv.observers.dispatch import Observer
-from netsrv.sockets.addresses import show_sockaddr
+from netsrv.sockets.addresses import printable, show_sockaddr
 
 FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
@@ -133,7 +133,7 @@ class AccessLog(Observer):
 
     def _report_state(self) -> None:
         """Log when lines start and stop being dropped."""
-        error, path = self.file.error, self.file.path
+        error, path = self.file.error, printable(self.file.path)
         if error is not None and not self._failing:
             self.log.warn(
                 "access log {path}: {error}; dropped lines are counted",

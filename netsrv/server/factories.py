@@ -15,6 +15,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.config.model import ConfigurationError, ListenerSettings, check_service_object
 from netsrv.registry import Registry
+from netsrv.settings import MAX_QUOTED_LENGTH, exception_text, quote_value, shorten
 
 
 def build_factory(
@@ -27,29 +28,31 @@ def build_factory(
     """
     if settings.embedded:
         return _embedded_service(settings)
+    find = registry.stream if settings.transport.is_stream else registry.datagram
     try:
-        if settings.transport.is_stream:
-            plugin = registry.stream(settings.service)
-            service: Any = plugin.stream(_service_settings(settings, plugin))
-        else:
-            plugin = registry.datagram(settings.service)
-            service = plugin.datagram(_service_settings(settings, plugin))
+        plugin = find(settings.service)
     except LookupError as error:
         raise ConfigurationError(f"{settings.address_label}: {error.args[0]}") from error
+    try:
+        if settings.transport.is_stream:
+            service: Any = plugin.stream(_service_settings(settings, plugin))
+        else:
+            service = plugin.datagram(_service_settings(settings, plugin))
+        return _checked(service, settings.transport.is_stream)
     except ConfigurationError:
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a third party's service may raise anything at all
         raise ConfigurationError(
-            f"{settings.address_label}: the service {settings.service!r} failed: "
-            f"{type(error).__name__}: {error}"
+            f"{settings.address_label}: the service {quote_value(settings.service)} failed: "
+            f"{exception_text(error)}"
         ) from error
-    is_stream = settings.transport.is_stream
+
+
+def _checked(service: Any, is_stream: bool) -> IProtocolFactory | DatagramProtocol:
+    """Return what a service gave.  Raises TypeError if it cannot serve a listener."""
     if not hasattr(service, "buildProtocol" if is_stream else "datagramReceived"):
         kind = "a Factory" if is_stream else "a DatagramProtocol"
-        raise ConfigurationError(
-            f"{settings.address_label}: the service {settings.service!r} gave {service!r} "
-            f"instead of {kind}"
-        )
+        raise TypeError(f"it gave {shorten(repr(service), MAX_QUOTED_LENGTH)} instead of {kind}")
     with suppress(AttributeError):  # a frozen service stays noisy
         service.noisy = False  # our own line says what the listener waits for
     return service  # type: ignore[no-any-return]
@@ -89,7 +92,7 @@ def _service_settings(settings: ListenerSettings, plugin: Any) -> Any:
         if not settings.config_location:
             how = "they stand in a file, see --config"
         raise ConfigurationError(
-            f"{settings.address_label}: the service {settings.service!r} needs the settings "
-            f"{', '.join(required)}: {how}"
+            f"{settings.address_label}: the service {quote_value(settings.service)} needs the "
+            f"settings {', '.join(required)}: {how}"
         )
     return kind()

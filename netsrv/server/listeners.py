@@ -16,7 +16,6 @@ from twisted.logger import Logger
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.datagrams.listener import DatagramListener
 from netsrv.gate import Gate
-from netsrv.guards.access import Access
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
@@ -368,7 +367,7 @@ class Listeners:
         if settings.transport.is_stream:
             return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
         guard = DatagramGuard(
-            Access(limits.only_from, limits.no_access),
+            limits.access,
             limits.refuse_source_ports,
             self._own_ports,
             limits.datagram_rate,

@@ -15,6 +15,7 @@ from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
 from netsrv.server.binding import bind, close_all, info_of
 from netsrv.server.factories import build_factory, check_protocols
+from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.opening import OpenSocket
 
 
@@ -81,4 +82,4 @@ def open_access_log(configuration: Configuration) -> LogFile | None:
         return LogFile(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigurationError(f"access log {path}: {reason}") from error
+        raise ConfigurationError(f"access log {shorten(path, MAX_SHOWN_PATH)}: {reason}") from error

@@ -24,6 +24,7 @@ from netsrv.server.binding import (
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import PreparedListener
+from netsrv.settings import exception_text, quote_value
 from netsrv.sockets.addresses import SAME, UnixPath
 from netsrv.sockets.opening import OpenSocket
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
@@ -68,12 +69,12 @@ class ReloadPlan:
             try:
                 problems += listener.apply(settings, service)
                 serving.append(listener)
-            except Exception as error:
+            except BaseException as error:  # whatever a service raises, the next step is taken
                 problems.append(_not_started(settings, error))
         for planned in self.added:
             try:
                 serving.append(_add(planned, listeners))
-            except Exception as error:
+            except BaseException as error:
                 problems.append(_not_started(planned.settings, error))
                 serving += _restore(planned.blocked_by, listeners)
         return serving, problems
@@ -232,14 +233,14 @@ def _restore(closed: Iterable[RunningListener], listeners: Listeners) -> list[Ru
     """Reopen the listeners that were closed for one that cannot be added."""
     restored = []
     for listener in closed:
-        with suppress(Exception):  # another program has taken both addresses
+        with suppress(BaseException):  # another program has taken both addresses
             planned = PlannedListener(listener.settings, listener.service, None)
             restored.append(_add(planned, listeners))
     return restored
 
 
-def _not_started(settings: ListenerSettings, error: Exception) -> str:
+def _not_started(settings: ListenerSettings, error: BaseException) -> str:
     if isinstance(error, SocketError):
         return str(error)
-    name, text = settings.service_name, f"{type(error).__name__}: {error}"
-    return f"{settings.address_label}: the service {name!r} cannot be started: {text}"
+    name, text = quote_value(settings.service_name), exception_text(error)
+    return f"{settings.address_label}: the service {name} cannot be started: {text}"

@@ -30,7 +30,7 @@ from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import Prepared, open_access_log, prepare
 from netsrv.server.reload import plan_reload, prepare_listener
 from netsrv.server.watchdog import StallDetector
-from netsrv.sockets.addresses import InternetAddress
+from netsrv.sockets.addresses import InternetAddress, printable
 from netsrv.sockets.opening import OpenSocket
 
 
@@ -276,7 +276,7 @@ class Server(Service):
         for listener in plan.removed:
             listener.report_closed()
         for problem in (*registry.problems, *problems):
-            self.log.warn("{problem}", problem=problem)
+            self.log.warn("{problem}", problem=printable(problem))
         self.log.info(
             "Reloaded: {kept} listeners as before, {changed} changed, {added} added, {gone} closed",
             kept=len(plan.kept),
@@ -321,6 +321,6 @@ def _announcement(listener: RunningListener) -> Iterator[tuple[str, dict[str, st
     """Yield the lines of one listener: the address of its name, and what it waits for."""
     asked, host = listener.settings.address, listener.host
     if isinstance(asked, InternetAddress) and asked.host not in ("", host):
-        yield "{asked} is {host}", {"asked": asked.host, "host": host}
+        yield "{asked} is {host}", {"asked": printable(asked.host), "host": host}
     what = "connections" if listener.settings.transport.is_stream else "datagrams"
     yield "Waiting for {what} on {name}", {"what": what, "name": listener.name}

@@ -4,6 +4,7 @@ An address that a user writes is parsed into a frozen value; an address of the k
 Twisted becomes text.  Nothing here opens a socket or resolves a name.
 """
 
+import os
 import re
 import socket
 import struct
@@ -11,6 +12,8 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.interfaces import IAddress, ITransport
+
+from netsrv.settings import quote_value, shorten
 
 SAME = "same"
 """Stands for a port: the port of the first TCP listener."""
@@ -20,6 +23,9 @@ SERVICE_NAME = r"[A-Za-z][A-Za-z0-9_.-]*"
 
 MAX_HOST_LENGTH = 253
 """Characters of a host name (RFC 1035, 2.3.4)."""
+
+MAX_PATH_LENGTH = 4095
+"""Bytes of a path (PATH_MAX, which counts the NUL character too)."""
 
 _SERVICE = re.compile(rf"({SERVICE_NAME})=(.*)", re.DOTALL)
 _MAPPED = "::ffff:"
@@ -72,17 +78,22 @@ def parse_internet(text: str) -> InternetAddress:
     """
     host, colon, port = text.rpartition(":")
     if colon and not host:
-        raise ValueError(f"{text!r} has no host before ':'; write {port} for all IPv4 interfaces")
+        raise ValueError(
+            f"{quote_value(text)} has no host before ':'; write {shorten(port, 5)} for all IPv4 "
+            "interfaces"
+        )
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if ":" not in host:
-            raise ValueError(f"{text!r}: only an IPv6 address is written in brackets")
+            raise ValueError(f"{quote_value(text)}: only an IPv6 address is written in brackets")
     elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address is written in brackets, as in [::1]:7")
+        raise ValueError(
+            f"{quote_value(text)}: an IPv6 address is written in brackets, as in [::1]:7"
+        )
     if "\0" in host:
-        raise ValueError(f"{text!r}: a host cannot contain a NUL character")
+        raise ValueError(f"{quote_value(text)}: a host cannot contain a NUL character")
     if len(host) > MAX_HOST_LENGTH:
-        raise ValueError(f"{text!r}: a host has at most {MAX_HOST_LENGTH} characters")
+        raise ValueError(f"{quote_value(text)}: a host has at most {MAX_HOST_LENGTH} characters")
     return InternetAddress(host, _parse_port(text, port))
 
 
@@ -90,18 +101,24 @@ def _parse_port(text: str, port: str) -> int | str:
     if port == SAME:
         return SAME
     if not (port.isascii() and port.isdigit()):
-        raise ValueError(f"{text!r} has no port number; write PORT, HOST:PORT or [IPV6]:PORT")
+        raise ValueError(
+            f"{quote_value(text)} has no port number; write PORT, HOST:PORT or [IPV6]:PORT"
+        )
     if len(port) > 5 or int(port) > 65535:
-        raise ValueError(f"{text!r}: a port is a number from 0 to 65535")
+        raise ValueError(f"{quote_value(text)}: a port is a number from 0 to 65535")
     return int(port)
 
 
 def parse_unix(text: str) -> UnixPath:
     """Parse the path of a unix socket.  Raises ValueError with what would be right."""
     if not text:
-        raise ValueError(f"{text!r}: a unix socket needs a path, as in /run/netsrv/echo.sock")
+        raise ValueError(
+            f"{quote_value(text)}: a unix socket needs a path, as in /run/netsrv/echo.sock"
+        )
     if "\0" in text:
-        raise ValueError(f"{text!r}: a path cannot contain a NUL character")
+        raise ValueError(f"{quote_value(text)}: a path cannot contain a NUL character")
+    if len(os.fsencode(text)) > MAX_PATH_LENGTH:
+        raise ValueError(f"{quote_value(text)}: a path has at most {MAX_PATH_LENGTH} bytes")
     return UnixPath(text)
 
 

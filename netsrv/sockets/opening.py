@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import define, field
 
+from netsrv.settings import MAX_SHOWN_PATH, quote_value, shorten
 from netsrv.sockets.addresses import InternetAddress, UnixPath, show_sockaddr
 from netsrv.sockets.conflicts import outgoing_connection_on
 from netsrv.sockets.options import SocketOption
@@ -167,7 +168,7 @@ def open_unix(
     is left alone and is an error.  *mode* is the file's permissions, 0 to 0o777; None leaves
     them to the umask.
     """
-    label = f"unix {address}"
+    label = f"unix {shorten(address.path, MAX_SHOWN_PATH)}"
     path = os.path.abspath(address.path)
     with _opening(label, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         in_effect = set_options(sock, options)
@@ -195,7 +196,9 @@ def resolve(
     try:
         results = socket.getaddrinfo(address.host, address.port, type=kind, flags=socket.AI_PASSIVE)
     except UnicodeError as error:
-        raise AddressUnavailable(f"{label}: {address.host!r} is not a host name") from error
+        raise AddressUnavailable(
+            f"{label}: {quote_value(address.host)} is not a host name"
+        ) from error
     except socket.gaierror as error:
         raise AddressUnavailable(f"{label}: {error.strerror}") from error
     family, _, _, _, sockaddr = results[0]

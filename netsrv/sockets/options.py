@@ -12,6 +12,8 @@ import sys
 
 from attrs import frozen
 
+from netsrv.settings import MAX_QUOTED_LENGTH, quote_value, shorten
+
 Value = int | str | tuple[int, int]
 """An integer; the text of SO_BINDTODEVICE and TCP_CONGESTION; SO_LINGER's pair."""
 
@@ -32,8 +34,6 @@ _LINUX = {
     "IP_BIND_ADDRESS_NO_PORT": 24,
     "IP_LOCAL_PORT_RANGE": 51,
     "IPV6_MTU_DISCOVER": 23,
-    "UDP_SEGMENT": 103,
-    "UDP_GRO": 104,
 }
 _OTHER_PLATFORMS = {
     "IP_BINDANY",
@@ -51,7 +51,31 @@ _OTHER_PLATFORMS = {
 }
 """Names from the manuals of other systems."""
 
-_NOT_OPTIONS = re.compile(r"SO_VM_SOCKETS_|IP_DEFAULT_|IP_MAX_|IPV6_RTHDR_TYPE_")
+_ERRORS = "the kernel would queue errors that no service reads, and wake the reactor for ever"
+_PKTINFO = "netsrv sets it where it answers from the address that was asked"
+_REFUSED = {
+    "UDP_GRO": "several datagrams would arrive as one",
+    "UDP_SEGMENT": "a datagram would leave as several",
+    "UDP_CORK": "several datagrams would leave as one",
+    "UDP_ENCAP": "datagrams would be taken for IPsec",
+    "IP_RECVERR": _ERRORS,
+    "IP_RECVERR_RFC4884": _ERRORS,
+    "IPV6_RECVERR": _ERRORS,
+    "IPV6_RECVERR_RFC4884": _ERRORS,
+    "SO_TIMESTAMPING": _ERRORS,
+    "SO_TXTIME": _ERRORS,
+    "SO_WIFI_STATUS": _ERRORS,
+    "IP_PKTINFO": _PKTINFO,
+    "IPV6_RECVPKTINFO": _PKTINFO,
+    "TCP_REPAIR": "calls would change the socket's state instead of sending and receiving",
+}
+"""Options that change the meaning of a call that netsrv makes, and how."""
+
+_NOT_OPTIONS = re.compile(
+    r"SO_(VM_SOCKETS|J1939|CAN|EE|ORIGINAL_DST)|IP_(DEFAULT|MAX|PMTUDISC)_|IPV6_(RTHDR_TYPE|PMTUDISC)_"
+)
+"""Values, and options of another level than the prefix of their names says."""
+
 _NAME = re.compile(r"(SO|TCP|UDP|IP|IPV6)_[A-Z0-9_]+")
 _TEXT = {"SO_BINDTODEVICE", "TCP_CONGESTION"}
 _INT = range(-(2**31), 2**32)
@@ -116,7 +140,9 @@ def parse_option(text: str) -> SocketOption:
     """Parse ``NAME=VALUE``.  Raises ValueError with what would be right."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text!r} has no value; write NAME=VALUE, as in SO_RCVBUF=1048576")
+        raise ValueError(
+            f"{quote_value(text)} has no value; write NAME=VALUE, as in SO_RCVBUF=1048576"
+        )
     return named_option(name, value)
 
 
@@ -132,7 +158,9 @@ def named_option(name: str, value: int | str) -> SocketOption:
 
 def _number(name: str) -> int:
     if not _NAME.fullmatch(name) or _NOT_OPTIONS.match(name):
-        raise ValueError(f"{name!r} is not the name of a socket option, as SO_RCVBUF is")
+        raise ValueError(f"{quote_value(name)} is not the name of a socket option, as SO_RCVBUF is")
+    if name in _REFUSED:
+        raise ValueError(f"{name} is not supported: {_REFUSED[name]}")
     number = getattr(socket, name, None)
     if number is None and sys.platform == "linux":
         number = _LINUX.get(name)
@@ -140,25 +168,34 @@ def _number(name: str) -> int:
         return int(number)
     if name in _OTHER_PLATFORMS or name in _LINUX:
         raise ValueError(f"{name} is not an option of this platform ({sys.platform})")
-    raise ValueError(f"{name} is not a socket option that {sys.platform} or Python knows")
+    raise ValueError(
+        f"{shorten(name, MAX_QUOTED_LENGTH)} is not a socket option that {sys.platform} or Python "
+        "knows"
+    )
 
 
 def _parse_value(name: str, value: str) -> Value:
     if name in _TEXT:
         if not value or len(value) > 15 or not value.isascii() or "\0" in value:
-            raise ValueError(f"{name}={value!r}: the value is a name of 1 to 15 ASCII characters")
+            raise ValueError(
+                f"{name}={quote_value(value)}: the value is a name of 1 to 15 ASCII characters"
+            )
         return value
     if name == "SO_LINGER":
         if value not in ("0:0", "1:0"):
             raise ValueError(
-                f"SO_LINGER={value}: takes 0:0 (off) or 1:0 (reset at close); "
-                "any other would block the whole server at each close"
+                f"SO_LINGER={shorten(value, MAX_QUOTED_LENGTH)}: takes 0:0 (off) or 1:0 (reset at "
+                "close); any other would block the whole server at each close"
             )
         return (int(value[0]), 0)
     try:
         number = int(value, 0)
     except ValueError:
-        raise ValueError(f"{name}={value}: the value is a whole number") from None
+        raise ValueError(
+            f"{name}={shorten(value, MAX_QUOTED_LENGTH)}: the value is a whole number"
+        ) from None
     if number not in _INT:
-        raise ValueError(f"{name}={value}: the value does not fit in 32 bits")
+        raise ValueError(
+            f"{name}={shorten(value, MAX_QUOTED_LENGTH)}: the value does not fit in 32 bits"
+        )
     return number

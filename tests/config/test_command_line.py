@@ -241,3 +241,10 @@ def test_settings_need_no_command_line():
     assert settings.transport is Transport.TCP
     assert settings.port == 0
     assert (settings.backlog, settings.address_label) == (1024, "tcp 127.0.0.1:0")
+
+
+@pytest.mark.parametrize("text", ["", " ", ","])
+def test_f141_an_empty_option_of_allowed_networks_is_a_mistake(text):
+    """An argument that names no network is no list of networks."""
+    with pytest.raises(ConfigurationError, match=r"--only-from '.*write a network as"):
+        limits(only_from=text)

@@ -19,6 +19,7 @@ from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, Configuratio
 from netsrv.config.toml import parse_toml, read_configuration
 from netsrv.guards.limits import Limits, Overload
 from netsrv.guards.rates import Rate
+from netsrv.guards.sources import source_of
 from netsrv.interfaces import IStreamService
 from netsrv.registry import Registry, find_services
 from netsrv.services.qotd import QotdSettings
@@ -114,6 +115,17 @@ def mistakes(read):
 
 
 # The configuration
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_f141_an_empty_list_in_a_file_is_not_a_missing_one(read, transport):
+    """A template whose list of allowed networks is empty gives a listener that lets no peer in."""
+    text = f'[[listener]]\nservice = "echo"\n{transport} = 7\naccess = {{ %s }}'
+    empty = read(text % "only_from = []").listeners[0].limits
+    missing = read(text % "no_access = []").listeners[0].limits
+    assert (empty.only_from, missing.only_from) == ((), None)
+    source = source_of("127.0.0.1")
+    assert (empty.access.allows(source), missing.access.allows(source)) == (False, True)
 
 
 def test_every_key_has_its_effect(read):

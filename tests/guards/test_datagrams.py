@@ -9,7 +9,7 @@ from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
 
 GUARD = DatagramGuard(
-    Access((), [parse_network("192.0.2.66")]),
+    Access(None, [parse_network("192.0.2.66")]),
     parse_ports("0-1023,2049"),
     frozenset({51423}),
     Rate(1, 2),
@@ -131,7 +131,7 @@ def test_other_rules_judge_every_flow_again():
     own_ports.clear()
     guard.set_rules(Access(), frozenset({7}), None)
     assert guard.drops([peer], 0) == {0: DropReason.SOURCE_PORT}
-    guard.set_rules(Access((), [parse_network("192.0.2.0/24")]), frozenset(), None)
+    guard.set_rules(Access(None, [parse_network("192.0.2.0/24")]), frozenset(), None)
     assert guard.drops([peer], 0) == {0: DropReason.ACCESS}
 
 

@@ -7,10 +7,14 @@ import pytest
 import pytest_twisted
 from attrs import evolve
 from twisted.internet import reactor
+from twisted.internet.defer import CancelledError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import capturedLogs, formatEvent
 
 from netsrv.config.command_line import from_command_line
 from netsrv.config.model import ConfigurationError
 from netsrv.guards.limits import Limits, Overload
+from netsrv.server import listener
 from netsrv.sockets.steps import AddressUnavailable
 from tests.clients import ask, connect, free_port, visit
 from tests.reactor import sockets_open, until
@@ -270,6 +274,30 @@ async def test_many_reloads_leave_nothing_behind(serve, client):
     assert server.connections == 1
     live.close()
     await server.wait_for_connections(lambda count: count == 0)
+
+
+@pytest.mark.parametrize("surprise", [KeyboardInterrupt, GeneratorExit, CancelledError, SystemExit])
+@pytest_twisted.ensureDeferred
+async def test_f134_a_reload_takes_each_step_whatever_a_service_raises(serve, client, surprise):
+    """The service that cannot be started is named, and the log says that it has reloaded."""
+
+    def fail():
+        raise surprise
+
+    moody = Factory.forProtocol(Protocol)
+    moody.startFactory = fail
+    server = serve("tcp echo=127.0.0.1:0")
+    added = (listener("tcp", "127.0.0.1:0", "echo"), listener("tcp", "127.0.0.2:0", moody))
+    changed = evolve(server.configuration.listeners[0], service=moody)
+    with capturedLogs() as events:
+        server.reload(evolve(server.configuration, listeners=(changed, *added[1:])))
+        server.reload(configuration_of("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0"))
+    lines = [formatEvent(event) for event in events]
+    failed = f"the service 'Protocol' cannot be started: {surprise.__name__}: "
+    for host in ("127.0.0.1", "127.0.0.2"):
+        assert f"tcp {host}:0: {failed}" in lines
+    assert sum(line.startswith("Reloaded: ") for line in lines) == 2
+    assert await client(ask, server.sockets[1], b"new") == [b"new"]
 
 
 @pytest_twisted.ensureDeferred

@@ -290,9 +290,9 @@ def test_check_checks_the_file(start, tmp_path):
     assert done.returncode == 0
     assert re.search(r"^tcp 127\.0\.0\.1:\d+ \(echo\)$", done.stdout, re.MULTILINE)
     assert re.search(r"^  IP_TOS +16 +16$", done.stdout, re.MULTILINE)
-    write(tmp_path, ECHO + "socket_options = { IP_TOS = 16, UDP_GRO = 1 }\n")
+    write(tmp_path, ECHO + "socket_options = { IP_TOS = 16, IPV6_V6ONLY = 1 }\n")
     assert refused(start, tmp_path, "--check") == [
-        "netsrv.toml: listener[0].socket_options.UDP_GRO: fits none of the sockets that are "
+        "netsrv.toml: listener[0].socket_options.IPV6_V6ONLY: fits none of the sockets that are "
         "asked for"
     ]
     write(tmp_path, ECHO + "bcklog = 5\n")

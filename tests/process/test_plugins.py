@@ -1,6 +1,7 @@
 """Third-party services."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_f109_module_that_fails_to_import_under_twistd(tmp_path, serve):
     assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
     line = rf"plugin module {path} cannot be imported: RuntimeError: no luck today$"
     server.wait_for(line)
+
+
+@each_start
+@pytest.mark.parametrize("surprise", ["KeyboardInterrupt", "GeneratorExit", "BaseException('x')"])
+def test_f134_module_that_raises_no_exception(surprise, start, tmp_path, serve):
+    """Whatever a module raises, at the start and at a reload: one line names it, the rest works."""
+    (tmp_path / "n.toml").write_text('[[listener]]\nservice = "echo"\ntcp = "127.0.0.1:0"\n')
+    path = thirdparty.module(tmp_path, "acme_broken", f"raise {surprise}")
+    server = serve("-c", "n.toml", start=start, env=thirdparty.on_path(tmp_path))
+    port = server.port("tcp")
+    line = rf"\] plugin module {path} cannot be imported: {surprise.split('(')[0]}: "
+    server.wait_for(line)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("Reloaded: 1 listeners as before, 0 changed")
+    server.wait_for(line, 2)
+    assert talk(tcp(port), b"hello") == b"hello"
+    assert server.stop() == start.drained
 
 
 def test_what_a_plugin_says_is_one_line(tmp_path, serve):

@@ -1,5 +1,6 @@
 """Socket options by name: what is understood, and what is refused."""
 
+import contextlib
 import re
 import socket
 import sys
@@ -57,6 +58,69 @@ def test_what_is_no_option_is_refused_with_what_would_be_right(text, advice):
     """A mistake in an option is a ValueError that names it."""
     with pytest.raises(ValueError, match=re.escape(advice)):
         parse_option(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("UDP_GRO", "several datagrams would arrive as one"),
+        ("UDP_SEGMENT", "a datagram would leave as several"),
+        ("UDP_CORK", "several datagrams would leave as one"),
+        ("IP_RECVERR", "errors that no service reads"),
+        ("IPV6_RECVERR", "errors that no service reads"),
+        ("IP_RECVERR_RFC4884", "errors that no service reads"),
+        ("SO_TIMESTAMPING", "errors that no service reads"),
+        ("IP_PKTINFO", "netsrv sets it"),
+        ("IPV6_RECVPKTINFO", "netsrv sets it"),
+        ("TCP_REPAIR", "instead of sending and receiving"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, 1, 500])
+def test_f135_an_option_that_changes_what_a_call_means_is_refused(name, reason, value, monkeypatch):
+    """The line says why, whether or not this version of Python has the name."""
+    for known in (False, True):
+        with monkeypatch.context() as patch:
+            if known:
+                patch.setattr(socket, name, 7, raising=False)
+            with pytest.raises(ValueError, match=f"^{name} is not supported: .*{reason}"):
+                named_option(name, value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SO_J1939_PROMISC",
+        "SO_J1939_FILTER",
+        "SO_VM_SOCKETS_BUFFER_SIZE",
+        "SO_ORIGINAL_DST",
+        "SO_EE_ORIGIN_ICMP",
+        "IP_PMTUDISC_DO",
+        "IPV6_PMTUDISC_DO",
+        "IPV6_RTHDR_TYPE_0",
+        "IP_MAX_MEMBERSHIPS",
+    ],
+)
+def test_f135_a_name_that_only_looks_like_an_options_is_refused(name, monkeypatch):
+    """A constant of another level, or a value, would set another option by its number."""
+    monkeypatch.setattr(socket, name, 2, raising=False)
+    with pytest.raises(ValueError, match=f"'{name}' is not the name of a socket option"):
+        parse_option(f"{name}=0")
+
+
+def test_f135_every_name_that_is_taken_is_an_option_of_its_level():
+    """The constants of Python's module are those of socket(7), tcp(7), udp(7), ip(7), ipv6(7)."""
+    prefixes = ("SO_", "TCP_", "UDP_", "IP_", "IPV6_")
+    names = [name for name in dir(socket) if name.startswith(prefixes)]
+    taken = set()
+    for name in names:
+        with contextlib.suppress(ValueError):
+            taken.add((named_option(name, 1).level, named_option(name, 1).number, name))
+    numbers = [(level, number) for level, number, name in taken if name not in SYNONYMS]
+    assert len(numbers) == len(set(numbers))
+
+
+SYNONYMS = {"IP_RETOPTS"}
+"""Second names: IP_RECVRETOPTS is the other one."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what Linux lacks is tested on Linux")

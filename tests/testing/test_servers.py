@@ -83,6 +83,18 @@ def test_peers_come_from_where_the_test_says():
     assert ITCPTransport.providedBy(factory.protocols[0].transport)
 
 
+@pytest.mark.parametrize("no_access", [[], ["10.0.0.0/8"]])
+def test_f141_an_empty_list_of_allowed_networks_lets_no_peer_in(no_access):
+    """Every door that a list can be given at: no connection and no datagram is served."""
+    server = MemoryServer("echo", only_from=[], no_access=no_access)
+    for host in ("127.0.0.1", "192.0.2.9", "2001:db8::1"):
+        assert server.connect((host, 5000)).close_kind == "closed"
+    assert server.counts.refused == {"access": 3}
+    datagrams = MemoryServer("echo", "udp", only_from=[], no_access=no_access)
+    assert datagrams.request(b"abc", ("192.0.2.1", 4000)) == []
+    assert dict(datagrams.counts.datagrams_dropped) == {"access": 1}
+
+
 def test_at_the_limit_connections_wait_for_a_slot():
     """They are connected, and served once a slot is free."""
     server = MemoryServer("echo", max_connections=1)
