@@ -25,14 +25,15 @@ class AcceptedConnection:
 
     def serve(self, factory: Any) -> None:
         """Serve it with a protocol that *factory* builds; close it if *factory* builds none."""
-        protocol = factory.buildProtocol(to_address(self._sockaddr))
+        connection = self._connection
+        protocol = connection.context.run(factory.buildProtocol, to_address(self._sockaddr))
         if protocol is None:
-            self._connection.close()
+            connection.close()
         else:
-            self._connection.serve(protocol)
+            connection.serve(protocol)
 
     def close(self) -> None:
-        """Close it; abort it if it is served already."""
+        """Close it, once what the peer has sent is read; abort it if it is served already."""
         self._connection.close()
 
     def reset(self) -> None:

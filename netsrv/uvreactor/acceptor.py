@@ -10,6 +10,7 @@ The errors of `accept` are sorted into three groups, after accept(2).
 """
 
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -60,6 +61,9 @@ class Acceptor:
     """Accepts connections on any reactor that provides `IReactorFDSet`; see `IStreamAcceptor`."""
 
     log = Logger()
+
+    port: Any = None
+    """The listening port of Twisted whose connections it accepts; None if it has none."""
 
     pending = False
     """True if an accepted connection is served later; here a connection is served immediately."""
@@ -156,13 +160,16 @@ class Acceptor:
                 return False
             try:
                 sock, sockaddr = self._sock.accept()
+                connection = self._make_connection(self.reactor, sock, sockaddr, self.port)
             except BlockingIOError:
                 return False
             except OSError as error:
                 if not self._can_continue(error):
                     return False
                 continue
-            self._serve_one(self._make_connection(self.reactor, sock), sockaddr)
+            except MemoryError:
+                return self._can_continue(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+            self._serve_one(connection, sockaddr)
             served = True
             if not self.accepting:
                 return False
@@ -172,8 +179,10 @@ class Acceptor:
         """Serve a connection; close it if that raises."""
         try:
             self._serve(connection, sockaddr)
-        except OSError as error:  # the peer has left
+        except (OSError, MemoryError) as error:  # the connection has failed, or there is no memory
             connection.close()
+            if not isinstance(error, OSError):
+                error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             self._accept_failed(error)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             connection.close()

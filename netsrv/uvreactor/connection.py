@@ -21,11 +21,17 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
-from netsrv.uvreactor import writing_connection
+from netsrv.uvreactor import socket_handle, writing_connection
 from netsrv.uvreactor.connection_info import DISCARD, JOIN, TLS
 from netsrv.uvreactor.early_read import EarlyRead
-from netsrv.uvreactor.socket_handle import reset_on_close
-from netsrv.uvreactor.writing_connection import WritingConnection
+from netsrv.uvreactor.socket_handle import (
+    borrowed_socket,
+    discard_unread,
+    next_session,
+    reset_on_close,
+    shut_down,
+)
+from netsrv.uvreactor.writing_connection import CONNECTION_ABORTED, WritingConnection
 
 CONNECTION_DONE = Failure(error.ConnectionDone())
 CONNECTION_LOST = Failure(error.ConnectionLost())
@@ -49,10 +55,12 @@ class Connection(WritingConnection):
         self.protocol = protocol
         self.connected = True
         self._acceptor.reactor.live.add(self)
+        if self._acceptor.port is not None:
+            self._number = next_session(self._acceptor.port)
         self._write_mode = JOIN
         writing_connection.log_context.append(self)
         try:
-            protocol.makeConnection(self)
+            self.context.run(protocol.makeConnection, self)
         except BaseException:
             self._protocol_failed()
         writing_connection.log_context.pop()
@@ -66,15 +74,18 @@ class Connection(WritingConnection):
             self.hold()
 
     def close(self) -> None:
-        """Close the connection; abort it if it is served."""
+        """Close the connection, once what the peer has sent is read; abort it if it is served."""
         if self.connected:
             self.abortConnection()
-        else:
+        elif not self._transport.is_closing():
+            with borrowed_socket(self._descriptor) as sock:
+                discard_unread(sock)
             self._transport.close()
 
     def reset(self) -> None:
         """Reset the connection, which is not served."""
         reset_on_close(self._transport.get_extra_info("socket"))
+        self._close_reason = CONNECTION_ABORTED
         self._transport.abort()
 
     # What uvloop calls
@@ -96,7 +107,9 @@ class Connection(WritingConnection):
         return True
 
     def connection_lost(self, cause: Exception | None) -> None:
-        """The connection is gone."""
+        """The connection is gone; its descriptor is still open."""
+        if self._forks != socket_handle.forks:
+            self._shut_down()
         if not self.connected:
             self._acceptor.left(self)
         else:
@@ -189,7 +202,10 @@ class Connection(WritingConnection):
     def connectionLost(self, reason: Failure) -> None:
         """Abort the connection: the reactor ends."""
         if self.connected:
+            if self._forks != socket_handle.forks and not self._transport.is_closing():
+                self._shut_down()
             self._transport.abort()
+            self.context = self.context.copy()  # the protocol may be the caller, in its context
             self._lost(reason)
 
     def forget(self) -> None:
@@ -197,6 +213,7 @@ class Connection(WritingConnection):
         self.connected = False
         self._discard_writes()
         self.reactor.live.discard(self)
+        self._close_reason = CONNECTION_ABORTED  # the other descriptor must not be shut down
         self._transport.abort()
 
     # How it is done
@@ -207,6 +224,15 @@ class Connection(WritingConnection):
             self._early_read = None
             early_read.release()
 
+    def _shut_down(self) -> None:
+        """Tell the peer that the connection ends: a forked process may have its descriptor too.
+
+        shutdown(2) costs 15 % of a short connection, so others are only closed.
+        """
+        if self._close_reason is not CONNECTION_ABORTED:
+            with borrowed_socket(self._descriptor) as sock:
+                shut_down(sock)
+
     def _lost(self, reason: Failure) -> None:
         self.connected = False
         self._discard_writes()
@@ -216,7 +242,7 @@ class Connection(WritingConnection):
             self._call_protocol(producer.stopProducing)
         writing_connection.log_context.append(self)
         try:
-            self.protocol.connectionLost(reason)
+            self.context.run(self.protocol.connectionLost, reason)
         except BaseException:
             self._protocol_failed()
         writing_connection.log_context.pop()

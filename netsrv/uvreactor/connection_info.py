@@ -1,6 +1,8 @@
 """The state of a connection, and what is known of it: addresses, options, names."""
 
 import socket
+from contextlib import suppress
+from contextvars import copy_context
 from enum import Enum
 from typing import Any
 
@@ -10,8 +12,13 @@ from twisted.python.context import defaultContextDict
 from twisted.python.failure import Failure
 from twisted.python.log import ILogContext
 
+from netsrv.uvreactor import socket_handle
 from netsrv.uvreactor.early_read import EarlyRead
-from netsrv.uvreactor.socket_handle import SocketHandle, to_address
+from netsrv.uvreactor.socket_handle import (
+    SocketHandle,
+    peer_of_reset,
+    to_address,
+)
 
 
 class WriteMode(Enum):
@@ -30,8 +37,8 @@ NEXT_TURN, JOIN, UNBUFFERED, TLS, DISCARD = WriteMode
 class ConnectionInfo:
     """The server's end of a connection that *acceptor* has accepted.
 
-    *acceptor* has the attributes ``reactor``, and ``no_delay``, which is True if the listening
-    socket has TCP_NODELAY.
+    *acceptor* has the attributes ``reactor``, ``no_delay``, which is True if the listening
+    socket has TCP_NODELAY, and ``port``, the listening port of Twisted or None.
     """
 
     __slots__ = (
@@ -41,11 +48,14 @@ class ConnectionInfo:
         "_acceptor",
         "_close_reason",
         "_early_read",
+        "_forks",
         "_full",
         "_half_closing",
         "_no_delay_restored",
+        "_number",
         "_paused",
         "_peer_ended",
+        "_peername",
         "_pull_scheduled",
         "_socket_handle",
         "_tls",
@@ -53,6 +63,7 @@ class ConnectionInfo:
         "_write_buffer",
         "_write_mode",
         "connected",
+        "context",
         "disconnecting",
         "producer",
         "producerPaused",
@@ -64,6 +75,11 @@ class ConnectionInfo:
 
     def __init__(self, acceptor: Any) -> None:
         self._acceptor = acceptor
+        self.context = copy_context()
+        """The context variables of the connection: a copy of those in which its port listens."""
+        self._forks = socket_handle.forks
+        self._number = -1
+        self._peername: Any = None
         self._transport: Any = None
         self._no_delay_restored = False
         self._socket_handle: SocketHandle | None = None
@@ -90,8 +106,12 @@ class ConnectionInfo:
 
     @property
     def peername(self) -> Any:
-        """The peer's address, as ``getpeername`` returns it; None if the peer has left."""
-        return self._transport.get_extra_info("peername")
+        """The peer's address, as ``accept`` returns it; None if it is not known any more."""
+        if self._peername is None:
+            self._peername = self._transport.get_extra_info("peername") or peer_of_reset(
+                self._transport.get_extra_info("socket")
+            )
+        return self._peername
 
     def getPeer(self) -> Any:
         return to_address(self.peername)
@@ -129,18 +149,44 @@ class ConnectionInfo:
             self._no_delay_restored = True
             if not self._acceptor.no_delay:
                 inner = self._transport.get_extra_info("socket")
-                inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+                with suppress(OSError):  # macOS refuses it after a reset
+                    inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once the connection is lost."""
         if not self.connected:
             return -1
+        return self._descriptor
+
+    @property
+    def _descriptor(self) -> int:
         return int(self._transport.get_extra_info("socket").fileno())
 
     @property
+    def client(self) -> tuple[Any, ...]:
+        """The peer's address as a tuple; the host of a link-local peer has its zone."""
+        sockaddr = self.peername
+        return (to_address(sockaddr).host, *sockaddr[1:])
+
+    @property
+    def hostname(self) -> str:
+        """The peer's host, as text."""
+        return str(self.client[0])
+
+    @property
+    def server(self) -> Any:
+        """The listening port of Twisted; None if the connection was accepted without one."""
+        return self._acceptor.port
+
+    @property
     def sessionno(self) -> int:
-        """The number of the connection: the peer's port."""
-        return int(self.getPeer().port)
+        """The number of the connection at its port; the peer's port if there is none."""
+        return self._number if self._number >= 0 else int(self.peername[1])
+
+    @property
+    def writing(self) -> bool:
+        """True if something that was written waits for the peer."""
+        return self.connected and bool(self._transport.get_write_buffer_size())
 
     @property
     def disconnected(self) -> bool:
@@ -169,8 +215,7 @@ class ConnectionInfo:
             name = protocol.logPrefix()
         else:
             name = protocol.__class__.__name__
-        peer = self.getPeer()
-        return f"{name},{peer.port},{peer.host}"
+        return f"{name},{self.sessionno},{self.getPeer().host}"
 
     def __getitem__(self, key: Any) -> Any:
         """Return the log's prefix: during a call of the protocol, this is the log's context."""
@@ -180,4 +225,4 @@ class ConnectionInfo:
 
     def __repr__(self) -> str:
         name = self.protocol.__class__.__name__
-        return f"<{name} #{self.getPeer().port} on {self.getHost().port}>"
+        return f"<{name} #{self.sessionno} on {self.getHost().port}>"

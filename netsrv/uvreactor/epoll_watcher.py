@@ -8,6 +8,7 @@ error.  An epoll object is a descriptor that never has an error, so uvloop watch
 import select
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
@@ -24,7 +25,8 @@ BATCH_SIZE = 256
 class EpollWatcher:
     """Watches the descriptors of readers and writers.
 
-    *ready* is called with a reader and True, or with a writer and False.
+    *ready* is called with a reader and True, or with a writer and False, in a copy of the
+    context in which that began to be watched, as an asyncio event loop does.
     """
 
     def __init__(self, loop: Any, ready: Callable[[Any, bool], None]) -> None:
@@ -32,6 +34,7 @@ class EpollWatcher:
         self._epoll = select.epoll()
         self.readers: dict[int, Any] = {}
         self.writers: dict[int, Any] = {}
+        self._contexts: dict[tuple[int, bool], Context] = {}
         loop.add_reader(self._epoll.fileno(), self._turn)
 
     def add_reader(self, reader: Any) -> None:
@@ -40,6 +43,7 @@ class EpollWatcher:
         if self.readers.get(descriptor) is not reader:
             self._watch(descriptor, True, descriptor in self.writers)
             self.readers[descriptor] = reader
+            self._contexts[descriptor, True] = copy_context()
 
     def add_writer(self, writer: Any) -> None:
         """Watch a writer.  Raises PermissionError for a regular file, which is always writable."""
@@ -47,6 +51,7 @@ class EpollWatcher:
         if self.writers.get(descriptor) is not writer:
             self._watch(descriptor, descriptor in self.readers, True)
             self.writers[descriptor] = writer
+            self._contexts[descriptor, False] = copy_context()
 
     def remove_reader(self, reader: Any) -> None:
         """Stop watching a reader; do nothing if it is not watched."""
@@ -60,6 +65,11 @@ class EpollWatcher:
         if descriptor is not None:
             self._watch(descriptor, descriptor in self.readers, False)
 
+    def set_context(self, descriptor: int, context: Context) -> None:
+        """Call the reader of *descriptor*, if it has one, in *context* itself."""
+        if descriptor in self.readers:
+            self._contexts[descriptor, True] = context
+
     def _forget(self, watched: dict[int, Any], selectable: Any) -> int | None:
         """Remove *selectable* from *watched*; return its descriptor, or None if it is not there."""
         descriptor = selectable.fileno()
@@ -68,6 +78,7 @@ class EpollWatcher:
         if watched.get(descriptor) is not selectable:
             return None
         del watched[descriptor]
+        del self._contexts[descriptor, watched is self.readers]
         return int(descriptor)
 
     def _watch(self, descriptor: int, reads: bool, writes: bool) -> None:
@@ -86,11 +97,13 @@ class EpollWatcher:
             if events & TO_READ:
                 reader = self.readers.get(descriptor)
                 if reader is not None:
-                    callWithLogger(reader, self._ready, reader, True)
+                    context = self._contexts[descriptor, True]
+                    context.run(callWithLogger, reader, self._ready, reader, True)
             if events & TO_WRITE:
                 writer = self.writers.get(descriptor)
                 if writer is not None:
-                    callWithLogger(writer, self._ready, writer, False)
+                    context = self._contexts[descriptor, False]
+                    context.run(callWithLogger, writer, self._ready, writer, False)
 
 
 class WatchingReactor(AsyncioSelectorReactor):

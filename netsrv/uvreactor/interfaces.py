@@ -13,7 +13,10 @@ class IAcceptedConnection(Interface):
         """Serve it with a protocol that *factory* builds; close it if *factory* builds none."""
 
     def close():  # type: ignore[no-untyped-def]
-        """Close it; abort it if it is served already."""
+        """Close it; abort it if it is served already.
+
+        What the peer has sent is read first, up to 64 KiB, so that it gets FIN and not RST.
+        """
 
     def reset():  # type: ignore[no-untyped-def]
         """Reset it: the peer gets RST."""

@@ -41,6 +41,7 @@ class NativeAcceptor(Acceptor):
         self._unchecked = 0
         self._created = self._arrived = 0
         self._seen = 0
+        self._watched = -1
         self._held: deque[Connection] = deque()
         self._on_late: Callable[[Connection], None] = self._hold
 
@@ -88,6 +89,10 @@ class NativeAcceptor(Acceptor):
         self._unchecked -= 1
         if self._unchecked < 0:
             self._check_descriptors()
+        if not self._may_accept():  # a limit was reached since uvloop has accepted it
+            self._hold(connection)
+            self._unwatch()
+            return
         self._serve_native(connection)
         if self.accepting and not self._may_accept():
             self._unwatch()
@@ -165,7 +170,8 @@ class NativeAcceptor(Acceptor):
         """Start uvloop's server.  Raises OSError if the socket is dead or no descriptor is left."""
         self.no_delay = bool(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         self._server = serve_natively(self.reactor.loop, self._connection, self._sock)
-        self.reactor.watchdog.watch(self)
+        self._watched = self._sock.fileno()
+        self.reactor.watchdog.watch(self, self._watched)
 
     def _connection(self) -> Connection:
         self._created += 1
@@ -174,7 +180,7 @@ class NativeAcceptor(Acceptor):
     def _unwatch(self) -> None:
         super()._unwatch()
         if self._server is not None:
-            self.reactor.watchdog.forget(self)
+            self.reactor.watchdog.forget(self._watched)
             self._server.close()
             self._server = None
 

@@ -22,6 +22,7 @@ class TCPPort(tcp.Port):
             self._acceptor = self.reactor.acceptStreams(
                 self.socket, self._serve, self._failed, self._gone, lambda: True
             )
+            self._acceptor.port = self
         self.reactor.ports.add(self)
         self._acceptor.resume()
 
@@ -32,8 +33,10 @@ class TCPPort(tcp.Port):
             self._acceptor.suspend()
 
     def connectionLost(self, reason: Failure) -> None:
-        if self._acceptor is not None:
-            self._acceptor.close_pending()
+        self.stopReading()
+        acceptor, self._acceptor = self._acceptor, None  # it has this socket, not the next one
+        if acceptor is not None:
+            acceptor.close_pending()
         super().connectionLost(reason)
 
     def _serve(self, connection: Any, sockaddr: Any) -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextvars import copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
 from time import monotonic, time
@@ -47,6 +48,8 @@ class TimedCalls:
         self._cancelled = 0
         self._armed_for = NEVER
         self._timer: Any = None
+        self.context = copy_context()
+        """The context variables of the timed calls, which share them."""
 
     def add(
         self, delay: float, function: Callable[..., Any], args: Any, keywords: Any
@@ -115,10 +118,10 @@ class TimedCalls:
         self._armed_for = when
         wait = when - monotonic()
         if wait < MIN_TIMER:
-            self._timer = self._loop.call_soon(self._fired)
+            self._timer = self._loop.call_soon(self._fired, context=self.context)
         else:
             self._timer = self._loop.call_later(
-                min(math.ceil(wait * 1000) / 1000, MAX_TIMER), self._fired
+                min(math.ceil(wait * 1000) / 1000, MAX_TIMER), self._fired, context=self.context
             )
 
     def _fired(self) -> None:

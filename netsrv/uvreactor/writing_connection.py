@@ -34,6 +34,9 @@ def log_in_this_thread() -> None:
     log_context = theContextTracker.currentContext().contexts
 
 
+CONNECTION_ABORTED = Failure(error.ConnectionAborted())
+"""The reason of a connection that we have reset, shared by all."""
+
 MAX_JOINED_SIZE = 16384
 """Bytes that are joined while there is a producer, which must learn that the peer is slow."""
 
@@ -47,7 +50,11 @@ class WritingConnection(ConnectionInfo):
 
     def write(self, data: bytes) -> None:
         """Send *data*, or keep it until there is room.  Raises TypeError if it is not bytes."""
-        if self._write_mode is JOIN and not self._write_buffer and data.__class__ is bytes:
+        if (
+            self._write_mode is JOIN
+            and not (self._write_buffer or self._full)
+            and data.__class__ is bytes
+        ):
             self._write_buffer = data
         else:
             self._write(data)
@@ -88,7 +95,7 @@ class WritingConnection(ConnectionInfo):
         """Reset the connection; what is unsent is lost."""
         if self.connected and self._close_reason is None:
             reset_on_close(self.socket)
-            self._abort(Failure(error.ConnectionAborted()))
+            self._abort(CONNECTION_ABORTED)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Call *producer* when there is room to write.  Raises RuntimeError if there is one."""
@@ -138,7 +145,7 @@ class WritingConnection(ConnectionInfo):
             self._write_mode = JOIN
         log_context.append(self)
         try:
-            self.protocol.dataReceived(data)
+            self.context.run(self.protocol.dataReceived, data)
         except BaseException:
             self._protocol_failed()
         log_context.pop()
@@ -183,7 +190,7 @@ class WritingConnection(ConnectionInfo):
             self._write_mode = JOIN
         log_context.append(self)
         try:
-            call(*arguments)
+            self.context.run(call, *arguments)
         except BaseException:
             self._protocol_failed()
         log_context.pop()
@@ -222,9 +229,9 @@ class WritingConnection(ConnectionInfo):
             self.reactor.loop.call_soon(self._flush)
         if self.producer is not None:
             self._write_buffer = self._joined_writes() + data
-            if len(self._write_buffer) > MAX_JOINED_SIZE:
+            if self._full or len(self._write_buffer) > MAX_JOINED_SIZE:
                 self._flush()
-                if self._full:
+                if self._full and self.streamingProducer:
                     self._pause_producer()
         elif not self._write_buffer:
             self._write_buffer = data

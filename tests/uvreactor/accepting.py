@@ -1,6 +1,7 @@
-"""An acceptor on a listening socket of loopback, and all that it reports."""
+"""An acceptor on a listening socket of loopback, or on one with a script; and all it reports."""
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from zope.interface.verify import verifyObject
 from netsrv.uvreactor.acceptor import Acceptor
 from netsrv.uvreactor.interfaces import IAcceptedConnection
 from netsrv.uvreactor.native_acceptor import NativeAcceptor
+from tests.doubles import ReactorClock
 from tests.uvreactor.conftest import Recorder, Runner, Served
 from tests.uvreactor.peer import Peer
 
@@ -24,7 +26,6 @@ class Accepting:
         self.sock = sock
         native = kind is NativeAcceptor
         self.served_as = "AcceptedConnection" if native else "AcceptedSocket"
-        self.left_errno = errno.ECONNABORTED if native else errno.ENOTCONN
         self.max_served = 1000
         self.served: list[str] = []
         self.failed: list[int | None] = []
@@ -77,3 +78,56 @@ def backlog_length(sock: socket.socket) -> int:
     """Return the number of connections in a backlog: tcpi_unacked, tcp(7)."""
     information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     return int.from_bytes(information[24:28], sys.byteorder)
+
+
+class ScriptedSocket:
+    """A socket with a script: numbers are errors, anything else is accepted."""
+
+    family = socket.AF_UNIX  # where NativeAcceptor uses plain code alone
+
+    def __init__(self, *script):
+        self.script = list(script)
+
+    def accept(self):
+        if not self.script:
+            raise BlockingIOError(errno.EAGAIN, "the backlog is empty")
+        step = self.script.pop(0)
+        if step is MemoryError:
+            raise MemoryError
+        if isinstance(step, int):
+            raise OSError(step, os.strerror(step))
+        return step, None
+
+
+class Connection:
+    """A connection that knows whether it was closed."""
+
+    closed = False
+
+    def fileno(self):
+        return -1
+
+    def close(self):
+        self.closed = True
+
+
+class Scripted:
+    """A started acceptor, and all that it reports."""
+
+    def __init__(self, kind, *script, serve=None):
+        self.reactor = ReactorClock()
+        self.sock = ScriptedSocket(*script)
+        self.served, self.failed, self.gone = [], [], []
+        self.acceptor = kind(
+            self.reactor,
+            self.sock,
+            lambda connection, sockaddr: (serve or self.served.append)(connection.getHandle()),
+            lambda error: self.failed.append(error.errno),
+            lambda error: self.gone.append(error.errno),
+        )
+        self.acceptor.resume()
+
+    @property
+    def watching(self):
+        """True if the reactor watches the socket."""
+        return self.acceptor in self.reactor.readers

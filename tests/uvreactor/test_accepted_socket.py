@@ -26,11 +26,11 @@ def listening_socket(family, tmp_path):
 
 @contextmanager
 def accepted(family, tmp_path):
-    """Yield the accepted socket of a connection and the peer's socket."""
+    """Yield the accepted socket of a connection, its peer's address, and the peer's socket."""
     with listening_socket(family, tmp_path) as listener, socket.socket(family) as peer:
         peer.settimeout(10)
         peer.connect(listener.getsockname())
-        yield listener.accept()[0], peer
+        yield *listener.accept(), peer
 
 
 def facts(transport):
@@ -72,10 +72,10 @@ def test_the_transport_is_that_of_an_adopted_connection(reactor, family, tmp_pat
     """It differs only in the descriptor: the accepted one, where Twisted has a duplicate."""
     factory = Factory.forProtocol(Protocol)
     factory.noisy = False
-    with accepted(family, tmp_path) as (sock, _):
+    with accepted(family, tmp_path) as (sock, sockaddr, _):
         number = sock.fileno()
         adopted = reactor.adoptStreamConnection(number, family, factory)
-        ours = AcceptedSocket(reactor, sock)
+        ours = AcceptedSocket(reactor, sock, sockaddr)
         ours.serve(factory)
         assert facts(ours._transport) == facts(adopted)
         assert (ours._transport.fileno(), adopted.fileno() == number) == (number, False)
@@ -87,8 +87,8 @@ def test_the_transport_is_that_of_an_adopted_connection(reactor, family, tmp_pat
 @FAMILIES
 def test_the_connection_ends_with_its_transport(reactor, family, tmp_path):
     """No other descriptor keeps it open."""
-    with accepted(family, tmp_path) as (sock, peer):
-        connection = AcceptedSocket(reactor, sock)
+    with accepted(family, tmp_path) as (sock, sockaddr, peer):
+        connection = AcceptedSocket(reactor, sock, sockaddr)
         connection.serve(Factory.forProtocol(Protocol))
         connection._transport.write(b"bye")
         connection._transport.loseConnection()
@@ -98,7 +98,7 @@ def test_the_connection_ends_with_its_transport(reactor, family, tmp_path):
 
 
 @FAMILIES
-def test_nothing_is_built_for_a_peer_that_has_left(reactor, family, tmp_path):
+def test_nothing_is_built_for_a_socket_that_is_closed(reactor, family, tmp_path):
     """Serving raises OSError before ``buildProtocol`` is called."""
     built = []
 
@@ -106,9 +106,9 @@ def test_nothing_is_built_for_a_peer_that_has_left(reactor, family, tmp_path):
         def buildProtocol(self, addr):
             built.append(addr)
 
-    with accepted(family, tmp_path) as (sock, _):
+    with accepted(family, tmp_path) as (sock, sockaddr, _):
         sock.shutdown(socket.SHUT_RDWR)
         sock.close()
         with pytest.raises(OSError, match="Bad file descriptor"):
-            AcceptedSocket(reactor, sock).serve(Recording())
+            AcceptedSocket(reactor, sock, sockaddr).serve(Recording())
     assert built == []

@@ -22,8 +22,12 @@ from netsrv.uvreactor.acceptor import (
 )
 from netsrv.uvreactor.interfaces import IAcceptor
 from netsrv.uvreactor.native_acceptor import NativeAcceptor
-from tests.doubles import ReactorClock
-from tests.uvreactor.accepting import accepting_on_loopback, backlog_length
+from tests.uvreactor.accepting import (
+    Connection,
+    Scripted,
+    accepting_on_loopback,
+    backlog_length,
+)
 
 KINDS = [Acceptor, NativeAcceptor]
 
@@ -35,54 +39,6 @@ def kind(request):
 
 
 # With a script
-
-
-class Socket:
-    """A socket with a script: numbers are errors, anything else is accepted."""
-
-    family = socket.AF_UNIX  # where NativeAcceptor uses plain code alone
-
-    def __init__(self, *script):
-        self.script = list(script)
-
-    def accept(self):
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "the backlog is empty")
-        step = self.script.pop(0)
-        if isinstance(step, int):
-            raise OSError(step, os.strerror(step))
-        return step, None
-
-
-class Connection:
-    """A connection that knows whether it was closed."""
-
-    closed = False
-
-    def close(self):
-        self.closed = True
-
-
-class Scripted:
-    """A started acceptor, and all that it reports."""
-
-    def __init__(self, kind, *script, serve=None):
-        self.reactor = ReactorClock()
-        self.sock = Socket(*script)
-        self.served, self.failed, self.gone = [], [], []
-        self.acceptor = kind(
-            self.reactor,
-            self.sock,
-            lambda connection, sockaddr: (serve or self.served.append)(connection.getHandle()),
-            lambda error: self.failed.append(error.errno),
-            lambda error: self.gone.append(error.errno),
-        )
-        self.acceptor.resume()
-
-    @property
-    def watching(self):
-        """True if the reactor watches the socket."""
-        return self.acceptor in self.reactor.readers
 
 
 def test_all_connections_of_the_backlog_are_served(kind):
@@ -130,6 +86,32 @@ def test_without_resources_accepting_pauses(kind, number):
     assert scripted.watching
     scripted.acceptor.doRead()
     assert scripted.served == ["next"]
+
+
+def test_f136_without_memory_accepting_pauses(kind):
+    """A MemoryError is reported as ENOMEM; `RETRY_DELAY` seconds later accepting goes on."""
+    scripted = Scripted(kind, MemoryError, MemoryError, "next")
+    for _ in range(2):
+        scripted.acceptor.doRead()
+        assert not scripted.watching
+        scripted.reactor.advance(RETRY_DELAY)
+    scripted.acceptor.doRead()
+    assert (scripted.served, scripted.failed) == (["next"], [errno.ENOMEM] * 2)
+
+
+def test_f136_a_connection_for_which_there_is_no_memory_is_closed(kind):
+    """It is reported as ENOMEM; the next one is served."""
+    connections = [Connection(), Connection()]
+
+    def serve(connection):
+        if connection is connections[0]:
+            raise MemoryError
+        scripted.served.append(connection)
+
+    scripted = Scripted(kind, *connections, serve=serve)
+    scripted.acceptor.doRead()
+    assert [connection.closed for connection in connections] == [True, False]
+    assert (scripted.served, scripted.failed) == (connections[1:], [errno.ENOMEM])
 
 
 def test_a_persistent_error_does_not_spin(kind):
@@ -352,13 +334,20 @@ def test_an_oserror_of_serving_is_reported(accepting):
     assert accepting.failed == [errno.ENOTCONN]
 
 
-def test_a_peer_that_has_left_before_it_is_served_is_reported(accepting):
-    """The limits get the slot back, or never gave it."""
+def test_f121_a_peer_that_has_reset_before_it_is_accepted_is_served(accepting):
+    """Its protocol gets the address, the data that came, and the loss."""
     accepting.acceptor.suspend()
-    accepting.connect()[0].reset()
+    [peer] = accepting.connect()
+    address = peer.sock.getsockname()
+    peer.sock.send(b"hello")
+    peer.reset()
     accepting.acceptor.resume()
-    accepting.runner.until(lambda: accepting.failed or accepting.served)
-    assert (accepting.failed or [accepting.left_errno]) == [accepting.left_errno]
+    accepting.until_served(1)
+    [protocol] = accepting.factory.built
+    accepting.runner.until(lambda: protocol.reason)
+    [seen] = accepting.factory.addresses
+    assert ((seen.host, seen.port), protocol.received) == (address, b"hello")
+    assert accepting.failed == []
 
 
 def test_a_listening_socket_that_was_shut_down_is_reported_once(accepting):

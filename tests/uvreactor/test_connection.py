@@ -329,7 +329,8 @@ def test_addresses_are_those_of_the_kernel(served, interface):
     kind = IPv6Address if ":" in interface else IPv4Address
     assert protocol.transport.getPeer() == kind("TCP", *peer.sock.getsockname())
     assert protocol.transport.getHost() == kind("TCP", *peer.sock.getpeername())
-    assert str(protocol.transport.getPeer().port) in repr(protocol.transport)
+    local = protocol.transport.getHost().port
+    assert repr(protocol.transport) == f"<Recorder #{protocol.transport.sessionno} on {local}>"
     assert protocol.transport.logPrefix().startswith("Recorder,")
 
 

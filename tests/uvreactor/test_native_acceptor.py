@@ -5,11 +5,13 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from netsrv.uvreactor import native_acceptor
+from netsrv.uvreactor.fd_pressure import AcceptWatchdog
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.native_acceptor import MIN_FREE_DESCRIPTORS, NativeAcceptor
 from tests.uvreactor.accepting import accepting_on_loopback, backlog_length
@@ -79,6 +81,75 @@ def test_a_server_that_uvloop_has_given_up_is_noticed(accepting):
     accepting.connect()
     accepting.until_served(2)
     assert accepting.served == ["AcceptedSocket", "AcceptedConnection"]
+
+
+@pytest.mark.parametrize("change", ["the limit", "a suspension"])
+def test_f125_a_limit_that_is_reached_after_the_accept_holds_the_connection(accepting, change):
+    """uvloop has accepted it already: it waits until there is room, with its data."""
+    acceptor = accepting.acceptor
+    create = acceptor._connection
+    acceptor._server.close()
+
+    def changing() -> Any:
+        if change == "the limit":
+            accepting.max_served = 0
+        else:
+            acceptor.reactor.loop.call_soon(acceptor.suspend)
+        return create()
+
+    acceptor._server, acceptor._connection = None, changing
+    acceptor.resume()
+    [peer] = accepting.connect()
+    peer.sock.send(b"early")
+    accepting.runner.turns(10)
+    assert accepting.served == []
+    acceptor._connection = create
+    accepting.max_served = 1
+    acceptor.resume()
+    accepting.until_served(1)
+    accepting.runner.until(lambda: accepting.factory.built[0].received == b"early")
+    peer.sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        peer.sock.recv(1)
+
+
+def test_f133_idle_listeners_are_not_asked(runner):
+    """A check asks the kernel once for all, then the acceptors for which a connection waits."""
+    looked = []
+
+    class Looked:
+        def __init__(self, name):
+            self.name = name
+
+        def look(self):
+            looked.append(self.name)
+
+    watchdog = AcceptWatchdog(runner.reactor.loop)
+    with ExitStack() as stack:
+        socks = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(50)]
+        for number, sock in enumerate(socks):
+            watchdog.watch(Looked(number), sock.fileno())
+        watchdog._look()
+        assert looked == []
+        with socket.create_connection(socks[7].getsockname()):
+            watchdog._look()
+        assert looked == [7]
+        for sock in socks:
+            watchdog.forget(sock.fileno())
+        watchdog._look()
+        assert looked == [7]
+
+
+def test_f133_a_listener_that_is_closed_early_is_forgotten(runner):
+    """Its descriptor may be another's by then, and a duplicate may still be open."""
+    watchdog = AcceptWatchdog(runner.reactor.loop)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        duplicate = sock.dup()
+        watchdog.watch(None, sock.fileno())
+        descriptor = sock.fileno()
+    with duplicate, socket.create_connection(duplicate.getsockname()):
+        watchdog.forget(descriptor)
+        assert watchdog._poll.poll(0) == []
 
 
 class DeadServer:

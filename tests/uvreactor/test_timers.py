@@ -18,11 +18,11 @@ class Loop:
         self.now = 1000.0
         self.asked: list[tuple[float, object]] = []
 
-    def call_soon(self, function):
+    def call_soon(self, function, context=None):
         """Call it in the next turn."""
-        return self.call_later(0.0, function)
+        return self.call_later(0.0, function, context)
 
-    def call_later(self, delay, function):
+    def call_later(self, delay, function, context=None):
         """Call it in so many seconds."""
         self.asked.append((self.now + delay, function))
         return self
