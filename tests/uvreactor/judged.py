@@ -12,7 +12,7 @@ import faulthandler
 import importlib
 import json
 import sys
-from asyncio import set_event_loop
+from asyncio import new_event_loop, set_event_loop
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -34,6 +34,13 @@ def baseline() -> Any:
     return AsyncioSelectorReactor(uvloop.new_event_loop())
 
 
+def python() -> Any:
+    """Make Twisted's reactor for asyncio, on Python's own event loop."""
+    from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+
+    return AsyncioSelectorReactor(new_event_loop())
+
+
 def ours() -> Any:
     """Make netsrv's reactor."""
     from netsrv.uvreactor.reactor import UvloopReactor
@@ -50,7 +57,12 @@ def stock() -> Any:
 
 
 NAMES = {"epollreactor": "EPollReactor", "pollreactor": "PollReactor"}
-REACTORS: dict[str, Callable[[], Any]] = {"baseline": baseline, "ours": ours, "stock": stock}
+REACTORS: dict[str, Callable[[], Any]] = {
+    "baseline": baseline,
+    "ours": ours,
+    "python": python,
+    "stock": stock,
+}
 
 
 def Judged(case: SynchronousTestCase) -> Any:
@@ -109,11 +121,14 @@ class Results(TestResult):
 def main(reactor: str, results: str, seconds: str, *names: str) -> None:
     """Run the cases, as the usage of this module says."""
     faulthandler.dump_traceback_later(float(seconds), exit=True)
-    installReactor(REACTORS[reactor]())
+    installed = REACTORS[reactor]()
+    installReactor(installed)
+    if hasattr(installed, "_asyncioEventloop"):
+        set_event_loop(installed._asyncioEventloop)
     # Python runs this file as __main__; Twisted imports the maker by its name.
     ReactorBuilder._reactors = ["tests.uvreactor.judged.Judged"]
     ReactorBuilder.timeout = PATIENCE
-    suite = TrialSuite([TestLoader().loadByName(name) for name in names])
+    suite = TrialSuite([TestLoader().loadByName(name, recurse=True) for name in names])
     with open(results, "a") as file:
         result = Results(file)
         result.note(cases=suite.countTestCases())
