@@ -25,6 +25,9 @@ MAX_SHOWN_PATH = 255
 MAX_TEXT_LENGTH = 500
 """Characters of a message about an error."""
 
+MAX_ERRORS = 100
+"""Errors that are listed one by one; the others are counted."""
+
 MAX_KEY_LENGTH = 500
 """Characters of an unknown key that are compared with those known."""
 

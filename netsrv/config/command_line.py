@@ -51,7 +51,7 @@ def from_command_line(
         added.append(reader.listener({"service": service, transport: address}, (), shared))
     reader.errors.raise_all()
     every = (*file.listeners, *filter(None, added))
-    reader.errors.lines.extend(duplicate_addresses(every))
+    reader.errors.add_lines(duplicate_addresses(every))
     _check_same(every, reader)
     reader.errors.raise_all()
     return evolve(file, listeners=every, **server)
@@ -73,7 +73,5 @@ def _check_same(listeners: Sequence[ListenerSettings], reader: DocumentReader) -
     first = next(streams, None)
     for listener in listeners:
         if listener.port == SAME and (first is None or first is listener):
-            reader.errors.lines.append(
-                f"{listener.option_label}: {SAME!r} is the port of the first TCP listener, "
-                "and there is none before it"
-            )
+            text = f"{SAME!r} is the port of the first TCP listener, and there is none before it"
+            reader.errors.add_lines([f"{listener.option_label}: {text}"])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -26,6 +27,7 @@ from netsrv.config.model import (
 from netsrv.guards.limits import Limits
 from netsrv.registry import Registry
 from netsrv.settings import (
+    MAX_ERRORS,
     MAX_TEXT_LENGTH,
     TEXT,
     InvalidValues,
@@ -111,14 +113,27 @@ class ErrorCollector:
     """Collects the errors of a document as lines that name their locations."""
 
     def __init__(self, source: Source) -> None:
-        self.lines: list[str] = []
+        self.count = 0
+        """The number of errors, of which `MAX_ERRORS` are listed."""
+        self._lines: dict[str, None] = {}
         self._source = source
 
-    def add(self, keys: KeyPath, text: str) -> None:
-        """Add an error at a key path."""
+    def add(self, keys: KeyPath, text: str | Callable[[], str]) -> None:
+        """Add an error at a key path; a function returns its text, if it is listed."""
+        self.count += 1
+        if len(self._lines) >= MAX_ERRORS:
+            return
+        text = text if isinstance(text, str) else text()
         location = self._source.locate(keys)
         line = printable(f"{location}{self._source.separator}{text}" if location else text)
-        self.lines.append(shorten(line, MAX_TEXT_LENGTH))
+        self._lines[shorten(line, MAX_TEXT_LENGTH)] = None
+
+    def add_lines(self, lines: Iterable[str]) -> None:
+        """Add errors as they are, with their locations."""
+        for line in lines:
+            self.count += 1
+            if len(self._lines) < MAX_ERRORS:
+                self._lines[shorten(printable(line), MAX_TEXT_LENGTH)] = None
 
     @contextmanager
     def at(self, *keys: str | int) -> Iterator[None]:
@@ -133,8 +148,14 @@ class ErrorCollector:
 
     def raise_all(self) -> None:
         """Raise `ConfigurationError` if there are errors."""
-        if self.lines:
-            raise ConfigurationError(*dict.fromkeys(self.lines))
+        if not self._lines:
+            return
+        lines = list(self._lines)
+        if len(lines) == MAX_ERRORS and self.count > MAX_ERRORS:
+            location = self._source.locate(())
+            more = f"and {self.count - MAX_ERRORS} more errors"
+            lines.append(printable(f"{location}: {more}" if location else more))
+        raise ConfigurationError(*lines)
 
 
 class DocumentReader:
@@ -181,7 +202,7 @@ class DocumentReader:
             self.listener(table, ("listener", index))
             for index, table in self._listener_tables(document)
         ]
-        self.errors.lines.extend(duplicate_addresses(self._addresses))
+        self.errors.add_lines(duplicate_addresses(self._addresses))
         self.errors.raise_all()
         return Configuration(tuple(filter(None, listeners)), **server)
 
@@ -208,7 +229,7 @@ class DocumentReader:
 
         *shared* are values that were read before, as `listener_values` returns them.
         """
-        errors_before = len(self.errors.lines)
+        errors_before = self.errors.count
         location = self._source.locate(path)
         addresses = self._read_addresses(table, path)
         values = {**(shared or {}), **self.listener_values(table, path)}
@@ -223,7 +244,7 @@ class DocumentReader:
         if self._registry is not None and "service" in values:
             find = self._registry.stream if transport.is_stream else self._registry.datagram
             values["settings"] = self._service_settings(find, values, path)
-        if len(self.errors.lines) > errors_before:
+        if self.errors.count > errors_before:
             return None
         return ListenerSettings(
             transport, address=addresses[transport], config_location=location, **values
@@ -262,7 +283,7 @@ class DocumentReader:
     def _check_keys(self, table: dict[str, Any], known: Iterable[str], path: KeyPath) -> None:
         for key in table:
             if key not in known and key not in self._source.names:
-                text = unknown_key(key, known)
+                text: str | Callable[[], str] = partial(unknown_key, key, known)
                 if path and key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
                     inner = LISTENER_SETTINGS[key].section.table
                     text = f"there is no such key; it stands in the table {inner}"
@@ -328,6 +349,5 @@ def duplicate_addresses(listeners: Iterable[ListenerSettings]) -> Iterator[str]:
         first = seen.setdefault(listener.address_label, listener)
         if first is not listener and listener.port != 0:
             before = f", first in {first.config_location}" if first.config_location else ""
-            yield printable(
-                f"{shorten(listener.option_label, MAX_TEXT_LENGTH)}: duplicate listener{before}"
-            )
+            label = shorten(listener.option_label, MAX_TEXT_LENGTH)
+            yield f"{label}: duplicate listener{before}"

@@ -21,6 +21,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn
 
 from netsrv.settings import (
+    MAX_ERRORS,
     InvalidValues,
     KeyPath,
     Parser,
@@ -53,8 +54,9 @@ def _flatten(error: BaseException, keys: KeyPath) -> Iterator[tuple[KeyPath, str
     """Yield the key paths and the messages of an exception of cattrs, and of those within it."""
     if isinstance(error, ForbiddenExtraKeysError):
         known = [field.name for field in attrs.fields(error.cl)]
-        for extra in sorted(error.extra_fields):
-            yield (*keys, extra), unknown_key(extra, known)
+        for number, extra in enumerate(sorted(error.extra_fields)):
+            text = unknown_key(extra, known) if number < MAX_ERRORS else "there is no such key"
+            yield (*keys, extra), text
     elif isinstance(error, ClassValidationError | IterableValidationError):
         noted, others = error.group_exceptions()
         for inner, note in noted:

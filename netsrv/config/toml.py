@@ -1,5 +1,6 @@
 """The configuration file: TOML, turned into a configuration."""
 
+import re
 import tomllib
 from typing import Any
 
@@ -10,6 +11,25 @@ from netsrv.registry import Registry
 
 MAX_FILE_SIZE = 2**20
 """Bytes."""
+
+MAX_KEY_PARTS = 8
+"""Parts of a dotted key, whose parser takes the square of their number."""
+
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\[^\n])*+"|'[^'\n]*+')"""
+_DOT = r"[ \t]*+\.[ \t]*+"
+_TOKEN = re.compile(
+    rf"""
+      \"{{3}} (?: [^"\\] | \\. | "(?!"") )*+ "{{3,5}}
+    | '{{3}} (?: [^'] | '(?!'') )*+ '{{3,5}}
+    | \#[^\n]*+
+    | (?P<deep> {_PART} (?: {_DOT} {_PART} ){{{MAX_KEY_PARTS}}} )
+    | {_PART} (?: {_DOT} {_PART} )*+
+    | [^"'\#A-Za-z0-9_-]++
+    | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""Strings of several lines, comments, keys or values, and what stands between them."""
 
 
 def read_configuration(path: str, registry: Registry, name: str | None = None) -> Configuration:
@@ -37,6 +57,10 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def _load(text: str) -> dict[str, Any]:
+    for token in _TOKEN.finditer(text):
+        if token["deep"]:
+            line = text.count("\n", 0, token.start()) + 1
+            raise ValueError(f"a key has at most {MAX_KEY_PARTS} parts (at line {line})")
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError:

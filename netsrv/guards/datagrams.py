@@ -13,27 +13,9 @@ from netsrv.guards.access import Access
 from netsrv.guards.rates import Rate, SourceRateLimiter
 from netsrv.guards.sources import Flow, PacketInfo, Source, source_of
 from netsrv.interfaces import DropReason
-from netsrv.settings import quote_value
 
 MAX_CACHED_VERDICTS = 4096
 """Flows whose verdict is remembered; a full cache is cleared."""
-
-
-def parse_ports(text: str) -> frozenset[int]:
-    """Parse ``0-1023,2049``, or ``none``.  Raises ValueError that shows the syntax."""
-    ports: set[int] = set()
-    for part in () if text == "none" else text.split(","):
-        first, dash, last = part.strip().partition("-")
-        last = last if dash else first
-        if not (part.isascii() and first.isdigit() and last.isdigit()):
-            raise ValueError(f"{quote_value(text)}: write ports as 0-1023,2049, or none")
-        low, high = int(first[:6]), int(last[:6])
-        if not low <= high <= 65535:
-            raise ValueError(
-                f"{quote_value(text)}: ports are numbers from 0 to 65535, the lower one first"
-            )
-        ports.update(range(low, high + 1))
-    return frozenset(ports)
 
 
 class DatagramGuard:
@@ -47,7 +29,7 @@ class DatagramGuard:
     def __init__(
         self,
         access: Access,
-        refused_ports: frozenset[int],
+        refused_ports: Container[int],
         own_ports: Container[int],
         rate: Rate | None,
         safe: bool = True,
@@ -58,7 +40,7 @@ class DatagramGuard:
         self._limiter: SourceRateLimiter | None = None
         self.set_rules(access, refused_ports, rate)
 
-    def set_rules(self, access: Access, refused_ports: frozenset[int], rate: Rate | None) -> None:
+    def set_rules(self, access: Access, refused_ports: Container[int], rate: Rate | None) -> None:
         """Check by other rules.  If the rate is unchanged, existing token buckets are kept."""
         self._access = access
         self._refused_ports = refused_ports

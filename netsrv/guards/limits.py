@@ -1,13 +1,13 @@
 """The settings of the gate: which peers are admitted, how many, how fast and for how long."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import Enum
 from typing import Any
 
 from attrs import Factory, field, frozen
 
 from netsrv.guards.access import Access, Network, parse_network
-from netsrv.guards.datagrams import parse_ports
+from netsrv.guards.ports import parse_ports
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import (
     SECONDS,
@@ -48,7 +48,7 @@ def _parse_rate(value: Any) -> Rate:
     return parse_rate(str(value))
 
 
-def _parse_ports(value: Any) -> frozenset[int]:
+def _parse_ports(value: Any) -> Set[int]:
     parts = value if isinstance(value, list) else [value]
     for part in parts:
         if type(part) not in (int, str):
@@ -124,7 +124,7 @@ class Limits:
         details="Sources on this machine have no rate.",
         default_text="1000",
     )
-    refuse_source_ports: frozenset[int] = setting(
+    refuse_source_ports: Set[int] = setting(
         SERVERS_PORTS,
         DATAGRAMS,
         PORTS,

@@ -3,7 +3,8 @@
 import pytest
 
 from netsrv.guards.access import Access, parse_network
-from netsrv.guards.datagrams import MAX_CACHED_VERDICTS, DatagramGuard, parse_ports
+from netsrv.guards.datagrams import MAX_CACHED_VERDICTS, DatagramGuard
+from netsrv.guards.ports import parse_ports
 from netsrv.guards.rates import Rate
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
@@ -19,28 +20,6 @@ GUARD = DatagramGuard(
 def drop_of(guard, host, port, packet_info, now):
     """Return the reason to drop a datagram from there, or None."""
     return guard.drops([Flow((host, port), packet_info)], now).get(0)
-
-
-@pytest.mark.parametrize(
-    ("text", "ports"),
-    [
-        ("none", set()),
-        ("7", {7}),
-        ("7-9", {7, 8, 9}),
-        ("0-1,2049", {0, 1, 2049}),
-        ("65535", {65535}),
-    ],
-)
-def test_ports_are_numbers_and_ranges(text, ports):
-    """A list of ports and ranges, or none."""
-    assert parse_ports(text) == ports
-
-
-@pytest.mark.parametrize("text", ["", "x", "7-", "9-7", "65536", "-1", "7,,8", "0-99999999999"])
-def test_a_text_that_is_no_list_of_ports_is_rejected(text):
-    """A ValueError shows the syntax."""
-    with pytest.raises(ValueError, match="ports"):
-        parse_ports(text)
 
 
 @pytest.mark.parametrize(
