@@ -91,6 +91,10 @@ class MappedBatch(Batch):
             for index, size in zip(indices, self.sizes, strict=True)
         ]
 
+    def datagram(self, index: int) -> bytes:
+        start = (index if self.indices is None else self.indices[index]) * mmsg.STRIDE
+        return self.arrays.data[start : start + self.sizes[index]]
+
     def close(self) -> None:
         super().close()
         _free_arrays.append(self.arrays)
