@@ -43,6 +43,8 @@ class DropReason(StrEnum):
     DESTINATION = "destination"
     MARTIAN = "martian"
     DATAGRAM_RATE = "datagram_rate"
+    LOOP = "loop"
+    """It seems to be an answer to one of ours, from a server that answers us for ever."""
     REPLY_TOO_LONG = "reply_too_long"
     TOO_LONG = "too_long"
     """It is longer than a datagram can be, and was cut by the kernel."""

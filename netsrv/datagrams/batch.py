@@ -66,6 +66,10 @@ class Batch(Datagrams):
         """Return the bytes of each; they stay valid."""
         return self._data
 
+    def datagram(self, index: int) -> bytes:
+        """Return the bytes of one; they stay valid."""
+        return self._data[index]
+
     def close(self) -> None:
         """Release the buffers; the batch and its parts are no longer valid."""
         self.closed = True

@@ -6,17 +6,25 @@ It has the interface of `netsrv.datagrams.single`.  The calls and the kernel's a
 
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from attrs import define
 
-from netsrv.datagrams import mmsg
+from netsrv.batches import Peer
+from netsrv.datagrams import mmsg, single
 from netsrv.datagrams.batch import BATCH_SIZE, Batch
 from netsrv.datagrams.mmsg import SOCKADDR_SIZE, RecvArrays, SendArrays
 from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
-from netsrv.datagrams.single import FLOW_CACHE_SIZE, Failure, SingleIO, send_each
+from netsrv.datagrams.single import (
+    FLOW_CACHE_SIZE,
+    Failure,
+    SingleIO,
+    as_os_error,
+    next_after,
+    send_each,
+)
 from netsrv.guards.sources import ControlMessage, Flow, PacketInfo
 
 SINGLE_RUN = 32
@@ -43,7 +51,7 @@ def usable(sock: Any) -> bool:
 class KernelFlow(Flow):
     """A flow with the kernel's own form of its addresses."""
 
-    sockaddr: bytes = b""
+    packed: bytes = b""
     """The address of the peer."""
     reply_cmsgs: bytes = b""
     """The control messages of a reply."""
@@ -83,6 +91,10 @@ class MappedBatch(Batch):
             for index, size in zip(indices, self.sizes, strict=True)
         ]
 
+    def datagram(self, index: int) -> bytes:
+        start = (index if self.indices is None else self.indices[index]) * mmsg.STRIDE
+        return self.arrays.data[start : start + self.sizes[index]]
+
     def close(self) -> None:
         super().close()
         _free_arrays.append(self.arrays)
@@ -104,21 +116,35 @@ class BatchIO(SingleIO):
         super().__init__(port, sock, space, packet_info)
         self._family: int = sock.family
         self._kernel_flows = _KernelFlows(packet_info)
+        self._receive_refused = False
+        self._send_refused = False
         self.prefer_single = SINGLE_RUN
 
     def receive(self, max_count: int, max_size: int) -> Batch:
-        """Receive up to *max_count* datagrams, and no more than `BATCH_SIZE`."""
+        """Receive up to *max_count* datagrams, and no more than `BATCH_SIZE`.
+
+        If the call is refused, single calls take its place from then on.
+        """
+        if self._receive_refused:
+            return super().receive(max_count, max_size)
         arrays = _free_arrays.pop() if _free_arrays else RecvArrays()
         try:
             count = arrays.receive(self._sock.fileno(), min(max_count, BATCH_SIZE), self._space)
-        except OSError:
+            keys = arrays.keys(count, self._family, self._space)
+            flows = [*map(self._kernel_flows.__getitem__, keys)]
+            batch = MappedBatch(self._port, arrays, flows, arrays.sizes(count))
+        except OSError as error:
+            _free_arrays.append(arrays)
+            if error.errno not in mmsg.REFUSED:
+                raise
+            self._receive_refused = True
+            return super().receive(max_count, max_size)
+        except BaseException:
             _free_arrays.append(arrays)
             raise
         if count == 1:
             self.prefer_single = SINGLE_RUN
-        keys = arrays.keys(count, self._family, self._space)
-        flows = [*map(self._kernel_flows.__getitem__, keys)]
-        return MappedBatch(self._port, arrays, flows, arrays.sizes(count))
+        return batch
 
     def receive_one(self, max_size: int) -> tuple[bytes, Flow, int]:
         """Receive a datagram; without control messages the cheaper recvfrom(2) will do."""
@@ -134,21 +160,57 @@ class BatchIO(SingleIO):
     def _flow(self, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
         packet_info = parse_pktinfo(messages) if messages else self._packet_info
         packed = _pack_sockaddr(self._family, sockaddr)
-        return KernelFlow(host_and_port(sockaddr), packet_info, packed, _pack_cmsgs(packet_info))
+        cmsgs = _pack_cmsgs(packet_info)
+        return KernelFlow(host_and_port(sockaddr), packet_info, sockaddr, packed, cmsgs)
 
-    def flow_to(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
-        """Return a flow to *peer* for what is no reply; *sockaddr* is the kernel's form of it."""
-        return KernelFlow(peer, sockaddr=_pack_sockaddr(self._family, sockaddr))
+    def flow_to(self, peer: Peer, sockaddr: Any) -> Flow:
+        packed = _pack_sockaddr(self._family, sockaddr)
+        return KernelFlow(peer, sockaddr=sockaddr, packed=packed)
 
     def send(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
         """Send up to `BATCH_SIZE` packets, each to its flow; return the failures."""
-        if len(packets) < MIN_BATCH_SEND:
+        if len(packets) < MIN_BATCH_SEND or self._send_refused:
             return send_each(self._sock, packets, flows)
-        return _send_arrays().send(self._sock.fileno(), packets, flows, self._space > 0)
+        try:
+            headers = _send_arrays().headers_for(packets, flows, self._space > 0)
+        except MemoryError:  # nothing was sent, and single calls need less
+            return send_each(self._sock, packets, flows)
+        return self._send(headers, flows, lambda: packets)
 
-    def send_back(self, batch: MappedBatch) -> list[Failure]:  # type: ignore[override]
+    def send_back(self, batch: Batch) -> list[Failure]:
         """Send each datagram of a batch from where it is; return the failures."""
-        return batch.arrays.send_back(self._sock.fileno(), batch.indices, batch.flows, batch.sizes)
+        if self._send_refused or not isinstance(batch, MappedBatch):
+            return super().send_back(batch)
+        try:
+            headers = batch.arrays.headers_back(batch.indices, batch.flows, batch.sizes)
+        except MemoryError:
+            return super().send_back(batch)
+        return self._send(headers, batch.flows, batch.data)
+
+    def _send(
+        self,
+        headers: mmsg.Headers,
+        flows: Sequence[Flow],
+        packets: Callable[[], Sequence[bytes]],
+    ) -> list[Failure]:
+        """Send in batches; where the call is refused, the plain call decides.
+
+        If it sends the datagram, the call for many is refused, and is not tried again.
+        """
+        failures: list[Failure] = []
+        descriptor, count = self._sock.fileno(), len(flows)
+        done = headers.send(descriptor, 0, count, failures)
+        while done < count:
+            try:
+                single.send_one(self._sock, packets()[done], flows[done])
+            except (OSError, MemoryError) as error:
+                done = next_after(failures, done, count, as_os_error(error))
+                done = headers.send(descriptor, done, count, failures)
+            else:
+                self._send_refused = True
+                rest = send_each(self._sock, packets()[done + 1 :], flows[done + 1 :])
+                return failures + [(done + 1 + index, error) for index, error in rest]
+        return failures
 
 
 class _KernelFlows(dict[bytes, KernelFlow]):
@@ -164,9 +226,8 @@ class _KernelFlows(dict[bytes, KernelFlow]):
         packed = key[:SOCKADDR_SIZE].ljust(SOCKADDR_SIZE, b"\0")
         messages = list(_unpack_cmsgs(key[SOCKADDR_SIZE:]))
         packet_info = parse_pktinfo(messages) if messages else self._packet_info
-        flow = self[key] = KernelFlow(
-            _unpack_sockaddr(packed), packet_info, packed, _pack_cmsgs(packet_info)
-        )
+        sockaddr, cmsgs = _unpack_sockaddr(packed), _pack_cmsgs(packet_info)
+        flow = self[key] = KernelFlow(host_and_port(sockaddr), packet_info, sockaddr, packed, cmsgs)
         return flow
 
 
@@ -189,13 +250,14 @@ def _pack_cmsgs(packet_info: PacketInfo) -> bytes:
     return packed
 
 
-def _unpack_sockaddr(packed: bytes) -> tuple[str, int]:
+def _unpack_sockaddr(packed: bytes) -> Any:
+    """Return the address in the form of the `socket` module."""
     if _FAMILY.unpack_from(packed)[0] == socket.AF_INET:
         port, address = _IPV4.unpack_from(packed)
         return socket.inet_ntoa(address), port
-    port, _flow_label, address = _IPV6.unpack_from(packed)
+    port, flow_label, address = _IPV6.unpack_from(packed)
     host = socket.inet_ntop(socket.AF_INET6, address)
-    return host_and_port((host, port, 0, *_SCOPE.unpack_from(packed, 24)))
+    return host, port, flow_label, *_SCOPE.unpack_from(packed, 24)
 
 
 def _pack_sockaddr(family: int, sockaddr: Any) -> bytes:

@@ -40,7 +40,7 @@ class DatagramGate(DatagramProtocol):
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
         if self._guard.safe:
-            self._replies = ReplyTransport(self, self._service, transport)
+            self._replies = ReplyTransport(self, self._service, transport, self._guard)
         self._service.makeConnection(self._replies or transport)
 
     def doStop(self) -> None:
@@ -51,7 +51,7 @@ class DatagramGate(DatagramProtocol):
 
     def datagramReceived(self, datagram: bytes, addr: Peer) -> None:
         flow = self._port.flow
-        reason = self._guard.drop(flow, self._gate.now())
+        reason = self._guard.drop(flow, self._gate.now(), datagram)
         if reason is not None:
             self.report_refused(Datagrams((flow,), (len(datagram),)), reason)
             return
@@ -68,7 +68,7 @@ class DatagramGate(DatagramProtocol):
 
     def datagramsReceived(self, batch: Batch) -> None:
         gate = self._gate
-        drops = self._guard.drops(batch.flows, gate.now())
+        drops = self._guard.drops(batch.flows, gate.now(), batch.datagram)
         if drops:
             for reason in dict.fromkeys(drops.values()):
                 indices = [index for index, drop in drops.items() if drop is reason]
@@ -110,8 +110,11 @@ class ReplyTransport:
     is at most as long as the reply to an empty datagram.
     """
 
-    def __init__(self, gate: DatagramGate, service: DatagramProtocol, port: Any) -> None:
+    def __init__(
+        self, gate: DatagramGate, service: DatagramProtocol, port: Any, guard: DatagramGuard
+    ) -> None:
         self.port = port
+        self._guard = guard
         self._gate = gate
         self._service = service
         self._peer: Peer | None = None
@@ -145,6 +148,7 @@ class ReplyTransport:
                 self._refuse(packet, addr)
             else:
                 self._budget -= size
+                self._guard.sent(addr, packet)
                 self.port.write(packet, addr)
         elif len(packet) > max_reply_size(0, addr[0]):
             self._refuse(packet, addr)

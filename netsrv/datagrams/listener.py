@@ -12,7 +12,7 @@ from typing import Any
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.gate import DatagramGate
-from netsrv.datagrams.port import DatagramPort, kernel_drops
+from netsrv.datagrams.port import DatagramPort
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
@@ -61,13 +61,16 @@ class DatagramListener:
     @property
     def kernel_drops(self) -> int | None:
         """Datagrams that the kernel has dropped at the present socket; None if unknown."""
-        return kernel_drops(self._port.socket)
+        return self._port.kernel_drops
 
     # The verbs of a listener
 
     def start(self) -> None:
-        """Start the protocol, and receive."""
+        """Start the protocol, and receive.  A closed socket is opened again first."""
         self.gate.open()
+        if self._port.fileno() == -1:
+            self._port.prepare_restart()
+            self._try_reopening()
         self._port.startListening()
 
     def suspend(self) -> None:

@@ -5,7 +5,7 @@ with each, into arrays that are allocated once: a datagram that is sent back is 
 there, and never becomes a Python object.
 """
 
-import ctypes
+import errno
 import mmap
 import os
 import socket
@@ -18,6 +18,7 @@ from itertools import accumulate
 from typing import Any
 
 from netsrv.datagrams.batch import BATCH_SIZE
+from netsrv.datagrams.libc import ctypes, library
 from netsrv.datagrams.pktinfo import CMSG_SPACE
 from netsrv.datagrams.single import Failure, next_after
 
@@ -50,10 +51,10 @@ _DONTWAIT = int(socket.MSG_DONTWAIT)
 
 def _functions() -> tuple[Any, Any]:
     """Return the C library's functions; None for both where it has none, or other structures."""
-    if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
+    libc = library()
+    if libc is None or sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None, None
-    library = ctypes.PyDLL(None, use_errno=True)
-    receive, send = getattr(library, "recvmmsg", None), getattr(library, "sendmmsg", None)
+    receive, send = getattr(libc, "recvmmsg", None), getattr(libc, "sendmmsg", None)
     if receive is None or send is None:
         return None, None
     pointer = ctypes.c_void_p
@@ -65,7 +66,11 @@ def _functions() -> tuple[Any, Any]:
 _receive, _send = _functions()
 
 AVAILABLE = _receive is not None
-"""True if this system has the calls."""
+"""True if the C library has the calls; a kernel or a sandbox may still refuse them."""
+
+REFUSED = frozenset({errno.ENOSYS, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP})
+"""Errors by which a sandbox (seccomp(2)), an emulator or an old kernel refuses a call.  Some of
+them may concern a datagram instead: only the plain call tells."""
 
 
 class RecvArrays:
@@ -75,7 +80,7 @@ class RecvArrays:
         self.data = mmap.mmap(-1, BATCH_SIZE * STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._records = bytearray(BATCH_SIZE * _RECORD_SIZE)
         self._vectors = bytearray(BATCH_SIZE * _IOVEC.size)
-        self._headers = _Headers()
+        self._headers = Headers()
         data, records, vectors = map(_address, (self.data, self._records, self._vectors))
         self._initial_vectors = b"".join(
             _IOVEC.pack(data + index * STRIDE, BUFFER_SIZE) for index in range(BATCH_SIZE)
@@ -128,14 +133,13 @@ class RecvArrays:
         keys: Sequence[bytes] = _keys(width, count).unpack_from(self._records)
         return keys
 
-    def send_back(
-        self,
-        descriptor: int,
-        indices: Sequence[int] | None,
-        flows: Sequence[Any],
-        sizes: Sequence[int],
-    ) -> list[Failure]:
-        """Send the datagrams at *indices*, or all; *flows* and *sizes* are theirs."""
+    def headers_back(
+        self, indices: Sequence[int] | None, flows: Sequence[Any], sizes: Sequence[int]
+    ) -> "Headers":
+        """Return headers that send the datagrams at *indices*, or all, to their *flows*.
+
+        *sizes* are theirs.
+        """
         headers, count = self._headers, len(sizes)
         if indices is None:
             self._vector_sizes[:count] = array("Q", sizes)
@@ -145,16 +149,17 @@ class RecvArrays:
                 self._vector_sizes[index] = size
         if self._space:
             headers.set_control(flows)
-        return headers.send(descriptor, count)
+        return headers
 
 
 class SendArrays:
     """The arrays from which the kernel takes what a service sends."""
 
     def __init__(self) -> None:
+        self._data = bytearray()
         self._sockaddrs = bytearray(BATCH_SIZE * SOCKADDR_SIZE)
         self._vectors = bytearray(BATCH_SIZE * _IOVEC.size)
-        self._headers = _Headers()
+        self._headers = Headers()
         sockaddrs, vectors = _address(self._sockaddrs), _address(self._vectors)
         words = memoryview(self._vectors).cast("Q")
         self._vector_starts, self._vector_sizes = words[::2], words[1::2]
@@ -163,24 +168,27 @@ class SendArrays:
             for index in range(BATCH_SIZE)
         )
 
-    def send(
-        self, descriptor: int, packets: Sequence[bytes], flows: Sequence[Any], control: bool
-    ) -> list[Failure]:
-        """Send up to `BATCH_SIZE` packets; with *control*, flows may have control messages."""
+    def headers_for(
+        self, packets: Sequence[bytes], flows: Sequence[Any], control: bool
+    ) -> "Headers":
+        """Return headers that send up to `BATCH_SIZE` packets; valid until the next call.
+
+        With *control*, flows may have control messages.
+        """
         count = len(packets)
-        data = bytearray().join(packets)
+        self._data = data = bytearray().join(packets)
         sizes = array("Q", map(len, packets))
         self._vector_sizes[:count] = sizes
         self._vector_starts[:count] = array("Q", accumulate(sizes[:-1], initial=_address(data)))
-        self._sockaddrs[: count * SOCKADDR_SIZE] = b"".join([flow.sockaddr for flow in flows])
+        self._sockaddrs[: count * SOCKADDR_SIZE] = b"".join([flow.packed for flow in flows])
         end = count * _MMSGHDR.size
         self._headers.content[:end] = self._initial_headers[:end]
         if control:
             self._headers.set_control(flows)
-        return self._headers.send(descriptor, count)
+        return self._headers
 
 
-class _Headers:
+class Headers:
     """An array of struct mmsghdr, with views of its fields."""
 
     def __init__(self) -> None:
@@ -209,15 +217,22 @@ class _Headers:
         self._control_pointers[:count] = self._control_addresses[:count]
         self.control_sizes[:count] = array("Q", map(len, messages))
 
-    def send(self, descriptor: int, count: int) -> list[Failure]:
-        """Send the first *count* datagrams; return the failures."""
-        failures: list[Failure] = []
-        done = 0
+    def send(self, descriptor: int, done: int, count: int, failures: list[Failure]) -> int:
+        """Send the datagrams from index *done* to *count*, and add the failures.
+
+        Returns *count*, or the index at which the call was `REFUSED`.
+        """
         while done < count:
             start = self.address + done * _MMSGHDR.size
             sent: int = _send(descriptor, start, count - done, _DONTWAIT)
-            done = done + sent if sent > 0 else next_after(failures, done, count, _error())
-        return failures
+            if sent > 0:
+                done += sent
+                continue
+            error = _error()
+            if error.errno in REFUSED:
+                break
+            done = next_after(failures, done, count, error)
+        return done
 
 
 def _header(record: int, vector: int, space: int) -> bytes:

@@ -21,6 +21,7 @@ CMSG_SPACE = 256
 """Bytes for control messages: ours take 72, and socket options of the user may bring others."""
 
 _IP_PKTINFO = 8  # Python 3.11 has no name for it
+_IP_FREEBIND = 15
 _IN_PKTINFO = struct.Struct("=i4s4s")  # ipi_ifindex, ipi_spec_dst, ipi_addr
 _IN6_PKTINFO = struct.Struct("=16si")  # ipi6_addr, ipi6_ifindex
 _LOOPBACK_INTERFACE = 1  # LOOPBACK_IFINDEX of the kernel
@@ -49,6 +50,8 @@ def enable_pktinfo(sock: socket.socket) -> tuple[int, PacketInfo]:
         sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+            # An address that is local by a route alone may be the source of a reply.
+            sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     return CMSG_SPACE, PacketInfo()
 
 
@@ -75,11 +78,13 @@ def _parse_ipv4(data: bytes) -> PacketInfo:
     """
     interface, local, destination = _IN_PKTINFO.unpack(data)
     unicast = local == destination if any(local) else destination[0] < 224
-    message = _IN_PKTINFO.pack(0, local if any(local) else destination, b"")
+    source = local if any(local) else destination
+    message = _IN_PKTINFO.pack(0, source, b"")
     return PacketInfo(
         unicast,
         interface in (0, _LOOPBACK_INTERFACE),
         ((socket.IPPROTO_IP, _IP_PKTINFO, message),),
+        socket.inet_ntoa(source),
     )
 
 
@@ -93,8 +98,11 @@ def _parse_ipv6(data: bytes) -> PacketInfo:
     if destination[0] == 0xFF:
         return PacketInfo(unicast=False)
     link_local = destination[0] == 0xFE and destination[1] & 0xC0 == 0x80
-    message = _IN6_PKTINFO.pack(destination, interface if link_local else 0)
-    return PacketInfo(reply_ancdata=((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),))
+    scope = interface if link_local else 0
+    message = _IN6_PKTINFO.pack(destination, scope)
+    local, _ = host_and_port((socket.inet_ntop(socket.AF_INET6, destination), 0, 0, scope))
+    ancdata = ((socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, message),)
+    return PacketInfo(reply_ancdata=ancdata, local=local)
 
 
 def _is_multicast_or_broadcast(family: int, host: str) -> bool:

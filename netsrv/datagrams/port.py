@@ -33,8 +33,10 @@ from zope.interface import implementer
 
 from netsrv.batches import Datagrams, accepts_batches
 from netsrv.datagrams.batch import BATCH_SIZE, Batch, Serve, SingleDatagram
+from netsrv.datagrams.descriptors import forget_reader, identity
 from netsrv.datagrams.pktinfo import host_and_port
 from netsrv.datagrams.sender import OnDrop, Sender, Socket
+from netsrv.datagrams.single import as_os_error
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import DropReason
 
@@ -100,13 +102,19 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     def _use_socket(self, sock: Socket) -> None:
         super()._use_socket(sock)
         self._descriptor = sock.fileno()
-        self._identity = _identity(self._descriptor)
+        self._identity = identity(self._descriptor)
 
     # The verbs of a port
+
+    def prepare_restart(self) -> None:
+        """Allow `replace_socket` again, after `detach`."""
+        self._stopped = False
 
     def startListening(self) -> None:
         """Connect the protocol to this transport, and receive."""
         self._stopped = False
+        if self.fileno() != -1:
+            self._use_socket(self._socket)  # another service may have changed it since
         self._protocol.makeConnection(self)
         self.resume()
 
@@ -129,12 +137,19 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     def stopListening(self) -> Deferred[None]:
         """Stop the protocol, and close the socket."""
         if not self._stopped:
-            self.detach()
+            self._stop()
             self._socket.close()
         return succeed(None)
 
     def detach(self) -> None:
-        """Stop the protocol, and leave the socket open for another port."""
+        """Stop the protocol, and leave the socket to another port, in its initial state.
+
+        It is closed if that state cannot be restored.
+        """
+        self._stop()
+        self._restore_socket()
+
+    def _stop(self) -> None:
         self._stopped = True
         self.suspend()
         try:
@@ -155,6 +170,8 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         try:
             self._serve_pending()
             self._receive()
+        except MemoryError as error:
+            self._receive_failed(as_os_error(error))
         finally:
             self._in_turn = False
             calls, self._turn_end_calls = self._turn_end_calls, []
@@ -177,8 +194,8 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                     batch = self._io.receive(left, self._max_size)
             except BlockingIOError:
                 return
-            except OSError as error:
-                if not self._receive_failed(error):
+            except (OSError, MemoryError) as error:
+                if not self._receive_failed(as_os_error(error)):
                     return
                 left -= 1
                 continue
@@ -286,12 +303,12 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         try:
             self.reactor.removeReader(self)
         except OSError:
-            _forget_reader(self.reactor, self._descriptor)
-        if self._identity is not None and _identity(self._descriptor) == self._identity:
+            forget_reader(self.reactor, self._descriptor)
+        if self._identity is not None and identity(self._descriptor) == self._identity:
             os.close(self._descriptor)
 
     def replace_socket(self, sock: Socket) -> None:
-        """Go on with *sock*, bound and ready, in place of one that was abandoned."""
+        """Go on with *sock*, bound and ready, in place of one that is closed or abandoned."""
         if self._stopped:
             sock.close()
             return
@@ -306,6 +323,11 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
                 self._protocol.connectionRefused()
             except BaseException:
                 self._on_exception()
+
+    @property
+    def kernel_drops(self) -> int | None:
+        """See the function `kernel_drops`."""
+        return kernel_drops(self._socket)
 
     # The rest of Twisted's interfaces
 
@@ -343,25 +365,6 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         if self._receiving and self.reactor.running and self.fileno() != -1:
             self.reactor.addReader(self)
             self.doRead()
-
-
-def _forget_reader(reactor: Any, descriptor: int) -> None:
-    """Make the epoll reactor forget a descriptor that was closed behind its back.
-
-    epoll forgets a closed file by itself.  So ``removeReader`` raises before it removes the
-    number from its own set, and would take the next file of that number for one that it watches
-    already.  Twisted has no public way to that set.
-    """
-    reactor._reads.discard(descriptor)
-
-
-def _identity(descriptor: int) -> tuple[int, int] | None:
-    """Return what identifies the open file of a descriptor; None if there is none."""
-    try:
-        status = os.fstat(descriptor)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def kernel_drops(sock: socket.socket) -> int | None:

@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.internet.error import InvalidAddressError
-
 from netsrv.batches import Datagrams
 from netsrv.datagrams import batched, single
 from netsrv.datagrams.batch import BATCH_SIZE, Batch
 from netsrv.datagrams.pktinfo import enable_pktinfo
+from netsrv.datagrams.state import SocketState
+from netsrv.datagrams.targets import check_numeric, resolve
 from netsrv.guards.sources import Flow, PacketInfo
 from netsrv.interfaces import DropReason
 
@@ -48,6 +48,8 @@ class Sender:
 
     def _use_socket(self, sock: Socket) -> None:
         self._socket = sock
+        self._state: SocketState | None = None
+        """The socket's state from before it was handed out; None if that was never done."""
         io = batched.BatchIO if batched.usable(sock) else single.SingleIO
         self._io = io(self, sock, *enable_pktinfo(sock))
 
@@ -59,7 +61,8 @@ class Sender:
     def write(self, packet: bytes, addr: tuple[str, int] | None = None) -> None:
         """Send a datagram, or drop and report it; no error of the network is raised.
 
-        *addr* is a numeric address and a port; it may be None once connected.  A reply to the
+        *addr* is a numeric address and a port, or the four items of the `socket` module with the
+        scope of a link-local address; it may be None once connected.  A reply to the
         datagram that is being served leaves from the address that this one was sent to.
         While a batch is served, packets are queued, and sent together at its end.  Raises
         InvalidAddressError for a host name, and TypeError for a packet that is not bytes.
@@ -71,7 +74,10 @@ class Sender:
             packet = memoryview(packet).tobytes()
         target = self.flow
         if target is None or addr != target.peer:
-            target = self._targets.get(addr) or self._target(addr)
+            known = self._targets.get(addr) or self._target(addr)
+            if known is None:
+                return
+            target = known
         self._queued_packets.append(packet)
         self._queued_flows.append(target)
         if not self._serving or len(self._queued_packets) == BATCH_SIZE:
@@ -85,9 +91,9 @@ class Sender:
         """Send to this peer, and receive only from it.  Raises InvalidAddressError for a name."""
         if self._connected:
             raise RuntimeError("already connected, reconnecting is not currently supported")
-        _check_numeric(host)
-        self.socket.connect((host, port))  # after what was sent to others
-        self._connected = Flow((host, port))
+        peer, sockaddr = resolve(self.addressFamily, (host, port))
+        self.socket.connect(sockaddr)  # after what was sent to others
+        self._connected = Flow(peer, sockaddr=sockaddr)
 
     def send_back(self, batch: Batch) -> None:
         """Send each datagram of a batch to its sender, after what was written before."""
@@ -104,36 +110,26 @@ class Sender:
     def _write_connected(self, packet: bytes, addr: tuple[str, int] | None) -> None:
         assert self._connected is not None
         if addr is not None and addr != self._connected.peer:
-            _check_numeric(addr[0])
+            check_numeric(addr[0])
         try:
             self._socket.send(packet)
-        except OSError as error:
-            self._send_failed(error)
+        except (OSError, MemoryError) as error:
+            self._send_failed(single.as_os_error(error))
         else:
             self._on_sent(Datagrams((self._connected,), (len(packet),)))
 
-    def _target(self, addr: tuple[str, int] | None) -> Flow:
-        """Check the address of an unsolicited datagram, and return its flow."""
-        if addr is None:
-            raise InvalidAddressError(None, "an unconnected port needs an address")
-        if not isinstance(addr, tuple):
-            raise TypeError(f"{addr!r}: an address is a tuple of a numeric address and a port")
-        host, port = addr[0], addr[1]
-        _check_numeric(host)
-        host = "255.255.255.255" if host == "<broadcast>" else host
-        if not isinstance(port, int):
-            raise TypeError(f"{port!r}: a port is a number")
-        if not 0 <= port <= 65535:
-            raise OverflowError(f"{port}: a port is a number from 0 to 65535")
+    def _target(self, addr: Any) -> Flow | None:
+        """Return the flow to the address of an unsolicited datagram; None if it is lost."""
         try:
-            resolved = socket.getaddrinfo(
-                host, port, self.addressFamily, socket.SOCK_DGRAM, 0, socket.AI_NUMERICHOST
-            )
-        except socket.gaierror as error:
-            raise InvalidAddressError(addr, f"not for this port: {error.strerror}") from error
-        if len(self._targets) >= MAX_CACHED_TARGETS:
-            self._targets.clear()
-        target = self._targets[addr] = self._io.flow_to((host, port), resolved[0][4])
+            peer, sockaddr = resolve(self.addressFamily, addr)
+        except OSError as error:  # its interface is gone
+            self._send_failed(error)
+            return None
+        target = self._io.flow_to(peer, sockaddr)
+        if "%" not in addr[0]:  # the number behind the name of an interface may change
+            if len(self._targets) >= MAX_CACHED_TARGETS:
+                self._targets.clear()
+            self._targets[addr] = target
         return target
 
     def _flush(self) -> None:
@@ -150,8 +146,8 @@ class Sender:
     def _send_one(self, packet: bytes, flow: Flow) -> None:
         try:
             single.send_one(self._socket, packet, flow)
-        except OSError as error:
-            self._send_failed(error)
+        except (OSError, MemoryError) as error:
+            self._send_failed(single.as_os_error(error))
         else:
             self._sent_flows.append(flow)
             self._sent_sizes.append(len(packet))
@@ -189,15 +185,22 @@ class Sender:
 
     @property
     def socket(self) -> Socket:
-        """The socket; what was written before has been sent."""
+        """The socket; what was written before has been sent.
+
+        Its present state is recorded, to be restored for the next service.
+        """
         self._flush()
+        if self._state is None and isinstance(self._socket, socket.socket):
+            self._state = SocketState(self._socket)
         return self._socket
 
-
-def _check_numeric(host: str) -> None:
-    """Raise InvalidAddressError for a name: to look it up would block the reactor."""
-    try:
-        socket.getaddrinfo(host, 0, flags=socket.AI_NUMERICHOST)
-    except (socket.gaierror, UnicodeError):
-        if host != "<broadcast>":
-            raise InvalidAddressError(host, "write() only accepts IP addresses") from None
+    def _restore_socket(self) -> None:
+        """Undo what was done to the socket, or close it if that is not possible."""
+        self._connected = None
+        self._targets.clear()
+        state, self._state = self._state, None
+        if state is not None and self._socket.fileno() != -1:
+            try:
+                state.restore()
+            except OSError:
+                self._socket.close()

@@ -5,10 +5,12 @@ same interface, with one call for many.
 """
 
 import errno
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
 
+from netsrv.batches import Peer
 from netsrv.datagrams.batch import Batch
 from netsrv.datagrams.pktinfo import host_and_port, parse_pktinfo
 from netsrv.guards.sources import ControlMessage, Flow, PacketInfo
@@ -40,7 +42,7 @@ class SingleIO:
         self._space = space
         self._packet_info = packet_info
         self._flows: dict[Any, Flow] = {}
-        self._error: OSError | None = None
+        self._error: OSError | MemoryError | None = None
 
     def receive(self, max_count: int, max_size: int) -> Batch:
         """Receive up to *max_count* datagrams of up to *max_size* bytes.
@@ -54,7 +56,7 @@ class SingleIO:
         for _ in range(max_count):
             try:
                 received.append(self.receive_one(max_size))
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 if not received:
                     raise
                 if not isinstance(error, BlockingIOError):
@@ -85,13 +87,12 @@ class SingleIO:
         return flow
 
     def _flow(self, sockaddr: Any, messages: Sequence[ControlMessage]) -> Flow:
-        return Flow(
-            host_and_port(sockaddr), parse_pktinfo(messages) if messages else self._packet_info
-        )
+        packet_info = parse_pktinfo(messages) if messages else self._packet_info
+        return Flow(host_and_port(sockaddr), packet_info, sockaddr)
 
-    def flow_to(self, peer: tuple[str, int], sockaddr: Any) -> Flow:
-        """Return a flow to *peer* for what is no reply; *sockaddr* is the kernel's form of it."""
-        return Flow(peer)
+    def flow_to(self, peer: Peer, sockaddr: Any) -> Flow:
+        """Return a flow to *peer*, whose full address is *sockaddr*, for what is no reply."""
+        return Flow(peer, sockaddr=sockaddr)
 
     def send(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
         """Send each packet to its flow; return the failures."""
@@ -99,15 +100,19 @@ class SingleIO:
 
     def send_back(self, batch: Batch) -> list[Failure]:
         """Send each datagram of a batch back to its sender; return the failures."""
-        return send_each(self._sock, batch.data(), batch.flows)
+        try:
+            packets = batch.data()
+        except MemoryError as error:
+            return [(index, as_os_error(error)) for index in range(batch.count)]
+        return send_each(self._sock, packets, batch.flows)
 
 
 def send_one(sock: Any, packet: bytes, flow: Flow) -> None:
     """Send a datagram; a reply leaves from the address that the request was sent to."""
     if flow.packet_info.reply_ancdata:
-        sock.sendmsg((packet,), flow.packet_info.reply_ancdata, 0, flow.peer)
+        sock.sendmsg((packet,), flow.packet_info.reply_ancdata, 0, flow.sockaddr)
     else:
-        sock.sendto(packet, flow.peer)
+        sock.sendto(packet, flow.sockaddr)
 
 
 def send_each(sock: Any, packets: Sequence[bytes], flows: Sequence[Flow]) -> list[Failure]:
@@ -118,9 +123,16 @@ def send_each(sock: Any, packets: Sequence[bytes], flows: Sequence[Flow]) -> lis
         try:
             send_one(sock, packets[done], flows[done])
             done += 1
-        except OSError as error:
-            done = next_after(failures, done, count, error)
+        except (OSError, MemoryError) as error:
+            done = next_after(failures, done, count, as_os_error(error))
     return failures
+
+
+def as_os_error(error: OSError | MemoryError) -> OSError:
+    """Return an error as one of the system: a lack of memory is ENOMEM."""
+    if isinstance(error, OSError):
+        return error
+    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
 
 def next_after(failures: list[Failure], done: int, count: int, error: OSError) -> int:

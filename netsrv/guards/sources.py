@@ -6,6 +6,7 @@ An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is the IPv4 address.
 
 import socket
 from functools import lru_cache
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -73,6 +74,11 @@ class PacketInfo:
     """False if it came over another interface than loopback."""
     reply_ancdata: tuple[ControlMessage, ...] = ()
     """The control messages that make a reply leave from the address of the request."""
+    local: str | None = field(default=None, eq=False)
+    """The address of this machine that was asked, with its scope if it is link-local.
+
+    None if the socket is bound to a single address, or the system does not report it.
+    """
 
 
 @define(eq=False)
@@ -82,3 +88,5 @@ class Flow:
     peer: tuple[str, int]
     """A numeric address, with its scope if it is link-local, and a port."""
     packet_info: PacketInfo = PacketInfo()
+    sockaddr: Any = None
+    """The peer as sendto(2) takes it: the `socket` module ignores a scope in `peer`."""

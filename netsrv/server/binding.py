@@ -82,13 +82,14 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
 def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[], socket.socket]:
     """Return a function that reopens a UDP listener's socket at its current address.
 
-    The old socket must be closed.  The function raises `netsrv.sockets.SocketError`.
+    It closes the old socket first.  The function raises `netsrv.sockets.SocketError`.
     """
     options = settings.all_options()
     label = f"{settings.transport} {opened.address}"
     family, sockaddr = socket.AddressFamily(opened.sock.family), opened.sockaddr
 
     def reopen() -> socket.socket:
+        opened.sock.close()
         opened.sock = open_datagram_at(label, family, sockaddr, options).sock
         return opened.sock
 

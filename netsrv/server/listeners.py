@@ -250,6 +250,8 @@ class RunningListener:
         admission, now = gate.admission, gate.now
         new = self._owner.build(prepared, admission)
         old.detach()
+        if not prepared.settings.transport.is_stream:  # the options were restored too
+            self.socket.update_options(prepared.settings.all_options(), ())
         admission.set_limits(prepared.settings.limits, now())
         try:
             new.start()

@@ -85,10 +85,17 @@ class InfoDatagrams(DatagramProtocol):
     transport: IUDPTransport
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        local = show_address(self.transport.getHost())
-        line = _line(peer=show_sockaddr(addr), local=local, received=len(datagram))
+        line = _line(peer=show_sockaddr(addr), local=self._local(), received=len(datagram))
         if len(line) <= max_reply_size(len(datagram), addr[0]):
             self.transport.write(line, addr)
+
+    def _local(self) -> str:
+        """Return the address that was asked, where the transport knows it, as netsrv's does."""
+        bound = self.transport.getHost()
+        packet_info = getattr(self.transport, "packet_info", None)
+        if packet_info is None or packet_info.local is None:
+            return show_address(bound)
+        return show_sockaddr((packet_info.local, bound.port))
 
 
 def _line(**fields: Any) -> bytes:

@@ -231,7 +231,7 @@ def test_a_link_local_peer_keeps_its_scope():
     """F41: a reply to the address goes over the interface of the request."""
     port = Port(b"x", peer=("fe80::1", 40000, 0, 2))
     port.port.doRead()
-    assert port.sock.sent == [(b"x", ("fe80::1%2", 40000))]
+    assert port.sock.sent == [(b"x", ("fe80::1", 40000, 0, 2))]
 
 
 def test_the_port_provides_twisteds_interfaces_whole():

@@ -186,7 +186,7 @@ class Failing:
     def send_batch(self, descriptor, start, count, flags):
         error = self.errors.get(self.sent)
         if error is not None:
-            self.sent += 1
+            self.sent += error not in mmsg.REFUSED  # else the plain call is next, for the same one
             ctypes.set_errno(error)
             return -1
         good = next((n for n in range(count) if self.sent + n in self.errors), count)

@@ -13,9 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import InvalidAddressError
 from twisted.internet.protocol import DatagramProtocol
 
+from netsrv.datagrams import state
 from netsrv.datagrams.port import DatagramPort, kernel_drops
 from netsrv.interfaces import DropReason
 from netsrv.registry import find_services
+from netsrv.server import Server, listener
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.opening import open_datagram
 from tests.clients import ask, connect, read_all, target
@@ -166,6 +168,40 @@ async def test_f42_a_reply_leaves_from_the_address_asked(serve, client, listener
     port = serve(listener).sockets[0].port
     for host in ("127.0.0.1", "127.0.0.2", "127.1.2.3"):
         assert await client(asked_at, host, port) == (host, port)
+
+
+@pytest.mark.skipif("sys.platform != 'linux'", reason="other kernels do not tell")
+@pytest.mark.parametrize(
+    ("listener", "host"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("0.0.0.0", "127.1.2.3"),
+        ("[::]", "127.0.0.2"),
+        ("[::]", "::1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("[::1]", "::1"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_f149_info_reports_the_address_asked_on_both_transports(
+    serve, client, listener, host
+):
+    """A client of a listener on all addresses reads the one that it has used."""
+
+    def ask_info(port):
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(CLIENT_TIMEOUT)
+            sock.connect((host, port))
+            sock.send(b"x" * 100)
+            over_udp = json.loads(sock.recv(1000))
+        with socket.create_connection((host, port), CLIENT_TIMEOUT) as sock:
+            return over_udp["local"], json.loads(read_all(sock))["local"]
+
+    server = serve(f"tcp info={listener}:0", f"udp info={listener}:same")
+    port = server.sockets[0].port
+    expected = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    assert await client(ask_info, port) == (expected, expected)
 
 
 @pytest.mark.skipif("sys.platform != 'linux'", reason="other kernels are not asked")
@@ -450,3 +486,95 @@ def test_sending_to_another_family_is_refused(expected_failures):
     with pytest.raises(InvalidAddressError):
         port.write(b"x", ("::1", 7))
     opened.close()
+
+
+GROUP = "239.255.3.8"
+
+
+class Joins(DatagramProtocol):
+    """Joins a group, and changes what it can at the socket."""
+
+    noisy = False
+
+    def __init__(self):
+        self.joined = Deferred()
+
+    def startProtocol(self):
+        self.transport.joinGroup(GROUP, "127.0.0.1").chainDeferred(self.joined)
+        self.transport.setTTL(7)
+        self.transport.setLoopbackMode(False)
+        self.transport.setOutgoingInterface("127.0.0.1")
+        self.transport.setBroadcastAllowed(True)
+        self.transport.getHandle().setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9)
+
+
+class Connects(DatagramProtocol):
+    """Connects to a peer that never sends."""
+
+    noisy = False
+
+    def startProtocol(self):
+        self.transport.connect("127.0.0.1", 9)
+
+
+def options_of(sock):
+    """Return options that a service may have changed."""
+    numbers = (socket.IP_TTL, socket.IP_MULTICAST_TTL, socket.IP_MULTICAST_LOOP)
+    values = [sock.getsockopt(socket.IPPROTO_IP, number) for number in numbers]
+    size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return [*values, sock.getsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST), size]
+
+
+@pytest_twisted.ensureDeferred
+async def test_f143_a_reload_leaves_no_socket_state_of_the_service_before(started, client):
+    """The socket stays; each service finds it as the configuration asks for it."""
+    first, second = Joins(), Joins()
+    server = started(Server(reactor, [listener("udp", "0.0.0.0:0", first)]))
+    [handle], [opened] = server.listeners, server.sockets
+    await first.joined.addTimeout(TIMEOUT, reactor)
+    sock = opened.sock
+    fresh = open_datagram(InternetAddress("0.0.0.0", 0)).sock
+    expected = options_of(fresh)
+    fresh.close()
+    for protocol in ("echo", second, Connects(), "echo", Connects(), "discard", "echo"):
+        handle.update(listener("udp", "0.0.0.0:0", protocol))
+        assert server.sockets[0].sock is sock
+        if isinstance(protocol, str):
+            assert options_of(sock) == expected
+        if protocol == "echo":
+            assert await client(ask, opened, b"hello") == [b"hello"]
+    await second.joined.addTimeout(TIMEOUT, reactor)
+
+
+@pytest_twisted.ensureDeferred
+async def test_f143_options_that_a_reload_changes_are_kept(started):
+    """They are set after what the service before did is undone."""
+    first = Joins()
+    server = started(Server(reactor, [listener("udp", "0.0.0.0:0", first)]))
+    [handle], [opened] = server.listeners, server.sockets
+    await first.joined.addTimeout(TIMEOUT, reactor)
+    options = {"SO_RCVBUF": 30_000, "IP_TTL": 11}
+    handle.update(listener("udp", "0.0.0.0:0", "echo", socket_options=options))
+    assert opened.sock.getsockopt(socket.IPPROTO_IP, socket.IP_TTL) == 11
+    assert opened.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 60_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_f143_a_socket_that_cannot_be_restored_is_opened_again(started, client, monkeypatch):
+    """It keeps its address, also if the new service cannot be started."""
+    monkeypatch.setattr(state, "library", lambda: None)
+    server = started(Server(reactor, [listener("udp", "127.0.0.1:0", Connects())]))
+    [handle] = server.listeners
+    address = handle.info()["address"]
+
+    class Fails(DatagramProtocol):
+        noisy = False
+
+        def startProtocol(self):
+            raise ValueError("never")
+
+    with pytest.raises(ValueError, match="never"):
+        handle.update(listener("udp", "127.0.0.1:0", Fails()))
+    handle.update(listener("udp", "127.0.0.1:0", "echo"))
+    assert handle.info()["address"] == address
+    assert await client(ask, server.sockets[0], b"hello") == [b"hello"]

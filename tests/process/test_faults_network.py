@@ -14,7 +14,7 @@ from tests.clients import exchange, talk, tcp, udp
 from tests.process.networks import Host
 from tests.process.running import Running
 from tests.process.starts import each_start, finish, only_line
-from tests.timeouts import TIMEOUT
+from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 
 pytestmark = pytest.mark.version_independent
 
@@ -227,6 +227,22 @@ def test_f41_a_link_local_peer_is_answered(service, serve):
             assert answer == b"x" * 100
         else:
             assert json.loads(answer)["peer"].startswith("[fe80::1%")
+
+
+@pytest.mark.parametrize("listener", ["0.0.0.0:0", "[::]:0"])
+def test_f145_an_address_that_is_local_by_a_route_alone_answers(listener, serve):
+    """No interface has the address (AnyIP); replies leave from it, alone and in a burst."""
+    with network(MANY_IPV4, MANY_IPV6), serve("--udp", listener) as server:
+        port, ipv6 = server.port("udp"), ":" in listener.rpartition(":")[0]
+        with socket.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(CLIENT_TIMEOUT)
+            for host in ("2001:db8::5", "2001:db8:7::1") if ipv6 else ("10.1.2.3",):
+                for _ in range(40):
+                    sock.sendto(b"hello", (host, port))
+                answers = [sock.recvfrom(100) for _ in range(40)]
+                assert {(data, peer[:2]) for data, peer in answers} == {(b"hello", (host, port))}
+        assert server.stop() == 0
+        assert "dropped" not in server.output
 
 
 @each_start

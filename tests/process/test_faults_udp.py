@@ -1,5 +1,6 @@
 """Faults of datagrams that take a process: floods, and forged senders."""
 
+import errno
 import socket
 import struct
 import sys
@@ -9,8 +10,9 @@ from statistics import median
 import pytest
 
 from tests.clients import exchange, tcp, udp
-from tests.process import needs, thirdparty
+from tests.process import needs, sandbox, thirdparty
 from tests.process.running import Running
+from tests.process.starts import EPOLL, SERVE
 
 pytestmark = pytest.mark.version_independent
 
@@ -91,3 +93,60 @@ def test_f35_a_service_cannot_be_made_to_answer_too_much(tmp_path, serve):
         assert exchange(client, bytes(100)) == b"short"
     server.wait_for("the reply is more than three times as long as the request")
     assert server.stop() == 0
+
+
+def all_echoed(port: int) -> bool:
+    """Send datagrams one by one, and then a burst; return whether each one comes back."""
+    with udp(port) as client:
+        for number in range(50):
+            assert exchange(client, b"%d" % number) == b"%d" % number
+        burst = [b"burst %d" % number for number in range(50)]
+        for datagram in burst:
+            client.send(datagram)
+        return [client.recv(100) for _ in burst] == burst
+
+
+@pytest.mark.parametrize("start", [SERVE, EPOLL], ids=["serve", "epoll"])
+@pytest.mark.parametrize(
+    ("calls", "error"),
+    [
+        (("recvmmsg",), errno.ENOSYS),
+        (("recvmmsg",), errno.EPERM),
+        (("sendmmsg",), errno.ENOSYS),
+        (("recvmmsg", "sendmmsg"), errno.EPERM),
+        (("recvmmsg", "sendmmsg"), errno.EOPNOTSUPP),
+    ],
+    ids=lambda value: errno.errorcode[value] if isinstance(value, int) else "+".join(value),
+)
+def test_f142_a_sandbox_without_the_calls_for_many_loses_nothing(calls, error, start, serve):
+    """Under a seccomp filter every datagram is answered, alone and in a burst."""
+    refuse = sandbox.refusing(calls, error)
+    server = serve("--udp", "127.0.0.1:0", "--udp", "time=0", start=start, preexec_fn=refuse)
+    assert all_echoed(server.port("udp"))
+    assert server.stop() == start.drained
+    assert "dropped" not in server.output
+
+
+HOOK = """
+import sys
+
+
+class Hook:
+    def find_spec(self, name, path=None, target=None):
+        if name == "_ctypes":
+            raise ImportError(name)
+
+
+sys.meta_path.insert(0, Hook())
+"""
+
+
+def test_f142_a_python_without_ctypes_serves(tmp_path, serve):
+    """TCP and UDP are served, and no module of netsrv needs it."""
+    (tmp_path / "sitecustomize.py").write_text(HOOK)
+    server = serve("--tcp", "0", "--udp", "0", env=thirdparty.on_path(tmp_path))
+    assert all_echoed(server.port("udp"))
+    with tcp(server.port("tcp")) as client:
+        assert client.recv(1) == b""
+    assert server.stop() == 0
+    assert "Traceback" not in server.output

@@ -10,6 +10,7 @@ import pytest
 
 from tests.process import needs
 from tests.process.networks import Host, udp_packets
+from tests.process.relay import Relay
 from tests.process.running import Running, located
 from tests.process.starts import SERVE
 
@@ -205,3 +206,25 @@ def test_f32_two_hosts_answer_each_other_as_long_as_the_rate_allows(network, ser
         assert (here.stop(), there.stop()) == (0, 0)
         assert udp_packets(came) == [(CLIENT, ports[1], SERVER, ports[0])] * (burst + 1)
         assert udp_packets(went) == [(SERVER, ports[0], CLIENT, ports[1])] * burst
+
+
+@pytest.mark.parametrize(
+    ("service", "delay"),
+    [("echo", 0.002), ("echo", 0.05), ("daytime", 0.01), ("chargen", 0.002)],
+)
+def test_f127_a_loop_over_a_slow_network_is_ended(service, delay, network, serve):
+    """Each server answers within the rate; the loop ends, and others are answered."""
+    server = serve(network.server, "--udp", f"{SERVER}:0")
+    other = serve(network.server, "--udp", f"{service}={SERVER}:0")
+    ports = server.port("udp"), other.port("udp")
+    with Relay(network.server, SERVER, ports, delay) as relay:
+        for _ in range(3):
+            relay.forge(b"x")
+        assert relay.is_silent()
+        with network.client.open(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            assert ask(sock, SERVER, ports[0]) == SERVER
+    assert relay.passed > 20
+    assert (server.stop(), other.stop()) == (0, 0)
+    assert "it repeats without end, as from a server that answers us" in (
+        server.output + other.output
+    )
