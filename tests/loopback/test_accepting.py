@@ -121,10 +121,8 @@ async def test_f125_under_pause_no_connection_is_closed(serve, client, recorder,
 
 
 @pytest_twisted.ensureDeferred
-async def test_f125_a_suspension_or_a_lower_limit_in_the_turn_of_the_accept(
-    serve, client, recorder
-):
-    """Whatever comes between the accept and the service, the connection waits."""
+async def test_a_lower_rate_makes_connections_wait_until_it_is_raised(serve, client, recorder):
+    """Under ``pause`` a reload that lowers the rate closes no connection."""
     server = serve("tcp echo=127.0.0.1:0", max_connections="5")
     server.observers.add(recorder)
     listener = server.listeners[0]._listener

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from tests.checkout import TOP
 from tests.timeouts import TIMEOUT
 
@@ -44,6 +46,12 @@ def reset(sock):
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 """
+
+
+def beside(*names: str) -> list[Any]:
+    """Return the reactors of a test: ours, and those of Twisted that it is compared with."""
+    independent = pytest.mark.version_independent
+    return ["uvloop", *(pytest.param(name, marks=independent) for name in names)]
 
 
 def output_of(source: str, reactor: str = "uvloop", *arguments: str) -> list[Any]:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
-REACTORS = pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+REACTORS = pytest.mark.parametrize("reactor", beside("epoll"))
 
 ATTRIBUTES = """
 class Server(protocol.Protocol):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
 CHILDREN = """
 ended = []
@@ -33,7 +33,7 @@ async def asyncio_child():
 COMMANDS = ["exit 3", "exec >&- 2>&-; sleep 0.05; exit 3", "sleep 0.05; exit 3"]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("reactor", beside("asyncio"))
 @pytest.mark.parametrize("pty", [False, True])
 def test_f117_children_of_twisted_beside_those_of_asyncio(reactor, pty):
     """Each end is reported, in any order of the two kinds."""

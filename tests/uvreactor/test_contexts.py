@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
 SETUP = """
 import contextvars
@@ -75,7 +75,7 @@ reactor.run()
     assert output_of(source)[: len(EXPECTED)] == EXPECTED  # then the reactor ends
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("reactor", beside("asyncio"))
 def test_f123_clients_and_datagrams_do_not_see_each_others(reactor):
     """The data of two clients and two datagram ports come in contexts of their own."""
     source = """

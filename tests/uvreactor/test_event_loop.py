@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
 BEFORE_THE_RUN = """
 seen = {}
@@ -30,7 +30,7 @@ PLACES = {
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("reactor", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("reactor", beside("asyncio"))
 def test_f115_asyncio_code_that_starts_before_the_loop_runs(reactor):
     """A coroutine that starts at module level, in a service or at the start gives its result."""
     source = "from twisted.application import service\n" + BEFORE_THE_RUN
@@ -87,7 +87,7 @@ show(asyncio.get_event_loop() is reactor.loop)
     assert output_of(source) == ["refused", True]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll", "asyncio"])
+@pytest.mark.parametrize("reactor", beside("epoll", "asyncio"))
 def test_f116_install_is_where_the_convention_looks_for_it(reactor):
     """The module of the reactor's class has ``install``."""
     source = "show(callable(sys.modules[type(reactor).__module__].install))"
@@ -119,7 +119,7 @@ def lasted(call, *arguments):
 """
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 @pytest.mark.parametrize("iterations", [0, 1, 10])
 def test_f120_a_crash_while_the_loop_does_not_run_leaves_nothing_behind(reactor, iterations):
     """The next run lasts until something ends it, and so does each iteration."""
@@ -133,7 +133,7 @@ show(lasted(reactor.run, False) > 0.19)
     assert output_of(source, reactor) == [True]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 def test_f120_two_crashes_end_one_run(reactor):
     """The second of two crashes in one run does not end the next one."""
     source = f"""{STALE}
@@ -147,7 +147,7 @@ show(lasted(reactor.run, False) > 0.19)
     assert output_of(source, reactor) == [True]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 def test_f120_a_crash_at_the_start_ends_that_run_only(reactor):
     """A crash before the loop runs, and one in an iteration."""
     source = f"""{STALE}
@@ -162,7 +162,7 @@ show(lasted(reactor.run, False) > 0.19)
     assert output_of(source, reactor) == [True, True]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 def test_f120_a_second_stop_raises_and_leaves_nothing_behind(reactor):
     """``stop`` of a reactor that does not run raises, and an iteration works after it."""
     source = f"""{STALE}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
 MUCH = """
 class Producer:
@@ -78,7 +78,7 @@ REPLY = """
 """
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 @pytest.mark.parametrize("case", CASES)
 def test_f118_a_producer_that_comes_while_output_waits_is_paused(reactor, case):
     """It is paused by its first write, in a call of the protocol or a turn of its own."""
@@ -96,7 +96,7 @@ reactor.run()
     assert output_of(source, reactor) == [0, True]
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 def test_f118_it_is_resumed_when_the_peer_has_read(reactor):
     """And then it goes on."""
     source = f"""{MUCH}

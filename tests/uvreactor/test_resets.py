@@ -10,7 +10,7 @@ from netsrv.uvreactor.socket_handle import peer_of_reset
 from tests.uvreactor.accepting import accepting_on_loopback
 from tests.uvreactor.conftest import Recorder, Served
 from tests.uvreactor.peer import Peer
-from tests.uvreactor.program import output_of
+from tests.uvreactor.program import beside, output_of
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -38,7 +38,7 @@ def test_f121_a_peer_that_resets_before_it_is_served_is_a_connection(runner, hos
     port.stopListening()
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll", "asyncio"])
+@pytest.mark.parametrize("reactor", beside("epoll", "asyncio"))
 def test_f121_a_flood_of_resets_is_served_as_by_twisteds_reactors(reactor):
     """Each peer is a connection with its data, also if it came while the reactor was busy."""
     source = """
@@ -125,7 +125,7 @@ HOLDERS = {
 }
 
 
-@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+@pytest.mark.parametrize("reactor", beside("epoll"))
 @pytest.mark.parametrize("how", HOLDERS)
 def test_f122_a_close_reaches_the_peer_while_a_forked_child_holds_the_descriptor(reactor, how):
     """Whatever ends the connection."""
