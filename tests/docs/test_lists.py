@@ -24,7 +24,7 @@ PACKAGE = TOP / "netsrv"
 FAULTS = [
     *(*range(1, 44), *range(81, 84), 91, 92, 94, 95),
     *(*range(98, 108), 109, 110),
-    *(112, 113, 128, 129, 130, 132, 134, 135, 139, 141, 147),
+    *(112, 113, 128, 129, 130, 132, 133, 134, 135, 139, 141, 147),
 ]
 """The numbers of the faults of the existing features."""
 
