@@ -12,18 +12,19 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from twisted.logger import Logger
 from twisted.python import usage
 
 from netsrv import __version__
 from netsrv.cli.check import check, list_services
+from netsrv.cli.reloading import Reloader, format_errors
 from netsrv.cli.signals import install_signal_handlers
 from netsrv.config.command_line import OPTIONS, from_command_line
-from netsrv.config.model import Configuration, ConfigurationError
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
+from netsrv.server.reload import CheckedConfiguration, check_configuration
 from netsrv.server.server import Server
-from netsrv.settings import MAX_TEXT_LENGTH, Setting, exception_text, shorten
+from netsrv.settings import Setting
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
@@ -81,7 +82,6 @@ def _option_methods(setting: Setting) -> Iterator[tuple[str, Callable[..., None]
 class ServerOptions(usage.Options):
     """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
 
-    log = Logger()
     synopsis = "[options]"
     longdesc = (
         "Serves TCP and UDP. ADDRESS is PORT, HOST:PORT or [IPV6]:PORT, where port 0 lets the "
@@ -173,24 +173,15 @@ class ServerOptions(usage.Options):
 
     def install_signals(self, reactor: Any, server: Server) -> None:
         """Make signals stop the server and, with a file, make SIGHUP reload it."""
-        reload = None if self.config is None else partial(self._reload, server)
+        reload = None
+        if self.config is not None:
+            reload = Reloader(reactor, server, self._read_again).reload
         install_signal_handlers(reactor, server, reload)
 
-    def _reload(self, server: Server) -> None:
-        """Apply the file's current contents; log the errors of a bad file and change nothing."""
-        try:
-            registry = find_services()
-            server.reload(self.configuration(registry), registry)
-        except (ConfigurationError, SocketError, OSError) as error:
-            self._report_unchanged(error)
-        except BaseException as error:  # the log says how each reload went, whatever was raised
-            self.log.failure("The reload failed")
-            self._report_unchanged(error)
-
-    def _report_unchanged(self, error: BaseException) -> None:
-        for line in format_errors(error):
-            self.log.error("{line}", line=line)
-        self.log.error("Nothing is changed: the configuration is as before")
+    def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
+        """Read the configuration for a server that runs with the settings *running*."""
+        registry = find_services()
+        return check_configuration(self.configuration(registry), running, registry)
 
     def _print(
         self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
@@ -256,14 +247,3 @@ def exit_on_error(step: Callable[[], T]) -> T:
 def error_text_of(error: BaseException) -> str:
     """Return the text of an error as it is printed: a line for each mistake."""
     return "\n".join(f"netsrv: {line}" for line in format_errors(error))
-
-
-def format_errors(error: BaseException) -> Sequence[str]:
-    """Return the lines about an error, escaped."""
-    if isinstance(error, ConfigurationError):
-        lines: Sequence[str] = error.lines
-    elif isinstance(error, SocketError | OSError):
-        lines = [str(error)]
-    else:
-        lines = [exception_text(error)]
-    return [shorten(printable(line), MAX_TEXT_LENGTH) for line in lines]

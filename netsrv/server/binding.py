@@ -14,11 +14,11 @@ from netsrv.server.descriptors import check_spare_descriptors
 from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
 from netsrv.sockets.opening import (
     OpenSocket,
+    Resolver,
     open_datagram,
     open_datagram_at,
     open_stream,
     open_unix,
-    resolve,
 )
 from netsrv.sockets.steps import (
     AddressUnavailable,
@@ -67,7 +67,9 @@ def opening_order(listeners: Sequence[ListenerSettings]) -> list[int]:
     )
 
 
-def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSocket:
+def open_socket(
+    settings: ListenerSettings, same: int | None = None, resolver: Resolver | None = None
+) -> OpenSocket:
     """Open one listener's socket; *same* is the port that `SAME` stands for."""
     address, options = settings.address, settings.all_options()
     if isinstance(address, UnixPath):
@@ -75,8 +77,8 @@ def open_socket(settings: ListenerSettings, same: int | None = None) -> OpenSock
     if address.port == SAME:
         address = evolve(address, port=same or 0)
     if settings.transport.is_stream:
-        return open_stream(address, options, settings.backlog)
-    return open_datagram(address, options)
+        return open_stream(address, options, settings.backlog, resolver)
+    return open_datagram(address, options, resolver)
 
 
 def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[], socket.socket]:
@@ -96,17 +98,29 @@ def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[]
     return reopen
 
 
-def try_options(settings: ListenerSettings) -> tuple[OptionInEffect, ...]:
+def try_options(
+    settings: ListenerSettings, resolver: Resolver | None = None
+) -> tuple[OptionInEffect, ...]:
     """Set the options on a socket that is never bound.  Raises as `open_socket` would."""
-    address, family = settings.address, socket.AF_UNIX
-    kind = socket.SOCK_STREAM if settings.transport.is_stream else socket.SOCK_DGRAM
-    if isinstance(address, InternetAddress):
-        family, _ = resolve(settings.address_label, evolve(address, port=0), kind)
-    with create(family, kind) as sock:
+    with create(*look_up(settings, resolver or Resolver())) as sock:
         try:
             return tuple(set_options(sock, settings.all_options()))
         except OptionRefused as error:
             raise OptionRefused(f"{settings.address_label}: {error}") from error
+
+
+def look_up(
+    settings: ListenerSettings, resolver: Resolver
+) -> tuple[socket.AddressFamily, socket.SocketKind]:
+    """Look up the listener's host; return family and kind of its socket.
+
+    Raises `AddressUnavailable`.
+    """
+    kind = socket.SOCK_STREAM if settings.transport.is_stream else socket.SOCK_DGRAM
+    address, family = settings.address, socket.AF_UNIX
+    if isinstance(address, InternetAddress):
+        family, _ = resolver.resolve(settings.address_label, evolve(address, port=0), kind)
+    return family, kind
 
 
 def check_options_fit(

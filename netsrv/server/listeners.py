@@ -6,6 +6,7 @@ its limits can change while its socket stays open.
 
 import socket
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -293,14 +294,16 @@ class Listeners:
         counts: Callable[[ListenerInfo], Counts],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.running: list[RunningListener] = []
+        self.running: dict[RunningListener, None] = {}
+        """The running listeners, in the order in which they were added."""
+        self._by_label: defaultdict[str, dict[RunningListener, None]] = defaultdict(dict)
         self.observer = observer
         self.counts = counts
         self._now = now
         self._reactor = reactor
         self._slots = slots
-        self._retired: list[Gate] = []
-        self._own_ports: set[int] = set()
+        self._retired: dict[Gate, None] = {}
+        self._own_ports: Counter[int] = Counter()
         self._suspended = False
 
     @property
@@ -313,17 +316,25 @@ class Listeners:
         """The number of live connections, those of closed listeners included."""
         return sum(len(gate.connections) for gate in self.gates)
 
+    def find(self, settings: ListenerSettings) -> RunningListener | None:
+        """Return the listener of *settings*, or of equal ones; None if there is none."""
+        equal = None
+        for listener in self._by_label.get(settings.address_label, ()):
+            if listener.settings is settings:
+                return listener
+            if equal is None and listener.settings == settings:
+                equal = listener
+        return equal
+
     def add(self, prepared: PreparedListener) -> RunningListener:
         """Serve on one more socket.  Raises what the service raises when it is started."""
         admission = Admission(prepared.settings.limits, self._slots, self._now())
         listener = RunningListener(self, prepared, admission)
-        self.running.append(listener)
-        self._update_own_ports()
+        self._enter(listener)
         try:
             listener.start(self._suspended)
         except BaseException:
-            self.running.remove(listener)
-            self._update_own_ports()
+            self._leave(listener)
             raise
         self.observer.listener_started(listener.listener_info)
         return listener
@@ -335,16 +346,15 @@ class Listeners:
         except BaseException:  # as Twisted: not even SystemExit ends the server
             listener.log.failure("{name}: closing the listener failed", name=listener.name)
             listener.gate.close()
-        self.running.remove(listener)
-        self._update_own_ports()
+        self._leave(listener)
         return self.retire(listener.gate)
 
     def retire(self, gate: Gate) -> Deferred[None]:
         """Keep a gate until it is drained, and report then that its listener is closed."""
-        self._retired.append(gate)
+        self._retired[gate] = None
 
         def drained(_result: None) -> None:
-            self._retired.remove(gate)
+            del self._retired[gate]
             self.observer.listener_closed(gate.listener_info)
 
         return gate.when_drained().addCallback(drained)
@@ -352,13 +362,13 @@ class Listeners:
     def suspend(self) -> None:
         """Suspend all listeners, and those that are added later."""
         self._suspended = True
-        for listener in self.running:
+        for listener in list(self.running):
             listener.suspend()
 
     def resume(self) -> None:
         """Resume all listeners."""
         self._suspended = False
-        for listener in self.running:
+        for listener in list(self.running):
             listener.resume()
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
@@ -368,19 +378,23 @@ class Listeners:
         gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
         if settings.transport.is_stream:
             return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
-        guard = DatagramGuard(
-            limits.access,
-            limits.refuse_source_ports,
-            self._own_ports,
-            limits.datagram_rate,
-            settings.safe_replies or not settings.embedded,
-        )
+        ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
+        guard = DatagramGuard(limits.access, ports, self._own_ports, limits.datagram_rate, safe)
         reopen = make_reopener(settings, prepared.socket)
         return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
 
-    def _update_own_ports(self) -> None:
-        sockets = [listener.socket for listener in self.running]
-        self._own_ports.clear()
-        self._own_ports.update(
-            opened.port for opened in sockets if opened.sock.type == socket.SOCK_DGRAM
-        )
+    def _enter(self, listener: RunningListener) -> None:
+        self.running[listener] = None
+        self._by_label[listener.settings.address_label][listener] = None
+        if not listener.settings.transport.is_stream:
+            self._own_ports[listener.port] += 1
+
+    def _leave(self, listener: RunningListener) -> None:
+        label, port = listener.settings.address_label, listener.port
+        del self.running[listener], self._by_label[label][listener]
+        if not self._by_label[label]:
+            del self._by_label[label]
+        if not listener.settings.transport.is_stream:
+            self._own_ports[port] -= 1
+            if not self._own_ports[port]:
+                del self._own_ports[port]

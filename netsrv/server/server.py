@@ -28,10 +28,10 @@ from netsrv.server.descriptors import connection_limit
 from netsrv.server.drain import Drain, Drained
 from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import Prepared, open_access_log, prepare
-from netsrv.server.reload import plan_reload, prepare_listener
+from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
 from netsrv.server.watchdog import StallDetector
 from netsrv.sockets.addresses import InternetAddress, printable
-from netsrv.sockets.opening import OpenSocket
+from netsrv.sockets.opening import OpenSocket, Resolver
 
 
 class Server(Service):
@@ -204,9 +204,7 @@ class Server(Service):
 
         Raises LookupError if there is none.
         """
-        equal = [listener for listener in self.listeners if listener.settings == settings]
-        same = [listener for listener in equal if listener.settings is settings]
-        for listener in same or equal:
+        if (listener := self._listeners.find(settings)) is not None:
             return listener
         raise LookupError(f"{settings.address_label} is not among the running listeners")
 
@@ -247,18 +245,27 @@ class Server(Service):
         """Fire with the number of live connections, as soon as *predicate* is true of it."""
         return ConnectionWaiter(self.observers, lambda: self.connections, predicate).result
 
-    def reload(self, configuration: Configuration, registry: Registry | None = None) -> None:
+    def reload(
+        self,
+        configuration: Configuration | CheckedConfiguration,
+        registry: Registry | None = None,
+    ) -> None:
         """Serve another configuration, as a whole or not at all.
 
         A listener stays if its transport and address do: its socket stays open.  Live
-        connections are not touched.  Raises `ConfigurationError` or
-        `netsrv.sockets.SocketError`, and then nothing has changed; RuntimeError if the server
-        is not running.
+        connections are not touched.  To look up the host name of a new listener blocks, unless
+        *configuration* is the result of `netsrv.server.reload.check_configuration`, which a
+        thread can call.  Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then
+        nothing has changed; RuntimeError if the server is not running.
         """
         if not self._serving:
             raise RuntimeError("the server is not running")
-        registry = registry or find_services()
-        plan = plan_reload(configuration, self.listeners, registry)
+        if isinstance(configuration, CheckedConfiguration):
+            checked = configuration
+        else:
+            checked = CheckedConfiguration(configuration, registry or find_services(), Resolver())
+        configuration, registry = checked.configuration, checked.registry
+        plan = plan_reload(checked, self.listeners)
         try:
             other_log = configuration.access_log != self._configuration.access_log
             access_log = open_access_log(configuration) if other_log else None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from netsrv.settings import MAX_SHOWN_PATH, quote_value, shorten
 from netsrv.sockets.addresses import InternetAddress, UnixPath, show_sockaddr
@@ -127,11 +127,14 @@ class OpenSocket:
 
 
 def open_stream(
-    address: InternetAddress, options: Iterable[SocketOption] = (), backlog: int = 1024
+    address: InternetAddress,
+    options: Iterable[SocketOption] = (),
+    backlog: int = 1024,
+    resolver: "Resolver | None" = None,
 ) -> OpenSocket:
     """Open a listening TCP socket.  Raises `SocketError`, and then nothing stays open."""
     label = f"tcp {address}"
-    family, sockaddr = resolve(label, address, socket.SOCK_STREAM)
+    family, sockaddr = (resolver or Resolver()).resolve(label, address, socket.SOCK_STREAM)
     with _opening(label, family, socket.SOCK_STREAM) as sock:
         in_effect = set_options(sock, options)
         bind(sock, sockaddr)
@@ -139,10 +142,14 @@ def open_stream(
         return OpenSocket(sock, label, tuple(in_effect))
 
 
-def open_datagram(address: InternetAddress, options: Iterable[SocketOption] = ()) -> OpenSocket:
+def open_datagram(
+    address: InternetAddress,
+    options: Iterable[SocketOption] = (),
+    resolver: "Resolver | None" = None,
+) -> OpenSocket:
     """Open a UDP socket.  Raises `SocketError`, and then nothing stays open."""
     label = f"udp {address}"
-    family, sockaddr = resolve(label, address, socket.SOCK_DGRAM)
+    family, sockaddr = (resolver or Resolver()).resolve(label, address, socket.SOCK_DGRAM)
     return open_datagram_at(label, family, sockaddr, options)
 
 
@@ -203,6 +210,33 @@ def resolve(
         raise AddressUnavailable(f"{label}: {error.strerror}") from error
     family, _, _, _, sockaddr = results[0]
     return family, sockaddr
+
+
+class Resolver:
+    """Looks up host names, each one once.
+
+    A look-up blocks the calling thread.  So a reload calls `resolve` in a thread for all names
+    that it will need, and then uses the answers.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[str, socket.SocketKind], tuple[socket.AddressFamily, Any]] = {}
+
+    def resolve(
+        self, label: str, address: InternetAddress, kind: socket.SocketKind
+    ) -> tuple[socket.AddressFamily, Any]:
+        """Return family and socket address: see the function `resolve`."""
+        key = address.host, kind
+        if key not in self._answers:
+            self._answers[key] = resolve(label, evolve(address, port=0), kind)
+        family, sockaddr = self._answers[key]
+        return family, (sockaddr[0], address.port, *sockaddr[2:])
+
+    def remember(self, address: InternetAddress, opened: OpenSocket) -> None:
+        """Answer with the address in effect of a socket that was opened for *address*."""
+        sock = opened.sock  # a closed one still tells its family and kind
+        key = address.host, socket.SocketKind(sock.type)
+        self._answers.setdefault(key, (socket.AddressFamily(sock.family), opened.sockaddr))
 
 
 @contextmanager

@@ -50,11 +50,11 @@ def test_same_looks_on_when_the_number_is_taken_on_one_transport(monkeypatch):
 
     really = netsrv.server.binding.open_datagram
 
-    def open_datagram(address, options):
+    def open_datagram(address, options, resolver):
         asked.append(address.port)
         if len(asked) < 3:
             raise AddressUnavailable("taken", in_use=True)
-        return really(address, options)
+        return really(address, options, resolver)
 
     monkeypatch.setattr(netsrv.server.binding, "open_datagram", open_datagram)
     before = sockets_open()

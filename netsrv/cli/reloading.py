@@ -1,0 +1,100 @@
+"""The reload of a configuration file: read and checked in a thread, applied in one turn."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import Thread
+from typing import Any
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from netsrv.config.model import ConfigurationError, ListenerSettings
+from netsrv.server.reload import CheckedConfiguration
+from netsrv.server.server import Server
+from netsrv.settings import MAX_TEXT_LENGTH, exception_text, shorten
+from netsrv.sockets.addresses import printable
+from netsrv.sockets.steps import SocketError
+
+Read = Callable[[Sequence[ListenerSettings]], CheckedConfiguration]
+"""Reads the configuration for a server that runs with these settings; called in a thread."""
+
+
+def start_thread(call: Callable[[], None]) -> None:
+    """Call in a thread for which neither the reactor nor the process waits at its end."""
+    Thread(target=call, daemon=True, name="reload").start()
+
+
+class Reloader:
+    """Reloads a server's configuration, one reload after the other.
+
+    However many reloads are asked for during one, one follows it, and reads the file again.
+    The log has the result of each.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        server: Server,
+        read: Read,
+        in_thread: Callable[[Callable[[], None]], None] = start_thread,
+    ) -> None:
+        self._reactor = reactor
+        self._server = server
+        self._read = read
+        self._in_thread = in_thread
+        self._reading = False
+        self._again = False
+
+    def reload(self) -> None:
+        """Begin a reload, or have one follow the present one."""
+        if self._reading:
+            self._again = True
+            return
+        self._reading = True
+        running = [listener.settings for listener in self._server.listeners]
+        self._in_thread(lambda: self._read_in_thread(running))
+
+    def _read_in_thread(self, running: Sequence[ListenerSettings]) -> None:
+        try:
+            result: CheckedConfiguration | Failure = self._read(running)
+        except BaseException:  # a third party's plugin may raise anything at all
+            result = Failure()
+        with suppress(RuntimeError):  # the loop is closed: the server has ended meanwhile
+            self._reactor.callFromThread(self._apply, result)
+
+    def _apply(self, result: CheckedConfiguration | Failure) -> None:
+        """Apply what was read, or log why that cannot be."""
+        self._reading = False
+        try:
+            if isinstance(result, Failure):
+                result.raiseException()
+            else:
+                self._server.reload(result)
+        except (ConfigurationError, SocketError, OSError) as error:
+            self._report_unchanged(error)
+        except BaseException as error:
+            if self._server.running:
+                self.log.failure("The reload failed")
+            self._report_unchanged(error)
+        if self._again:
+            self._again = False
+            if self._server.running:
+                self.reload()
+
+    def _report_unchanged(self, error: BaseException) -> None:
+        for line in format_errors(error):
+            self.log.error("{line}", line=line)
+        self.log.error("Nothing is changed: the configuration is as before")
+
+
+def format_errors(error: BaseException) -> Sequence[str]:
+    """Return the lines about an error, escaped."""
+    if isinstance(error, ConfigurationError):
+        lines: Sequence[str] = error.lines
+    elif isinstance(error, SocketError | OSError):
+        lines = [str(error)]
+    else:
+        lines = [exception_text(error)]
+    return [shorten(printable(line), MAX_TEXT_LENGTH) for line in lines]
