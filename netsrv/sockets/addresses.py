@@ -8,6 +8,8 @@ import os
 import re
 import socket
 import struct
+from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import Any
 
 from attrs import frozen
@@ -125,7 +127,8 @@ def parse_unix(text: str) -> UnixPath:
 def show_sockaddr(sockaddr: Any) -> str:
     """Return the text of a socket address: ``127.0.0.1:7``, ``[::1]:7``, a path.
 
-    An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is shown as IPv4.
+    An IPv4 address inside IPv6 (RFC 4291, 2.5.5.2) is shown as IPv4; a link-local address has
+    its zone (RFC 4007, 11): ``[fe80::1%eth0]:7``.
     """
     if not isinstance(sockaddr, tuple):
         path = sockaddr.decode(errors="replace") if isinstance(sockaddr, bytes) else sockaddr
@@ -135,14 +138,35 @@ def show_sockaddr(sockaddr: Any) -> str:
         return f"{host}:{port}"
     if host.startswith(_MAPPED) and "." in host:
         return f"{host[len(_MAPPED) :]}:{port}"
-    return f"[{host}]:{port}"
+    if len(sockaddr) == 4 and sockaddr[3] and "%" not in host:
+        host = f"{host}%{sockaddr[3]}"
+    return f"[{show_zone(host) if '%' in host else host}]:{port}"
+
+
+def show_zone(host: str) -> str:
+    """Return an IPv6 host with the name of the interface that is its zone, if there is one."""
+    host, _, zone = host.partition("%")
+    if zone.isdecimal():
+        with suppress(OSError, OverflowError):
+            zone = socket.if_indextoname(int(zone))
+    return f"{host}%{printable(zone)}"
+
+
+def is_link_local(host: str) -> bool:
+    """Return True for an IPv6 address that means nothing without its zone (RFC 4291, 2.5.6)."""
+    try:
+        address = IPv6Address(host)
+    except ValueError:
+        return False
+    return address.is_link_local
 
 
 def show_address(address: IAddress) -> str:
     """Return the text of one of Twisted's address objects."""
     host = getattr(address, "host", None)
     if host is not None:
-        return show_sockaddr((host, address.port))  # type: ignore[attr-defined]
+        scope = getattr(address, "scopeID", 0) if ":" in host else 0
+        return show_sockaddr((host, address.port, 0, scope))  # type: ignore[attr-defined]
     return show_sockaddr(getattr(address, "name", None) or "")
 
 

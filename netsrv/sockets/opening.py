@@ -14,7 +14,7 @@ from typing import Any
 from attrs import define, evolve, field
 
 from netsrv.settings import MAX_SHOWN_PATH, quote_value, shorten
-from netsrv.sockets.addresses import InternetAddress, UnixPath, show_sockaddr
+from netsrv.sockets.addresses import InternetAddress, UnixPath, is_link_local, show_sockaddr
 from netsrv.sockets.conflicts import outgoing_connection_on
 from netsrv.sockets.options import SocketOption
 from netsrv.sockets.steps import (
@@ -272,4 +272,6 @@ def why_unavailable(error: OSError, kind: socket.SocketKind, label: str) -> str:
             return f"{words}: {holder}"
     if error.errno == errno.EACCES and port.isdigit() and int(port) < 1024:
         return f"{words}: ports below 1024 need root, or CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EINVAL and is_link_local(label.partition("[")[2].partition("]")[0]):
+        return f"{words}: a link-local address needs its zone, as in [fe80::1%eth0]:7"
     return words

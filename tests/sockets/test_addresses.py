@@ -1,11 +1,13 @@
 """Addresses: what users may write, and how they are shown."""
 
 import re
+import socket
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.testing import StringTransport
 
+from netsrv.sockets import AddressUnavailable, open_datagram, open_stream
 from netsrv.sockets.addresses import (
     SAME,
     InternetAddress,
@@ -120,3 +122,41 @@ def test_addresses_show_what_the_user_would_write():
     assert str(InternetAddress("", 7)) == "0.0.0.0:7"
     assert str(InternetAddress("::1", SAME)) == "[::1]:same"
     assert str(UnixPath("/run/x.sock")) == "/run/x.sock"
+
+
+LO = socket.if_nametoindex("lo")
+
+
+@pytest.mark.parametrize(
+    ("sockaddr", "shown"),
+    [
+        (("fe80::1", 7, 0, LO), "[fe80::1%lo]:7"),
+        (("fe80::1", 7, 0, 0), "[fe80::1]:7"),
+        ((f"fe80::1%{LO}", 7), "[fe80::1%lo]:7"),
+        (("fe80::1%lo", 7, 0, LO), "[fe80::1%lo]:7"),
+        (("fe80::1", 7, 0, 999_999), "[fe80::1%999999]:7"),
+        (("fe80::1", 7, 0, 2**32 - 1), f"[fe80::1%{2**32 - 1}]:7"),
+        (("fe80::1%\x1b[31m", 7), "[fe80::1%\\x1b[31m]:7"),
+        (("ff02::1", 7, 0, LO), "[ff02::1%lo]:7"),
+        (("::1", 7, 0, 0), "[::1]:7"),
+        (("127.0.0.1", 7, 0, LO), "127.0.0.1:7"),
+    ],
+)
+def test_f138_a_link_local_address_is_shown_with_its_zone(sockaddr, shown):
+    """The zone is the name of the interface, or its number if there is none of that number."""
+    assert show_sockaddr(sockaddr) == shown
+
+
+def test_f138_addresses_of_twisted_have_their_zone():
+    """Twisted keeps the zone beside the host, or within it."""
+    assert show_address(IPv6Address("TCP", "fe80::1", 7, 0, LO)) == "[fe80::1%lo]:7"
+    assert show_address(IPv6Address("TCP", "fe80::1%lo", 7)) == "[fe80::1%lo]:7"
+    assert show_address(IPv6Address("TCP", "::ffff:10.0.0.1", 7, 0, LO)) == "10.0.0.1:7"
+
+
+@pytest.mark.parametrize("open_socket", [open_stream, open_datagram])
+def test_f138_a_missing_zone_is_hinted_at(open_socket):
+    """The kernel says only that the argument is invalid."""
+    expected = r"\[fe80::1\]:0: Invalid argument: a link-local address needs its zone, as in \[fe80"
+    with pytest.raises(AddressUnavailable, match=expected):
+        open_socket(InternetAddress("fe80::1", 0))
