@@ -27,7 +27,7 @@ from netsrv.sockets.steps import (
     listen,
     set_options,
 )
-from netsrv.sockets.unixfiles import file_mode, find_stale_file, is_stale
+from netsrv.sockets.unixfiles import file_mode, find_stale_file, is_stale, lock_folder, path_to_bind
 
 
 @define
@@ -44,7 +44,8 @@ class OpenSocket:
     """The address in effect, as the kernel returns it; it stays valid after the socket fails."""
 
     def __attrs_post_init__(self) -> None:
-        self.sockaddr = self.sock.getsockname()
+        path = self.unix_identity and self.unix_identity[0]
+        self.sockaddr = path or self.sock.getsockname()
 
     @property
     def address(self) -> str:
@@ -120,10 +121,20 @@ class OpenSocket:
             self.unix_identity = None
             try:
                 now = os.lstat(path)
-                if (now.st_dev, now.st_ino) == (device, inode) and is_stale(path):
+                if (now.st_dev, now.st_ino) == (device, inode) and _left_behind(path):
                     os.unlink(path)
             except OSError:
                 pass  # already removed, or no longer ours
+
+
+def _left_behind(path: str) -> bool:
+    """Return True if no server listens on a socket file, as far as it can be asked."""
+    try:
+        return is_stale(path)
+    except OSError as error:
+        if error.errno is None:  # too long a name in a deep folder: Python does not even try
+            return True
+        raise
 
 
 def open_stream(
@@ -179,19 +190,31 @@ def open_unix(
     path = os.path.abspath(address.path)
     with _opening(label, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         in_effect = set_options(sock, options)
-        if find_stale_file(label, path):
-            os.unlink(path)
-        with file_mode(mode):
-            bind(sock, path)
-        created = os.lstat(path)
-        opened = OpenSocket(sock, label, (), (path, created.st_dev, created.st_ino))
-        try:
-            in_effect.append(listen(sock, backlog))
-        except OSError:
-            opened.close()
-            raise
+        with lock_folder(path):
+            short = path_to_bind(address.path)
+            if find_stale_file(label, path):
+                os.unlink(path)
+            with file_mode(mode):
+                bind(sock, short)
+            created = os.lstat(path)
+            opened = OpenSocket(sock, label, (), (path, created.st_dev, created.st_ino))
+            try:
+                in_effect.append(listen(sock, backlog))
+                _check_in_place(opened)
+            except OSError:
+                opened.close()
+                raise
         opened.options = tuple(in_effect)
         return opened
+
+
+def _check_in_place(opened: OpenSocket) -> None:
+    """Raises OSError if another server has replaced the socket file meanwhile."""
+    assert opened.unix_identity is not None
+    path, device, inode = opened.unix_identity
+    status = os.lstat(path)
+    if (status.st_dev, status.st_ino) != (device, inode):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def resolve(

@@ -1,13 +1,65 @@
-"""The file of a unix socket: its permissions, and whether a server still listens on it."""
+"""The file of a unix socket: its permissions, and whether a server still listens on it.
+
+The kernel takes paths of 107 bytes (unix(7)).  A relative path may be short where the absolute
+one is not.
+"""
 
 import errno
+import fcntl
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from netsrv.sockets.steps import AddressUnavailable, create, error_text
+
+MAX_SUN_PATH = 107
+"""Bytes of a path that the kernel takes."""
+
+LOCK_TRIES = 200
+LOCK_INTERVAL = 0.005
+"""Seconds between two tries to lock a folder; after all of them it is not locked."""
+
+
+def path_to_bind(written: str) -> str:
+    """Return the absolute path of a socket file, or as it was *written* if only that is short.
+
+    Raises OSError if both are too long.
+    """
+    for path in (os.path.abspath(written), written):
+        if len(os.fsencode(path)) <= MAX_SUN_PATH:
+            return path
+    size = len(os.fsencode(written))
+    raise OSError(
+        errno.ENAMETOOLONG,
+        f"the path is too long: it has {size} bytes, and a unix socket's has at most "
+        f"{MAX_SUN_PATH}; a relative path may be shorter",
+    )
+
+
+@contextmanager
+def lock_folder(path: str) -> Iterator[None]:
+    """Let one process at a time look at the socket files of a folder and replace them.
+
+    The lock is advisory (flock(2)), and another program may hold it: then the block runs
+    without it after a second.  A folder that cannot be read is not locked.
+    """
+    try:
+        folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        for _ in range(LOCK_TRIES):
+            with suppress(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            time.sleep(LOCK_INTERVAL)
+        yield
+    finally:
+        os.close(folder)
 
 
 @contextmanager
@@ -54,11 +106,25 @@ def is_stale(path: str) -> bool:
 
     Raises OSError if connecting to it does not tell.
     """
-    with create(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with create(socket.AF_UNIX, socket.SOCK_STREAM) as probe, _short(path) as short:
         try:
-            probe.connect(path)
+            probe.connect(short)
         except ConnectionRefusedError:
             return True
         except BlockingIOError:
             pass  # the backlog is full, so a server listens
     return False
+
+
+@contextmanager
+def _short(path: str) -> Iterator[str]:
+    """Return a path that the kernel takes, by way of the folder's descriptor if it has to be."""
+    if len(os.fsencode(path)) <= MAX_SUN_PATH:
+        yield path
+        return
+    folder, name = os.path.split(path)
+    descriptor = os.open(folder or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
