@@ -78,6 +78,57 @@ def test_f100_a_full_disk_costs_lines_and_nothing_else():
     file.close()
 
 
+def test_f140_a_disk_that_gets_full_in_a_line_has_whole_lines_only(path, monkeypatch):
+    """The begun line is taken back, at once and whatever happens to the file then."""
+    file, write = LogFile(str(path)), os.write
+    accepted = iter([6])
+
+    def write_some(descriptor, data):
+        size = next(accepted, 0)
+        if not size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data[:size])
+
+    monkeypatch.setattr(os, "write", write_some)
+    for number in range(3):
+        file.add(f"{number}..\n")
+    file.flush()
+    assert path.read_text() == "0..\n"
+    assert (file.dropped, file.error.errno) == (2, errno.ENOSPC)
+    monkeypatch.undo()
+    shutil.copy(path, path.with_suffix(".1"))
+    os.truncate(path, 0)
+    file.add("last\n")
+    file.close()
+    assert lines_of(path) == ["last"]
+    assert lines_of(path.with_suffix(".1")) == ["0.."]
+
+
+def test_f140_a_begun_line_that_another_writer_has_ended_is_left_alone(path, monkeypatch):
+    """What another program appends to the file stays, and what follows is a line of its own."""
+    file, write = LogFile(str(path)), os.write
+    other = os.open(path, os.O_WRONLY | os.O_APPEND)
+    accepted = iter([2])
+
+    def write_some(descriptor, data):
+        size = next(accepted, 0)
+        if not size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(descriptor, data[:size])
+        write(other, b"other\n")
+        return written
+
+    monkeypatch.setattr(os, "write", write_some)
+    file.add("lost\n")
+    file.flush()
+    monkeypatch.undo()
+    file.add("last\n")
+    file.close()
+    os.close(other)
+    assert file.dropped == 1
+    assert path.read_text().endswith("other\nlast\n")
+
+
 def test_f100_a_folder_that_is_gone_costs_lines_until_it_is_back(path):
     """A file without a name is no place for lines; with a name again it is written."""
     file = LogFile(str(path))

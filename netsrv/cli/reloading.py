@@ -1,7 +1,7 @@
 """The reload of a configuration file: read and checked in a thread, applied in one turn."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Thread
 from typing import Any
 
@@ -39,11 +39,13 @@ class Reloader:
         server: Server,
         read: Read,
         in_thread: Callable[[Callable[[], None]], None] = start_thread,
+        in_directory: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._reactor = reactor
         self._server = server
         self._read = read
         self._in_thread = in_thread
+        self._in_directory = in_directory
         self._reading = False
         self._again = False
 
@@ -71,7 +73,8 @@ class Reloader:
             if isinstance(result, Failure):
                 result.raiseException()
             else:
-                self._server.reload(result)
+                with self._in_directory():
+                    self._server.reload(result)
         except (ConfigurationError, SocketError, OSError) as error:
             self._report_unchanged(error)
         except BaseException as error:

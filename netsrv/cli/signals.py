@@ -2,16 +2,44 @@
 
 The first SIGTERM or SIGINT starts a drain, by the way in which the reactor stops; a second one
 aborts the connections that are left.  SIGHUP reloads the configuration, or drains if there is no
-file.  SIGUSR1 reopens our files.  An embedded server touches no signal: its program does not
-call this module.
+file.  SIGUSR1 reopens our files.  Signals that come before the handlers are in place wait for
+them.  An embedded server touches no signal: its program does not call this module.
+
+The module imports little, since signals are held first of all.
 """
 
+from __future__ import annotations
+
+import atexit
 import signal
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from netsrv.server.server import Server
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def hold_signals() -> None:
+    """Let the signals of this module wait until `release_signals`.
+
+    They are ignored in the interpreter's last moments, in which it has no handlers any more.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    atexit.register(ignore_signals)
+
+
+def release_signals() -> None:
+    """Deliver the signals that were held."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def ignore_signals() -> None:
+    """Ignore the signals of this module from now on."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def install_signal_handlers(
@@ -21,8 +49,6 @@ def install_signal_handlers(
 
     *reload* is called for SIGHUP, in the reactor's turn.
     """
-    if reload is not None and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
-        signal.signal(signal.SIGHUP, lambda number, frame: None)  # the file has just been read
     reactor.callWhenRunning(SignalHandlers(reactor, server, reload).install)
 
 
@@ -39,7 +65,7 @@ class SignalHandlers:
         self._rotate: Any = None
 
     def install(self) -> None:
-        """Replace the present handlers."""
+        """Replace the present handlers, and release the signals that were held."""
         self._rotate = signal.getsignal(signal.SIGUSR1)  # that of twistd, for its own log
         shutdown = [signal.SIGTERM, signal.SIGINT]
         self._shutdown_handlers = {number: signal.getsignal(number) for number in shutdown}
@@ -53,8 +79,9 @@ class SignalHandlers:
         for number, handler in handlers.items():
             handled = callable(self._shutdown_handlers.get(number, handler))
             ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
-            if handled and not ignored:
+            if handled and (not ignored or handler == self._on_hup):
                 signal.signal(number, handler)
+        release_signals()
 
     def _schedule(self, call: Callable[[], Any]) -> None:
         self._reactor.callFromThread(call)

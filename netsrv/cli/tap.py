@@ -16,21 +16,25 @@ from twisted.python import usage
 
 from netsrv import __version__
 from netsrv.cli.check import check, list_services
-from netsrv.cli.reloading import Reloader, format_errors
-from netsrv.cli.signals import install_signal_handlers
+from netsrv.cli.directory import StartDirectory
+from netsrv.cli.log_stream import LogStream, replace_standard_streams
+from netsrv.cli.printing import ExitStatus, print_error, print_report
+from netsrv.cli.reloading import Reloader, format_errors, start_thread
+from netsrv.cli.signals import hold_signals, install_signal_handlers
 from netsrv.config.command_line import OPTIONS, from_command_line
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
+from netsrv.files import standard_descriptor
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.reload import CheckedConfiguration, check_configuration
 from netsrv.server.server import Server
-from netsrv.settings import Setting
+from netsrv.settings import MAX_SHOWN_PATH, Setting, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
 
 T = TypeVar("T")
 
-STANDARD_ERROR = 2
+STANDARD_DESCRIPTORS = (0, 1, 2)
 
 EXAMPLES = """\
 Examples:
@@ -82,6 +86,8 @@ def _option_methods(setting: Setting) -> Iterator[tuple[str, Callable[..., None]
 class ServerOptions(usage.Options):
     """The options of ``twistd netsrv`` and ``netsrv serve``, as the user writes them."""
 
+    io_error: int = ExitStatus.IO_ERROR
+    """The exit status if a report cannot be printed."""
     synopsis = "[options]"
     longdesc = (
         "Serves TCP and UDP. ADDRESS is PORT, HOST:PORT or [IPV6]:PORT, where port 0 lets the "
@@ -98,8 +104,9 @@ class ServerOptions(usage.Options):
         """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
         self.arguments: dict[str, Any] = {}
         """The arguments of the other options, by the names of the settings."""
-        self.config: tuple[str, str] | None = None
-        """The configuration file as the user wrote it, and its absolute path."""
+        self.config: str | None = None
+        """The configuration file as the user wrote it."""
+        self._directory = StartDirectory()
 
     def opt_tcp(self, address: str) -> None:
         """serve TCP: [SERVICE=]ADDRESS, 'accept' if no SERVICE is given; repeatable"""
@@ -121,14 +128,17 @@ class ServerOptions(usage.Options):
         """take listeners and limits from a TOML file"""
         if not path:
             raise usage.UsageError("--config needs the path of a file")
-        self.config = (path, os.path.abspath(path))  # twistd may go elsewhere before a reload
+        self.config = path
 
     opt_c = opt_config
 
     def opt_version(self) -> None:
         """print the version of netsrv, and exit"""
-        print(f"netsrv {__version__}")
-        raise SystemExit(0)
+        print_report(f"netsrv {__version__}", self.io_error)
+
+    def opt_help(self) -> None:
+        """print this help, and exit"""
+        print_report(str(self), self.io_error)
 
     def getUsage(self, width: int | None = None) -> str:
         return f"{super().getUsage(width)}\n{EXAMPLES}"
@@ -150,12 +160,13 @@ class ServerOptions(usage.Options):
         if self.config is not None:
             from netsrv.config.toml import read_configuration
 
-            name, path = self.config
-            file = read_configuration(path, registry or find_services(), name)
+            registry = registry or find_services()
+            with self._directory.entered():
+                file = read_configuration(self.config, registry)
             if not file.listeners and not self.listeners:
                 raise ConfigurationError(
-                    f"{name}: nothing to serve: it has no [[listener]], and there is no --tcp, "
-                    "--udp or --unix"
+                    f"{self.config}: nothing to serve: it has no [[listener]], and there is no "
+                    "--tcp, --udp or --unix"
                 )
         return from_command_line(self.listeners, self.arguments, file)
 
@@ -175,13 +186,26 @@ class ServerOptions(usage.Options):
         """Make signals stop the server and, with a file, make SIGHUP reload it."""
         reload = None
         if self.config is not None:
-            reload = Reloader(reactor, server, self._read_again).reload
+            reload = Reloader(
+                reactor, server, self._read_again, self._start_reading, self._directory.entered
+            ).reload
         install_signal_handlers(reactor, server, reload)
 
     def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
         """Read the configuration for a server that runs with the settings *running*."""
-        registry = find_services()
-        return check_configuration(self.configuration(registry), running, registry)
+        with self._directory.entered():
+            registry = find_services()
+            return check_configuration(self.configuration(registry), running, registry)
+
+    def _start_reading(self, read: Callable[[], None]) -> None:
+        """Read in a thread, or at once if the directory of the start has to be entered for it.
+
+        A process has one working directory, which no thread may change under the others.
+        """
+        if self._directory.is_left:
+            read()
+        else:
+            start_thread(read)
 
     def _print(
         self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
@@ -189,28 +213,71 @@ class ServerOptions(usage.Options):
         """Print the lines that *lines* yields for the installed services, and exit."""
         registry = registry or find_services()
         for problem in registry.problems:
-            print(f"netsrv: {problem}", file=sys.stderr)
-        print("\n".join(map(printable, lines(registry))))
-        raise SystemExit(0)
+            print_error(f"netsrv: {problem}")
+        print_report("\n".join(map(printable, lines(registry))), self.io_error)
 
 
 class Options(ServerOptions):
     """The options within ``twistd`` and ``twist``, where every error has the exit status 1."""
 
+    io_error = 1
     prepared: tuple[Configuration, Prepared]
+
+    def parseOptions(self, options: Any = None) -> None:
+        hold_signals()
+        super().parseOptions(options)
 
     def postOptions(self) -> None:
         super().postOptions()
+        self._replace_streams()
         self.prepared = exit_on_error(self.prepare)
         atexit.register(self.prepared[1].close)  # twistd may still fail to start
         install_reactor()
 
+    def configuration(self, registry: Registry | None = None) -> Configuration:
+        configuration = super().configuration(registry)
+        path = configuration.access_log
+        if path is not None and self._is_daemon and standard_descriptor(path) is not None:
+            raise ConfigurationError(
+                f"access log {shorten(path, MAX_SHOWN_PATH)}: a daemon has no standard output; "
+                "name a file, or start twistd with -n"
+            )
+        return configuration
+
+    @property
+    def _launcher(self) -> dict[str, Any]:
+        """The options of twistd or twist; empty without either."""
+        return getattr(self, "parent", None) or {}
+
+    @property
+    def _is_daemon(self) -> bool:
+        """True if twistd is about to leave the terminal, or has left it."""
+        launcher = self._launcher
+        return not (launcher.get("nodaemon", True) or launcher.get("debug", False))
+
+    def _replace_streams(self) -> None:
+        """Keep the log of twistd or twist from blocking the server."""
+        replace_standard_streams(reopen=not self._is_daemon)
+        log_file = self._launcher.get("logFile")  # twist has opened it
+        if log_file is not None:
+            self._launcher["logFile"] = LogStream(log_file)
+
 
 def reserve_stdio() -> None:
     """Open descriptors 0 to 2 if they are closed: a daemon replaces them by /dev/null."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
-        pass
-    os.close(descriptor)
+    for descriptor in STANDARD_DESCRIPTORS:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _open_placeholder()
+
+
+def _open_placeholder() -> None:
+    """Take the lowest free descriptor; without a usable /dev/null, for the root directory."""
+    try:
+        os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        os.open(os.sep, os.O_RDONLY)
 
 
 def makeService(options: Options) -> Server:

@@ -31,7 +31,7 @@ def check_spare_descriptors() -> None:
     spare: list[int] = []
     try:
         while len(spare) < SPARE_DESCRIPTORS:
-            spare.append(os.open(os.devnull, os.O_RDONLY))
+            spare.append(os.open(os.sep, os.O_RDONLY))
     except OSError as error:
         raise AddressUnavailable(
             f"{error.strerror}: the sockets leave {len(spare)} descriptors, and the server "

@@ -187,8 +187,8 @@ def open_unix(
     them to the umask.
     """
     label = f"unix {shorten(address.path, MAX_SHOWN_PATH)}"
-    path = os.path.abspath(address.path)
     with _opening(label, socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        path = os.path.abspath(address.path)  # fails in a deleted working directory
         in_effect = set_options(sock, options)
         with lock_folder(path):
             short = path_to_bind(address.path)

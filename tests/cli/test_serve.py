@@ -1,59 +1,17 @@
-"""netsrv serve: its log on standard output, and bad input: one line with option and value."""
+"""netsrv serve with bad input: one line with option and value."""
 
-import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from netsrv.cli import serve as command
-from netsrv.cli.serve import ExitStatus, StdoutLog
+from netsrv.cli import command
+from netsrv.cli.printing import ExitStatus
 from netsrv.cli.tap import ServerOptions
 
 Refused = Callable[..., str]
 
-
-class Standard:
-    """Standard output, whose descriptor a test changes."""
-
-    descriptor = -1
-
-    def fileno(self):
-        return self.descriptor
-
-
-def test_f100_lines_that_standard_output_does_not_take_are_counted(tmp_path, monkeypatch):
-    """The next line written has the number of lost ones; an incomplete line is ended."""
-    standard = Standard()
-    monkeypatch.setattr(sys, "stdout", standard)
-    file = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
-    full = os.open("/dev/full", os.O_WRONLY)
-    write = os.write
-    output = StdoutLog()
-    for descriptor in (file, full, full, file, file):
-        standard.descriptor = descriptor
-        output.write("line\n")
-    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:2]))
-    output.write("torn\n")
-    monkeypatch.undo()
-    monkeypatch.setattr(sys, "stdout", standard)
-    output.write("last\n")
-    assert (tmp_path / "log").read_text().splitlines() == [
-        "line",
-        "2 lines of the log were lost before this one",
-        "line",
-        "line",
-        "to",
-        "1 lines of the log were lost before this one",
-        "last",
-    ]
-    os.close(file)
-    os.close(full)
-
-
-# Bad input
 
 PORT = "a port is a number from 0 to 65535"
 WHAT_A_PORT_IS = "has no port number; write PORT, HOST:PORT or [IPV6]:PORT"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from twisted.logger import Logger, formatEvent
 
 from netsrv.batches import Datagrams
 from netsrv.files import LogFile
@@ -95,4 +96,24 @@ def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
     clock.advance(FLUSH_INTERVAL)
     assert lines[1:] == [f"access log {path}: writing again; 5 lines were dropped"]
     assert len(lines_of(path)) == 1
+    log.close()
+
+
+def test_the_path_is_escaped_in_the_log(tmp_path, clock):
+    """A control character of the path does not reach the terminal."""
+    path = tmp_path / "a\x1b[31m" / "log"
+    path.parent.mkdir()
+    log = AccessLog(clock, LogFile(str(path)))
+    path.unlink()
+    path.parent.rename(tmp_path / "moved")
+    events = []
+    log.log = Logger(observer=events.append)
+    log.connection_refused(LISTENER, "192.0.2.1:1", RejectReason.ACCESS)
+    clock.advance(FLUSH_INTERVAL)
+    path.parent.mkdir()
+    log.connection_refused(LISTENER, "192.0.2.1:1", RejectReason.ACCESS)
+    clock.advance(FLUSH_INTERVAL)
+    assert [formatEvent(event).split(":")[0] for event in events] == [
+        f"access log {tmp_path}/a\\x1b[31m/log"
+    ] * 2
     log.close()

@@ -1,0 +1,54 @@
+"""The working directory of the start, from which a configuration's relative paths begin.
+
+``twistd --rundir`` leaves it, and a reload has to resolve the same paths as the start.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from twisted.logger import Logger
+
+EMPTY_DIRECTORY = "/proc/self/fdinfo"
+"""A directory in which no file can be found or created by a user's names."""
+
+
+class StartDirectory:
+    """The present working directory."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self._path: str | None = None
+        with suppress(OSError):  # it was deleted: no relative path can be resolved
+            self._path = os.getcwd()
+        self._identity = _identity()
+
+    @property
+    def is_left(self) -> bool:
+        """True if the process works in another directory now."""
+        return self._path is not None and _identity() != self._identity
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be in the directory for a while.  Where it cannot be entered, relative paths fail."""
+        if self._path is None or not self.is_left:
+            yield
+            return
+        before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+        try:
+            try:
+                os.chdir(self._path)
+            except OSError as error:
+                line = "{path}: {error}; relative paths begin there, and cannot be resolved"
+                self.log.warn(line, path=self._path, error=error.strerror)
+                os.chdir(EMPTY_DIRECTORY)
+            yield
+        finally:
+            os.fchdir(before)
+            os.close(before)
+
+
+def _identity() -> tuple[int, int]:
+    status = os.stat(".")
+    return status.st_dev, status.st_ino
