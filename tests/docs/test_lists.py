@@ -24,7 +24,7 @@ PACKAGE = TOP / "netsrv"
 FAULTS = [
     *(*range(1, 44), *range(81, 84), 91, 92, 94, 95),
     *(*range(98, 108), 109, 110),
-    *(112, 113, *range(115, 126), *range(127, 140), *range(141, 144), 145, 147, 149),
+    *(112, 113, *range(115, 126), *range(127, 140), *range(141, 146), 147, 149),
 ]
 """The numbers of the faults of the existing features."""
 
