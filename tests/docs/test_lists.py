@@ -24,7 +24,7 @@ PACKAGE = TOP / "netsrv"
 FAULTS = [
     *(*range(1, 44), *range(81, 84), 91, 92, 94, 95),
     *(*range(98, 108), 109, 110),
-    *(*range(112, 144), *range(145, 150)),
+    *range(112, 150),
 ]
 """The numbers of the faults of the existing features."""
 

@@ -61,7 +61,7 @@ def run(project: Path, *options: str) -> tuple[int, str]:
 @contextmanager
 def ending(shown: str) -> Iterator[None]:
     """Check that the servers whose ids *shown* has are gone after the block."""
-    pids = [int(each) for each in re.findall(r"server (\d+)", shown)]
+    pids = [int(pid) for pid in re.findall(r"server (\d+)", shown)]
     assert pids
     handles = [os.pidfd_open(pid) for pid in pids]
     try:

@@ -147,8 +147,8 @@ def test_servers_of_toml(netsrv_server):
     with client(echo) as first, client(echo) as second:
         assert exchange(first, b"hello") == b"hello"
         assert second.recv(1) == b""
-    assert [each.received for each in server.listeners] == [[b""], [b"hello"], [b"hello"]]
-    assert [each.service for each in server.listeners] == ["daytime", "echo", "echo"]
+    assert [listener.received for listener in server.listeners] == [[b""], [b"hello"], [b"hello"]]
+    assert [listener.service for listener in server.listeners] == ["daytime", "echo", "echo"]
 
 
 def test_limits_are_given_as_keywords(netsrv_server):
@@ -197,10 +197,10 @@ def test_connections_in_the_order_of_acceptance(netsrv_server):
         with client(server) as second:
             assert exchange(second, b"three") == b"three"
             names = ["{}:{}".format(*sock.getsockname()) for sock in (first, second)]
-            assert [each.peer for each in server.connections] == names
-            assert [each.close_reason for each in server.connections] == [None, None]
-        assert [each.close_reason for each in server.connections] == [None, "peer"]
-        assert [(each.received, each.sent) for each in server.connections] == [(3, 3), (5, 5)]
+            assert [connection.peer for connection in server.connections] == names
+            assert [connection.close_reason for connection in server.connections] == [None, None]
+        assert [connection.close_reason for connection in server.connections] == [None, "peer"]
+        assert [(one.received, one.sent) for one in server.connections] == [(3, 3), (5, 5)]
     assert server.received == [b"one", b"three"]
 
 
@@ -223,12 +223,12 @@ def test_what_is_too_long_is_cut_and_said_so(netsrv_server):
     data = bytes(range(256)) * 8192
     with client(server) as sock:
         assert exchange(sock, b"short") == b"short"
-    assert not server.cut
+    assert not server.truncated
     assert talk(client(server), data) == data
-    assert [len(each) for each in server.received] == [5, 2**20]
+    assert [len(data) for data in server.received] == [5, 2**20]
     assert server.connections[1].received == len(data)
     assert server.received[1] == data[: 2**20]
-    assert server.cut
+    assert server.truncated
 
 
 def test_datagrams_in_their_order(netsrv_server):
@@ -335,7 +335,7 @@ def test_a_server_that_is_never_ready(tmp_path, monkeypatch):
     """Starting a service whose import never ends fails after the start timeout."""
     (tmp_path / "sleeping.py").write_text("import threading; threading.Event().wait()")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(serverprocess, "PATIENCE", 1.0)
+    monkeypatch.setattr(serverprocess, "START_TIMEOUT", 1.0)
     with pytest.raises(ServerError, match="is not ready after 1 s"):
         start_server("sleeping:service")
     assert children() == set()
@@ -354,7 +354,7 @@ def children() -> set[str]:
     return set(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
 
 
-def test_what_was_seen_outlives_the_server(netsrv_server):
+def test_records_outlive_the_server(netsrv_server):
     """After the end, connections, bytes and log can still be read."""
     server = netsrv_server("echo", transport="unix")
     with client(server) as sock:
@@ -363,7 +363,7 @@ def test_what_was_seen_outlives_the_server(netsrv_server):
         assert read_ends(sock)
     assert server.process.returncode == 0
     assert server.received == [b"hello"]
-    assert [each.close_reason for each in server.connections] == ["shutdown"]
+    assert [connection.close_reason for connection in server.connections] == ["shutdown"]
     assert "Got connection" in server.log
     assert not Path(server.address).parent.exists()
     server.stop()
@@ -411,13 +411,13 @@ def test_eight_servers_at_once_leave_nothing():
     """Servers do not disturb each other."""
     with ExitStack() as stack:
         servers = [stack.enter_context(start_server("echo")) for _ in range(8)]
-        assert len({each.port for each in servers}) == 8
+        assert len({server.port for server in servers}) == 8
         for number, server in enumerate(servers):
             with client(server) as sock:
                 sock.sendall(b"%d" % number)
                 assert sock.recv(9) == b"%d" % number
-        assert [each.received for each in servers] == [[b"%d" % number] for number in range(8)]
-    assert_free([each.port for each in servers])
+        assert [server.received for server in servers] == [[b"%d" % number] for number in range(8)]
+    assert_free([server.port for server in servers])
 
 
 def assert_free(ports: list[int]) -> None:
@@ -436,8 +436,11 @@ def test_the_plugin_imports_no_twisted():
     modules = subprocess.check_output([sys.executable, "-c", check], text=True).split()
     assert "netsrv.fixture.process" in modules
     assert {"twisted", "attrs", "attr", "zope.interface", "asyncio"} & set(modules) == set()
-    ours = {each for each in modules if each.startswith("netsrv")}
-    assert ours == {"netsrv", "netsrv.fixture", "netsrv.fixture.plugin", "netsrv.fixture.process"}
+    ours = {name for name in modules if name.startswith("netsrv.")}
+    assert ours == {
+        "netsrv.fixture",
+        *(f"netsrv.fixture.{name}" for name in ("channel", "modules", "plugin", "process")),
+    }
 
 
 def test_the_child_imports_no_pytest(services, netsrv_server):
@@ -445,4 +448,4 @@ def test_the_child_imports_no_pytest(services, netsrv_server):
     with client(netsrv_server(f"{services}:Modules")) as sock:
         modules = read_all(sock).decode().split()
     assert "netsrv.server.server" in modules
-    assert [each for each in modules if "pytest" in each] == []
+    assert [name for name in modules if "pytest" in name] == []
