@@ -23,6 +23,7 @@ class StartDirectory:
         with suppress(OSError):  # it was deleted: no relative path can be resolved
             self._path = os.getcwd()
         self._identity = _identity()
+        self._warned = False
 
     @property
     def is_left(self) -> bool:
@@ -37,16 +38,22 @@ class StartDirectory:
             return
         before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
         try:
-            try:
-                os.chdir(self._path)
-            except OSError as error:
-                line = "{path}: {error}; relative paths begin there, and cannot be resolved"
-                self.log.warn(line, path=self._path, error=error.strerror)
-                os.chdir(EMPTY_DIRECTORY)
+            self._enter(self._path)
             yield
         finally:
             os.fchdir(before)
             os.close(before)
+
+    def _enter(self, path: str) -> None:
+        try:
+            os.chdir(path)
+            self._warned = False
+        except OSError as error:
+            if not self._warned:
+                line = "{path}: {error}; relative paths begin there, and cannot be resolved"
+                self.log.warn(line, path=path, error=error.strerror)
+            self._warned = True
+            os.chdir(EMPTY_DIRECTORY)
 
 
 def _identity() -> tuple[int, int]:
