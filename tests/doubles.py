@@ -58,21 +58,6 @@ class ReactorClock(Clock):
         self.readers.discard(reader)
 
 
-class ScriptedListeningSocket:
-    """A listening socket; numbers in its script are errors, anything else is accepted."""
-
-    def __init__(self, *script):
-        self.script = list(script)
-
-    def accept(self):
-        if not self.script:
-            raise BlockingIOError(errno.EAGAIN, "the backlog is empty")
-        step = self.script.pop(0)
-        if isinstance(step, int):
-            raise OSError(step, os.strerror(step))
-        return step, None
-
-
 class ScriptedDatagramSocket:
     """A UDP socket; numbers in its script are errors, bytes are datagrams.  It keeps what is sent.
 
