@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from netsrv.fixture import start_server
 from netsrv.fixture.process import ServerError
 from tests.clients import exchange, unix
 from tests.process.starts import finish
-from tests.timeouts import SESSION_TIMEOUT
+from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
 pytestmark = pytest.mark.version_independent
 
@@ -315,11 +316,15 @@ def test_f144_a_process_that_cannot_be_started_leaves_nothing(tmp_path, monkeypa
     """Descriptors, threads and folders are released if no process can be started."""
     set_temporary_folder(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "nix"))
-    before = os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")
+    descriptors, threads = os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")
     with pytest.raises(FileNotFoundError):
         start_server("echo", transport="unix")
-    assert (os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")) == before
+    assert os.listdir("/proc/self/fd") == descriptors
     assert os.listdir(tmp_path) == []
+    deadline = time.monotonic() + TIMEOUT
+    while os.listdir("/proc/self/task") != threads:  # the kernel removes a thread after its end
+        assert time.monotonic() < deadline, "a thread is still running"
+        os.sched_yield()
 
 
 # The cost for other tests
