@@ -63,7 +63,7 @@ class DatagramListener:
         """Datagrams that the kernel has dropped at the present socket; None if unknown."""
         return self._port.kernel_drops
 
-    # The verbs of a listener
+    # Operations of a listener
 
     def start(self) -> None:
         """Start the protocol, and receive.  A closed socket is opened again first."""

@@ -104,7 +104,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self._descriptor = sock.fileno()
         self._identity = identity(self._descriptor)
 
-    # The verbs of a port
+    # Operations of a port
 
     def prepare_restart(self) -> None:
         """Allow `replace_socket` again, after `detach`."""

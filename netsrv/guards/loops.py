@@ -92,7 +92,7 @@ class _Contents:
 
 
 class _Pause:
-    """A pause that ends at *until*, the last of so many."""
+    """The last pause of a flow, which ends at *until*; *number* pauses make the next one longer."""
 
     __slots__ = ("number", "until")
 

@@ -127,7 +127,7 @@ def check_options_fit(
     listeners: Sequence[ListenerSettings],
     applied: Iterable[tuple[ListenerSettings, Sequence[OptionInEffect]]],
 ) -> None:
-    """Raises `ConfigurationError` for an option that fits none of the sockets it is meant for.
+    """Raise `ConfigurationError` for an option that fits none of the sockets it is meant for.
 
     The command line gives an option to all of its listeners at once, a file to each.
     *applied* has the options that each socket took.

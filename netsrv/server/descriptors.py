@@ -27,7 +27,7 @@ def connection_limit(reactor: Any) -> int:
 
 
 def check_spare_descriptors() -> None:
-    """Raises `AddressUnavailable` if the open sockets leave too few descriptors."""
+    """Raise `AddressUnavailable` if the open sockets leave too few descriptors."""
     spare: list[int] = []
     try:
         while len(spare) < SPARE_DESCRIPTORS:

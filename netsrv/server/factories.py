@@ -59,7 +59,7 @@ def _checked(service: Any, is_stream: bool) -> IProtocolFactory | DatagramProtoc
 
 
 def check_protocols(listeners: Sequence[ListenerSettings], services: Sequence[Any]) -> None:
-    """Raises `ConfigurationError` if two listeners have one datagram protocol.
+    """Raise `ConfigurationError` if two listeners have one datagram protocol.
 
     A factory may serve many listeners; a datagram protocol has one transport only.
     """

@@ -63,7 +63,7 @@ class Listener(Protocol):
 
 
 class RunningListener:
-    """The handle of one running listener: its verbs, and what it consists of.
+    """The handle of one running listener: its operations, and its parts.
 
     `Server.add_listener` and `Server.listener_for` return it.
     """
@@ -132,7 +132,7 @@ class RunningListener:
         """Datagrams that the kernel has dropped; None for streams, or if unknown."""
         return self._listener.kernel_drops
 
-    # The verbs
+    # Operations
 
     def start(self, suspended: bool) -> None:
         """Start to serve, but suspended at once if *suspended*.
@@ -199,7 +199,7 @@ class RunningListener:
             "kernel_drops": self.kernel_drops,
         }
 
-    # What a reload and a drain need beyond the verbs
+    # What a reload and a drain need beyond these
 
     def service_for(self, settings: ListenerSettings, registry: Registry | None = None) -> Any:
         """Return the service for *settings*: the present one, unless they ask for another."""

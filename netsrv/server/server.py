@@ -200,7 +200,7 @@ class Server(Service):
     # While it runs
 
     def listener_for(self, settings: ListenerSettings) -> RunningListener:
-        """Return the running listener of *settings*: its verbs, its address in effect.
+        """Return the running listener of *settings*: its operations, its address in effect.
 
         Raises LookupError if there is none.
         """

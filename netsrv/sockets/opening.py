@@ -209,7 +209,7 @@ def open_unix(
 
 
 def _check_in_place(opened: OpenSocket) -> None:
-    """Raises OSError if another server has replaced the socket file meanwhile."""
+    """Raise OSError if another server has replaced the socket file meanwhile."""
     assert opened.unix_identity is not None
     path, device, inode = opened.unix_identity
     status = os.lstat(path)

@@ -51,7 +51,7 @@ class StreamListener:
         self._stopped = True
         self._retry: Any = None
 
-    # The verbs of a listener
+    # Operations of a listener
 
     def start(self) -> None:
         """Start the factory, and accept."""

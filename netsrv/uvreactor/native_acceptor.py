@@ -20,13 +20,13 @@ from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.fd_pressure import descriptor_limit, free_descriptors
 
 MIN_FREE_DESCRIPTORS = 16
-"""EpollWatcher that must be free while uvloop accepts."""
+"""Descriptors that must be free while uvloop accepts."""
 
 STALLED_TURNS = 3
 """Turns of the loop in which a connection waits and none is accepted, before plain code is used."""
 
 OTHER_DESCRIPTORS = 256
-"""EpollWatcher that a program may have open beside those of its connections."""
+"""Descriptors that a program may have open beside those of its connections."""
 
 
 class NativeAcceptor(Acceptor):
@@ -234,7 +234,7 @@ def serve_natively(loop: Any, connection: Callable[[], Any], sock: socket.socket
 
 
 def backlog_of(sock: socket.socket) -> int:
-    """Return the backlog of a listening socket, for uvloop calls ``listen`` again."""
+    """Return the backlog of a listening socket, since uvloop calls ``listen`` again."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
         return int(struct.unpack_from("8B6I", info)[-1])  # tcpi_sacked, tcp(7)

@@ -30,8 +30,8 @@ class TwoLinks:
     def __init__(self) -> None:
         needs.ipv6()
         self.server, self.client = Host(), Host()
-        self.server.ip("link add wrong type veth peer name nobody")
-        for name in ("wrong", "nobody"):  # the kernel's choice, without a scope
+        self.server.ip("link add wrong type veth peer name unused")
+        for name in ("wrong", "unused"):  # the kernel's choice, without a scope
             self.server.ip(f"link set {name} up")
             self.server.ip(f"addr add fe80::77/64 dev {name} nodad")
         self.connect()
