@@ -56,6 +56,11 @@ def accept_streams(
     return native.acceptStreams(sock, serve, accept_failed, listener_failed, may_accept)
 
 
+def out_of_memory() -> OSError:
+    """Return the kernel's error for what Python raises as MemoryError."""
+    return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
 @implementer(IAcceptor, IReadDescriptor)
 class Acceptor:
     """Accepts connections on any reactor that provides `IReactorFDSet`; see `IStreamAcceptor`."""
@@ -168,7 +173,7 @@ class Acceptor:
                     return False
                 continue
             except MemoryError:
-                return self._can_continue(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+                return self._can_continue(out_of_memory())
             self._serve_one(connection, sockaddr)
             served = True
             if not self.accepting:
@@ -179,11 +184,12 @@ class Acceptor:
         """Serve a connection; close it if that raises."""
         try:
             self._serve(connection, sockaddr)
-        except (OSError, MemoryError) as error:  # the connection has failed, or there is no memory
+        except OSError as error:  # the connection has failed
             connection.close()
-            if not isinstance(error, OSError):
-                error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
             self._accept_failed(error)
+        except MemoryError:
+            connection.close()
+            self._accept_failed(out_of_memory())
         except BaseException:  # as Twisted: not even SystemExit ends the server
             connection.close()
             self.log.failure("A connection could not be served")
