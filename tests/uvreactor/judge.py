@@ -35,10 +35,20 @@ def judge(reactor: str, names: list[str], directory: Path, seconds: float) -> di
     results = directory / "results"
     results.touch()
     command = [sys.executable, "-m", "tests.uvreactor.judged", reactor, str(results), str(seconds)]
+    # The cases end themselves within *seconds*: they can tell where they stood.
+    run_session([*command, *names], directory, seconds + 10)
+    return read(results, f"{' '.join(names)} on {reactor}", directory / "output")
+
+
+def run_session(command: list[str], directory: Path, seconds: float) -> int | None:
+    """Run a command in *directory*, its output in the file ``output``; return its status.
+
+    None if it had to be ended after *seconds*.  Nothing that it has started outlives it.
+    """
     with (
         open(directory / "output", "wb") as output,
         subprocess.Popen(
-            [*command, *names],
+            command,
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(TOP)},
             stdin=subprocess.DEVNULL,
@@ -48,12 +58,11 @@ def judge(reactor: str, names: list[str], directory: Path, seconds: float) -> di
         ) as process,
     ):
         try:
-            # Rather it ends itself: it can tell where it stood.
             with suppress(subprocess.TimeoutExpired):
-                process.wait(seconds + 10)
+                return process.wait(seconds)
         finally:
             kill_session(process.pid)
-    return read(results, f"{' '.join(names)} on {reactor}", directory / "output")
+    return None
 
 
 def kill_session(leader: int) -> None:

@@ -11,16 +11,12 @@ It takes many minutes and is no part of the checks.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.checkout import TOP
-from tests.uvreactor.judge import kill_session
+from tests.uvreactor.judge import run_session
 from tests.uvreactor.program import MODULES
 
 SUITES = ["twisted.test", "twisted.web", "twisted.trial"]
@@ -33,34 +29,12 @@ REACTORS = {"uvloop": "ours", "epoll": "stock", "asyncio": "python"}
 """The reactors, and their names in `tests.uvreactor.judged`."""
 
 
-def run(command: list[str], folder: Path, seconds: float) -> int | None:
-    """Run a command in *folder*; return its status, or None if it had to be ended."""
-    with (
-        open(folder / "output", "wb") as output,
-        subprocess.Popen(
-            command,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(TOP)},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                return process.wait(seconds + 10)
-        finally:
-            kill_session(process.pid)
-    return None
-
-
 def run_suite(name: str, reactor: str, folder: Path, seconds: float) -> set[str]:
     """Run a suite, print its figures, and return the tests that failed."""
     results = folder / "results"
     results.touch()
     command = [sys.executable, "-m", "tests.uvreactor.judged", REACTORS[reactor], str(results)]
-    run([*command, str(seconds), name], folder, seconds)
+    run_session([*command, str(seconds), name], folder, seconds + 10)
     lines = [json.loads(line) for line in results.read_text().splitlines()]
     expected = sum(line["cases"] for line in lines if "cases" in line)
     ended = {line["case"]: line["outcome"] for line in lines if "outcome" in line}
@@ -75,7 +49,7 @@ def run_suite(name: str, reactor: str, folder: Path, seconds: float) -> set[str]
 def run_program(name: str, reactor: str, folder: Path, seconds: float) -> None:
     """Put a program to work, and print what it says of it."""
     command = [sys.executable, "-m", "tests.uvreactor.at_work", MODULES[reactor], name]
-    status = run(command, folder, seconds)
+    status = run_session(command, folder, seconds + 10)
     said = (folder / "output").read_text(errors="backslashreplace").splitlines() or [""]
     worked = "works" if status == 0 else f"FAILED ({status})"
     print(f"{name:14} {reactor:8} {worked}: {said[-1]}")
