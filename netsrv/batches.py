@@ -10,6 +10,7 @@ from typing import Any
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramBatchProtocol, IDatagrams
+from netsrv.overriding import defined_last
 
 Peer = tuple[str, int]
 """A numeric address and a port."""
@@ -37,11 +38,4 @@ def accepts_batches(protocol: object) -> bool:
     """
     if not IDatagramBatchProtocol.providedBy(protocol):
         return False
-    if "datagramReceived" in getattr(protocol, "__dict__", ()):
-        return False
-    for kind in type(protocol).__mro__:
-        if "datagramsReceived" in vars(kind):
-            return True
-        if "datagramReceived" in vars(kind):
-            return False
-    return False
+    return defined_last(protocol, "datagramsReceived", "datagramReceived")

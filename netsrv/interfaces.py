@@ -118,6 +118,23 @@ class IStreamService(IService):
         """
 
 
+class IMessageFactory(IProtocolFactory):
+    """A factory whose connections each send one message and are closed: `daytime`, for example.
+
+    A listener may serve it without a protocol and a transport, in the accept loop itself.
+    ``buildProtocol`` must do the same, for all other listeners;
+    `netsrv.services.message.MessageFactory` has it from *message*.  If a subclass overrides
+    ``buildProtocol`` only, that is called.
+    """
+
+    def message(peer: Any) -> bytes:
+        """Return what a peer gets; empty bytes if its connection is closed without a message.
+
+        *peer* has ``getPeer``, ``getHost`` and ``getHandle``, as Twisted's transports do, and is
+        valid until this returns.
+        """
+
+
 class IDatagramService(IService):
     """A service on datagrams: UDP."""
 
@@ -164,6 +181,20 @@ class IConnection(Interface):
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
 
 
+class IServedConnections(Interface):
+    """Connections that ended as soon as they were accepted, as observers see them.
+
+    No byte came or went on them, and the service closed them.
+    """
+
+    count = Attribute("int: the number of connections, at least one")
+    seconds = Attribute("float: how long one of them was served, on average")
+    peers = Attribute("iterable of str: the address of each peer, in the order of accept")
+
+    def __iter__() -> Iterator[IConnection]:
+        """Yield each connection."""
+
+
 class IDatagrams(Interface):
     """Datagrams that were received, sent or refused together, as observers see them."""
 
@@ -205,6 +236,12 @@ class IObserver(Interface):
 
     def connection_closed(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection that was served has ended, for its ``close_reason``."""
+
+    def connections_served(listener: ListenerInfo, connections: IServedConnections) -> None:
+        """Connections were accepted, served and closed at once.
+
+        An observer without this method gets `connection_made` and `connection_closed` for each.
+        """
 
     def suspended(listener: ListenerInfo, reason: RejectReason | None) -> None:
         """A listener stops accepting for now; new connections wait in the backlog.

@@ -63,6 +63,36 @@ class Admission:
         shared.in_use += 1
         return None
 
+    def reserve_batch(self, wanted: int, now: float) -> int:
+        """Take tokens of the rate for *wanted* connections, or fewer; return their number.
+
+        There is a slot for each, as long as the caller gives up to other connections.  They are
+        for connections that `allows`: one that is over at once needs nothing else, one that
+        stays is counted by `enter`.  Give the rest back by `cancel_batch`.
+        """
+        own, shared = self.slots
+        count = min(wanted, own.limit - own.in_use, shared.limit - shared.in_use)
+        if count <= 0:
+            return 0
+        return int(count) if self._rate is None else self._rate.take_up_to(now, int(count))
+
+    def cancel_batch(self, count: int) -> None:
+        """Put back the tokens of *count* connections that did not come."""
+        if self._rate is not None:
+            self._rate.put_back(count)
+
+    def allows(self, source: Source) -> bool:
+        """Return True if access and the limit per source allow another connection of *source*."""
+        return self._access.allows(source) and self._per_source.allows(source)
+
+    def enter(self, source: Source | None) -> None:
+        """Count in a connection that `reserve_batch` has a token for, and `allows`."""
+        if source is not None:
+            self._per_source.acquire(source)
+        own, shared = self.slots
+        own.in_use += 1
+        shared.in_use += 1
+
     def identify(self, source: Source) -> RejectReason | None:
         """Check the source of a connection that holds a reservation, and count it.
 

@@ -54,6 +54,10 @@ class PerSource:
         self._sources[key] = count + 1
         return True
 
+    def allows(self, source: Source) -> bool:
+        """Return True if *source* is below the limit."""
+        return self._sources.get(source.key, 0) < self.limit
+
     def release(self, source: Source) -> None:
         """Count out a connection that `acquire` has counted."""
         key = source.key

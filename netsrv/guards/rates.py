@@ -62,9 +62,9 @@ class TokenBucket:
         self.tokens -= count
         return count
 
-    def put_back(self) -> None:
-        """Put back the token that `take` has just taken."""
-        self.tokens += 1
+    def put_back(self, count: int = 1) -> None:
+        """Put back tokens that were taken, up to the burst."""
+        self.tokens = min(self._burst, self.tokens + count)
 
     def wait(self, now: float) -> float:
         """Return the seconds until there is a token; 0.0 if there is one."""

@@ -1,30 +1,45 @@
 """The access log: a line of JSON for each connection, and for each datagram on request.
 
 It has a writer of its own, since an event of `twisted.logger` costs too much for every peer.
+An event is recorded as a tuple; the lines are formatted together, before they are written.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from twisted.logger import Logger
 
 from netsrv.files import LogFile
-from netsrv.interfaces import DropReason, IConnection, IDatagrams, ListenerInfo, RejectReason
+from netsrv.interfaces import (
+    CloseReason,
+    DropReason,
+    IConnection,
+    IDatagrams,
+    IServedConnections,
+    ListenerInfo,
+    RejectReason,
+)
 from netsrv.observers.dispatch import Observer
 from netsrv.sockets.addresses import printable, show_sockaddr
 
 FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
 
-HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":%s,'
-CLOSED = HEAD + '"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
-REFUSED = HEAD + '"refused":"%s"}\n'
-RECEIVED = HEAD + '"received":%d}\n'
-SENT = HEAD + '"sent":%d}\n'
-DROPPED = HEAD + '"dropped":"%s"}\n'
-"""The lines.  The operator ``%`` formats them fastest."""
+HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":'
+CLOSED = ',"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+REFUSED = ',"refused":"%s"}\n'
+RECEIVED = ',"received":%d}\n'
+SENT = ',"sent":%d}\n'
+DROPPED = ',"dropped":"%s"}\n'
+"""The beginning of all lines, and the ends.  The operator ``%`` formats them fastest."""
+
+MAX_RECORDS = 512
+"""Records that are kept before their lines are formatted."""
+
+Record = tuple[str, float, ListenerInfo, Sequence[str], tuple[Any, ...]]
+"""The end of a line, Unix time, the listener, the peers with a line each, and the values."""
 
 
 class AccessLog(Observer):
@@ -47,6 +62,7 @@ class AccessLog(Observer):
         self.datagrams = datagrams
         self._now = now
         self._timer: Any = None
+        self._records: list[Record] = []
         self._quoted_names = _QuotedNames()
         self._second = -1
         self._second_text = ""
@@ -54,27 +70,27 @@ class AccessLog(Observer):
         self._dropped_reported = 0
 
     def listener_closed(self, listener: ListenerInfo) -> None:
+        self._format()
         self._quoted_names.pop(listener, None)
 
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
-        now = self._now()
-        second = int(now)
-        line = CLOSED % (
-            self._second_text if second == self._second else self._begin_second(second),
-            (now - second) * 1e6,
-            self._quoted_names[listener],
-            quoted(connection.peer),
+        self._add(
+            CLOSED,
+            listener,
+            (connection.peer,),
             connection.seconds,
             connection.received,
             connection.sent,
             connection.close_reason,
         )
-        self.file.add(line)
-        if self._timer is None:
-            self._start_timer()
+
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        self._add(
+            CLOSED, listener, connections.peers, connections.seconds, 0, 0, CloseReason.SERVICE
+        )
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
-        self._add(REFUSED, listener, peer, reason)
+        self._add(REFUSED, listener, (peer,), reason)
 
     def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         self._add_each(RECEIVED, listener, datagrams)
@@ -86,16 +102,17 @@ class AccessLog(Observer):
         self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
     ) -> None:
         if self.datagrams:
-            for peer, _size in datagrams:
-                self._add(DROPPED, listener, show_sockaddr(peer), reason)
+            peers = [show_sockaddr(peer) for peer, _size in datagrams]
+            self._add(DROPPED, listener, peers, reason)
 
-    def _add_each(self, line: str, listener: ListenerInfo, datagrams: IDatagrams) -> None:
+    def _add_each(self, end: str, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         if self.datagrams:
             for peer, size in datagrams:
-                self._add(line, listener, show_sockaddr(peer), size)
+                self._add(end, listener, (show_sockaddr(peer),), size)
 
     def reopen(self) -> None:
         """Reopen the file under its name, after it was moved away."""
+        self._format()
         self.file.reopen()
         self._report_state()
 
@@ -104,30 +121,36 @@ class AccessLog(Observer):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._format()
         self.file.close()
         self._report_state()
 
-    def _add(self, line: str, listener: ListenerInfo, peer: str, *what: object) -> None:
-        now = self._now()
-        second = int(now)
-        text = self._second_text if second == self._second else self._begin_second(second)
-        microseconds = (now - second) * 1e6
-        self.file.add(
-            line % (text, microseconds, self._quoted_names[listener], quoted(peer), *what)
-        )
+    def _add(self, end: str, listener: ListenerInfo, peers: Sequence[str], *values: object) -> None:
+        self._records.append((end, self._now(), listener, peers, values))
         if self._timer is None:
-            self._start_timer()
+            self._timer = self._clock.callLater(FLUSH_INTERVAL, self._flush)
+        if len(self._records) >= MAX_RECORDS:
+            self._format()
+
+    def _format(self) -> None:
+        """Pass the lines of all records to the file."""
+        records, self._records = self._records, []
+        add, names = self.file.add, self._quoted_names
+        for end, now, listener, peers, values in records:
+            second = int(now)
+            text = self._second_text if second == self._second else self._begin_second(second)
+            head, tail = HEAD % (text, (now - second) * 1e6, names[listener]), end % values
+            for peer in peers:
+                add(f"{head}{quoted(peer)}{tail}")
 
     def _begin_second(self, second: int) -> str:
         self._second = second
         self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         return self._second_text
 
-    def _start_timer(self) -> None:
-        self._timer = self._clock.callLater(FLUSH_INTERVAL, self._flush)
-
     def _flush(self) -> None:
         self._timer = None
+        self._format()
         self.file.flush()
         self._report_state()
 

@@ -8,7 +8,15 @@ from collections import Counter, defaultdict
 
 from attrs import define, field
 
-from netsrv.interfaces import DropReason, IConnection, IDatagrams, ListenerInfo, RejectReason
+from netsrv.interfaces import (
+    CloseReason,
+    DropReason,
+    IConnection,
+    IDatagrams,
+    IServedConnections,
+    ListenerInfo,
+    RejectReason,
+)
 from netsrv.observers.dispatch import Observer
 
 DURATION_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
@@ -70,6 +78,13 @@ class Counters(Observer):
         counts.sent_bytes += connection.sent
         counts.seconds += connection.seconds
         counts.duration_buckets[bisect_left(DURATION_BUCKETS, connection.seconds)] += 1
+
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        counts, count = self.listeners[listener], connections.count
+        counts.accepted += count
+        counts.closed[CloseReason.SERVICE.value] += count
+        counts.seconds += count * connections.seconds
+        counts.duration_buckets[bisect_left(DURATION_BUCKETS, connections.seconds)] += count
 
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None:
         self.listeners[listener].suspended = True

@@ -5,6 +5,7 @@ nothing.  An observer that raises is removed; a failing observer never affects t
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
@@ -15,6 +16,7 @@ from netsrv.interfaces import (
     IConnection,
     IDatagrams,
     IObserver,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -37,6 +39,12 @@ class Observer:
         self, listener: ListenerInfo, peer: str, reason: RejectReason
     ) -> None: ...
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None: ...
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        """Report each connection, to an observer that does not count them together."""
+        for connection in connections:
+            self.connection_made(listener, connection)
+            self.connection_closed(listener, connection)
+
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None: ...
     def resumed(self, listener: ListenerInfo) -> None: ...
     def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None: ...
@@ -113,6 +121,13 @@ class ObserverDispatcher(Observer):
 
 def _callback_for(observer: IObserver, event: str) -> Callback | None:
     """Return how an observer is called for an event; None if it does not override it."""
-    if getattr(type(observer), event, None) is getattr(Observer, event):
-        return None
-    return getattr(observer, event), observer
+    if _overrides(observer, event):
+        return getattr(observer, event), observer
+    if event == "connections_served" and any(_overrides(observer, hot) for hot in HOT_EVENTS):
+        return partial(Observer.connections_served, observer), observer  # type: ignore[arg-type]
+    return None
+
+
+def _overrides(observer: IObserver, event: str) -> bool:
+    inherited = getattr(type(observer), event, None) is getattr(Observer, event)
+    return not inherited and hasattr(observer, event)

@@ -19,6 +19,7 @@ from netsrv.interfaces import (
     DropReason,
     IConnection,
     IDatagrams,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -115,6 +116,14 @@ class LogObserver(Observer):
             self._suppressed["connection", ""] += 1
         elif self._count_lines(("connection", ""), 1):
             self.log.info("Got connection from {peer}", peer=connection.peer)
+
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        if self._lines >= self.rate and self._window is not None:
+            self._suppressed["connection", ""] += connections.count
+            return
+        lines = self._count_lines(("connection", ""), connections.count)
+        for peer in islice(connections.peers, lines):
+            self.log.info("Got connection from {peer}", peer=peer)
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         if self._first(listener, reason):

@@ -2,20 +2,11 @@
 
 from typing import Any
 
-from twisted.internet.interfaces import IProtocolFactory, ITransport
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IProtocolFactory
 from zope.interface import implementer
 
 from netsrv.interfaces import IStreamService
-
-
-class AcceptStream(Protocol):
-    """Closes each connection."""
-
-    transport: ITransport
-
-    def connectionMade(self) -> None:
-        self.transport.loseConnection()
+from netsrv.services.message import MessageFactory
 
 
 @implementer(IStreamService)
@@ -27,4 +18,8 @@ class AcceptService:
     settings = None
 
     def stream(self, settings: Any) -> IProtocolFactory:
-        return Factory.forProtocol(AcceptStream)
+        return MessageFactory(_no_message)
+
+
+def _no_message(peer: Any) -> bytes:
+    return b""

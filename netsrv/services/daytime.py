@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -9,7 +10,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.services.message import MessageDatagrams, message_factory
+from netsrv.services.message import MessageDatagrams, MessageFactory
 
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 _MONTHS = (
@@ -17,6 +18,7 @@ _MONTHS = (
 ).split()
 
 
+@lru_cache(1)
 def daytime(now: float) -> bytes:
     """Return the line for *now*, Unix time: ``Monday, February 22, 1982 17:37:43-UTC`` and CR LF.
 
@@ -41,10 +43,10 @@ class DaytimeService:
         self._clock = clock
 
     def stream(self, settings: Any) -> IProtocolFactory:
-        return message_factory(self._message)
+        return MessageFactory(self._message)
 
     def datagram(self, settings: Any) -> DatagramProtocol:
         return MessageDatagrams(self._message)
 
-    def _message(self) -> bytes:
-        return daytime(self._clock())
+    def _message(self, peer: Any) -> bytes:
+        return daytime(int(self._clock()))

@@ -7,11 +7,12 @@ import sys
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory, IUDPTransport
-from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.guards.amplification import max_reply_size
 from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.services.message import MessageFactory
 from netsrv.sockets.addresses import show_address, show_peer, show_sockaddr
 from netsrv.sockets.options import Value, named_option, show_value
 
@@ -55,28 +56,21 @@ def tcp_info(sock: socket.socket) -> dict[str, int] | None:
     return dict(zip(_TCP_INFO_NAMES, _TCP_INFO.unpack(data), strict=True))
 
 
-class InfoStream(Protocol):
-    """Sends one JSON line about the connection and closes.
+def describe_connection(peer: Any) -> bytes:
+    """Return one JSON line about a connection.
 
     ``tls`` and ``proxy`` are null on a connection that has neither.
     """
-
-    transport: Any
-
-    def connectionMade(self) -> None:
-        sock = self.transport.getHandle()
-        self.transport.write(
-            _line(
-                peer=show_peer(self.transport),
-                local=show_address(self.transport.getHost()),
-                family=sock.family.name,
-                tls=None,
-                proxy=None,
-                options=options_in_effect(sock),
-                tcp_info=tcp_info(sock),
-            )
-        )
-        self.transport.loseConnection()
+    sock = peer.getHandle()
+    return _line(
+        peer=show_peer(peer),
+        local=show_address(peer.getHost()),
+        family=sock.family.name,
+        tls=None,
+        proxy=None,
+        options=options_in_effect(sock),
+        tcp_info=tcp_info(sock),
+    )
 
 
 class InfoDatagrams(DatagramProtocol):
@@ -115,7 +109,7 @@ class InfoService:
     settings = None
 
     def stream(self, settings: Any) -> IProtocolFactory:
-        return Factory.forProtocol(InfoStream)
+        return MessageFactory(describe_connection)
 
     def datagram(self, settings: Any) -> DatagramProtocol:
         return InfoDatagrams()

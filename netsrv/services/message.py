@@ -1,15 +1,25 @@
-"""The common part of daytime, qotd and time: one message to each peer."""
+"""Services that have one message for each peer: daytime, qotd, time, and those of others.
+
+Such a service is a function from a peer to bytes; `MessageFactory` and `MessageDatagrams` make
+the two faces of the service from it.
+"""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
-from twisted.internet.interfaces import IProtocolFactory, ITransport, IUDPTransport
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import ITransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from zope.interface import implementer
 
 from netsrv.guards.amplification import max_reply_size
+from netsrv.interfaces import IMessageFactory
 
-Message = Callable[[], bytes]
-"""Returns the present message; empty bytes if there is none."""
+Message = Callable[[Any], bytes]
+"""Returns the message for a peer, which has ``getPeer()``; empty bytes if there is none.
+
+The peer of a connection has ``getHost()`` and ``getHandle()`` too.
+"""
 
 
 class MessageStream(Protocol):
@@ -21,8 +31,24 @@ class MessageStream(Protocol):
         self._message = message
 
     def connectionMade(self) -> None:
-        self.transport.write(self._message())
+        message = self._message(self.transport)
+        if message:
+            self.transport.write(message)
         self.transport.loseConnection()
+
+
+@implementer(IMessageFactory)
+class MessageFactory(Factory):
+    """Sends the message on each connection, and closes it."""
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+
+    def message(self, peer: Any) -> bytes:
+        return self._message(peer)
+
+    def buildProtocol(self, addr: Any) -> MessageStream:
+        return MessageStream(self._message)
 
 
 class MessageDatagrams(DatagramProtocol):
@@ -34,11 +60,18 @@ class MessageDatagrams(DatagramProtocol):
         self._message = message
 
     def datagramReceived(self, datagram: bytes, addr: tuple[str, int]) -> None:
-        message = self._message()
+        message = self._message(DatagramPeer(addr))
         if message:
             self.transport.write(message[: max_reply_size(len(datagram), addr[0])], addr)
 
 
-def message_factory(message: Message) -> IProtocolFactory:
-    """Return a factory that sends the message on each connection."""
-    return Factory.forProtocol(partial(MessageStream, message))
+class DatagramPeer:
+    """The sender of a datagram, at *addr*, a numeric host and a port."""
+
+    def __init__(self, addr: tuple[str, int]) -> None:
+        self._addr = addr
+
+    def getPeer(self) -> IPv4Address | IPv6Address:
+        """Return the address of the sender."""
+        kind = IPv6Address if ":" in self._addr[0] else IPv4Address
+        return kind("UDP", *self._addr)

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from netsrv.files import read_text_file
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.services.message import Message, MessageDatagrams, message_factory
+from netsrv.services.message import Message, MessageDatagrams, MessageFactory
 from netsrv.sockets.addresses import printable
 
 END = "\r\n"
@@ -151,7 +151,7 @@ class QotdService:
         self._choose = choose
 
     def stream(self, settings: QotdSettings | None) -> IProtocolFactory:
-        return message_factory(self._message(settings))
+        return MessageFactory(self._message(settings))
 
     def datagram(self, settings: QotdSettings | None) -> DatagramProtocol:
         return MessageDatagrams(self._message(settings))
@@ -159,4 +159,4 @@ class QotdService:
     def _message(self, settings: QotdSettings | None) -> Message:
         file = None if settings is None else settings.file
         quotes = _built_in_quotes if file is None else QuoteFile(file).quotes
-        return lambda: f"{self._choose(quotes())[:MAX_QUOTE_LENGTH]}{END}".encode("ascii")
+        return lambda peer: f"{self._choose(quotes())[:MAX_QUOTE_LENGTH]}{END}".encode("ascii")

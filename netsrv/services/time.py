@@ -9,7 +9,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
-from netsrv.services.message import MessageDatagrams, message_factory
+from netsrv.services.message import MessageDatagrams, MessageFactory
 
 SINCE_1900 = 2_208_988_800
 """Seconds from 1900-01-01 to 1970-01-01, where Unix time begins (RFC 868)."""
@@ -37,10 +37,10 @@ class TimeService:
         self._clock = clock
 
     def stream(self, settings: Any) -> IProtocolFactory:
-        return message_factory(self._message)
+        return MessageFactory(self._message)
 
     def datagram(self, settings: Any) -> DatagramProtocol:
         return MessageDatagrams(self._message)
 
-    def _message(self) -> bytes:
+    def _message(self, peer: Any) -> bytes:
         return time_bytes(self._clock())

@@ -4,6 +4,8 @@ The listener is given its socket, bound and listening, and never asks where it c
 An accepted connection takes this way::
 
     acceptor -> gate.admit -> GatedFactory -> service factory
+
+A service that has one message for each peer is served by `MessageAcceptor`, in the accept loop.
 """
 
 import socket
@@ -35,7 +37,8 @@ class StreamListener:
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
     ) -> None:
-        # It imports Twisted's transports, which an error at the start does not need.
+        # They import Twisted's transports, which an error at the start does not need.
+        from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
         from netsrv.uvreactor.acceptor import accept_streams
 
         self.gate = gate
@@ -44,9 +47,11 @@ class StreamListener:
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
-        self._acceptor = accept_streams(
-            reactor, sock, self._serve, self._accept_failed, self._socket_failed, self._may_accept
-        )
+        callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
+        if accepts_messages(sock, factory):
+            self._acceptor: Any = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
+        else:
+            self._acceptor = accept_streams(reactor, sock, *callbacks)
         self._open = False
         self._stopped = True
         self._retry: Any = None

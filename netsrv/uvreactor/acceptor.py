@@ -164,8 +164,7 @@ class Acceptor:
             if not self._may_accept():
                 return False
             try:
-                sock, sockaddr = self._sock.accept()
-                connection = self._make_connection(self.reactor, sock, sockaddr, self.port)
+                self._accept_one()
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -174,11 +173,15 @@ class Acceptor:
                 continue
             except MemoryError:
                 return self._can_continue(out_of_memory())
-            self._serve_one(connection, sockaddr)
             served = True
             if not self.accepting:
                 return False
         return served or self._retry_later()
+
+    def _accept_one(self) -> None:
+        """Accept a connection and serve it.  Raises OSError or MemoryError of ``accept``."""
+        sock, sockaddr = self._sock.accept()
+        self._serve_one(self._make_connection(self.reactor, sock, sockaddr, self.port), sockaddr)
 
     def _serve_one(self, connection: Any, sockaddr: Any) -> None:
         """Serve a connection; close it if that raises."""
