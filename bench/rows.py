@@ -68,7 +68,7 @@ class Row:
 
     *words* are the load generator's arguments after the port: peers, bytes, messages in flight
     per peer, bytes of an answer.  *kind* is a key of ``bench.turns.KINDS``.  *options* are for
-    netsrv; *afterwards* are the seconds in which it finishes work that it has deferred.
+    netsrv, and so is *log_rate*, None for its default; *afterwards* are the seconds in which it finishes work that it has deferred.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Row:
     more: bool = False
     digits: int = 2
     options: tuple[str, ...] = ()
+    log_rate: int | None = 0
     afterwards: float = 0.0
 
     @property
@@ -113,7 +114,8 @@ def _netsrv(name: str, row: Row, host: str, folder: Path) -> list[str]:
         option.format(log=folder / f"{row.name}-{name.replace(' ', '-')}.jsonl")
         for option in row.options
     ]
-    return ["netsrv", "serve", *listener, "--log-rate", "0", *limits, *options]
+    rate = [] if row.log_rate is None else ["--log-rate", str(row.log_rate)]
+    return ["netsrv", "serve", *listener, *rate, *limits, *options]
 
 
 def absent(name: str) -> str | None:
@@ -199,6 +201,37 @@ ROWS: Sequence[Row] = (
         ),
         options=_LOG,
         afterwards=1.1,  # the lines of the access log are written after a second
+    ),
+    Row(
+        "accept-log",
+        "TCP connections accepted and closed, with access log and log",
+        "µs of CPU per connection",
+        "accept",
+        "accept",
+        (50, 1, 1, 1),
+        (OURS, STOCK, UVLOOP, C),
+        (
+            Goal(OURS, UVLOOP, 1.15),
+            Goal(OURS, STOCK, 0.5),
+            Goal(OURS, C, 1.8),
+            Goal(OURS, UVLOOP, 1.0, chase=True),
+        ),
+        options=_LOG,
+        log_rate=None,
+        afterwards=1.1,
+    ),
+    Row(
+        "daytime",
+        "TCP connections that get a line and are closed, with access log and log",
+        "µs of CPU per connection",
+        "daytime",
+        "accept",
+        (50, 1, 1, 1),
+        (OURS, STOCK, UVLOOP, C),
+        (Goal(OURS, UVLOOP, 1.25), Goal(OURS, UVLOOP, 1.0, chase=True)),
+        options=_LOG,
+        log_rate=None,
+        afterwards=1.1,
     ),
     Row(
         "udp",

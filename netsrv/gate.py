@@ -7,7 +7,7 @@ time limits and shutdown.  It opens no sockets and speaks no protocol:
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -143,9 +143,25 @@ class Gate:
         """Track a connection from its first moment on."""
         connection.permit.spent = True
         self.connections[connection] = None
-        if self._next_sweep is None:
-            self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
+        self._start_sweeping()
         self.observer.connection_made(self.listener_info, connection)
+
+    def connections_made(self, connections: Sequence[Any]) -> None:
+        """Track connections that were served in the accept loop, those that are over included."""
+        self.connections.update(dict.fromkeys(connections))
+        self._start_sweeping()
+        self.observer.connections_made(self.listener_info, connections)
+
+    def connections_lost(
+        self, connections: Sequence[Any], sources: Sequence[Source | None]
+    ) -> None:
+        """Report the end of such connections, and release a slot for each of *sources*."""
+        for connection in connections:
+            self.connections.pop(connection, None)
+        self.admission.release_batch(sources)
+        self.observer.connections_closed(self.listener_info, connections)
+        if self._closed and not self.connections:
+            self._drained()
 
     def connection_lost(self, connection: Any) -> None:
         """Release the slot of a connection that has ended, and report its end."""
@@ -155,10 +171,11 @@ class Gate:
         if self._closed and not self.connections:
             self._drained()
 
-    def linger(self, connection: Any) -> None:
-        """Close a connection on which FIN was sent, `LINGER_TIMEOUT` seconds from now."""
+    def linger(self, *connections: Any) -> None:
+        """Close connections on which FIN was sent, `LINGER_TIMEOUT` seconds from now."""
         self._forget_lost()
-        self._lingering.append((self.now() + LINGER_TIMEOUT, connection))
+        end = self.now() + LINGER_TIMEOUT
+        self._lingering.extend([(end, connection) for connection in connections])
         if self._linger_timer is None:
             self._linger_timer = self.clock.callLater(LINGER_TIMEOUT, self._end_lingering)
 
@@ -205,6 +222,10 @@ class Gate:
             self.give_up(connection)
 
     # Timers
+
+    def _start_sweeping(self) -> None:
+        if self._next_sweep is None:
+            self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
 
     def _sweep(self) -> None:
         """Close the connections that have reached a time limit."""

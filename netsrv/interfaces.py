@@ -4,7 +4,7 @@ This module holds no behaviour.  To write a service for netsrv, this module and 
 all that is needed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Self
 
@@ -181,20 +181,6 @@ class IConnection(Interface):
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
 
 
-class IServedConnections(Interface):
-    """Connections that ended as soon as they were accepted, as observers see them.
-
-    No byte came or went on them, and the service closed them.
-    """
-
-    count = Attribute("int: the number of connections, at least one")
-    seconds = Attribute("float: how long one of them was served, on average")
-    peers = Attribute("iterable of str: the address of each peer, in the order of accept")
-
-    def __iter__() -> Iterator[IConnection]:
-        """Yield each connection."""
-
-
 class IDatagrams(Interface):
     """Datagrams that were received, sent or refused together, as observers see them."""
 
@@ -231,17 +217,20 @@ class IObserver(Interface):
     def connection_made(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection was accepted and is now served."""
 
+    def connections_made(listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
+        """Connections were accepted and served in one turn of the reactor.
+
+        It is called instead of `connection_made`; `Observer` calls that for each of them.
+        """
+
+    def connections_closed(listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
+        """Connections that were served have ended; called instead of `connection_closed`."""
+
     def connection_refused(listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         """A connection was closed, or reset, without being served."""
 
     def connection_closed(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection that was served has ended, for its ``close_reason``."""
-
-    def connections_served(listener: ListenerInfo, connections: IServedConnections) -> None:
-        """Connections were accepted, served and closed at once.
-
-        An observer without this method gets `connection_made` and `connection_closed` for each.
-        """
 
     def suspended(listener: ListenerInfo, reason: RejectReason | None) -> None:
         """A listener stops accepting for now; new connections wait in the backlog.

@@ -1,6 +1,6 @@
 /* The physical limit: each service as a loop in C that does the work and nothing else.
  *
- * Usage: server WORK HOST, where WORK is echo, accept, udp, udpbatch, chargen or discard.
+ * Usage: server WORK HOST, where WORK is echo, accept, daytime, udp, udpbatch, chargen or discard.
  * The port is the system's choice; a line tells it.  It serves until it is killed.
  */
 
@@ -76,12 +76,15 @@ static int chargen(int fd)
     return later() ? 0 : -1;
 }
 
-/* Take in who waits: all are closed at once, or watched for *events*. */
+static const char *greeting = "";
+
+/* Take in who waits: all get the greeting and are closed at once, or are watched for *events*. */
 static void accept_all(int listener, int epoll, uint32_t events)
 {
     int fd;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         if (!events) {
+            send_all(fd, greeting, strlen(greeting));
             close(fd);
             continue;
         }
@@ -162,7 +165,7 @@ static void write_lines(void)
 int main(int count, char **words)
 {
     if (count != 3) {
-        fprintf(stderr, "usage: server echo|accept|udp|udpbatch|chargen|discard HOST\n");
+        fprintf(stderr, "usage: server echo|accept|daytime|udp|udpbatch|chargen|discard HOST\n");
         return 64;
     }
     const char *work = words[1], *host = words[2];
@@ -174,7 +177,9 @@ int main(int count, char **words)
         serve_datagrams(fd);
     }
     int listener = open_socket(host, SOCK_STREAM | SOCK_NONBLOCK, work);
-    if (!strcmp(work, "accept"))
+    if (!strcmp(work, "daytime"))
+        greeting = "Thursday, November 26, 2026 00:59:09-UTC\r\n";
+    if (!strcmp(work, "accept") || *greeting)
         serve_streams(listener, 0, NULL);
     if (!strcmp(work, "echo"))
         serve_streams(listener, EPOLLIN, echo);

@@ -1,7 +1,7 @@
 """The same services in other frameworks, to be measured beside netsrv's.
 
-Each program is ``python -m bench.servers.NAME WORK HOST``; WORK is ``accept``, ``echo``,
-``chargen``, ``discard`` or ``udp``.  The port is printed in a line like netsrv's.
+Each program is ``python -m bench.servers.NAME WORK HOST``; WORK is ``accept``, ``daytime``,
+``echo``, ``chargen``, ``discard`` or ``udp``.  The port is printed in a line like netsrv's.
 """
 
 ROUND = bytes(0x20 + (line + column) % 95 for line in range(95) for column in range(72))
@@ -9,6 +9,9 @@ ROUND = bytes(0x20 + (line + column) % 95 for line in range(95) for column in ra
 
 CHUNK = ROUND * 9
 """The bytes of one write, about as many as netsrv's chargen writes."""
+
+GREETING = b"Thursday, November 26, 2026 00:59:09-UTC\r\n"
+"""A line of daytime."""
 
 RECEIVE_BUFFER = 1 << 20
 """The receive buffer of a datagram socket in bytes, the same for all contenders."""

@@ -5,13 +5,21 @@ import socket
 import sys
 from typing import Any
 
-from bench.servers import CHUNK, RECEIVE_BUFFER, announce
+from bench.servers import CHUNK, GREETING, RECEIVE_BUFFER, announce
 
 
 class Accept(asyncio.Protocol):
     """Closes at once."""
 
     def connection_made(self, transport: Any) -> None:
+        transport.close()
+
+
+class Daytime(asyncio.Protocol):
+    """Writes a line and closes."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(GREETING)
         transport.close()
 
 
@@ -59,7 +67,13 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self.transport.sendto(data, addr)
 
 
-STREAMS = {"accept": Accept, "echo": Echo, "chargen": Chargen, "discard": asyncio.Protocol}
+STREAMS = {
+    "accept": Accept,
+    "daytime": Daytime,
+    "echo": Echo,
+    "chargen": Chargen,
+    "discard": asyncio.Protocol,
+}
 
 
 async def serve(kind: str, work: str, host: str) -> None:

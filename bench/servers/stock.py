@@ -13,13 +13,21 @@ epollreactor.install()
 from twisted.internet import reactor  # noqa: E402
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol  # noqa: E402
 
-from bench.servers import CHUNK, RECEIVE_BUFFER, announce  # noqa: E402
+from bench.servers import CHUNK, GREETING, RECEIVE_BUFFER, announce  # noqa: E402
 
 
 class Accept(Protocol):
     """Closes at once."""
 
     def connectionMade(self) -> None:
+        self.transport.loseConnection()
+
+
+class Daytime(Protocol):
+    """Writes a line and closes."""
+
+    def connectionMade(self) -> None:
+        self.transport.write(GREETING)
         self.transport.loseConnection()
 
 
@@ -63,7 +71,7 @@ class EchoDatagrams(DatagramProtocol):
         self.transport.write(datagram, addr)
 
 
-STREAMS = {"accept": Accept, "echo": Echo, "chargen": Chargen, "discard": Protocol}
+STREAMS = {"accept": Accept, "daytime": Daytime, "echo": Echo, "chargen": Chargen, "discard": Protocol}
 
 
 def main(work: str, host: str) -> None:

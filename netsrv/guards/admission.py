@@ -8,6 +8,7 @@ No sockets and no timers here: *now* is passed in.
 """
 
 import math
+from collections.abc import Sequence
 
 from netsrv.guards.capacity import ConnectionSlots, PerSource
 from netsrv.guards.limits import Limits
@@ -92,6 +93,16 @@ class Admission:
         own, shared = self.slots
         own.in_use += 1
         shared.in_use += 1
+
+    def release_batch(self, sources: Sequence[Source | None]) -> None:
+        """Count out connections of *sources*, as `release` does for one."""
+        if not sources:
+            return
+        for source in sources:
+            if source is not None:
+                self._per_source.release(source)
+        for slots in self.slots:
+            slots.release(len(sources))
 
     def identify(self, source: Source) -> RejectReason | None:
         """Check the source of a connection that holds a reservation, and count it.

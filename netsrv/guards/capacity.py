@@ -21,9 +21,9 @@ class ConnectionSlots:
         """True if no slot is free."""
         return self.in_use >= self.limit
 
-    def release(self) -> None:
-        """Release a slot and call all waiters; each rechecks whether it can proceed."""
-        self.in_use -= 1
+    def release(self, count: int = 1) -> None:
+        """Release slots and call all waiters; each rechecks whether it can proceed."""
+        self.in_use -= count
         if self.waiters:
             waiters, self.waiters = self.waiters, []
             for waiter in waiters:

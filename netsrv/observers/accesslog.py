@@ -13,11 +13,9 @@ from twisted.logger import Logger
 
 from netsrv.files import LogFile
 from netsrv.interfaces import (
-    CloseReason,
     DropReason,
     IConnection,
     IDatagrams,
-    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -28,18 +26,18 @@ FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
 
 HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":'
-CLOSED = ',"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
-REFUSED = ',"refused":"%s"}\n'
-RECEIVED = ',"received":%d}\n'
-SENT = ',"sent":%d}\n'
-DROPPED = ',"dropped":"%s"}\n'
+CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+REFUSED = '%s,"refused":"%s"}\n'
+RECEIVED = '%s,"received":%d}\n'
+SENT = '%s,"sent":%d}\n'
+DROPPED = '%s,"dropped":"%s"}\n'
 """The beginning of all lines, and the ends.  The operator ``%`` formats them fastest."""
 
 MAX_RECORDS = 512
 """Records that are kept before their lines are formatted."""
 
-Record = tuple[str, float, ListenerInfo, Sequence[str], tuple[Any, ...]]
-"""The end of a line, Unix time, the listener, the peers with a line each, and the values."""
+Record = tuple[str, float, ListenerInfo, Sequence[tuple[Any, ...]]]
+"""The end of a line, Unix time, the listener, and the values of each line."""
 
 
 class AccessLog(Observer):
@@ -74,23 +72,28 @@ class AccessLog(Observer):
         self._quoted_names.pop(listener, None)
 
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
+        self.connections_closed(listener, (connection,))
+
+    def connections_closed(
+        self, listener: ListenerInfo, connections: Sequence[IConnection]
+    ) -> None:
         self._add(
             CLOSED,
             listener,
-            (connection.peer,),
-            connection.seconds,
-            connection.received,
-            connection.sent,
-            connection.close_reason,
-        )
-
-    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
-        self._add(
-            CLOSED, listener, connections.peers, connections.seconds, 0, 0, CloseReason.SERVICE
+            [
+                (
+                    quoted(connection.peer),
+                    connection.seconds,
+                    connection.received,
+                    connection.sent,
+                    connection.close_reason,
+                )
+                for connection in connections
+            ],
         )
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
-        self._add(REFUSED, listener, (peer,), reason)
+        self._add(REFUSED, listener, [(quoted(peer), reason)])
 
     def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         self._add_each(RECEIVED, listener, datagrams)
@@ -102,13 +105,13 @@ class AccessLog(Observer):
         self, listener: ListenerInfo, datagrams: IDatagrams, reason: DropReason
     ) -> None:
         if self.datagrams:
-            peers = [show_sockaddr(peer) for peer, _size in datagrams]
-            self._add(DROPPED, listener, peers, reason)
+            lines = [(quoted(show_sockaddr(peer)), reason) for peer, _size in datagrams]
+            self._add(DROPPED, listener, lines)
 
     def _add_each(self, end: str, listener: ListenerInfo, datagrams: IDatagrams) -> None:
         if self.datagrams:
-            for peer, size in datagrams:
-                self._add(end, listener, (show_sockaddr(peer),), size)
+            lines = [(quoted(show_sockaddr(peer)), size) for peer, size in datagrams]
+            self._add(end, listener, lines)
 
     def reopen(self) -> None:
         """Reopen the file under its name, after it was moved away."""
@@ -125,8 +128,8 @@ class AccessLog(Observer):
         self.file.close()
         self._report_state()
 
-    def _add(self, end: str, listener: ListenerInfo, peers: Sequence[str], *values: object) -> None:
-        self._records.append((end, self._now(), listener, peers, values))
+    def _add(self, end: str, listener: ListenerInfo, lines: Sequence[tuple[Any, ...]]) -> None:
+        self._records.append((end, self._now(), listener, lines))
         if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_INTERVAL, self._flush)
         if len(self._records) >= MAX_RECORDS:
@@ -136,12 +139,12 @@ class AccessLog(Observer):
         """Pass the lines of all records to the file."""
         records, self._records = self._records, []
         add, names = self.file.add, self._quoted_names
-        for end, now, listener, peers, values in records:
+        for end, now, listener, lines in records:
             second = int(now)
             text = self._second_text if second == self._second else self._begin_second(second)
-            head, tail = HEAD % (text, (now - second) * 1e6, names[listener]), end % values
-            for peer in peers:
-                add(f"{head}{quoted(peer)}{tail}")
+            head = HEAD % (text, (now - second) * 1e6, names[listener])
+            for values in lines:
+                add(head + end % values)
 
     def _begin_second(self, second: int) -> str:
         self._second = second

@@ -5,15 +5,14 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from attrs import define, field
 
 from netsrv.interfaces import (
-    CloseReason,
     DropReason,
     IConnection,
     IDatagrams,
-    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -67,24 +66,32 @@ class Counters(Observer):
         counts.accepted += 1
         counts.active += 1
 
+    def connections_made(
+        self, listener: ListenerInfo, connections: Sequence[IConnection]
+    ) -> None:
+        counts = self.listeners[listener]
+        counts.accepted += len(connections)
+        counts.active += len(connections)
+
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         self.listeners[listener].refused[str(reason)] += 1
 
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
-        counts = self.listeners[listener]
-        counts.active -= 1
-        counts.closed[str(connection.close_reason)] += 1
-        counts.received_bytes += connection.received
-        counts.sent_bytes += connection.sent
-        counts.seconds += connection.seconds
-        counts.duration_buckets[bisect_left(DURATION_BUCKETS, connection.seconds)] += 1
+        self.connections_closed(listener, (connection,))
 
-    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
-        counts, count = self.listeners[listener], connections.count
-        counts.accepted += count
-        counts.closed[CloseReason.SERVICE.value] += count
-        counts.seconds += count * connections.seconds
-        counts.duration_buckets[bisect_left(DURATION_BUCKETS, connections.seconds)] += count
+    def connections_closed(
+        self, listener: ListenerInfo, connections: Sequence[IConnection]
+    ) -> None:
+        counts = self.listeners[listener]
+        counts.active -= len(connections)
+        closed, buckets = counts.closed, counts.duration_buckets
+        for connection in connections:
+            seconds, reason = connection.seconds, connection.close_reason
+            closed[reason] += 1
+            counts.received_bytes += connection.received
+            counts.sent_bytes += connection.sent
+            counts.seconds += seconds
+            buckets[bisect_left(DURATION_BUCKETS, seconds)] += 1
 
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None:
         self.listeners[listener].suspended = True

@@ -4,7 +4,7 @@ Derive an observer from `Observer` and override the events that it needs; the ot
 nothing.  An observer that raises is removed; a failing observer never affects the server.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,6 @@ from netsrv.interfaces import (
     IConnection,
     IDatagrams,
     IObserver,
-    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -39,10 +38,14 @@ class Observer:
         self, listener: ListenerInfo, peer: str, reason: RejectReason
     ) -> None: ...
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None: ...
-    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
-        """Report each connection, to an observer that does not count them together."""
+    def connections_made(self, listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
         for connection in connections:
             self.connection_made(listener, connection)
+
+    def connections_closed(
+        self, listener: ListenerInfo, connections: Sequence[IConnection]
+    ) -> None:
+        for connection in connections:
             self.connection_closed(listener, connection)
 
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None: ...
@@ -61,7 +64,10 @@ class Observer:
     def stalled(self, seconds: float) -> None: ...
 
 
-HOT_EVENTS = frozenset({"connection_made", "connection_closed"})
+SINGULAR = {"connections_made": "connection_made", "connections_closed": "connection_closed"}
+"""The event that an observer gets for each connection, if it does not override the plural."""
+
+HOT_EVENTS = frozenset(SINGULAR.values())
 """Events that are passed on with fixed arguments, which is faster than ``*arguments``."""
 
 
@@ -123,8 +129,8 @@ def _callback_for(observer: IObserver, event: str) -> Callback | None:
     """Return how an observer is called for an event; None if it does not override it."""
     if _overrides(observer, event):
         return getattr(observer, event), observer
-    if event == "connections_served" and any(_overrides(observer, hot) for hot in HOT_EVENTS):
-        return partial(Observer.connections_served, observer), observer  # type: ignore[arg-type]
+    if event in SINGULAR and _overrides(observer, SINGULAR[event]):
+        return partial(getattr(Observer, event), observer), observer
     return None
 
 

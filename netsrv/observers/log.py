@@ -8,7 +8,7 @@ peers have a rate; beyond it a peer costs an addition, and one line a second giv
 import errno
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,6 @@ from netsrv.interfaces import (
     DropReason,
     IConnection,
     IDatagrams,
-    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -117,13 +116,13 @@ class LogObserver(Observer):
         elif self._count_lines(("connection", ""), 1):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
-    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+    def connections_made(self, listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
         if self._lines >= self.rate and self._window is not None:
-            self._suppressed["connection", ""] += connections.count
+            self._suppressed["connection", ""] += len(connections)
             return
-        lines = self._count_lines(("connection", ""), connections.count)
-        for peer in islice(connections.peers, lines):
-            self.log.info("Got connection from {peer}", peer=peer)
+        lines = self._count_lines(("connection", ""), len(connections))
+        for connection in connections[:lines]:
+            self.log.info("Got connection from {peer}", peer=connection.peer)
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         if self._first(listener, reason):
@@ -142,6 +141,13 @@ class LogObserver(Observer):
             self.log.info(line, listener=listener, peer=connection.peer, option=option)
         else:
             self._suppressed["closed connection", f" ({limit})"] += 1
+
+    def connections_closed(
+        self, listener: ListenerInfo, connections: Sequence[IConnection]
+    ) -> None:
+        for connection in connections:
+            if connection.close_reason in TIME_LIMITS:
+                self.connection_closed(listener, connection)
 
     def accept_failed(self, listener: ListenerInfo, error: OSError) -> None:
         name = _error_name(error)

@@ -5,12 +5,17 @@ So to linger costs one system call, where a reader of the reactor costs many cal
 """
 
 import select
-from contextlib import suppress
+from collections import defaultdict
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
+
+from netsrv.gate import Gate, Permit
+from netsrv.guards.sources import Source
+from netsrv.uvreactor import socket_handle
+from netsrv.uvreactor.interfaces import IReadableWatcher
 
 BATCH_SIZE = 256
 """Connections that are served before other events get their turn."""
@@ -19,37 +24,53 @@ BATCH_SIZE = 256
 class Lingering(Protocol):
     """A connection that lingers."""
 
-    def ready(self) -> None:
-        """Read or write what is possible."""
+    permit: Permit
+    source: Source | None
+
+    def ready(self) -> bool:
+        """Read, or write, what is possible; return False if the connection is over."""
+
+    def finish(self) -> None:
+        """Close the socket."""
 
 
 @implementer(IReadDescriptor)
 class LingerWatcher:
     """Watches the lingering connections of all listeners of one reactor.
 
-    The reactor watches this object only while there are any.
+    The uvloop reactor watches this object from the first connection on, other reactors only
+    while there are any: to add and to remove a reader costs more than a connection.
     """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = ref(reactor)
+        self._native = IReadableWatcher.providedBy(reactor)
         self._epoll = select.epoll()
-        self._watched: dict[int, tuple[Lingering, int]] = {}
+        self._connections: dict[int, Lingering] = {}
+        if self._native:
+            reactor.watchReadable(self._epoll.fileno(), self.doRead)
 
     def watch(self, descriptor: int, connection: Lingering, writes: bool = False) -> None:
         """Call ``connection.ready()`` while *descriptor* is readable, or writable if *writes*."""
         events = select.EPOLLOUT if writes else select.EPOLLIN
-        if descriptor in self._watched:
+        connections = self._connections
+        if descriptor in connections:
             self._epoll.modify(descriptor, events)
-        else:
-            self._epoll.register(descriptor, events)
-        if not self._watched:
-            self._resume()
-        self._watched[descriptor] = connection, events
+            return
+        self._epoll.register(descriptor, events)
+        if not (connections or self._native):
+            self._reactor().addReader(self)  # type: ignore[union-attr]
+        connections[descriptor] = connection
 
     def forget(self, descriptor: int) -> None:
         """Forget *descriptor*, if it is watched; the caller closes it."""
-        if self._watched.pop(descriptor, None) is not None and not self._watched:
-            self._suspend()
+        connections = self._connections
+        if connections.pop(descriptor, None) is None:
+            return
+        if socket_handle.forks:  # a process that has it too would keep it in the epoll object
+            self._epoll.unregister(descriptor)
+        if not (connections or self._native):
+            self._reactor().removeReader(self)  # type: ignore[union-attr]
 
     def fileno(self) -> int:
         """Return the descriptor that the reactor watches."""
@@ -60,40 +81,18 @@ class LingerWatcher:
         return type(self).__name__
 
     def doRead(self) -> None:
-        """Serve the connections that are ready."""
+        """Serve the connections that are ready, and report those that are over."""
+        over: defaultdict[Gate, list[Lingering]] = defaultdict(list)
         for descriptor, _events in self._epoll.poll(0, BATCH_SIZE):
-            watched = self._watched.get(descriptor)
-            if watched is None:
-                self._start_over()
-                return
-            watched[0].ready()
+            connection = self._connections.get(descriptor)
+            if connection is not None and not connection.ready():
+                connection.finish()
+                over[connection.permit.gate].append(connection)
+        for gate, connections in over.items():
+            gate.connections_lost(connections, [connection.source for connection in connections])
 
     def connectionLost(self, reason: Any) -> None:
-        """Do nothing: the reactor forgets its readers only at its end."""
-
-    def _resume(self) -> None:
-        reactor = self._reactor()
-        if reactor is not None:
-            reactor.addReader(self)
-
-    def _suspend(self) -> None:
-        reactor = self._reactor()
-        if reactor is not None:
-            reactor.removeReader(self)
-
-    def _start_over(self) -> None:
-        """Use another epoll object: a forked process may keep a closed socket in the old one.
-
-        (epoll(7), questions and answers.)
-        """
-        self._suspend()
-        self._epoll.close()
-        self._epoll = select.epoll()
-        for descriptor, (_connection, events) in self._watched.items():
-            with suppress(OSError):
-                self._epoll.register(descriptor, events)
-        if self._watched:
-            self._resume()
+        """Do nothing: an epoll object has no error."""
 
 
 _watchers: WeakKeyDictionary[Any, LingerWatcher] = WeakKeyDictionary()

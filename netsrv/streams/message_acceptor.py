@@ -18,21 +18,18 @@ import os
 import select
 import socket
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from attrs import frozen
-from zope.interface import implementer
-
 from netsrv.gate import Gate, Permit
-from netsrv.guards.sources import Source, source_of
-from netsrv.interfaces import CloseReason, IConnection, IMessageFactory, IServedConnections
+from netsrv.guards.sources import source_of
+from netsrv.interfaces import CloseReason, IMessageFactory
 from netsrv.overriding import defined_last
-from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.lingering import linger_watcher
 from netsrv.streams.message_connection import AcceptedPeer, MessageConnection
 from netsrv.uvreactor.acceptor import BATCH_SIZE, Acceptor
+from netsrv.uvreactor.socket_handle import reset_on_close
 
 _NOTHING = bytearray(4)
 """The answer of FIONREAD if there is nothing to read (tty_ioctl(4))."""
@@ -71,69 +68,79 @@ class MessageAcceptor(Acceptor):
         self._message = factory.message
         self._admission = gate.admission
         self._peer = AcceptedPeer(sock.family)
-        self._watcher = linger_watcher(reactor)
+        self._watcher: Any = None
         self._slot_is_free, self._may_accept = self._may_accept, self._has_budget
         self._accept = getattr(sock, "_accept", None) or partial(_accept, sock)
         self._unread = bytearray(4)
-        self._began = 0.0
         self._budget = 0
-        self._served: list[Any] = []
+        self._permit = Permit(gate, None, None, gate.limits, 0.0)
+        self._made: list[MessageConnection] = []
+        self._over: list[MessageConnection] = []
+        self._lingering: list[MessageConnection] = []
 
     def _accept_batch(self) -> bool:
-        self._began = self._gate.now()
+        gate = self._gate
+        self._permit = Permit(gate, None, None, gate.limits, gate.now())
         try:
             return super()._accept_batch()
         finally:
             self._return_budget()
-            if self._served:
-                self._report_served()
+            if self._made:
+                self._report()
 
     def _has_budget(self) -> bool:
         """Return True if the gate has a slot and a token, or rejects what has none."""
         if self._budget:
             return True
-        self._budget = self._admission.reserve_batch(BATCH_SIZE, self._began)
+        self._budget = self._admission.reserve_batch(BATCH_SIZE, self._permit.since)
         return self._budget > 0 or self._slot_is_free()
 
     def _accept_one(self) -> None:
         descriptor, sockaddr = self._accept()
         peer = self._peer
         peer.descriptor, peer.sockaddr = descriptor, sockaddr
-        source = None
-        if isinstance(sockaddr, tuple):
-            source = source_of(sockaddr[0])
-        else:
-            sockaddr = show_credentials(peer.getHandle())
+        source = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
         if not self._budget or (source is not None and not self._admission.allows(source)):
-            self._serve_in_full(descriptor, peer.sockaddr)
+            self._serve_in_full(descriptor, sockaddr)
             return
         self._budget -= 1
+        connection = MessageConnection(self._permit, source, peer.show())
+        self._made.append(connection)
         try:
             message = self._message(peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._gate.report_failure("message")
-            self._connection(descriptor, sockaddr, source).abort(CloseReason.SERVICE_FAILED)
+            self._reset(connection, descriptor)
             return
         fcntl.ioctl(descriptor, termios.FIONREAD, self._unread)
         if message or self._unread != _NOTHING:
-            self._connection(descriptor, sockaddr, source).send(message)
+            self._send(connection, descriptor, message)
         else:
             os.close(descriptor)
-            self._served.append(sockaddr)
+            self._over.append(connection)
 
-    def _connection(
-        self, descriptor: int, sockaddr: Any, source: Source | None
-    ) -> MessageConnection:
-        """Return a connection that holds a slot until it has ended."""
-        self._admission.enter(source)
-        permit = Permit(self._gate, sockaddr, source, self._gate.limits, self._began)
-        sock = socket.SocketType(self._sock.family, socket.SOCK_STREAM, 0, descriptor)
-        connection = MessageConnection(permit, sock, self._watcher)
-        self._gate.connection_made(connection)
-        return connection
+    def _send(self, connection: MessageConnection, descriptor: int, message: bytes) -> None:
+        if self._watcher is None:
+            self._watcher = linger_watcher(self.reactor)
+        if connection.send(self._socket(descriptor), message, self._watcher):
+            self._admission.enter(connection.source)
+            self._lingering.append(connection)
+        else:
+            connection.finish()
+            self._over.append(connection)
+
+    def _reset(self, connection: MessageConnection, descriptor: int) -> None:
+        connection.close_reason = CloseReason.SERVICE_FAILED
+        sock = self._socket(descriptor)
+        reset_on_close(sock)
+        sock.close()
+        self._over.append(connection)
+
+    def _socket(self, descriptor: int) -> Any:
+        return socket.SocketType(self._sock.family, socket.SOCK_STREAM, 0, descriptor)
 
     def _serve_in_full(self, descriptor: int, sockaddr: Any) -> None:
-        """Serve a connection as any other service's; the gate has a reason to reject it."""
+        """Serve a connection as that of any other service; the gate may have to reject it."""
         self._return_budget()
         sock = socket.socket(self._sock.family, socket.SOCK_STREAM, 0, descriptor)
         self._serve_one(self._make_connection(self.reactor, sock, sockaddr), sockaddr)
@@ -143,45 +150,21 @@ class MessageAcceptor(Acceptor):
             self._admission.cancel_batch(self._budget)
             self._budget = 0
 
-    def _report_served(self) -> None:
-        sockaddrs, self._served = self._served, []
-        gate = self._gate
-        seconds = (gate.now() - self._began) / len(sockaddrs)
-        served = ServedConnections(sockaddrs, seconds)
-        gate.observer.connections_served(gate.listener_info, served)
+    def _report(self) -> None:
+        """Report the connections of a turn to the gate."""
+        gate, made, over, lingering = self._gate, self._made, self._over, self._lingering
+        self._made, self._over, self._lingering = [], [], []
+        seconds = (gate.now() - self._permit.since) / len(made)
+        for connection in over:
+            connection.seconds = seconds
+        gate.connections_made(made)
+        if lingering:
+            gate.linger(*lingering)
+        if over:
+            gate.connections_lost(over, ())
 
 
 def _accept(sock: socket.socket) -> tuple[int, Any]:
     """Accept a connection, and return its descriptor and the peer's address."""
     connection, sockaddr = sock.accept()
     return connection.detach(), sockaddr
-
-
-@implementer(IServedConnections)
-class ServedConnections:
-    """Connections that were over at once; *sockaddrs* are the peers', as in `Permit`."""
-
-    def __init__(self, sockaddrs: list[Any], seconds: float) -> None:
-        self._sockaddrs = sockaddrs
-        self.count = len(sockaddrs)
-        self.seconds = seconds
-
-    @property
-    def peers(self) -> list[str]:
-        """The addresses of the peers, as in ``127.0.0.1:40000``."""
-        return [show_sockaddr(sockaddr) for sockaddr in self._sockaddrs]
-
-    def __iter__(self) -> Iterator["ServedConnection"]:
-        return (ServedConnection(peer, self.seconds) for peer in self.peers)
-
-
-@implementer(IConnection)
-@frozen
-class ServedConnection:
-    """One of them."""
-
-    peer: str
-    seconds: float
-    received: int = 0
-    sent: int = 0
-    close_reason: CloseReason = CloseReason.SERVICE

@@ -9,8 +9,9 @@ from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from netsrv.gate import Permit
+from netsrv.guards.sources import Source
 from netsrv.interfaces import CloseReason, IConnection
-from netsrv.sockets.addresses import show_sockaddr
+from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.connection import ORDINARY
 from netsrv.streams.lingering import LingerWatcher
 from netsrv.uvreactor.socket_handle import SocketHandle, reset_on_close, to_address
@@ -44,6 +45,13 @@ class AcceptedPeer:
         """Return our own address."""
         return self._address(self.getHandle().getsockname())
 
+    def show(self) -> str:
+        """Return the text of the address, as the log shows it."""
+        sockaddr = self.sockaddr
+        if not isinstance(sockaddr, tuple):
+            return show_credentials(self.getHandle())
+        return f"{sockaddr[0]}:{sockaddr[1]}" if len(sockaddr) == 2 else show_sockaddr(sockaddr)
+
     def _address(self, sockaddr: Any) -> IAddress:
         return to_address(sockaddr) if isinstance(sockaddr, tuple) else UNIXAddress(sockaddr)
 
@@ -52,70 +60,77 @@ class AcceptedPeer:
 class MessageConnection:
     """A connection that gets a message, then FIN, and that lingers until the peer ends too.
 
-    It drops what the peer sends, and calls the gate as `netsrv.streams.connection.Connection`
-    does.  *watcher* calls `ready`.
+    It drops what the peer sends.  The accept loop reports its beginning to the gate, and the
+    watcher its end, together with those of others.  It holds a slot of *source*, unless it is
+    over at once.
     """
 
     __slots__ = (
         "__dict__",
-        "_gate",
         "_rest",
         "_sock",
         "_watcher",
         "aborted",
         "close_reason",
+        "peer",
         "permit",
         "received",
         "seconds",
         "sent",
+        "source",
     )
 
     disconnecting = True
     """It is closed from the beginning."""
 
-    def __init__(self, permit: Permit, sock: Any, watcher: LingerWatcher) -> None:
-        self._gate = permit.gate
-        self._sock = sock
-        self._watcher = watcher
-        self._rest = b""
+    def __init__(self, permit: Permit, source: Source | None, peer: str) -> None:
         self.permit = permit
+        self.source = source
+        self.peer = peer
         self.received = 0
         self.sent = 0
         self.seconds = 0.0
         self.close_reason = CloseReason.SERVICE
         self.aborted = False
+        self._rest = b""
 
-    def send(self, message: bytes) -> None:
-        """Send a message and FIN, as far as the kernel takes them now."""
+    def send(self, sock: Any, message: bytes, watcher: LingerWatcher) -> bool:
+        """Send the message and FIN on *sock*, as far as the kernel takes them now.
+
+        Returns False if the connection is over: call `finish`, and report it.
+        """
+        self._sock, self._rest, self._watcher = sock, message, watcher
         self.sent = len(message)
-        self._rest = message
-        self._send_rest()
+        return self._send_rest()
 
-    def ready(self) -> None:
-        """Go on: send the rest of the message, or read."""
+    def ready(self) -> bool:
+        """Go on sending, or read; return False if the connection is over, as `send` does."""
         if self._rest:
-            self._send_rest()
-            return
+            alive = self._send_rest()
+            if alive and not self._rest:
+                self.permit.gate.linger(self)
+            return alive
         try:
             data = self._sock.recv(READ_SIZE, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            return
+            return True
         except OSError:
-            self._lost(CloseReason.RESET)
-            return
-        if data:
-            self.dataReceived(data)
-        else:
-            self._lost()
+            self.end(CloseReason.RESET)
+            return False
+        self.dataReceived(data)
+        return bool(data)
+
+    def finish(self) -> None:
+        """Close the socket."""
+        self._watcher.forget(self._sock.fileno())
+        self._sock.close()
+        self.sent -= len(self._rest)
+        self._rest = b""
+        self.seconds = self.permit.gate.now() - self.permit.since
 
     def dataReceived(self, data: bytes) -> None:
         """Count what the peer has sent."""
         self.received += len(data)
-
-    @property
-    def peer(self) -> str:
-        """The peer's address, as in ``127.0.0.1:40000``."""
-        return show_sockaddr(self.permit.sockaddr)
 
     @property
     def unsent(self) -> int:
@@ -132,19 +147,19 @@ class MessageConnection:
     def abort(self, reason: CloseReason) -> None:
         """Reset the connection for *reason*; what was not sent is lost."""
         self.aborted = True
+        self.end(reason)
         with suppress(OSError):
             reset_on_close(self._sock)
-        self._lost(reason)
+        self.end_linger()
 
     def end_linger(self) -> None:
         """Close the connection: the peer has had its time to read the message."""
-        self._lost()
+        self.finish()
+        self.permit.gate.connections_lost((self,), (self.source,))
 
-    def give_up(self) -> None:
-        """Close the connection, although an attempt to end it has failed."""
-        self._lost()
+    give_up = end_linger
 
-    def _send_rest(self) -> None:
+    def _send_rest(self) -> bool:
         sock = self._sock
         try:
             if self._rest:
@@ -154,18 +169,7 @@ class MessageConnection:
         except BlockingIOError:
             pass
         except OSError:
-            self._lost(CloseReason.RESET)
-            return
+            self.end(CloseReason.RESET)
+            return False
         self._watcher.watch(sock.fileno(), self, bool(self._rest))
-        if not self._rest:
-            self._gate.linger(self)
-
-    def _lost(self, reason: CloseReason | None = None) -> None:
-        if reason is not None:
-            self.end(reason)
-        self.sent -= len(self._rest)
-        self._rest = b""
-        self._watcher.forget(self._sock.fileno())
-        self._sock.close()
-        self.seconds = self._gate.now() - self.permit.since
-        self._gate.connection_lost(self)
+        return True

@@ -58,3 +58,13 @@ class IStreamAcceptor(Interface):
         listening socket has failed for good.  ``may_accept()`` is called before every accept; a
         callback that returns False must also suspend the acceptor.
         """
+
+
+class IReadableWatcher(Interface):
+    """A reactor that watches a descriptor at a lower price than a reader's."""
+
+    def watchReadable(descriptor, ready):  # type: ignore[no-untyped-def]
+        """Call *ready* while *descriptor* is readable, for as long as the reactor exists.
+
+        It is for descriptors that never have an error, such as epoll objects.
+        """

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.fd_pressure import AcceptWatchdog
-from netsrv.uvreactor.interfaces import IStreamAcceptor
+from netsrv.uvreactor.interfaces import IReadableWatcher, IStreamAcceptor
 from netsrv.uvreactor.native_acceptor import NativeAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.sigchld import SigchldHandler, watch_child
@@ -53,7 +53,7 @@ def install() -> None:
     asyncio.set_event_loop(reactor.loop)
 
 
-@implementer(IStreamAcceptor)
+@implementer(IStreamAcceptor, IReadableWatcher)
 class UvloopReactor(WatchingReactor):
     """Runs on a uvloop event loop of its own.
 
@@ -117,6 +117,10 @@ class UvloopReactor(WatchingReactor):
     ) -> Any:
         """Return an acceptor for *sock*; see `IStreamAcceptor`."""
         return NativeAcceptor(self, sock, serve, accept_failed, listener_failed, may_accept)
+
+    def watchReadable(self, descriptor: int, ready: Callable[[], None]) -> None:
+        """Call *ready* while *descriptor* is readable; see `IReadableWatcher`."""
+        self.loop.add_reader(descriptor, ready)
 
     def addReader(self, reader: Any) -> None:
         if isinstance(reader, Connection):

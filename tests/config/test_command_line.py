@@ -146,7 +146,7 @@ def test_the_command_line_comes_after_the_file_and_overrides_it():
     assert (configuration.log_rate, configuration.shutdown_timeout) == (5, 0.5)
     configuration = from_command_line([], {"log_rate": "0", "shutdown_timeout": "7"}, file)
     assert (configuration.log_rate, configuration.shutdown_timeout) == (0, 7)
-    assert from_command_line([]) == Configuration((), log_rate=1000, shutdown_timeout=8)
+    assert from_command_line([]) == Configuration((), log_rate=100, shutdown_timeout=8)
 
 
 def test_a_listener_of_the_file_and_of_the_command_line():
