@@ -68,7 +68,8 @@ class Row:
 
     *words* are the load generator's arguments after the port: peers, bytes, messages in flight
     per peer, bytes of an answer.  *kind* is a key of ``bench.turns.KINDS``.  *options* are for
-    netsrv, and so is *log_rate*, None for its default; *afterwards* are the seconds in which it finishes work that it has deferred.
+    netsrv, and so is *log_rate*, None for its default; *afterwards* are the seconds in which it
+    finishes work that it has deferred.
     """
 
     name: str

@@ -181,6 +181,20 @@ class IConnection(Interface):
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
 
 
+class IServedConnections(Interface):
+    """Connections that were over as soon as they were accepted, as observers see them.
+
+    No byte came or went on them, and the service closed them.
+    """
+
+    count = Attribute("int: the number of connections, at least one")
+    peers = Attribute("sequence of str: the address of each peer, in the order of accept")
+    seconds = Attribute("float: how long each was served, on average")
+
+    def __iter__() -> Iterator[IConnection]:
+        """Yield each connection."""
+
+
 class IDatagrams(Interface):
     """Datagrams that were received, sent or refused together, as observers see them."""
 
@@ -225,6 +239,12 @@ class IObserver(Interface):
 
     def connections_closed(listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
         """Connections that were served have ended; called instead of `connection_closed`."""
+
+    def connections_served(listener: ListenerInfo, connections: IServedConnections) -> None:
+        """Connections were accepted and closed in one turn of the reactor.
+
+        It is called instead of `connections_made` and `connections_closed`; `Observer` calls both.
+        """
 
     def connection_refused(listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         """A connection was closed, or reset, without being served."""

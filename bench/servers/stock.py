@@ -71,7 +71,13 @@ class EchoDatagrams(DatagramProtocol):
         self.transport.write(datagram, addr)
 
 
-STREAMS = {"accept": Accept, "daytime": Daytime, "echo": Echo, "chargen": Chargen, "discard": Protocol}
+STREAMS = {
+    "accept": Accept,
+    "daytime": Daytime,
+    "echo": Echo,
+    "chargen": Chargen,
+    "discard": Protocol,
+}
 
 
 def main(work: str, host: str) -> None:

@@ -216,8 +216,8 @@ class Configuration:
         SERVER,
         whole_number(0, 10**9),
         "log at most N lines a second about single peers",
-        details="The lines beyond are counted and summed up. A line costs about 0.1 ms of CPU time, "
-        "so that the default is at most 1 % of a core.",
+        details="The lines beyond are counted and summed up. The default costs at most 1 % of a "
+        "core, as a line costs less than 0.1 ms.",
     )
     access_log: str | None = setting(
         None,

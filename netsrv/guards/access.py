@@ -51,15 +51,16 @@ class Access:
                 table[int(network.network_address) >> (network.max_prefixlen - prefix)] = answer
         for width, tables in self._tables.items():
             self._tables[width] = dict(sorted(tables.items(), reverse=True))
-        self._answers: dict[bytes, bool] = {}
+        self.answers: dict[bytes, bool] = {}
+        """The answers of `allows` by packed address, as far as they are cached."""
 
     def allows(self, source: Source) -> bool:
         """Return True if *source* is allowed."""
-        answer = self._answers.get(source.packed)
+        answer = self.answers.get(source.packed)
         if answer is None:
-            if len(self._answers) >= _CACHE_SIZE:
-                self._answers.clear()
-            answer = self._answers[source.packed] = self._look_up(source)
+            if len(self.answers) >= _CACHE_SIZE:
+                self.answers.clear()
+            answer = self.answers[source.packed] = self._look_up(source)
         return answer
 
     def _look_up(self, source: Source) -> bool:

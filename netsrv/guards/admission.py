@@ -84,7 +84,11 @@ class Admission:
 
     def allows(self, source: Source) -> bool:
         """Return True if access and the limit per source allow another connection of *source*."""
-        return self._access.allows(source) and self._per_source.allows(source)
+        allowed = self._access.answers.get(source.packed)  # most peers come more than once
+        if allowed is None:
+            allowed = self._access.allows(source)
+        per_source = self._per_source
+        return allowed and per_source.sources.get(source.key, 0) < per_source.limit
 
     def enter(self, source: Source | None) -> None:
         """Count in a connection that `reserve_batch` has a token for, and `allows`."""

@@ -43,29 +43,26 @@ class PerSource:
 
     def __init__(self, limit: float = math.inf) -> None:
         self.limit = limit
-        self._sources: dict[bytes, int] = {}
+        self.sources: dict[bytes, int] = {}
+        """The number of connections by `Source.key`."""
 
     def acquire(self, source: Source) -> bool:
         """Count a connection of *source*; return False, and count nothing, at the limit."""
         key = source.key
-        count = self._sources.get(key, 0)
+        count = self.sources.get(key, 0)
         if count >= self.limit:
             return False
-        self._sources[key] = count + 1
+        self.sources[key] = count + 1
         return True
-
-    def allows(self, source: Source) -> bool:
-        """Return True if *source* is below the limit."""
-        return self._sources.get(source.key, 0) < self.limit
 
     def release(self, source: Source) -> None:
         """Count out a connection that `acquire` has counted."""
         key = source.key
-        left = self._sources[key] - 1
+        left = self.sources[key] - 1
         if left:
-            self._sources[key] = left
+            self.sources[key] = left
         else:
-            del self._sources[key]
+            del self.sources[key]
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self.sources)

@@ -13,9 +13,11 @@ from twisted.logger import Logger
 
 from netsrv.files import LogFile
 from netsrv.interfaces import (
+    CloseReason,
     DropReason,
     IConnection,
     IDatagrams,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -27,6 +29,7 @@ FLUSH_INTERVAL = 1.0
 
 HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":'
 CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+SERVED = ',"seconds":%.6f,"received":0,"sent":0,"ended":"%s"}\n'
 REFUSED = '%s,"refused":"%s"}\n'
 RECEIVED = '%s,"received":%d}\n'
 SENT = '%s,"sent":%d}\n'
@@ -36,8 +39,8 @@ DROPPED = '%s,"dropped":"%s"}\n'
 MAX_RECORDS = 512
 """Records that are kept before their lines are formatted."""
 
-Record = tuple[str, float, ListenerInfo, Sequence[tuple[Any, ...]]]
-"""The end of a line, Unix time, the listener, and the values of each line."""
+Record = tuple[str, float, ListenerInfo, Sequence[Any]]
+"""The end of a line, Unix time, the listener, and the values of each line (a tuple, or one)."""
 
 
 class AccessLog(Observer):
@@ -92,6 +95,10 @@ class AccessLog(Observer):
             ],
         )
 
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        end = SERVED % (connections.seconds, CloseReason.SERVICE)
+        self._add(f"%s{end}", listener, [quoted(peer) for peer in connections.peers])
+
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
         self._add(REFUSED, listener, [(quoted(peer), reason)])
 
@@ -128,7 +135,7 @@ class AccessLog(Observer):
         self.file.close()
         self._report_state()
 
-    def _add(self, end: str, listener: ListenerInfo, lines: Sequence[tuple[Any, ...]]) -> None:
+    def _add(self, end: str, listener: ListenerInfo, lines: Sequence[Any]) -> None:
         self._records.append((end, self._now(), listener, lines))
         if self._timer is None:
             self._timer = self._clock.callLater(FLUSH_INTERVAL, self._flush)

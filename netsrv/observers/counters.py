@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from attrs import define, field
 
 from netsrv.interfaces import (
+    CloseReason,
     DropReason,
     IConnection,
     IDatagrams,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -66,9 +68,7 @@ class Counters(Observer):
         counts.accepted += 1
         counts.active += 1
 
-    def connections_made(
-        self, listener: ListenerInfo, connections: Sequence[IConnection]
-    ) -> None:
+    def connections_made(self, listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
         counts = self.listeners[listener]
         counts.accepted += len(connections)
         counts.active += len(connections)
@@ -87,11 +87,18 @@ class Counters(Observer):
         closed, buckets = counts.closed, counts.duration_buckets
         for connection in connections:
             seconds, reason = connection.seconds, connection.close_reason
-            closed[reason] += 1
+            closed[str(reason)] += 1
             counts.received_bytes += connection.received
             counts.sent_bytes += connection.sent
             counts.seconds += seconds
             buckets[bisect_left(DURATION_BUCKETS, seconds)] += 1
+
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        counts, count = self.listeners[listener], connections.count
+        counts.accepted += count
+        counts.closed[CloseReason.SERVICE.value] += count
+        counts.seconds += count * connections.seconds
+        counts.duration_buckets[bisect_left(DURATION_BUCKETS, connections.seconds)] += count
 
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None:
         self.listeners[listener].suspended = True

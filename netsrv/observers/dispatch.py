@@ -5,7 +5,6 @@ nothing.  An observer that raises is removed; a failing observer never affects t
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from twisted.logger import Logger
@@ -16,6 +15,7 @@ from netsrv.interfaces import (
     IConnection,
     IDatagrams,
     IObserver,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -48,6 +48,11 @@ class Observer:
         for connection in connections:
             self.connection_closed(listener, connection)
 
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        served = list(connections)
+        self.connections_made(listener, served)
+        self.connections_closed(listener, served)
+
     def suspended(self, listener: ListenerInfo, reason: RejectReason | None) -> None: ...
     def resumed(self, listener: ListenerInfo) -> None: ...
     def datagrams_received(self, listener: ListenerInfo, datagrams: IDatagrams) -> None: ...
@@ -64,10 +69,19 @@ class Observer:
     def stalled(self, seconds: float) -> None: ...
 
 
-SINGULAR = {"connections_made": "connection_made", "connections_closed": "connection_closed"}
-"""The event that an observer gets for each connection, if it does not override the plural."""
+PARTS = {
+    "connections_made": ("connection_made",),
+    "connections_closed": ("connection_closed",),
+    "connections_served": (
+        "connections_made",
+        "connections_closed",
+        "connection_made",
+        "connection_closed",
+    ),
+}
+"""The events that `Observer` calls for an event about several connections."""
 
-HOT_EVENTS = frozenset(SINGULAR.values())
+HOT_EVENTS = frozenset({"connection_made", "connection_closed"})
 """Events that are passed on with fixed arguments, which is faster than ``*arguments``."""
 
 
@@ -129,11 +143,21 @@ def _callback_for(observer: IObserver, event: str) -> Callback | None:
     """Return how an observer is called for an event; None if it does not override it."""
     if _overrides(observer, event):
         return getattr(observer, event), observer
-    if event in SINGULAR and _overrides(observer, SINGULAR[event]):
-        return partial(getattr(Observer, event), observer), observer
+    if any(_overrides(observer, part) for part in PARTS.get(event, ())):
+        derived = observer if isinstance(observer, Observer) else _Derived(observer)
+        return getattr(derived, event), observer
     return None
 
 
 def _overrides(observer: IObserver, event: str) -> bool:
     inherited = getattr(type(observer), event, None) is getattr(Observer, event)
     return not inherited and hasattr(observer, event)
+
+
+class _Derived(Observer):
+    """Calls an observer that does not derive from `Observer`, as if it did."""
+
+    def __init__(self, observer: IObserver) -> None:
+        for event in PARTS["connections_served"]:
+            if hasattr(observer, event):
+                setattr(self, event, getattr(observer, event))

@@ -19,6 +19,7 @@ from netsrv.interfaces import (
     DropReason,
     IConnection,
     IDatagrams,
+    IServedConnections,
     ListenerInfo,
     RejectReason,
 )
@@ -117,11 +118,16 @@ class LogObserver(Observer):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
     def connections_made(self, listener: ListenerInfo, connections: Sequence[IConnection]) -> None:
+        self._log_peers(connections, len(connections))
+
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        self._log_peers(connections, connections.count)
+
+    def _log_peers(self, connections: Any, count: int) -> None:
         if self._lines >= self.rate and self._window is not None:
-            self._suppressed["connection", ""] += len(connections)
+            self._suppressed["connection", ""] += count
             return
-        lines = self._count_lines(("connection", ""), len(connections))
-        for connection in connections[:lines]:
+        for connection in islice(connections, self._count_lines(("connection", ""), count)):
             self.log.info("Got connection from {peer}", peer=connection.peer)
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:

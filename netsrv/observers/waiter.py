@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 
-from netsrv.interfaces import IConnection, ListenerInfo
+from netsrv.interfaces import IConnection, IServedConnections, ListenerInfo
 from netsrv.observers.dispatch import Observer, ObserverDispatcher
 
 
@@ -33,10 +33,14 @@ class ConnectionWaiter(Observer):
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
         self._check()
 
-    def _check(self) -> None:
+    def connections_served(self, listener: ListenerInfo, connections: IServedConnections) -> None:
+        self._check(1)  # they were served one after the other
+        self._check()
+
+    def _check(self, more: int = 0) -> None:
         if self.result.called:
             return
-        count = self._count()
+        count = self._count() + more
         try:
             satisfied = self._predicate(count)
         except Exception:

@@ -44,8 +44,10 @@ class MessageFactory(Factory):
     def __init__(self, message: Message) -> None:
         self._message = message
 
-    def message(self, peer: Any) -> bytes:
-        return self._message(peer)
+    @property
+    def message(self) -> Message:
+        """The function, as `IMessageFactory` has it."""
+        return self._message
 
     def buildProtocol(self, addr: Any) -> MessageStream:
         return MessageStream(self._message)

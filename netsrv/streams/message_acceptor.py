@@ -23,16 +23,17 @@ from functools import partial
 from typing import Any
 
 from netsrv.gate import Gate, Permit
-from netsrv.guards.sources import source_of
+from netsrv.guards.sources import Source, source_of
 from netsrv.interfaces import CloseReason, IMessageFactory
 from netsrv.overriding import defined_last
+from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.lingering import linger_watcher
-from netsrv.streams.message_connection import AcceptedPeer, MessageConnection
+from netsrv.streams.message_connection import AcceptedPeer, MessageConnection, ServedConnections
 from netsrv.uvreactor.acceptor import BATCH_SIZE, Acceptor
 from netsrv.uvreactor.socket_handle import reset_on_close
 
 _NOTHING = bytearray(4)
-"""The answer of FIONREAD if there is nothing to read (tty_ioctl(4))."""
+"""The answer of FIONREAD if there is nothing to read."""
 
 
 def accepts_messages(sock: Any, factory: Any) -> bool:
@@ -67,13 +68,16 @@ class MessageAcceptor(Acceptor):
         self._gate = gate
         self._message = factory.message
         self._admission = gate.admission
-        self._peer = AcceptedPeer(sock.family)
+        self._family = int(sock.family)  # an enumeration, which takes its time to look up
+        self._is_unix = sock.family == socket.AF_UNIX
+        self._peer = AcceptedPeer(self._family)
         self._watcher: Any = None
         self._slot_is_free, self._may_accept = self._may_accept, self._has_budget
         self._accept = getattr(sock, "_accept", None) or partial(_accept, sock)
         self._unread = bytearray(4)
         self._budget = 0
         self._permit = Permit(gate, None, None, gate.limits, 0.0)
+        self._served: list[Any] = []
         self._made: list[MessageConnection] = []
         self._over: list[MessageConnection] = []
         self._lingering: list[MessageConnection] = []
@@ -85,8 +89,7 @@ class MessageAcceptor(Acceptor):
             return super()._accept_batch()
         finally:
             self._return_budget()
-            if self._made:
-                self._report()
+            self._report()
 
     def _has_budget(self) -> bool:
         """Return True if the gate has a slot and a token, or rejects what has none."""
@@ -97,34 +100,45 @@ class MessageAcceptor(Acceptor):
 
     def _accept_one(self) -> None:
         descriptor, sockaddr = self._accept()
-        peer = self._peer
+        peer, source = self._peer, None
         peer.descriptor, peer.sockaddr = descriptor, sockaddr
-        source = source_of(sockaddr[0]) if isinstance(sockaddr, tuple) else None
+        if self._is_unix:
+            sockaddr = show_credentials(peer.getHandle())
+        else:
+            source = source_of(sockaddr[0])
         if not self._budget or (source is not None and not self._admission.allows(source)):
-            self._serve_in_full(descriptor, sockaddr)
+            self._serve_in_full(descriptor, peer.sockaddr)
             return
         self._budget -= 1
-        connection = MessageConnection(self._permit, source, peer.show())
-        self._made.append(connection)
         try:
             message = self._message(peer)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._gate.report_failure("message")
-            self._reset(connection, descriptor)
+            self._reset(self._connection(source, sockaddr), descriptor)
             return
-        fcntl.ioctl(descriptor, termios.FIONREAD, self._unread)
-        if message or self._unread != _NOTHING:
-            self._send(connection, descriptor, message)
+        if message or self._has_sent(descriptor):
+            self._send(self._connection(source, sockaddr), descriptor, message)
         else:
+            self._served.append(sockaddr)
             os.close(descriptor)
-            self._over.append(connection)
+
+    def _has_sent(self, descriptor: int) -> bool:
+        """Return True if the peer has sent something (FIONREAD, tty_ioctl(4))."""
+        fcntl.ioctl(descriptor, termios.FIONREAD, self._unread)
+        return self._unread != _NOTHING
+
+    def _connection(self, source: Source | None, sockaddr: Any) -> MessageConnection:
+        connection = MessageConnection(self._permit, source, show_sockaddr(sockaddr))
+        self._made.append(connection)
+        return connection
 
     def _send(self, connection: MessageConnection, descriptor: int, message: bytes) -> None:
         if self._watcher is None:
             self._watcher = linger_watcher(self.reactor)
         if connection.send(self._socket(descriptor), message, self._watcher):
             self._admission.enter(connection.source)
-            self._lingering.append(connection)
+            if not connection.unsent:
+                self._lingering.append(connection)
         else:
             connection.finish()
             self._over.append(connection)
@@ -137,12 +151,12 @@ class MessageAcceptor(Acceptor):
         self._over.append(connection)
 
     def _socket(self, descriptor: int) -> Any:
-        return socket.SocketType(self._sock.family, socket.SOCK_STREAM, 0, descriptor)
+        return socket.SocketType(self._family, socket.SOCK_STREAM, 0, descriptor)
 
     def _serve_in_full(self, descriptor: int, sockaddr: Any) -> None:
         """Serve a connection as that of any other service; the gate may have to reject it."""
         self._return_budget()
-        sock = socket.socket(self._sock.family, socket.SOCK_STREAM, 0, descriptor)
+        sock = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
         self._serve_one(self._make_connection(self.reactor, sock, sockaddr), sockaddr)
 
     def _return_budget(self) -> None:
@@ -152,16 +166,18 @@ class MessageAcceptor(Acceptor):
 
     def _report(self) -> None:
         """Report the connections of a turn to the gate."""
-        gate, made, over, lingering = self._gate, self._made, self._over, self._lingering
-        self._made, self._over, self._lingering = [], [], []
-        seconds = (gate.now() - self._permit.since) / len(made)
-        for connection in over:
-            connection.seconds = seconds
-        gate.connections_made(made)
-        if lingering:
+        gate = self._gate
+        if self._made:
+            made, over, lingering = self._made, self._over, self._lingering
+            self._made, self._over, self._lingering = [], [], []
+            gate.connections_made(made)
             gate.linger(*lingering)
-        if over:
-            gate.connections_lost(over, ())
+            if over:
+                gate.connections_lost(over, ())
+        if self._served:
+            served, self._served = self._served, []
+            seconds = (gate.now() - self._permit.since) / len(served)
+            gate.observer.connections_served(gate.listener_info, ServedConnections(served, seconds))
 
 
 def _accept(sock: socket.socket) -> tuple[int, Any]:

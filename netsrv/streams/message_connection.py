@@ -1,20 +1,25 @@
 """A connection that gets one message and is closed, without a protocol and a transport."""
 
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from attrs import frozen
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IAddress
 from zope.interface import implementer
 
 from netsrv.gate import Permit
 from netsrv.guards.sources import Source
-from netsrv.interfaces import CloseReason, IConnection
-from netsrv.sockets.addresses import show_credentials, show_sockaddr
+from netsrv.interfaces import CloseReason, IConnection, IServedConnections
+from netsrv.sockets.addresses import show_sockaddr
 from netsrv.streams.connection import ORDINARY
 from netsrv.streams.lingering import LingerWatcher
 from netsrv.uvreactor.socket_handle import SocketHandle, reset_on_close, to_address
+
+_SEND_FLAGS = socket.MSG_DONTWAIT | getattr(socket, "MSG_MORE", 0)
+"""The message waits for the FIN that follows, so that both are one segment (send(2))."""
 
 READ_SIZE = 65_536
 """Bytes that are read at once from a peer that is not listened to."""
@@ -44,13 +49,6 @@ class AcceptedPeer:
     def getHost(self) -> IAddress:
         """Return our own address."""
         return self._address(self.getHandle().getsockname())
-
-    def show(self) -> str:
-        """Return the text of the address, as the log shows it."""
-        sockaddr = self.sockaddr
-        if not isinstance(sockaddr, tuple):
-            return show_credentials(self.getHandle())
-        return f"{sockaddr[0]}:{sockaddr[1]}" if len(sockaddr) == 2 else show_sockaddr(sockaddr)
 
     def _address(self, sockaddr: Any) -> IAddress:
         return to_address(sockaddr) if isinstance(sockaddr, tuple) else UNIXAddress(sockaddr)
@@ -150,20 +148,29 @@ class MessageConnection:
         self.end(reason)
         with suppress(OSError):
             reset_on_close(self._sock)
-        self.end_linger()
+        self.finish()
+        # In the next turn, as any transport: the caller goes through the live connections.
+        self.permit.gate.clock.callLater(0, self._report)
 
     def end_linger(self) -> None:
         """Close the connection: the peer has had its time to read the message."""
         self.finish()
-        self.permit.gate.connections_lost((self,), (self.source,))
+        self._report()
 
-    give_up = end_linger
+    def give_up(self) -> None:
+        """Report the end of a connection, although an attempt to close it may have failed."""
+        self._sock.close()
+        self._report()
+
+    def _report(self) -> None:
+        if self in self.permit.gate.connections:
+            self.permit.gate.connections_lost((self,), (self.source,))
 
     def _send_rest(self) -> bool:
         sock = self._sock
         try:
             if self._rest:
-                self._rest = self._rest[sock.send(self._rest, socket.MSG_DONTWAIT) :]
+                self._rest = self._rest[sock.send(self._rest, _SEND_FLAGS) :]
             if not self._rest:
                 sock.shutdown(socket.SHUT_WR)
         except BlockingIOError:
@@ -173,3 +180,38 @@ class MessageConnection:
             return False
         self._watcher.watch(sock.fileno(), self, bool(self._rest))
         return True
+
+
+@implementer(IServedConnections)
+class ServedConnections:
+    """Connections that were over at once; *sockaddrs* are the peers', as in `Permit`."""
+
+    def __init__(self, sockaddrs: list[Any], seconds: float) -> None:
+        self._sockaddrs = sockaddrs
+        self.count = len(sockaddrs)
+        self.seconds = seconds
+
+    @property
+    def peers(self) -> list[str]:
+        """The addresses of the peers, as in ``127.0.0.1:40000``."""
+        return [
+            f"{sockaddr[0]}:{sockaddr[1]}" if len(sockaddr) == 2 else show_sockaddr(sockaddr)
+            for sockaddr in self._sockaddrs
+        ]
+
+    def __iter__(self) -> Iterator["ServedConnection"]:
+        return (
+            ServedConnection(show_sockaddr(sockaddr), self.seconds) for sockaddr in self._sockaddrs
+        )
+
+
+@implementer(IConnection)
+@frozen
+class ServedConnection:
+    """One connection that was over at once."""
+
+    peer: str
+    seconds: float
+    received: int = 0
+    sent: int = 0
+    close_reason: CloseReason = CloseReason.SERVICE
