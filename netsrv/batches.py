@@ -10,7 +10,7 @@ from typing import Any
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramBatchProtocol, IDatagrams
-from netsrv.overriding import defined_last
+from netsrv.shortcuts import defined_last
 
 Peer = tuple[str, int]
 """A numeric address and a port."""

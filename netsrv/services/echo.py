@@ -7,6 +7,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamService
+from netsrv.shortcuts import sends_back
 
 
 @implementer(IHalfCloseableProtocol)
@@ -22,6 +23,7 @@ class EchoStream(Protocol):
     def connectionMade(self) -> None:
         self.transport.registerProducer(self.transport, True)
 
+    @sends_back
     def dataReceived(self, data: bytes) -> None:
         self.transport.write(data)
 

@@ -38,6 +38,7 @@ from zope.interface import implementer
 from netsrv.forwarding import forward
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
+from netsrv.shortcuts import is_sent_back
 from netsrv.sockets.addresses import show_sockaddr
 
 
@@ -125,6 +126,8 @@ class Connection:
             self.protocol.makeConnection(self)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._service_failed("connectionMade")
+        if is_sent_back(self.protocol):
+            self._send_back()
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -304,6 +307,13 @@ class Connection:
         return show_sockaddr(self.permit.sockaddr)
 
     # Internals
+
+    def _send_back(self) -> None:
+        """Let the transport send back what comes, if it can, and nobody else wants to see it."""
+        send_back = getattr(self.transport, "sendBack", None)
+        seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
+        if send_back is not None and self._state is OPEN and not seen:
+            send_back(self)
 
     def _set_reason(self, reason: CloseReason) -> None:
         """Set the reason; what goes wrong during an ordinary close replaces its reason."""

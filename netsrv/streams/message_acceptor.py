@@ -25,7 +25,7 @@ from typing import Any
 from netsrv.gate import Gate, Permit
 from netsrv.guards.sources import Source, source_of
 from netsrv.interfaces import CloseReason, IMessageFactory
-from netsrv.overriding import defined_last
+from netsrv.shortcuts import defined_last
 from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.lingering import linger_watcher
 from netsrv.streams.message_connection import AcceptedPeer, MessageConnection, ServedConnections

@@ -238,7 +238,7 @@ async def test_a_service_that_cannot_be_started_leaves_the_rest(serve, client, m
     """Its listener stays as before, the others change."""
     from netsrv.services.daytime import DaytimeService
 
-    server = serve("tcp echo=127.0.0.1:0", "tcp echo=127.0.0.1:0")
+    server = serve("tcp echo=127.0.0.1:0", "tcp qotd=127.0.0.1:0")
     before, open_before = identities(server), sockets_open()
     really = DaytimeService.stream
 
