@@ -309,7 +309,7 @@ class Connection:
     # Internals
 
     def _send_back(self) -> None:
-        """Let the transport send back what comes, if it can, and nobody else wants to see it."""
+        """Let the transport send back what comes, unless an observer intercepts it."""
         send_back = getattr(self.transport, "sendBack", None)
         seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
         if send_back is not None and self._state is OPEN and not seen:
