@@ -15,16 +15,13 @@ from twisted.internet.defer import Deferred
 from netsrv.guards.admission import Admission
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.sources import Source, source_of
-from netsrv.guards.timeouts import Timeouts
 from netsrv.interfaces import CloseReason, IObserver, ListenerInfo, RejectReason
 from netsrv.sockets.addresses import show_sockaddr
+from netsrv.time_limits import TimeLimits
 
 LINGER_TIMEOUT = 2.0
 """Seconds that a connection goes on reading after our FIN, so that the peer gets our last
 bytes: closing with unread input would send RST, which destroys them."""
-
-MAX_SWEEP_INTERVAL = 1.0
-"""Seconds from one sweep to the next, at most; shorter if a time limit is short."""
 
 
 class Permit:
@@ -93,10 +90,9 @@ class Gate:
         self.limits = limits
         self.listener_info = listener_info
         self.observer = observer
-        self.connections: dict[Any, Timeouts | None] = {}
-        """The live connections, each with its time limits once a sweep has seen it."""
-        self._sweep_interval = min(MAX_SWEEP_INTERVAL, limits.shortest / 4)
-        self._next_sweep: Any = None
+        self._time_limits = TimeLimits(clock, now, self._close_at_limit)
+        self.connections = self._time_limits.connections
+        """The live connections."""
         self._lingering: deque[tuple[float, Any]] = deque()
         self._linger_timer: Any = None
         self._closed = False
@@ -106,7 +102,6 @@ class Gate:
         """Admit by other limits; a live connection keeps those under which it was accepted."""
         self.admission.set_limits(limits, self.now())
         self.limits = limits
-        self._sweep_interval = min(self._sweep_interval, limits.shortest / 4)
 
     # Admission
 
@@ -142,14 +137,12 @@ class Gate:
     def connection_made(self, connection: Any) -> None:
         """Track a connection from its first moment on."""
         connection.permit.spent = True
-        self.connections[connection] = None
-        self._start_sweeping()
+        self._time_limits.add(connection)
         self.observer.connection_made(self.listener_info, connection)
 
     def connections_made(self, connections: Sequence[Any]) -> None:
         """Track connections that were served in the accept loop, those that are over included."""
-        self.connections.update(dict.fromkeys(connections))
-        self._start_sweeping()
+        self._time_limits.add_batch(connections)
         self.observer.connections_made(self.listener_info, connections)
 
     def connections_lost(
@@ -157,7 +150,7 @@ class Gate:
     ) -> None:
         """Report the end of such connections, and release a slot for each of *sources*."""
         for connection in connections:
-            self.connections.pop(connection, None)
+            self._time_limits.discard(connection)
         self.admission.release_batch(sources)
         self.observer.connections_closed(self.listener_info, connections)
         if self._closed and not self.connections:
@@ -165,11 +158,15 @@ class Gate:
 
     def connection_lost(self, connection: Any) -> None:
         """Release the slot of a connection that has ended, and report its end."""
-        self.connections.pop(connection, None)
+        self._time_limits.discard(connection)
         self.admission.release(connection.permit.source)
         self.observer.connection_closed(self.listener_info, connection)
         if self._closed and not self.connections:
             self._drained()
+
+    def start_closing(self, connection: Any) -> None:
+        """Apply the time limits of a close to a connection that begins to close."""
+        self._time_limits.start_closing(connection)
 
     def linger(self, *connections: Any) -> None:
         """Close connections on which FIN was sent, `LINGER_TIMEOUT` seconds from now."""
@@ -223,35 +220,11 @@ class Gate:
 
     # Timers
 
-    def _start_sweeping(self) -> None:
-        if self._next_sweep is None:
-            self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
-
-    def _sweep(self) -> None:
-        """Close the connections that have reached a time limit."""
-        if not self.connections:
-            self._next_sweep = None
-            return
-        self._next_sweep = self.clock.callLater(self._sweep_interval, self._sweep)
-        now = self.now()
-        for connection, known in list(self.connections.items()):
-            if connection not in self.connections:
-                continue  # lost while another one was closed
-            timeouts = known or self._start_timeouts(connection)
-            reason = timeouts.expired(connection, now)
-            if reason is None or connection.aborted:
-                continue
-            if reason in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE):
-                self._close_safely(connection, connection.abort, reason)
-            else:
-                timeouts.start_grace(now)
-                self._close_safely(connection, connection.end, reason)
-
-    def _start_timeouts(self, connection: Any) -> Timeouts:
-        """Make the time limits of a connection; one that is short-lived never needs them."""
-        permit = connection.permit
-        timeouts = self.connections[connection] = Timeouts(permit.limits, permit.since)
-        return timeouts
+    def _close_at_limit(self, connection: Any, reason: CloseReason) -> None:
+        """Close a connection that has reached a time limit."""
+        aborts = reason in (CloseReason.WRITE_TIMEOUT, CloseReason.CLOSE_GRACE)
+        close = connection.abort if aborts else connection.end
+        self._close_safely(connection, close, reason)
 
     def _end_lingering(self) -> None:
         self._linger_timer = None
@@ -279,10 +252,10 @@ class Gate:
             self._lingering.popleft()
 
     def _drained(self) -> None:
-        for timer in (self._next_sweep, self._linger_timer):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._next_sweep = self._linger_timer = None
+        self._time_limits.stop()
+        if self._linger_timer is not None and self._linger_timer.active():
+            self._linger_timer.cancel()
+        self._linger_timer = None
         self._lingering.clear()
         waiters, self._drain_waiters = self._drain_waiters, []
         for waiter in waiters:

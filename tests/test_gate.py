@@ -430,15 +430,24 @@ def test_a_connection_that_is_lost_leaves_no_circle(own):
     assert gated.connection._producer is None
 
 
-def test_the_sweep_runs_only_while_there_are_connections():
-    """One timer, at most one second apart, ends soon after the last connection."""
+def test_the_timer_of_time_limits_runs_only_while_there_are_connections():
+    """There is one timer, and after the last connection it is not set again."""
     gated = Gated(limits=Limits(idle_timeout=1000))
-    assert [each.getTime() for each in gated.clock.getDelayedCalls()] == [1.0]
-    step(gated, 5)
-    assert len(gated.clock.getDelayedCalls()) == 1
+    for _ in range(100):
+        assert len(gated.clock.getDelayedCalls()) == 1
+        gated.clock.advance(5)
     gated.connection.connectionLost(DONE)
-    step(gated, 1)
+    gated.clock.advance(125)
     assert gated.clock.getDelayedCalls() == []
+
+
+def test_no_timer_is_set_for_a_limit_that_cannot_be_reached():
+    """Without a limit for an open connection nothing looks at it until it is closed."""
+    gated = Gated(limits=Limits(write_timeout=None))
+    assert gated.clock.getDelayedCalls() == []
+    gated.service.transport.write(b"x")
+    gated.service.transport.loseConnection()
+    assert len(gated.clock.getDelayedCalls()) == 1
 
 
 @pytest.mark.parametrize("closed_first", [True, False])
@@ -496,8 +505,8 @@ def test_a_source_that_is_rejected_later_gives_its_slot_back_once(limits, reason
     assert observer.told == [("connection_refused", TCP_INFO, "192.0.2.1:40000", reason)]
 
 
-def test_a_connection_that_is_lost_during_a_sweep_is_not_tracked_again():
-    """Closing one connection may end another one in the same sweep."""
+def test_a_connection_that_is_lost_during_a_look_is_not_tracked_again():
+    """Closing one connection may end another one that is looked at in the same turn."""
     first = Gated(limits=Limits(lifetime=1))
     second = Gated(beside=first)
     for one, other in ((first, second), (second, first)):

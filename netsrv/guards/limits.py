@@ -9,6 +9,7 @@ from attrs import Factory, field, frozen
 from netsrv.guards.access import Access, Network, parse_network
 from netsrv.guards.ports import parse_ports
 from netsrv.guards.rates import Rate, parse_rate
+from netsrv.guards.wheel import Pace
 from netsrv.settings import (
     SECONDS,
     Kind,
@@ -158,11 +159,24 @@ class Limits:
     )
     """Decides by *only_from* and *no_access*; made here since long lists take their time."""
 
-    @property
-    def shortest(self) -> float:
-        """The shortest of the timeouts, in seconds."""
-        times = (self.idle_timeout, self.lifetime, self.write_timeout, self.close_grace)
-        return min(seconds for seconds in times if seconds is not None)
+    open_pace: Pace = field(
+        default=Factory(
+            lambda self: Pace.of((self.idle_timeout, self.write_timeout), self.lifetime),
+            takes_self=True,
+        ),
+        init=False,
+        repr=False,
+        eq=False,
+    )
+    """How often a connection is looked at."""
+
+    closing_pace: Pace = field(
+        default=Factory(lambda self: Pace.of((self.close_grace,), self.lifetime), takes_self=True),
+        init=False,
+        repr=False,
+        eq=False,
+    )
+    """How often a connection is looked at that is being closed."""
 
 
 NO_LIMITS = Limits()

@@ -56,6 +56,12 @@ OPEN, CLOSING, LINGERING, LOST = State
 _LOST_PROTOCOL: Any = Protocol()
 """The protocol of a connection that is lost."""
 
+_unread_size = bytearray(4)
+"""Where the kernel writes the answer of FIONREAD, for all connections.
+
+An immutable buffer would cost twice the time: `fcntl.ioctl` tries to write to it first.
+"""
+
 ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
 """Reasons that a later, more telling one replaces."""
 
@@ -161,7 +167,7 @@ class Connection:
             self._call_service("readConnectionLost", self.protocol.readConnectionLost)
             self._close_if_over()
         else:
-            self._state = CLOSING
+            self._start_closing()
             self._set_reason(CloseReason.PEER)
             self._stop_producer()
             self.transport.loseConnection()
@@ -218,7 +224,7 @@ class Connection:
         """Close once everything written is sent, so that the peer gets it."""
         if self._state is not OPEN:
             return
-        self._state = CLOSING
+        self._start_closing()
         if self.close_reason is None:
             self.close_reason = CloseReason.PEER if self._peer_ended else CloseReason.SERVICE
         if self._fin_sent and not self._peer_ended:
@@ -315,6 +321,10 @@ class Connection:
         if send_back is not None and self._state is OPEN and not seen:
             send_back(self)
 
+    def _start_closing(self) -> None:
+        self._state = CLOSING
+        self._gate.start_closing(self)
+
     def _set_reason(self, reason: CloseReason) -> None:
         """Set the reason; what goes wrong during an ordinary close replaces its reason."""
         if self.close_reason is None or (self.close_reason in ORDINARY and reason not in ORDINARY):
@@ -345,10 +355,10 @@ class Connection:
     def _unread(self) -> bool:
         """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""
         try:
-            waiting = fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, b"\0\0\0\0")
+            fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, _unread_size)
         except (AttributeError, OSError, TypeError, ValueError):
             return False  # not a socket of the kernel
-        return waiting != b"\0\0\0\0"
+        return any(_unread_size)
 
     def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -16,6 +16,11 @@ MEASUREMENTS = {
         r"  netsrv_server\(\"echo\"\) +\d+ +\d+ +\d\.\d\d  goal: at most 1\.5",
         r"2 servers started and stopped .*: 0 processes and 0 descriptors are left",
     ],
+    "bench.idle --connections 2 --seconds 0.1 --rounds 1": [
+        r"0 connections: \d+\.\d ms of CPU time a second .*, longest turn \d+\.\d\d ms .*",
+        r"2 connections: \d+\.\d ms of CPU time a second .*, longest turn \d+\.\d\d ms .*",
+        r"-?\d+ bytes for each connection",
+    ],
     "bench.soak --connections 1 --datagrams 1 --reactor uvloop": [
         r"uvloop: (\d+) connections read to their end, \1 lines in the access log",
         r"uvloop: \d+ datagrams came back, 0 did not",

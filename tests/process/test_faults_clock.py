@@ -90,7 +90,7 @@ def test_f104_no_time_limit_comes_early(reactor, jump, clock):
             clock.jump(jump)
             with tcp(port) as third:  # there is no token for it
                 third.send(b"hello")
-                assert stays_open(first, 1.5)  # the sweep comes once a second, or at once
+                assert stays_open(first, 1.5)  # a timer that follows the wall clock fires early
                 third.setblocking(False)
                 with pytest.raises(BlockingIOError):
                     third.recv(1)

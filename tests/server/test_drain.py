@@ -123,7 +123,7 @@ class DrainMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.1, 4 * LONGEST_STEP))
     def waits(self, seconds):
-        """Time passes: the sweep ends connections at their limits."""
+        """Time passes: connections end at their limits."""
         self.house.clock.pump([seconds / 4] * 4)
 
     @rule()

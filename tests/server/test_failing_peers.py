@@ -1,4 +1,4 @@
-"""Peers whose transport raises: a drain, a sweep and a linger go on for all others."""
+"""Peers whose transport raises: a drain, the time limits and a linger go on for all others."""
 
 import pytest
 
@@ -67,7 +67,7 @@ def test_f113_a_drain_ends_though_a_transport_never_reports_its_end(clients):
 
 
 @pytest.mark.parametrize("expected_failures", [[]])
-def test_f113_a_sweep_goes_on_for_all_others():
+def test_f113_time_limits_go_on_for_all_others():
     """F113: the failing connection is given up; the others reach their time limits."""
     first = Gated(limits=Limits(lifetime=10, close_grace=1))
     others = [Gated(beside=first) for _ in range(2)]
