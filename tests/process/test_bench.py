@@ -16,6 +16,11 @@ MEASUREMENTS = {
         r"  netsrv_server\(\"echo\"\) +\d+ +\d+ +\d\.\d\d  goal: at most 1\.5",
         r"2 servers started and stopped .*: 0 processes and 0 descriptors are left",
     ],
+    "bench.reload --listeners 3 --reactor uvloop": [
+        r"uvloop: 3 listeners, no reload: \d+\.\d ms",
+        r"uvloop: 3 listeners, all listeners replaced: \d+\.\d ms",
+        r"uvloop: 3 listeners, as many added: \d+\.\d ms",
+    ],
     "bench.soak --connections 1 --datagrams 1 --reactor uvloop": [
         r"uvloop: (\d+) connections read to their end, \1 lines in the access log",
         r"uvloop: \d+ datagrams came back, 0 did not",
