@@ -24,8 +24,8 @@ MEASUREMENTS = {
     "bench.soak --connections 1 --datagrams 1 --reactor uvloop": [
         r"uvloop: (\d+) connections read to their end, \1 lines in the access log",
         r"uvloop: \d+ datagrams came back, 0 did not",
-        r"uvloop: [12] reloads; exit status 0",
-        r"uvloop: memory \d+ -> \d+ KiB, descriptors \d+ -> \d+",
+        r"uvloop: [123] reloads; exit status 0",
+        r"uvloop: memory \d+ -> \d+ KiB, descriptors (\d+) -> \1",
     ],
     "bench.start --rounds 1": [
         r"  twistd --help +\d+ +\d+ +1\.00",
