@@ -6,6 +6,9 @@ The load generator opens connections to ``accept`` and reads each to its end, th
 to ``echo``.  Meanwhile the server reads its configuration again each second: limits change, a
 listener comes and goes, and the access log is rotated.  At the end the access log has exactly one
 line per connection, and the counters of the load agree with it.
+
+Descriptors are compared by kind, with as many listeners as at the start: a listener has one
+descriptor, or two on the uvloop reactor, which has one of its own.
 """
 
 import argparse
@@ -15,6 +18,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -48,6 +52,14 @@ udp = "{host}:{udp}"
 socket_options = {{ SO_RCVBUF = {buffer} }}
 """
 
+EXTRA_LISTENER = """
+[[listener]]
+service = "{service}"
+tcp = "{host}:0"
+"""
+FIRST_EXTRA, LAST_EXTRA = "time", "daytime"
+"""The service of the listener that comes and goes, and of the one at the end."""
+
 COMMANDS = {
     "uvloop": ["netsrv", "serve"],
     "epoll": ["twistd", "-n", "--pidfile=", "--reactor=epoll", "netsrv"],
@@ -67,26 +79,33 @@ class Reloads(threading.Thread):
         for number in itertools.count():
             if self._stopping.wait(RELOAD_INTERVAL):
                 return
-            extra = f'\n[[listener]]\nservice = "time"\ntcp = "{HOST}:0"\n' if number % 2 else ""
-            text = configuration(self._folder, self._ports, number)
-            (self._folder / "netsrv.toml").write_text(text + extra)
-            os.kill(self._pid, signal.SIGHUP)
-            self.count += 1
+            self._reload(number, FIRST_EXTRA if number % 2 else None)
             if number % 10 == 9:
                 log = self._folder / "access.log"
                 log.rename(self._folder / f"access.{number}.log")
                 os.kill(self._pid, signal.SIGUSR1)
 
     def stop(self) -> None:
-        """Stop after the present reload."""
+        """Reload once more, with as many listeners as at the start."""
         self._stopping.set()
         self.join()
+        self._reload(0, LAST_EXTRA)
+
+    def _reload(self, number: int, extra: str | None) -> None:
+        text = configuration(self._folder, self._ports, number, extra)
+        (self._folder / "netsrv.toml").write_text(text)
+        os.kill(self._pid, signal.SIGHUP)
+        self.count += 1
 
 
-def configuration(folder: Path, ports: dict[str, int], number: int) -> str:
-    """Return the configuration number *number*: its limits differ from those before."""
+def configuration(folder: Path, ports: dict[str, int], number: int, extra: str | None) -> str:
+    """Return the configuration number *number*: its limits differ from those before.
+
+    *extra* is the service of one more listener.
+    """
     limits = {"backlog": 1024 + number % 7, "limit": 1000 + number % 5}
-    return CONFIGURATION.format(folder=folder, host=HOST, buffer=RECEIVE_BUFFER, **ports, **limits)
+    text = CONFIGURATION.format(folder=folder, host=HOST, buffer=RECEIVE_BUFFER, **ports, **limits)
+    return text if extra is None else text + EXTRA_LISTENER.format(service=extra, host=HOST)
 
 
 def logged_connections(folder: Path, port: int) -> int:
@@ -106,7 +125,8 @@ def logged_connections(folder: Path, port: int) -> int:
 def soak(folder: Path, reactor: str, connections: int, datagrams: int) -> None:
     """Run both loads against one server, and print what was lost and what has grown."""
     assert (reason := compile_programs(folder)) is None, reason
-    (folder / "netsrv.toml").write_text(configuration(folder, {"tcp": 0, "udp": 0}, 0))
+    text = configuration(folder, {"tcp": 0, "udp": 0}, 0, FIRST_EXTRA)
+    (folder / "netsrv.toml").write_text(text)
     with ExitStack() as stack:
         command = [*COMMANDS[reactor], "-c", str(folder / "netsrv.toml")]
         server = stack.enter_context(serving(command))
@@ -120,6 +140,7 @@ def soak(folder: Path, reactor: str, connections: int, datagrams: int) -> None:
         words = [HOST, str(ports["udp"]), str(PEERS), str(DATAGRAM_SIZE), "8", str(DATAGRAM_SIZE)]
         datagram_figures = run(folder, "datagrams", words, datagrams)
         reloads.stop()
+        server.wait_for(rf"Waiting for connections on .*\({LAST_EXTRA}\)")
         after = memory_bytes(pid)["rss"], descriptors(pid)
         status = server.stop()
     logged = logged_connections(folder, ports["tcp"])
@@ -128,7 +149,10 @@ def soak(folder: Path, reactor: str, connections: int, datagrams: int) -> None:
     print(f"{reactor}: {echoed} datagrams came back, {lost} did not")
     print(f"{reactor}: {reloads.count} reloads; exit status {status}")
     print(f"{reactor}: memory {before[0] >> 10} -> {after[0] >> 10} KiB, ", end="")
-    print(f"descriptors {before[1]} -> {after[1]}", flush=True)
+    print(f"descriptors {before[1].total()} -> {after[1].total()}", flush=True)
+    for sign, kinds in (("+", after[1] - before[1]), ("-", before[1] - after[1])):
+        for kind, count in kinds.items():
+            print(f"{reactor}: descriptors {sign}{count} {kind}", flush=True)
 
 
 def run(folder: Path, mode: str, words: list[str], count: int) -> dict[str, int]:
@@ -142,9 +166,13 @@ def run(folder: Path, mode: str, words: list[str], count: int) -> dict[str, int]
     return sums
 
 
-def descriptors(pid: int) -> int:
-    """Return the number of open descriptors of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def descriptors(pid: int) -> Counter[str]:
+    """Return how many descriptors of each kind a process has open: ``socket``, ``pipe``, a path."""
+    kinds: Counter[str] = Counter()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        kind, colon, _number = os.readlink(link).partition(":[")
+        kinds[kind if colon and kind != "anon_inode" else os.readlink(link)] += 1
+    return kinds
 
 
 def main() -> None:

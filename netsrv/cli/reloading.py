@@ -1,13 +1,15 @@
-"""The reload of a configuration file: read and checked in a thread, applied in one turn."""
+"""The reload of a configuration file: read and checked in a thread, applied over turns."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from netsrv.cli.collector import FullCollections
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.server.reload import CheckedConfiguration
 from netsrv.server.server import Server
@@ -46,15 +48,17 @@ class Reloader:
         self._read = read
         self._in_thread = in_thread
         self._in_directory = in_directory
-        self._reading = False
+        self._full_collections = FullCollections()
+        self._reloading = False
         self._again = False
 
     def reload(self) -> None:
         """Begin a reload, or have one follow the present one."""
-        if self._reading:
+        if self._reloading:
             self._again = True
             return
-        self._reading = True
+        self._reloading = True
+        self._full_collections.postpone()
         running = [listener.settings for listener in self._server.listeners]
         self._in_thread(lambda: self._read_in_thread(running))
 
@@ -68,19 +72,24 @@ class Reloader:
 
     def _apply(self, result: CheckedConfiguration | Failure) -> None:
         """Apply what was read, or log why that cannot be."""
-        self._reading = False
-        try:
-            if isinstance(result, Failure):
-                result.raiseException()
-            else:
-                with self._in_directory():
-                    self._server.reload(result)
-        except (ConfigurationError, SocketError, OSError) as error:
-            self._report_unchanged(error)
-        except BaseException as error:
-            if self._server.running:
-                self.log.failure("The reload failed")
-            self._report_unchanged(error)
+        applied: Deferred[None] = maybeDeferred(self._start, result)
+        applied.addErrback(self._failed).addCallback(self._finished)
+
+    def _start(self, result: CheckedConfiguration | Failure) -> Deferred[None]:
+        if isinstance(result, Failure):
+            result.raiseException()
+        return self._server.reload_in_turns(result, entered=self._in_directory)
+
+    def _failed(self, failure: Failure) -> None:
+        error = cast(BaseException, failure.value)
+        expected = isinstance(error, ConfigurationError | SocketError | OSError)
+        if self._server.running and not expected:
+            self.log.failure("The reload failed", failure)
+        self._report_unchanged(error)
+
+    def _finished(self, _result: None) -> None:
+        self._reloading = False
+        self._full_collections.allow()
         if self._again:
             self._again = False
             if self._server.running:

@@ -31,10 +31,13 @@ from netsrv.server.server import Server
 from netsrv.settings import MAX_SHOWN_PATH, Setting, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
+from netsrv.sockets.unixfiles import file_mode
 
 T = TypeVar("T")
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
+
+ALL_PERMISSIONS = 0o777
 
 EXAMPLES = """\
 Examples:
@@ -234,6 +237,12 @@ class Options(ServerOptions):
         atexit.register(self.prepared[1].close)  # twistd may still fail to start
         install_reactor()
 
+    def prepare(self) -> tuple[Configuration, Prepared]:
+        """Open every socket with the umask that twistd applies only later."""
+        umask = self._launcher.get("umask")
+        with file_mode(None if umask is None else ALL_PERMISSIONS & ~umask):
+            return super().prepare()
+
     def configuration(self, registry: Registry | None = None) -> Configuration:
         configuration = super().configuration(registry)
         path = configuration.access_log
@@ -283,6 +292,7 @@ def _open_placeholder() -> None:
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
+    _import_rest()
     server = Server(reactor, *options.prepared)
     options.install_signals(reactor, server)
     return server
@@ -301,6 +311,12 @@ def _import_reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
+
+
+def _import_rest() -> None:
+    """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
+    from netsrv.streams import message_acceptor  # noqa: F401
+    from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

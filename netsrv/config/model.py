@@ -97,8 +97,7 @@ class ListenerSettings:
         MODE,
         "give the file of a unix socket these permissions",
         details="The file has them from its first moment, whatever the umask is. Without them, the "
-        "umask with which the command was started holds: twistd opens sockets before it applies "
-        "its ``--umask``.",
+        "umask with which the command was started holds, or ``twistd --umask``.",
         default_text="what the umask leaves",
         option=None,
     )

@@ -1,14 +1,15 @@
 """A reload: the difference between the running listeners and a new configuration.
 
 Whatever can fail is done first, and discarded if another part fails: a reload happens as a
-whole or not at all.  Sockets of unchanged addresses stay open.
+whole or not at all.  Sockets of unchanged addresses stay open.  Both parts are generators, since
+thousands of listeners would take too long for one turn of the reactor.
 """
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -25,10 +26,13 @@ from netsrv.server.binding import (
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import PreparedListener
+from netsrv.server.slices import Phase, Steps
 from netsrv.settings import exception_text, quote_value
 from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
+
+Item = TypeVar("Item")
 
 Place = tuple[Transport, Any]
 """A port or a path, on a transport."""
@@ -52,38 +56,69 @@ class PlannedListener:
 
 @define
 class ReloadPlan:
-    """The steps of a reload, in this order; `apply` takes them."""
+    """What a reload changes; `apply` does it, and keeps the outcome."""
 
-    removed: list[RunningListener] = field(factory=list)
+    removed: deque[RunningListener] = field(factory=deque)
     changed: list[tuple[RunningListener, ListenerSettings, Any]] = field(factory=list)
     """Listeners with their new settings and service."""
     added: list[PlannedListener] = field(factory=list)
     kept: list[RunningListener] = field(factory=list)
     resolver: Resolver = field(factory=Resolver)
     """Answers for the host names."""
+    serving: list[RunningListener] = field(factory=list, init=False)
+    """Listeners that serve something new."""
+    problems: list[str] = field(factory=list, init=False)
+    """A line for each change that failed."""
+    _started: set[int] = field(factory=set, init=False)
+    """The ids of the planned listeners that were started, or have failed to."""
 
     def discard(self) -> None:
-        """Close the sockets that were opened for the plan."""
-        close_all(planned.socket for planned in self.added if planned.socket is not None)
+        """Close the sockets that were opened for the plan and for which no listener was started."""
+        unused = (planned.socket for planned in self.added if id(planned) not in self._started)
+        close_all(opened for opened in unused if opened is not None)
 
-    def apply(self, listeners: Listeners) -> tuple[list[RunningListener], list[str]]:
-        """Return the listeners that serve something new, and a line for each step that failed."""
-        serving, problems = [], []
+    def apply(self, listeners: Listeners) -> Steps[None]:
+        """Change one listener in each step.  A listener that was closed meanwhile stays closed."""
+        blocking = {listener for planned in self.added for listener in planned.blocked_by}
         for listener in self.removed:
-            listeners.remove(listener)
+            if listener not in blocking:
+                _remove(listener, listeners)
+                yield Phase.APPLYING
         for listener, settings, service in self.changed:
-            try:
-                problems += listener.apply(settings, service)
-                serving.append(listener)
-            except BaseException as error:  # whatever a service raises, the next step is taken
-                problems.append(_not_started(settings, error))
+            if listener in listeners.running:
+                self._change(listener, settings, service)
+                yield Phase.APPLYING
+        for group in self._groups():
+            for listener in group[0].blocked_by:
+                _remove(listener, listeners)
+            for planned in group:
+                self._start(planned, listeners)
+            yield Phase.APPLYING
+
+    def _groups(self) -> list[list[PlannedListener]]:
+        """Return the added listeners, those together that wait for the same ones to be closed.
+
+        So the address of a closed one is free for a moment only.
+        """
+        groups: defaultdict[Any, list[PlannedListener]] = defaultdict(list)
         for planned in self.added:
-            try:
-                serving.append(_add(planned, listeners, self.resolver))
-            except BaseException as error:
-                problems.append(_not_started(planned.settings, error))
-                serving += _restore(planned.blocked_by, listeners)
-        return serving, problems
+            groups[planned.blocked_by or id(planned)].append(planned)
+        return list(groups.values())
+
+    def _change(self, listener: RunningListener, settings: ListenerSettings, service: Any) -> None:
+        try:
+            self.problems += listener.apply(settings, service)
+            self.serving.append(listener)
+        except BaseException as error:  # whatever a service raises, the next step is taken
+            self.problems.append(_not_started(settings, error))
+
+    def _start(self, planned: PlannedListener, listeners: Listeners) -> None:
+        self._started.add(id(planned))
+        try:
+            self.serving.append(_add(planned, listeners, self.resolver))
+        except BaseException as error:
+            self.problems.append(_not_started(planned.settings, error))
+            self.serving += _restore(planned.blocked_by, listeners)
 
 
 @frozen
@@ -119,40 +154,56 @@ def check_configuration(
     return CheckedConfiguration(configuration, registry, resolver)
 
 
-def plan_reload(checked: CheckedConfiguration, running: Sequence[RunningListener]) -> ReloadPlan:
+def plan_reload(
+    checked: CheckedConfiguration, running: Sequence[RunningListener]
+) -> Steps[ReloadPlan]:
     """Compare a configuration with the running listeners, and open the sockets that it adds.
 
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open;
+    nor does one if the generator is ended.
     """
-    configuration, registry = checked.configuration, checked.registry
+    settings = checked.configuration.listeners
     healthy = [listener for listener in running if not listener.failed]
-    present = dict(zip(_keys([each.settings for each in healthy]), healthy, strict=True))
-    wanted = dict(zip(_keys(configuration.listeners), configuration.listeners, strict=True))
-    services = {
-        key: _service(settings, present.get(key), registry) for key, settings in wanted.items()
-    }
-    check_protocols(configuration.listeners, list(services.values()))
-    options = [
-        (settings, _options(settings, present.get(key), checked.resolver))
-        for key, settings in wanted.items()
-    ]
-    check_options_fit(configuration.listeners, options)
+    running_keys = yield from _in_steps(_keys([listener.settings for listener in healthy]))
+    wanted_keys = yield from _in_steps(_keys(settings))
+    present = dict(zip(running_keys, healthy, strict=True))
+    wanted = dict(zip(wanted_keys, settings, strict=True))
+    services = yield from _plan_services(checked, present, wanted)
     staying = {listener for key, listener in present.items() if key in wanted}
-    plan = ReloadPlan(
-        [listener for listener in running if listener not in staying], resolver=checked.resolver
-    )
-    for key, settings in wanted.items():
+    removed = deque(listener for listener in running if listener not in staying)
+    plan = ReloadPlan(removed, resolver=checked.resolver)
+    for key, listener_settings in wanted.items():
         listener = present.get(key)
-        if listener is not None and settings == listener.settings:
+        if listener is not None and listener_settings == listener.settings:
             plan.kept.append(listener)
         elif listener is not None:
-            plan.changed.append((listener, settings, services[key]))
+            plan.changed.append((listener, listener_settings, services[key]))
+        yield Phase.PLANNING
     try:
-        _plan_additions(plan, present, wanted, services)
+        yield from _plan_additions(plan, present, wanted, services)
     except BaseException:
         plan.discard()
         raise
     return plan
+
+
+def _plan_services(
+    checked: CheckedConfiguration,
+    present: Mapping[Key, RunningListener],
+    wanted: Mapping[Key, ListenerSettings],
+) -> Steps[dict[Key, Any]]:
+    """Build the services, and try the socket options out."""
+    services = {}
+    for key, settings in wanted.items():
+        services[key] = _service(settings, present.get(key), checked.registry)
+        yield Phase.PLANNING
+    check_protocols(checked.configuration.listeners, list(services.values()))
+    options = []
+    for key, settings in wanted.items():
+        options.append((settings, _options(settings, present.get(key), checked.resolver)))
+        yield Phase.PLANNING
+    check_options_fit(checked.configuration.listeners, options)
+    return services
 
 
 def _plan_additions(
@@ -160,7 +211,7 @@ def _plan_additions(
     present: dict[Key, RunningListener],
     wanted: dict[Key, ListenerSettings],
     services: dict[Key, Any],
-) -> None:
+) -> Steps[None]:
     """Open the sockets of the listeners that are not present, and add them to the plan."""
     first_tcp: Any = next(
         (key for key, each in wanted.items() if each.transport is Transport.TCP), None
@@ -175,6 +226,7 @@ def _plan_additions(
             planned = _plan_listener(plan.resolver, removed, wanted[key], services[key], same)
             plan.added.append(planned)
             first_added = planned if key == first_tcp else first_added
+        yield Phase.PLANNING
 
 
 def prepare_listener(
@@ -196,18 +248,25 @@ def prepare_listener(
     return PreparedListener(settings, service, open_socket(settings, same, resolver))
 
 
-def _keys(listeners: Iterable[ListenerSettings]) -> list[Key]:
+def _in_steps(items: Iterable[Item]) -> Steps[list[Item]]:
+    """Return the items of an iterator, each of which takes a step."""
+    collected = []
+    for item in items:
+        collected.append(item)
+        yield Phase.PLANNING
+    return collected
+
+
+def _keys(listeners: Iterable[ListenerSettings]) -> Iterator[Key]:
     listeners = list(listeners)
     first = next((settings for settings in listeners if settings.transport is Transport.TCP), None)
     seen: Counter[str] = Counter()
-    keys = []
     for settings in listeners:
         label = settings.address_label
         if settings.port == SAME and first is not None:
             label = f"{label} as {first.address_label}"
-        keys.append((label, seen[label]))
+        yield label, seen[label]
         seen[label] += 1
-    return keys
 
 
 def _service(
@@ -278,6 +337,11 @@ def _by_address(listeners: Iterable[RunningListener]) -> Mapping[Place, list[Run
         elif identity is not None:
             places[listener.settings.transport, identity[0]].append(listener)
     return places
+
+
+def _remove(listener: RunningListener, listeners: Listeners) -> None:
+    if listener in listeners.running:
+        listeners.remove(listener)
 
 
 def _add(planned: PlannedListener, listeners: Listeners, resolver: Resolver) -> RunningListener:

@@ -6,6 +6,7 @@ without a reactor; then the `Server` here serves on them.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from attrs import evolve
@@ -29,9 +30,13 @@ from netsrv.server.drain import Drain, Drained
 from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import Prepared, open_access_log, prepare
 from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
+from netsrv.server.reloads import Reloads
+from netsrv.server.slices import Phase, Steps
 from netsrv.server.watchdog import StallDetector
 from netsrv.sockets.addresses import InternetAddress, printable
-from netsrv.sockets.opening import OpenSocket, Resolver
+from netsrv.sockets.opening import OpenSocket
+
+NOT_RUNNING = "the server is not running"
 
 
 class Server(Service):
@@ -67,6 +72,7 @@ class Server(Service):
         slots = ConnectionSlots(connection_limit(reactor))
         counts = self.counters.listeners.__getitem__
         self._listeners = Listeners(reactor, self.observers, slots, counts, now)
+        self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
         self._log_observer: LogObserver | None = None
         self._access_log: AccessLog | None = None
@@ -78,7 +84,7 @@ class Server(Service):
     @property
     def configuration(self) -> Configuration:
         """The configuration in effect, with the listeners that are running now."""
-        running = tuple(listener.settings for listener in self._listeners.running)
+        running = self._running_settings
         if self._serving and running != self._configuration.listeners:
             self._configuration = evolve(self._configuration, listeners=running)
         return self._configuration
@@ -87,6 +93,10 @@ class Server(Service):
     def listeners(self) -> list[RunningListener]:
         """The running listeners, in the configuration's order at the start, later ones last."""
         return list(self._listeners.running)
+
+    @property
+    def _running_settings(self) -> tuple[ListenerSettings, ...]:
+        return tuple(listener.settings for listener in self._listeners.running)
 
     @property
     def sockets(self) -> list[OpenSocket]:
@@ -161,8 +171,10 @@ class Server(Service):
     def drain(self, timeout: float) -> Deferred[Drained]:
         """Fire when the live connections have ended, or are aborted after *timeout* seconds.
 
-        All listeners take their backlog and are closed before any connection is waited for.
+        All listeners take their backlog and are closed before any connection is waited for.  A
+        reload in progress is completed first, or abandoned if it has changed nothing yet.
         """
+        self._reloads.end_all(NOT_RUNNING)
         self._announcements = []
         self._configuration = self.configuration
         self._serving = False
@@ -209,7 +221,7 @@ class Server(Service):
         raise LookupError(f"{settings.address_label} is not among the running listeners")
 
     def add_listener(self, settings: ListenerSettings) -> RunningListener:
-        """Serve one more listener; the others are not touched.
+        """Serve one more listener; the others are not touched.  To look up a host name blocks.
 
         Raises `ConfigurationError`, `netsrv.sockets.SocketError` or what its factory's start
         raises, and then nothing has changed; RuntimeError unless the server is running.
@@ -253,19 +265,41 @@ class Server(Service):
         """Serve another configuration, as a whole or not at all.
 
         A listener stays if its transport and address do: its socket stays open.  Live
-        connections are not touched.  To look up the host name of a new listener blocks, unless
-        *configuration* is the result of `netsrv.server.reload.check_configuration`, which a
-        thread can call.  Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then
-        nothing has changed; RuntimeError if the server is not running.
+        connections are not touched.  All is done before this returns, also the look-up of host
+        names of new listeners; `reload_in_turns` blocks for neither.  A reload in progress is
+        completed first, or abandoned if it has changed nothing yet.  Raises `ConfigurationError`
+        or `netsrv.sockets.SocketError`, and then nothing has changed; RuntimeError if the server
+        is not running.
         """
+        self._reloads.reload_at_once(configuration, registry)
+
+    def reload_in_turns(
+        self,
+        configuration: Configuration | CheckedConfiguration,
+        registry: Registry | None = None,
+        entered: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> Deferred[None]:
+        """Serve another configuration as `reload` does, and peers meanwhile.
+
+        Host names are looked up in a thread, and the rest takes a few milliseconds of each turn of
+        the reactor, besides a service that blocks.  Another such reload follows this one.
+        Listeners that are added, changed or closed meanwhile stay so.  The Deferred fires when all
+        is done, with what `reload` would raise, or with RuntimeError if nothing has changed
+        because the server is stopped or `reload` is called.  *configuration* may also be the
+        result of `netsrv.server.reload.check_configuration`.  Each part of the work runs in the
+        context of *entered*.
+        """
+        return self._reloads.reload_in_turns(configuration, registry, entered)
+
+    def _reload_steps(self, checked: CheckedConfiguration) -> Steps[None]:
+        """Return the steps of a reload.  Raises RuntimeError if the server is not running."""
         if not self._serving:
-            raise RuntimeError("the server is not running")
-        if isinstance(configuration, CheckedConfiguration):
-            checked = configuration
-        else:
-            checked = CheckedConfiguration(configuration, registry or find_services(), Resolver())
-        configuration, registry = checked.configuration, checked.registry
-        plan = plan_reload(checked, self.listeners)
+            raise RuntimeError(NOT_RUNNING)
+        return self._plan_and_apply(checked)
+
+    def _plan_and_apply(self, checked: CheckedConfiguration) -> Steps[None]:
+        configuration = checked.configuration
+        plan = yield from plan_reload(checked, self.listeners)
         try:
             other_log = configuration.access_log != self._configuration.access_log
             access_log = open_access_log(configuration) if other_log else None
@@ -273,25 +307,34 @@ class Server(Service):
             plan.discard()
             raise
         self._configuration = configuration
-        serving, problems = plan.apply(self._listeners)
         if self._log_observer is not None:
             self._log_observer.rate = configuration.log_rate
         if other_log:
             self._open_access_log(access_log)
         elif self._access_log is not None:
             self._access_log.datagrams = configuration.access_log_datagrams
-        for listener in plan.removed:
-            listener.report_closed()
-        for problem in (*registry.problems, *problems):
+        try:
+            yield from plan.apply(self._listeners)
+        except BaseException:  # a service has stopped the server meanwhile
+            plan.discard()
+            raise
+        gone = len(plan.removed)
+        for _ in range(gone):
+            plan.removed.popleft().report_closed()  # free one in each step
+            yield Phase.APPLYING
+        for problem in (*checked.registry.problems, *plan.problems):
             self.log.warn("{problem}", problem=printable(problem))
+            yield Phase.APPLYING
         self.log.info(
             "Reloaded: {kept} listeners as before, {changed} changed, {added} added, {gone} closed",
             kept=len(plan.kept),
             changed=len(plan.changed),
             added=len(plan.added),
-            gone=len(plan.removed),
+            gone=gone,
         )
-        self._announce(serving)
+        for listener in plan.serving:
+            self._announce([listener])
+            yield Phase.APPLYING
 
     def reopen_files(self) -> None:
         """Reopen the access log under its name, after it was moved away."""

@@ -1,9 +1,10 @@
-"""Reloads of a configuration file: read beside the reactor, applied in one turn, one by one."""
+"""Reloads of a configuration file: read beside the reactor, applied over its turns, one by one."""
 
 import socket
 import threading
 
 import pytest
+from twisted.internet.defer import fail, succeed
 from twisted.logger import capturedLogs, formatEvent
 
 from netsrv.cli.reloading import Reloader
@@ -40,10 +41,11 @@ class FakeServer:
         self.reloads = []
         self.error = None
 
-    def reload(self, checked):
+    def reload_in_turns(self, checked, entered):
         if self.error is not None:
-            raise self.error
+            return fail(self.error)
         self.reloads.append(checked)
+        return succeed(None)
 
 
 class Bench:

@@ -21,11 +21,16 @@ MEASUREMENTS = {
         r"2 connections: \d+\.\d ms of CPU time a second .*, longest turn \d+\.\d\d ms .*",
         r"-?\d+ bytes for each connection",
     ],
+    "bench.reload --listeners 3 --reactor uvloop": [
+        r"uvloop: 3 listeners, no reload: \d+\.\d ms",
+        r"uvloop: 3 listeners, all listeners replaced: \d+\.\d ms",
+        r"uvloop: 3 listeners, as many added: \d+\.\d ms",
+    ],
     "bench.soak --connections 1 --datagrams 1 --reactor uvloop": [
         r"uvloop: (\d+) connections read to their end, \1 lines in the access log",
         r"uvloop: \d+ datagrams came back, 0 did not",
-        r"uvloop: [12] reloads; exit status 0",
-        r"uvloop: memory \d+ -> \d+ KiB, descriptors \d+ -> \d+",
+        r"uvloop: [123] reloads; exit status 0",
+        r"uvloop: memory \d+ -> \d+ KiB, descriptors (\d+) -> \1",
     ],
     "bench.start --rounds 1": [
         r"  twistd --help +\d+ +\d+ +1\.00",

@@ -332,3 +332,22 @@ def test_same_is_a_port_that_is_free_on_both(serve):
     assert [one.port("udp"), other.port("udp")] == ports
     assert ports[0] != ports[1]
     assert [talk(tcp(port), b"") for port in ports] == [b"", b""]
+
+
+@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+def test_f94_a_server_in_a_jail_serves(reactor, tmp_path):
+    """After twistd --chroot no module can be imported: TCP, UDP and unix sockets serve."""
+    needs.root()
+    path = tmp_path / "echo.sock"
+    launcher, options = on_reactor(reactor)[:-1], ["--tcp", "info=127.0.0.1:0", "--udp", "same"]
+    options += ["--unix", f"echo={path}"]
+    command = [*launcher, f"--chroot={tmp_path}", "netsrv", *options]
+    with Running(command, tmp_path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        port = server.port("tcp")
+        assert json.loads(read_all(tcp(port)))["local"] == f"127.0.0.1:{port}"
+        assert talk(unix(path), MEBIBYTE) == MEBIBYTE
+        with udp(port) as client:
+            assert exchange(client, b"hello") == b"hello"
+        server.stop()
+        assert "Traceback" not in server.output

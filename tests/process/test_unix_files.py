@@ -171,3 +171,13 @@ def test_odd_names(name, tmp_path):
         assert talk(unix(path), b"hello") == b"hello"
         assert server.stop() == 0
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
+def test_f137_a_socket_file_has_what_the_umask_of_twistd_leaves(reactor, tmp_path):
+    """twistd applies its --umask after the file is there; the file has those permissions."""
+    path = tmp_path / "echo.sock"
+    command = ["twistd", "-n", "--pidfile=", f"--reactor={reactor}", "--umask=027", "netsrv"]
+    with Running([*command, "--unix", f"echo={path}"], tmp_path) as server:
+        server.wait_for("Waiting for connections on unix ")
+        assert path.stat().st_mode & 0o777 == 0o750

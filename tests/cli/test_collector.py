@@ -1,0 +1,45 @@
+"""Python's garbage collector during a reload, in a process of its own."""
+
+import subprocess
+import sys
+
+from tests.timeouts import TIMEOUT
+
+PROGRAM = """
+import gc
+from netsrv.cli.collector import FullCollections
+
+def work():
+    before = gc.get_stats()
+    kept = [[] for _ in range(200_000)]
+    after = gc.get_stats()
+    return [new["collections"] > old["collections"] for old, new in zip(before, after)]
+
+collections, threshold = FullCollections(), gc.get_threshold()
+kept = []
+for _ in range(2):
+    kept.append(work())
+    for _ in range(2):
+        collections.postpone()
+        collections.postpone()
+        kept.append(work())
+        collections.allow()
+        kept.append((gc.get_threshold() == threshold, gc.get_count()[2] > threshold[2]))
+        collections.allow()
+print(kept, gc.get_freeze_count())
+gc.freeze()
+frozen = gc.get_freeze_count()
+collections.postpone()
+work()
+collections.allow()
+print(gc.get_freeze_count() == frozen > 0)
+"""
+
+
+def test_f132_no_full_collection_comes_during_a_reload():
+    """Young objects are.  A full collection that is due then waits for one reload only."""
+    command = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True)
+    as_usual, postponed = [True, True, True], [True, True, False]
+    twice = [as_usual, postponed, (True, False), postponed, (True, True)] * 2
+    assert done.stdout.splitlines() == [f"{twice} 0", "True"]
