@@ -69,7 +69,8 @@ class Row:
     *words* are the load generator's arguments after the port: peers, bytes, messages in flight
     per peer, bytes of an answer.  *kind* is a key of ``bench.turns.KINDS``.  *options* are for
     netsrv, and so is *log_rate*, None for its default; *afterwards* are the seconds in which it
-    finishes work that it has deferred.
+    finishes work that it has deferred.  Servers listen on *host*, by default on the address to
+    which the load connects.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Row:
     options: tuple[str, ...] = ()
     log_rate: int | None = 0
     afterwards: float = 0.0
+    host: str | None = None
 
     @property
     def datagrams(self) -> bool:
@@ -244,6 +246,23 @@ ROWS: Sequence[Row] = (
         (*_EVERYONE, C_BATCH),
         _DATAGRAMS,
         options=_BUFFER,
+    ),
+    Row(
+        "udp-any",
+        "UDP echo on 0.0.0.0, 8 sockets with 32 in flight, 64 bytes",
+        "µs of CPU per datagram",
+        "udp",
+        "datagrams",
+        (8, 64, 32, 64),
+        (OURS, STOCK, UVLOOP, C),
+        (
+            Goal(OURS, C, 1.25),
+            Goal(OURS, STOCK, 0.45),
+            Goal(OURS, C, 1.05, chase=True),
+            Goal(OURS, STOCK, 0.4, chase=True),
+        ),
+        options=_BUFFER,
+        host="0.0.0.0",
     ),
     Row(
         "udp-1400",

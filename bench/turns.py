@@ -44,7 +44,8 @@ class Loaded:
 
     def start(self) -> tuple[Running, int, list[str]]:
         """Start the server; return it, its port, and the load generator's arguments."""
-        server = serving(command(self.name, self.row, self.host, self.folder))
+        host = self.row.host or self.host
+        server = serving(command(self.name, self.row, host, self.folder))
         self._stack.enter_context(server)
         port = server.port("udp" if self.row.datagrams else "tcp")
         return server, port, [str(word) for word in self.row.words]
