@@ -4,7 +4,8 @@ A busy server receives many datagrams in one call.  Work that is done once for a
 costs little for each.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from zope.interface import implementer
@@ -29,6 +30,24 @@ class Datagrams:
     def __iter__(self) -> Iterator[tuple[Peer, int]]:
         for flow, size in zip(self.flows, self.sizes, strict=True):
             yield flow.peer, size
+
+    def without(self, indices: Container[int]) -> "Datagrams":
+        """Return those that are not at *indices*."""
+        rest = [index for index in range(self.count) if index not in indices]
+        return Datagrams([self.flows[i] for i in rest], [self.sizes[i] for i in rest])
+
+
+@implementer(IDatagrams)
+class JoinedDatagrams:
+    """The datagrams of several *parts*, in order."""
+
+    def __init__(self, parts: Sequence[Datagrams]) -> None:
+        self._parts = parts
+        self.count = sum(part.count for part in parts)
+        self.size = sum(part.size for part in parts)
+
+    def __iter__(self) -> Iterator[tuple[Peer, int]]:
+        return chain.from_iterable(self._parts)
 
 
 def accepts_batches(protocol: object) -> bool:

@@ -129,9 +129,9 @@ class BatchIO(SingleIO):
             return super().receive(max_count, max_size)
         arrays = _free_arrays.pop() if _free_arrays else RecvArrays()
         try:
-            count = arrays.receive(self._sock.fileno(), min(max_count, BATCH_SIZE), self._space)
-            keys = arrays.keys(count, self._family, self._space)
-            flows = [*map(self._kernel_flows.__getitem__, keys)]
+            max_count = min(max_count, BATCH_SIZE)
+            count = arrays.receive(self._sock.fileno(), max_count, self._family, self._space)
+            flows = self._flows_of(arrays.names(count), arrays.control(count))
             batch = MappedBatch(self._port, arrays, flows, arrays.sizes(count))
         except OSError as error:
             _free_arrays.append(arrays)
@@ -145,6 +145,11 @@ class BatchIO(SingleIO):
         if count == 1:
             self.prefer_single = SINGLE_RUN
         return batch
+
+    def _flows_of(self, names: Sequence[bytes], control: bytes | list[bytes]) -> list[Flow]:
+        if isinstance(control, bytes):
+            return [*map(self._kernel_flows.of_control(control).__getitem__, names)]
+        return [*map(self._kernel_flows.__getitem__, zip(control, names, strict=True))]
 
     def receive_one(self, max_size: int) -> tuple[bytes, Flow, int]:
         """Receive a datagram; without control messages the cheaper recvfrom(2) will do."""
@@ -213,21 +218,44 @@ class BatchIO(SingleIO):
         return failures
 
 
-class _KernelFlows(dict[bytes, KernelFlow]):
-    """The flows by the bytes that came with their datagrams: sockaddr and control messages."""
+class _KernelFlows(dict[tuple[bytes, bytes], KernelFlow]):
+    """The flows by the control messages and the sender's name that came with their datagrams."""
 
     def __init__(self, packet_info: PacketInfo) -> None:
         super().__init__()
         self._packet_info = packet_info
+        self._by_control: dict[bytes, _FlowsOfControl] = {}
 
-    def __missing__(self, key: bytes) -> KernelFlow:
+    def of_control(self, control: bytes) -> "_FlowsOfControl":
+        """Return those of some control messages, by the sender's name alone."""
+        try:
+            return self._by_control[control]
+        except KeyError:
+            flows = self._by_control[control] = _FlowsOfControl(self, control)
+            return flows
+
+    def __missing__(self, key: tuple[bytes, bytes]) -> KernelFlow:
         if len(self) >= FLOW_CACHE_SIZE:
             self.clear()
-        packed = key[:SOCKADDR_SIZE].ljust(SOCKADDR_SIZE, b"\0")
-        messages = list(_unpack_cmsgs(key[SOCKADDR_SIZE:]))
+            self._by_control.clear()
+        control, name = key
+        packed = name.ljust(SOCKADDR_SIZE, b"\0")
+        messages = list(_unpack_cmsgs(control))
         packet_info = parse_pktinfo(messages) if messages else self._packet_info
         sockaddr, cmsgs = _unpack_sockaddr(packed), _pack_cmsgs(packet_info)
         flow = self[key] = KernelFlow(host_and_port(sockaddr), packet_info, sockaddr, packed, cmsgs)
+        return flow
+
+
+class _FlowsOfControl(dict[bytes, KernelFlow]):
+    """Those of *flows* that came with the messages *control*, by the sender's name."""
+
+    def __init__(self, flows: _KernelFlows, control: bytes) -> None:
+        super().__init__()
+        self._flows, self._control = flows, control
+
+    def __missing__(self, name: bytes) -> KernelFlow:
+        flow = self[name] = self._flows[self._control, name]
         return flow
 
 

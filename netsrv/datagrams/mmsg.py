@@ -32,13 +32,11 @@ of a processor's cache."""
 SOCKADDR_SIZE = 32
 """Bytes for an address, which takes 16 or 28."""
 
-_RECORD_SIZE = SOCKADDR_SIZE + CMSG_SPACE
-"""Bytes for what comes with a datagram: an address, and control messages."""
+_NAME_SIZES: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 28}
+"""Bytes of a sockaddr up to the last that is not always 0."""
 
 _REPLY_CMSG_SIZE = 40
 """Bytes for the control message of a reply, which takes 32 or 40."""
-
-_SOCKADDR_SIZES: dict[int, int] = {socket.AF_INET: 16, socket.AF_INET6: 28}
 
 _MMSGHDR = struct.Struct("=QI4xQQQQi4xI4x")
 """struct mmsghdr: msg_name and its length, msg_iov and its length, msg_control and its length,
@@ -78,25 +76,45 @@ class RecvArrays:
 
     def __init__(self) -> None:
         self.data = mmap.mmap(-1, BATCH_SIZE * STRIDE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        self._records = bytearray(BATCH_SIZE * _RECORD_SIZE)
+        self._names = bytearray(BATCH_SIZE * SOCKADDR_SIZE)
+        self._control = bytearray(BATCH_SIZE * CMSG_SPACE)
         self._vectors = bytearray(BATCH_SIZE * _IOVEC.size)
         self._headers = Headers()
-        data, records, vectors = map(_address, (self.data, self._records, self._vectors))
+        data, vectors = _address(self.data), _address(self._vectors)
+        names, control = _address(self._names), _address(self._control)
         self._initial_vectors = b"".join(
             _IOVEC.pack(data + index * STRIDE, BUFFER_SIZE) for index in range(BATCH_SIZE)
         )
         self._initial_headers = {
             space: b"".join(
-                _header(records + index * _RECORD_SIZE, vectors + index * _IOVEC.size, space)
+                _header(
+                    names + index * SOCKADDR_SIZE,
+                    vectors + index * _IOVEC.size,
+                    control + index * CMSG_SPACE,
+                    space,
+                )
                 for index in range(BATCH_SIZE)
             )
             for space in (0, CMSG_SPACE)
         }
-        self._vector_sizes = memoryview(self._vectors).cast("Q")[1::2]
+        self._vector_sizes = memoryview(self._vectors).cast("I")[2::4]  # their lower halves
+        self._control_view = memoryview(self._control)
         self._used, self._space = BATCH_SIZE, 0
+        self._expect(b"")
+        self._family = 0
+        self._mixed = False
+        """True if not all datagrams of the batch came with the same control messages."""
+        self._stale = False
+        """True if bytes of other messages may be left behind messages, or in their padding."""
 
-    def receive(self, descriptor: int, max_count: int, space: int) -> int:
-        """Receive up to *max_count* datagrams; return their number.  Raises OSError."""
+    def receive(self, descriptor: int, max_count: int, family: int, space: int) -> int:
+        """Receive up to *max_count* datagrams; return their number.  Raises OSError.
+
+        *family* is that of the socket.  *space* is the bytes to provide for control messages: 0
+        or `CMSG_SPACE`.
+        """
+        if family != self._family:
+            self._family, self._stale = family, True
         self._reset(space)
         count: int = _receive(descriptor, self._headers.address, max_count, _DONTWAIT, None)
         if count < 0:
@@ -114,24 +132,49 @@ class RecvArrays:
             self._headers.content[:end] = headers[:end]
             end = used * _IOVEC.size
             self._vectors[:end] = self._initial_vectors[:end]
-            if space:
-                self._records[: used * _RECORD_SIZE] = bytes(used * _RECORD_SIZE)
             self._used = 0
+        self._mixed = False
+        if self._stale and space:
+            self._control[:] = bytes(len(self._control))
+            self._stale = False
 
     def sizes(self, count: int) -> list[int]:
         """Return the sizes of the first *count* datagrams."""
         return self._headers.sizes[:count].tolist()
 
-    def keys(self, count: int, family: int, space: int) -> Sequence[bytes]:
-        """Return what came with each: the bytes of its sockaddr and its control messages.
+    def names(self, count: int) -> Sequence[bytes]:
+        """Return the address of each sender: the bytes of its sockaddr that matter."""
+        names: Sequence[bytes] = _names(_NAME_SIZES[self._family], count).unpack_from(self._names)
+        return names
 
-        They are the same for the same peer, destination address and interface.
+    def control(self, count: int) -> bytes | list[bytes]:
+        """Return the control messages that came with each; only once if all are equal.
+
+        Mostly all are equal, and those of the batch before: one address was asked.
         """
-        width = _SOCKADDR_SIZES[family]
-        if space:
-            width = SOCKADDR_SIZE + max(self._headers.control_sizes[:count])
-        keys: Sequence[bytes] = _keys(width, count).unpack_from(self._records)
-        return keys
+        if not self._space:
+            return b""
+        sizes = self._headers.control_sizes[:count]
+        first = bytes(self._control[: sizes[0]])
+        if first != self._expected:
+            self._expect(first)
+            self._stale = True
+        end = count * CMSG_SPACE
+        if sizes == self._expected_sizes[:count] and self._expected_control.startswith(
+            self._control_view[:end]
+        ):
+            return first
+        self._mixed = self._stale = True
+        return [
+            bytes(self._control[start : start + size])
+            for start, size in zip(range(0, end, CMSG_SPACE), sizes, strict=True)
+        ]
+
+    def _expect(self, messages: bytes) -> None:
+        """Compare the messages of batches with these."""
+        self._expected = messages
+        self._expected_control = messages.ljust(CMSG_SPACE, b"\0") * BATCH_SIZE
+        self._expected_sizes = memoryview(array("Q", [len(messages)]) * BATCH_SIZE)
 
     def headers_back(
         self, indices: Sequence[int] | None, flows: Sequence[Any], sizes: Sequence[int]
@@ -142,13 +185,15 @@ class RecvArrays:
         """
         headers, count = self._headers, len(sizes)
         if indices is None:
-            self._vector_sizes[:count] = array("Q", sizes)
+            self._vector_sizes[:count] = headers.sizes[:count]
         else:
             headers.compact(indices)
             for index, size in zip(indices, sizes, strict=True):
                 self._vector_sizes[index] = size
-        if self._space:
+        if self._mixed:
             headers.set_control(flows)
+        elif self._space:
+            headers.set_equal_control(flows[0].reply_cmsgs, count)
         return headers
 
 
@@ -164,7 +209,7 @@ class SendArrays:
         words = memoryview(self._vectors).cast("Q")
         self._vector_starts, self._vector_sizes = words[::2], words[1::2]
         self._initial_headers = b"".join(
-            _header(sockaddrs + index * SOCKADDR_SIZE, vectors + index * _IOVEC.size, 0)
+            _header(sockaddrs + index * SOCKADDR_SIZE, vectors + index * _IOVEC.size, 0, 0)
             for index in range(BATCH_SIZE)
         )
 
@@ -209,13 +254,23 @@ class Headers:
         content[: len(indices) * size] = b"".join(rows)
 
     def set_control(self, flows: Sequence[Any]) -> None:
-        """Attach the control messages with which replies to *flows* leave."""
+        """Attach the control messages with which replies to *flows* leave.
+
+        Equal messages share their bytes.
+        """
         messages = [flow.reply_cmsgs for flow in flows]
-        count = len(messages)
-        packed = b"".join([message.ljust(_REPLY_CMSG_SIZE) for message in messages])
+        count, distinct = len(messages), list(dict.fromkeys(messages))
+        packed = b"".join([message.ljust(_REPLY_CMSG_SIZE) for message in distinct])
         self._control[: len(packed)] = packed
-        self._control_pointers[:count] = self._control_addresses[:count]
+        address_of = dict(zip(distinct, self._control_addresses, strict=False))
+        self._control_pointers[:count] = array("Q", map(address_of.__getitem__, messages))
         self.control_sizes[:count] = array("Q", map(len, messages))
+
+    def set_equal_control(self, message: bytes, count: int) -> None:
+        """Attach the same control message to the first *count* headers."""
+        self._control[: len(message)] = message
+        self._control_pointers[:count] = self._control_addresses[:1] * count
+        self.control_sizes[:count] = array("Q", [len(message)]) * count
 
     def send(self, descriptor: int, done: int, count: int, failures: list[Failure]) -> int:
         """Send the datagrams from index *done* to *count*, and add the failures.
@@ -235,9 +290,9 @@ class Headers:
         return done
 
 
-def _header(record: int, vector: int, space: int) -> bytes:
-    """Return a struct mmsghdr; control messages, if there is space, follow the sockaddr."""
-    return _MMSGHDR.pack(record, SOCKADDR_SIZE, vector, 1, record + SOCKADDR_SIZE, space, 0, 0)
+def _header(name: int, vector: int, control: int, space: int) -> bytes:
+    """Return a struct mmsghdr with the addresses of what it points to."""
+    return _MMSGHDR.pack(name, SOCKADDR_SIZE, vector, 1, control, space, 0, 0)
 
 
 def _error() -> OSError:
@@ -251,5 +306,5 @@ def _address(buffer: Any) -> int:
 
 
 @cache
-def _keys(width: int, count: int) -> struct.Struct:
-    return struct.Struct(f"{width}s{_RECORD_SIZE - width}x" * count)
+def _names(width: int, count: int) -> struct.Struct:
+    return struct.Struct(f"{width}s{SOCKADDR_SIZE - width}x" * count)

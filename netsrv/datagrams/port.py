@@ -31,11 +31,11 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.internet.udp import MulticastMixin  # type: ignore[attr-defined]
 from zope.interface import implementer
 
-from netsrv.batches import Datagrams, accepts_batches
+from netsrv.batches import accepts_batches
 from netsrv.datagrams.batch import BATCH_SIZE, Batch, Serve, SingleDatagram
 from netsrv.datagrams.descriptors import forget_reader, identity
 from netsrv.datagrams.pktinfo import host_and_port
-from netsrv.datagrams.sender import OnDrop, Sender, Socket
+from netsrv.datagrams.sender import OnDrop, OnSent, Sender, Socket
 from netsrv.datagrams.single import as_os_error
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import DropReason
@@ -82,7 +82,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         on_exception: Callable[[], None],
         max_size: int = MAX_DATAGRAM_SIZE,
         on_dead_socket: Callable[[OSError], None] | None = None,
-        on_sent: Callable[[Datagrams], None] = lambda datagrams: None,
+        on_sent: OnSent = lambda datagrams: None,
     ) -> None:
         super().__init__(sock, on_drop, on_sent)
         self.reactor = reactor
@@ -226,7 +226,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self.single.data = None
 
     def _serve(self, batch: Batch) -> None:
-        if max(batch.sizes) > self._max_size:
+        if batch.size > self._max_size and max(batch.sizes) > self._max_size:
             fitting = [index for index, size in enumerate(batch.sizes) if size <= self._max_size]
             for _ in range(batch.count - len(fitting)):
                 self._on_drop(DropReason.TOO_LONG, None)

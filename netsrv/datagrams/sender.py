@@ -6,10 +6,10 @@ error of the network is raised: what cannot be sent is dropped, and reported.
 
 import errno
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from netsrv.batches import Datagrams
+from netsrv.batches import Datagrams, JoinedDatagrams
 from netsrv.datagrams import batched, single
 from netsrv.datagrams.batch import BATCH_SIZE, Batch
 from netsrv.datagrams.pktinfo import enable_pktinfo
@@ -23,6 +23,9 @@ Socket = socket.socket
 OnDrop = Callable[[DropReason, OSError | None], None]
 """Called for a datagram that was lost, with the error of the system call if there was one."""
 
+OnSent = Callable[[Datagrams | JoinedDatagrams], None]
+"""Called with datagrams that were sent."""
+
 MAX_CACHED_TARGETS = 1024
 """Addresses of unsolicited datagrams that are remembered in the kernel's form."""
 
@@ -30,7 +33,7 @@ MAX_CACHED_TARGETS = 1024
 class Sender:
     """The sending half of a port; *on_drop* and *on_sent* as for `DatagramPort`."""
 
-    def __init__(self, sock: Socket, on_drop: OnDrop, on_sent: Callable[[Datagrams], None]) -> None:
+    def __init__(self, sock: Socket, on_drop: OnDrop, on_sent: OnSent) -> None:
         self.addressFamily = sock.family
         self.flow: Flow | None = None
         """The flow of the datagram that is being served; None while none is."""
@@ -38,6 +41,8 @@ class Sender:
         self._on_sent = on_sent
         self._serving = False
         self._in_turn = False
+        self._sent: list[Datagrams] = []
+        """What was sent in this turn, before the datagrams of the next two."""
         self._sent_flows: list[Flow] = []
         self._sent_sizes: list[int] = []
         self._queued_packets: list[bytes] = []
@@ -98,7 +103,7 @@ class Sender:
     def send_back(self, batch: Batch) -> None:
         """Send each datagram of a batch to its sender, after what was written before."""
         self._flush()
-        self._record_sent(batch.flows, batch.sizes, self._io.send_back(batch))
+        self._record_sent(batch, self._io.send_back(batch))
 
     def send_back_single(self, datagram: bytes) -> None:
         """Send the datagram that is being served by itself to its sender."""
@@ -141,7 +146,8 @@ class Sender:
         if len(packets) == 1:
             self._send_one(packets[0], flows[0])
         else:
-            self._record_sent(flows, [*map(len, packets)], self._io.send(packets, flows))
+            failures = self._io.send(packets, flows)
+            self._record_sent(Datagrams(flows, [*map(len, packets)]), failures)
 
     def _send_one(self, packet: bytes, flow: Flow) -> None:
         try:
@@ -154,26 +160,28 @@ class Sender:
             if not self._in_turn:
                 self._report_sent()
 
-    def _record_sent(
-        self, flows: Sequence[Flow], sizes: Sequence[int], failures: list[single.Failure]
-    ) -> None:
+    def _record_sent(self, datagrams: Datagrams, failures: list[single.Failure]) -> None:
         """Record the datagrams that were sent, and report those that were not."""
         if failures:
-            failed = {index for index, _ in failures}
-            sent = [index for index in range(len(sizes)) if index not in failed]
-            flows, sizes = [flows[index] for index in sent], [sizes[index] for index in sent]
-        self._sent_flows.extend(flows)
-        self._sent_sizes.extend(sizes)
+            datagrams = datagrams.without({index for index, _ in failures})
+        self._end_singles()
+        if datagrams.count:
+            self._sent.append(datagrams)
         if not self._in_turn:
             self._report_sent()
         for _, error in failures:
             self._send_failed(error)
 
     def _report_sent(self) -> None:
+        self._end_singles()
+        if self._sent:
+            sent, self._sent = self._sent, []
+            self._on_sent(sent[0] if len(sent) == 1 else JoinedDatagrams(sent))
+
+    def _end_singles(self) -> None:
         if self._sent_sizes:
-            sent = Datagrams(self._sent_flows, self._sent_sizes)
+            self._sent.append(Datagrams(self._sent_flows, self._sent_sizes))
             self._sent_flows, self._sent_sizes = [], []
-            self._on_sent(sent)
 
     def _send_failed(self, error: OSError) -> None:
         self._on_drop(DropReason.SEND_ERROR, error)

@@ -86,9 +86,12 @@ class DatagramGuard:
         """
         if now >= self._loops.next_interval:
             self._end_interval(now)
+        if len(self._flow_verdicts) > MAX_CACHED_VERDICTS - len(flows):
+            self._clear_verdicts()  # not among those of this batch, whose counts are still needed
         verdicts, own_ports = self._flow_verdicts, self._own_ports if self.safe else ()
         limited: dict[Flow, tuple[int, DropReason]] = {}
-        for flow, count in Counter(flows).items():
+        counted: dict[Flow, FlowCount] = {}
+        for flow in set(flows):
             if flow.peer[1] in own_ports:
                 limited[flow] = 0, DropReason.OWN_PORT
                 continue
@@ -101,9 +104,9 @@ class DatagramGuard:
             if isinstance(verdict, DropReason):
                 limited[flow] = 0, verdict
                 continue
-            served, reason = self._judge(verdict, count, now)
-            if served < count:
-                limited[flow] = served, reason
+            counted[flow] = verdict
+        if counted:
+            self._judge_counted(counted, flows, now, limited)
         drops = _beyond(limited, flows) if limited else {}
         if self._loops.watched:
             self._drop_loops(drops, flows, now, datagram)
@@ -132,6 +135,20 @@ class DatagramGuard:
             elif peer in loops.watched and loops.is_loop(peer, datagram(index), now):
                 ended.add(peer)
                 drops[index] = DropReason.LOOP
+
+    def _judge_counted(
+        self,
+        counted: dict[Flow, FlowCount],
+        flows: Sequence[Flow],
+        now: float,
+        limited: dict[Flow, tuple[int, DropReason]],
+    ) -> None:
+        """Add to *limited* the *counted* flows, in the order in which they came."""
+        for flow, count in Counter(flows).items():
+            if flow in counted:
+                served, reason = self._judge(counted[flow], count, now)
+                if served < count:
+                    limited[flow] = served, reason
 
     def _judge(self, flow: FlowCount, count: int, now: float) -> tuple[int, DropReason]:
         """Return how many of *count* datagrams are served, and the reason to drop the rest."""

@@ -168,3 +168,109 @@ def test_f42_other_control_messages_of_the_kernel_are_not_sent_back(form, servic
     assert wire.received_from() == [(datagram, server) for datagram in numbered(8)]
     assert port.dropped == []
     wire.close()
+
+
+OPTIONS = {
+    "SO_TIMESTAMP": (socket.SOL_SOCKET, 29, 1),
+    "SO_TIMESTAMPNS": (socket.SOL_SOCKET, 35, 1),
+    "SO_TIMESTAMPING": (socket.SOL_SOCKET, 37, 0x18),  # SOFTWARE, RX_SOFTWARE
+    "SO_RXQ_OVFL": (socket.SOL_SOCKET, 40, 1),
+    "IP_RECVTOS": (socket.IPPROTO_IP, socket.IP_RECVTOS, 1),
+    "IP_RECVTTL": (socket.IPPROTO_IP, 12, 1),
+    "IP_RECVORIGDSTADDR": (socket.IPPROTO_IP, 20, 1),
+}
+"""Options with which further messages come beside each datagram."""
+
+
+@kernel_forms
+@on_linux
+@pytest.mark.parametrize("listener", ["0.0.0.0", "::"])
+@both_kinds
+def test_f42_options_may_change_while_datagrams_come(form, listener, service):
+    """Replies leave from the address asked, whichever messages come and whatever came before."""
+    wire = Wire(listener)
+    port = GatedPort(wire, service())
+    hosts = ["127.0.0.1", "127.0.0.2"]
+    for level, option, value in [*OPTIONS.values(), (*OPTIONS["SO_TIMESTAMP"][:2], 0)]:
+        for number, datagram in enumerate(numbered(8)):
+            wire.arrive(datagram, 0, hosts[number % 2])
+            if number == 3:  # those that wait in the socket came without the message
+                wire.sock.setsockopt(level, option, value)
+        port.read()
+        assert [(data, peer[0]) for data, peer in wire.received_from()] == [
+            (datagram, hosts[number % 2]) for number, datagram in enumerate(numbered(8))
+        ]
+    assert port.dropped == []
+    wire.close()
+
+
+@kernel_forms
+@on_linux
+@both_kinds
+def test_f42_messages_of_one_socket_do_not_mix_with_those_of_another(form, service):
+    """Sockets of both families, with and without control messages, share the arrays."""
+    wires = [Wire(host) for host in ("0.0.0.0", "::", "127.0.0.1")]
+    ports = [GatedPort(wire, service()) for wire in wires]
+    for turn in range(3):
+        for wire, port in zip(wires, ports, strict=True):
+            host = "127.0.0.1" if wire is wires[2] or turn == 1 else "127.0.0.2"
+            for datagram in numbered(7):
+                wire.arrive(datagram, 0, host)
+            port.read()
+            server = (host, wire.server[1])
+            assert wire.received_from() == [(datagram, server) for datagram in numbered(7)]
+    if form == "batched":
+        assert [len(port.port._io._kernel_flows) for port in ports] == [2, 2, 1]
+    for wire in wires:
+        wire.close()
+
+
+@kernel_forms
+@on_linux
+@both_kinds
+def test_f34_a_datagram_before_pktinfo_is_beside_others(form, service):
+    """One that had come before the port asked for the address is answered too."""
+    wire = Wire("0.0.0.0")
+    wire.arrive_all([b"early"] * 3)
+    port = GatedPort(wire, service())
+    for datagram in numbered(6):
+        wire.arrive(datagram, 0, "127.0.0.2")
+    port.read()
+    assert wire.received() == [b"early"] * 3 + numbered(6)
+    wire.close()
+
+
+@kernel_forms
+@on_linux
+@both_kinds
+def test_f42_a_link_local_peer_in_a_batch_is_answered_over_its_interface(form, service):
+    """The observers get its scope; a socket for both families answers each."""
+    address = link_local()
+    wire = Wire("::")
+    port = GatedPort(wire, service())
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.bind(address)
+        client.setblocking(False)
+        for datagram in numbered(8):
+            client.sendto(datagram, (address[0], wire.server[1], 0, address[3]))
+            wire.arrive(datagram)
+        port.read()
+        assert [client.recvfrom(100)[0] for _ in range(8)] == numbered(8)
+        peer = (f"{address[0]}%{address[3]}", client.getsockname()[1])
+    assert wire.received() == numbered(8)
+    assert peer in {peer for peer, _ in port.observed("datagrams_received")}
+    wire.close()
+
+
+def link_local():
+    """Return a link-local address of this machine for `bind`, or skip the test."""
+    try:
+        with open("/proc/net/if_inet6") as table:
+            for line in table:
+                packed, index, _, scope, *_ = line.split()
+                if scope == "20":
+                    host = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(packed))
+                    return host, 0, 0, int(index, 16)
+    except OSError:
+        pass
+    pytest.skip("no interface here has a link-local address")
