@@ -32,6 +32,7 @@ CLIENTS = {
     "ip": "iproute2",
     "wrk": "wrk",
     "cc": "build-essential",
+    "valgrind": "valgrind",
 }
 """Programs that some tests use, and their Debian packages."""
 
@@ -50,6 +51,9 @@ STRICT = [
     *("--ignore=tests/process", "--ignore=tests/docs", "--ignore=tests/uvreactor"),
 ]
 """In Python's development mode, where an unclosed socket or any other warning is an error."""
+INSTRUCTIONS = ["python", "-m", "bench.instructions", "--only", "echo,accept,udp,udp-any"]
+"""Work whose count of instructions is steady, so that a slower path is found."""
+
 ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]
 """The reactor of the tests themselves; servers in processes of their own are on uvloop anyway."""
 
@@ -115,11 +119,12 @@ def main() -> int:
                 failed.append(name)
     for name, env, command in (
         ("tests", VENV, [*TESTS, "--durations=10"]),
+        ("instructions per operation", VENV, INSTRUCTIONS),
         ("tests in development mode", VENV, STRICT),
         ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
         ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *VERSIONED]),
     ):
-        print(f"== {name}: {' '.join(TESTS)}", flush=True)
+        print(f"== {name}: {' '.join(command)}", flush=True)
         if run(*command, env=env).returncode:
             failed.append(name)
     print(f"== {time.monotonic() - began:.0f} s", end=": ")

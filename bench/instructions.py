@@ -250,10 +250,16 @@ def environment() -> dict[str, str]:
 
 
 def compare(figures: Figures, file: Path) -> int:
-    """Print the figures beside the accepted ones; return the exit status."""
+    """Print the figures beside the accepted ones; return the exit status.
+
+    What seems worse is measured once more, since all that disturbs a count adds to it.
+    """
     record = json.loads(file.read_text()) if file.exists() else {}
     same = record.get("environment") == environment()
     accepted: Figures = record.get("instructions", {}) if same else {}
+    if doubtful := [line.partition(":")[0] for line in worse(figures, accepted)]:
+        for work, by_name in measure_all(doubtful).items():
+            figures[work][OURS] = min(figures[work][OURS], by_name[OURS])
     print(table(figures, accepted))
     if not same:
         print(f"Not compared: the figures in {file} are of {record.get('environment')}")
