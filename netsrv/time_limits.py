@@ -6,12 +6,16 @@ A timing wheel has each connection, and the gate's clock has one timer, for the 
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from netsrv.guards.limits import Limits
 from netsrv.guards.timeouts import Timeouts
-from netsrv.guards.wheel import NEVER, Wheel
+from netsrv.guards.wheel import NEVER, Pace, Wheel
 from netsrv.interfaces import CloseReason
 
 BATCH_SIZE = 64
 """Connections that are looked at before other events get their turn: a fifth of a millisecond."""
+
+MAX_EXACT_CONNECTIONS = 1000
+"""Connections of a gate that are looked at once a second, also if their limits are long."""
 
 MIN_DELAY = 1e-6
 """Seconds of the shortest timer: a timer of zero could come before a time that it is set for."""
@@ -50,7 +54,7 @@ class TimeLimits:
         """Add a connection that was just accepted."""
         permit = connection.permit
         limits = permit.limits
-        pace = limits.closing_pace if connection.disconnecting else limits.open_pace
+        pace = self._pace(limits, connection.disconnecting)
         self._phase = (self._phase + PHASE_STEP) % 1.0
         when = NEVER if pace.interval == NEVER else permit.since + self._phase * pace.interval
         if limits.lifetime is not None:
@@ -88,9 +92,13 @@ class TimeLimits:
             self._timer.cancel()
             self._timer = None
 
+    def _pace(self, limits: Limits, closing: bool) -> Pace:
+        paces = limits.closing_paces if closing else limits.open_paces
+        return paces.many if len(self.connections) > MAX_EXACT_CONNECTIONS else paces.few
+
     def _first_look_at_close(self, permit: Any, now: float) -> tuple[float, float]:
         """Return when to look at a connection that begins to close, and how exactly."""
-        pace, lifetime = permit.limits.closing_pace, permit.limits.lifetime
+        pace, lifetime = self._pace(permit.limits, True), permit.limits.lifetime
         when = now + pace.interval
         return when if lifetime is None else min(when, permit.since + lifetime), pace.slot_width
 
@@ -123,7 +131,7 @@ class TimeLimits:
             due = timeouts.look(connection, closing, now)
         if connection.aborted:
             due = now = NEVER
-        pace = timeouts.limits.closing_pace if closing else timeouts.limits.open_pace
+        pace = self._pace(timeouts.limits, closing)
         self._wheel.put(connection, timeouts, min(due, now + pace.interval), pace.slot_width)
 
     def _close_at_limit(

@@ -9,7 +9,7 @@ from attrs import Factory, field, frozen
 from netsrv.guards.access import Access, Network, parse_network
 from netsrv.guards.ports import parse_ports
 from netsrv.guards.rates import Rate, parse_rate
-from netsrv.guards.wheel import Pace
+from netsrv.guards.wheel import Paces
 from netsrv.settings import (
     SECONDS,
     Kind,
@@ -159,9 +159,9 @@ class Limits:
     )
     """Decides by *only_from* and *no_access*; made here since long lists take their time."""
 
-    open_pace: Pace = field(
+    open_paces: Paces = field(
         default=Factory(
-            lambda self: Pace.of((self.idle_timeout, self.write_timeout), self.lifetime),
+            lambda self: Paces.of((self.idle_timeout, self.write_timeout), self.lifetime),
             takes_self=True,
         ),
         init=False,
@@ -170,8 +170,8 @@ class Limits:
     )
     """How often a connection is looked at."""
 
-    closing_pace: Pace = field(
-        default=Factory(lambda self: Pace.of((self.close_grace,), self.lifetime), takes_self=True),
+    closing_paces: Paces = field(
+        default=Factory(lambda self: Paces.of((self.close_grace,), self.lifetime), takes_self=True),
         init=False,
         repr=False,
         eq=False,

@@ -27,6 +27,10 @@ A look is up to a slot late, and what it sees has happened up to an interval bef
 the due time is up to a slot late too.  So a limit is found 64/512 of itself late, at most.
 """
 
+MAX_EXACT_INTERVAL = 0.875
+MAX_EXACT_WIDTH = 1 / 16
+"""Seconds, for connections that are few: then a limit is found a second late, at most."""
+
 
 @frozen
 class Pace:
@@ -50,6 +54,25 @@ class Pace:
         if shortest < NEVER:
             width = 2.0 ** math.floor(math.log2(shortest / SLOTS_PER_LIMIT))
         return cls(restarting * SLOTS_PER_INTERVAL / SLOTS_PER_LIMIT, width)
+
+    def to_a_second(self) -> "Pace":
+        """Return a pace at which no limit is found more than a second late."""
+        return Pace(min(self.interval, MAX_EXACT_INTERVAL), min(self.slot_width, MAX_EXACT_WIDTH))
+
+
+@frozen
+class Paces:
+    """The paces of a connection, open or closing, at a gate with many connections or few."""
+
+    many: Pace
+    few: Pace
+
+    @classmethod
+    def of(cls, watched: tuple[float | None, ...], fixed: float | None) -> "Paces":
+        """Return the paces for time limits, as `Pace.of`."""
+        many = Pace.of(watched, fixed)
+        is_limited = fixed is not None or many.interval < NEVER
+        return cls(many, many.to_a_second() if is_limited else many)
 
 
 class Wheel:
