@@ -17,7 +17,7 @@ from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
 PYTEST = [
     *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"),
-    *("-p", "no:anyio", "-p", "no:asyncio"),
+    *("-pno:anyio", "-pno:asyncio"),
 ]
 
 HEAD = """
@@ -159,6 +159,47 @@ def test_second(echo):
     assert "1 failed, 1 passed" in shown
     assert shown.count("Got connection from") == 1
     assert "Waiting for connections" not in shown
+
+
+def test_asynchronous_tests_and_the_report_of_a_mismatch(project):
+    """``async def`` tests work with pytest-asyncio; a script's mismatch is in the report."""
+    write(
+        project,
+        """
+import asyncio
+from netsrv.fixture import expect, reply
+
+@pytest.mark.asyncio
+async def test_good(netsrv_server):
+    server = netsrv_server("echo")
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    await server.async_wait_for_connections(1)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.close()
+
+@pytest.mark.asyncio
+async def test_bad(netsrv_server):
+    server = netsrv_server.script(expect(b"PING"), reply(b"PONG"))
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"PONG")
+    try:
+        assert await reader.read() == b"PONG"
+    finally:
+        writer.close()
+
+def test_worse(netsrv_server):
+    netsrv_server.script(expect("PING"))
+""",
+    )
+    with_asyncio = [option for option in PYTEST if option != "-pno:asyncio"]
+    done = finish([*with_asyncio, "-p", "no:xdist"], project, timeout=SESSION_TIMEOUT)
+    assert done.returncode == 1
+    assert "2 failed, 1 passed" in done.stdout
+    [mismatch] = re.findall("script: connection 1 from 127.0.0.1.*", done.stdout)
+    assert mismatch.endswith("step 1: expected b'PING', got b'PONG'")
+    assert "E       TypeError: expect('PING'): b'PING' would be right, bytes" in done.stdout
+    assert "/netsrv/fixture/" not in done.stdout
 
 
 def test_with_xdist(project):
