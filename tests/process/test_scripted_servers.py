@@ -22,6 +22,8 @@ async def divide(reader, writer):
     while line := await reader.readline():
         writer.write(b"%d\n" % (60 // int(line)))
         await writer.drain()
+    for _ in range(6):
+        await asyncio.sleep(0)
     writer.write(repr(writer.get_extra_info("peername")).encode())
     writer.close()
     await writer.wait_closed()
@@ -66,6 +68,20 @@ def test_each_connection_has_its_part(server):
         assert (server.errors, server.dropped) == ([], 0)
         server.clear()
         assert (server.received, server.connections) == ([], [])
+
+
+def test_a_handler_has_ended_when_its_connection_is_asked_for(server):
+    """The answer comes after the handler has seen the client's end and closed."""
+    with connect(server):
+        pass
+    for _ in range(5):
+        with connect(server) as client:
+            assert exchange(client, b"7\n") == b"8\n"
+        assert server.connections[-1].close_reason == "peer"
+        assert server.received[-1] == b"7\n"
+        server.clear()
+        with connect(server):
+            server.wait_for_connections(1)
 
 
 def test_errors_are_recorded(server):
@@ -179,8 +195,11 @@ def test_a_restart_of_a_unix_socket(netsrv_server):
 
 def test_a_restart_where_the_port_is_taken(netsrv_server):
     """The error has the address; the server stays stopped, and can be started later."""
-    server = netsrv_server("echo")
-    server.stop()
+    server = netsrv_server(divide)
+    with connect(server) as client:
+        assert exchange(client, b"7\n") == b"8\n"
+        server.stop()
+    assert "Exception" not in server.log
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(server.address)
@@ -190,4 +209,4 @@ def test_a_restart_where_the_port_is_taken(netsrv_server):
     assert server.stopped
     server.start()
     with connect(server) as client:
-        assert exchange(client, b"hello") == b"hello"
+        assert exchange(client, b"6\n") == b"10\n"
