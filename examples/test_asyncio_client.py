@@ -26,13 +26,15 @@ def test_many_at_once(netsrv_server):
 
 
 def test_waiting_without_blocking_the_loop(netsrv_server):
-    """A thread waits for the server, and the loop continues."""
+    """The client sends when the server has accepted its connection."""
     server = netsrv_server("echo")
 
     async def client_and_watcher() -> str:
-        watcher = asyncio.create_task(asyncio.to_thread(server.wait_for_connections, 1))
-        answer = await shout(server.host, server.port, "hello")
-        await watcher
-        return answer
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        await server.async_wait_for_connections(1)
+        writer.write(b"hello\n")
+        answer = await reader.readline()
+        writer.close()
+        return answer.decode()
 
-    assert asyncio.run(client_and_watcher()) == "hello"
+    assert asyncio.run(client_and_watcher()) == "hello\n"

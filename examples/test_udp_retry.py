@@ -34,7 +34,7 @@ class LosesTwo(DatagramProtocol):
 
 def test_the_client_asks_again(netsrv_server):
     """The third question gets an answer, and there is no fourth one."""
-    server = netsrv_server(f"{__name__}:LosesTwo", transport="udp")
+    server = netsrv_server(LosesTwo, transport="udp")
     assert ask(server.address, b"hello") == b"hello"
     assert server.received == [b"hello"] * 3
 

@@ -41,6 +41,12 @@ LONGEST = 3 * int(TIMEOUT)
 """Seconds for a whole document."""
 
 
+ENVIRONMENT = {
+    "PYTHONUNBUFFERED": "1",  # in a terminal Python shows each line at once
+    "PYTEST_ADDOPTS": "-p no:asyncio -p no:twisted",  # plugins that a reader need not have
+}
+
+
 class Mismatch(Exception):
     """A document differs from what happens."""
 
@@ -85,8 +91,7 @@ class Terminal:
         self._process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            # In a terminal Python shows each line at once.
-            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PATH": path, **ENVIRONMENT},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

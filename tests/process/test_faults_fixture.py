@@ -17,7 +17,9 @@ from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
 pytestmark = pytest.mark.version_independent
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:twisted"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", *"-p no:cacheprovider -p no:twisted".split()]
+PYTEST += "-p no:asyncio -p no:anyio -p no:hypothesispytest".split()
+"""pytest without other plugins; the last two import trio, which eventlet's sockets break."""
 
 TESTS = """
 import socket

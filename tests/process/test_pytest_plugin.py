@@ -15,7 +15,10 @@ from tests.process.running import Running
 from tests.process.starts import finish
 from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
-PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"]
+PYTEST = [
+    *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"),
+    *("-pno:anyio", "-pno:asyncio"),
+]
 
 HEAD = """
 import os
@@ -125,9 +128,11 @@ def test_a_mistake_is_shown_in_one_line_at_the_place_of_the_call(project):
     assert status == 1
     errors = [line for line in shown.splitlines() if line.startswith("E ")]
     assert len(errors) == 1
-    assert "ServerError: netsrv_server: listener[0].service: there is no service 'nix'" in errors[0]
+    assert (
+        "netsrv.fixture.ServerError: netsrv_server: there is no service 'nix'; there" in errors[0]
+    )
     assert ">       netsrv_server('nix')" in shown or ">   netsrv_server('nix')" in shown
-    assert "serverprocess.py" not in shown
+    assert "/netsrv/fixture/" not in shown
 
 
 def test_a_server_for_a_whole_session(project):
@@ -154,6 +159,47 @@ def test_second(echo):
     assert "1 failed, 1 passed" in shown
     assert shown.count("Got connection from") == 1
     assert "Waiting for connections" not in shown
+
+
+def test_asynchronous_tests_and_the_report_of_a_mismatch(project):
+    """``async def`` tests work with pytest-asyncio; a script's mismatch is in the report."""
+    write(
+        project,
+        """
+import asyncio
+from netsrv.fixture import expect, reply
+
+@pytest.mark.asyncio
+async def test_good(netsrv_server):
+    server = netsrv_server("echo")
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    await server.async_wait_for_connections(1)
+    writer.write(b"hello")
+    assert await reader.readexactly(5) == b"hello"
+    writer.close()
+
+@pytest.mark.asyncio
+async def test_bad(netsrv_server):
+    server = netsrv_server.script(expect(b"PING"), reply(b"PONG"))
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"PONG")
+    try:
+        assert await reader.read() == b"PONG"
+    finally:
+        writer.close()
+
+def test_worse(netsrv_server):
+    netsrv_server.script(expect("PING"))
+""",
+    )
+    with_asyncio = [option for option in PYTEST if option != "-pno:asyncio"]
+    done = finish([*with_asyncio, "-p", "no:xdist"], project, timeout=SESSION_TIMEOUT)
+    assert done.returncode == 1
+    assert "2 failed, 1 passed" in done.stdout
+    [mismatch] = re.findall("script: connection 1 from 127.0.0.1.*", done.stdout)
+    assert mismatch.endswith("step 1: expected b'PING', got b'PONG'")
+    assert "E       TypeError: expect('PING'): b'PING' would be right, bytes" in done.stdout
+    assert "/netsrv/fixture/" not in done.stdout
 
 
 def test_with_xdist(project):
