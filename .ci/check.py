@@ -32,6 +32,10 @@ CLIENTS = {
     "ip": "iproute2",
     "wrk": "wrk",
     "cc": "build-essential",
+    "bash": "bash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "mandoc": "mandoc",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -9,10 +9,10 @@ import pytest
 from attrs import field, frozen, validators
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsrv.cli.tap import ServerOptions
+from netsrv.cli.mistakes import UsageMistake
+from netsrv.cli.start import Start
 from netsrv.config.command_line import from_command_line
 from netsrv.config.document import LISTENER_KEYS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
@@ -277,8 +277,7 @@ def test_each_configuration_reads_the_file_again(registry, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "netsrv.toml"
     path.write_text("[[listener]]\ntcp = 7\n")
-    options = ServerOptions()
-    options.parseOptions(["-c", "netsrv.toml", "--udp", "same"])
+    options = Start([("config", "netsrv.toml"), ("udp", "same")])
     assert [listener.address_label for listener in options.configuration(registry).listeners] == [
         "tcp 0.0.0.0:7",
         "udp 0.0.0.0:same",
@@ -294,8 +293,8 @@ def test_each_configuration_reads_the_file_again(registry, tmp_path, monkeypatch
 
 def test_a_path_is_needed():
     """An empty path, as from an unset variable, is a usage error."""
-    with pytest.raises(UsageError, match="--config needs the path of a file"):
-        ServerOptions().parseOptions(["--config", ""])
+    with pytest.raises(UsageMistake, match="--config needs the path of a file"):
+        Start([("config", "")]).check_usage()
 
 
 # Mistakes
