@@ -33,6 +33,10 @@ CLIENTS = {
     "wrk": "wrk",
     "cc": "build-essential",
     "valgrind": "valgrind",
+    "bash": "bash",
+    "zsh": "zsh",
+    "fish": "fish",
+    "mandoc": "mandoc",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -8,6 +8,7 @@ named in `Registry.problems`, for the log; the others work.
 import importlib
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +16,9 @@ from attrs import field, frozen
 from twisted.plugin import getCache
 from twisted.python.modules import getModule
 
+import twisted
 from netsrv.interfaces import IDatagramService, IService, IStreamService
-from netsrv.settings import exception_text, quote_value
+from netsrv.settings import did_you_mean, exception_text, quote_value
 from netsrv.sockets.addresses import SERVICE_NAME, printable
 
 BUILT_IN = "netsrv_services"
@@ -29,6 +31,8 @@ class Registry:
 
     services: dict[str, Any] = field(factory=dict)
     problems: list[str] = field(factory=list)
+    empty: list[str] = field(factory=list)
+    """A line for each plugin module that has no plugin in it, which may be on purpose."""
 
     def stream(self, name: str) -> Any:
         """Return the stream service *name*.  Raises LookupError with the names that exist."""
@@ -49,10 +53,12 @@ class Registry:
         if interface.providedBy(service):
             return service
         others = sorted(each for each, one in self.services.items() if interface.providedBy(one))
-        problem = f"there is no service {quote_value(name)}"
+        there_are = f"there are {', '.join(others) or 'none'}"
         if service is not None:
-            problem = f"{quote_value(name)} is not served on {transport}"
-        raise LookupError(f"{problem}; there are {', '.join(others) or 'none'}")
+            raise LookupError(f"{quote_value(name)} is not served on {transport}; {there_are}")
+        near = did_you_mean(name, others)
+        reasons = "".join(f"; {problem}" for problem in (*self.problems, *self.empty))
+        raise LookupError(f"there is no service {quote_value(name)}; {there_are}{near}{reasons}")
 
 
 def find_services(package: ModuleType | None = None) -> Registry:
@@ -62,6 +68,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
     sources: dict[str, str] = {}
     cache = getCache(package)
     registry.problems.extend(_failed_imports(package, cache))
+    registry.empty.extend(_empty_modules(package, cache))
     built_in_first = sorted(cache.items(), key=lambda item: (item[0] != BUILT_IN, item[0]))
     for _, dropin in built_in_first:
         for plugin in dropin.plugins:
@@ -94,6 +101,16 @@ def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]
             except BaseException as error:
                 path, text = module.filePath.path, _error_text(error)
                 yield f"plugin module {printable(path)} cannot be imported: {text}"
+
+
+def _empty_modules(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
+    """Yield a line for each module beside Twisted's own that has no plugin in it."""
+    of_twisted = str(Path(twisted.__file__).parent)
+    for module in getModule(package.__name__).iterModules():
+        dropin = cache.get(module.name.rpartition(".")[2])
+        path = module.filePath.path
+        if dropin is not None and not dropin.plugins and not path.startswith(of_twisted):
+            yield f"plugin module {printable(path)} has no service in it"
 
 
 def _checked_name(service: Any) -> str:

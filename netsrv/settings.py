@@ -13,7 +13,7 @@ from enum import Enum
 from math import isfinite
 from typing import Any
 
-from attrs import field, fields, frozen
+from attrs import NOTHING, field, fields, frozen
 
 MAX_SECONDS = 10**9
 MAX_QUOTED_LENGTH = 60
@@ -54,9 +54,21 @@ class InvalidValues(ValueError):
 def unknown_key(key: str, known: Iterable[str], noun: str = "key") -> str:
     """Return the message about a key that is not among those *known*."""
     known = list(known)
-    near = get_close_matches(key[:MAX_KEY_LENGTH], known, 1)
-    instead = f"did you mean {near[0]}?" if near else f"there are {', '.join(known) or 'none'}"
-    return f"there is no such {noun}; {instead}"
+    instead = did_you_mean(key, known) or f"; there are {', '.join(known) or 'none'}"
+    return f"there is no such {noun}{instead}"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message that suggests the name that is nearest to *word*, or ``""``."""
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the name that is most like *word*, in upper or lower case; None if none is like it."""
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(word[:MAX_KEY_LENGTH].lower(), names, 1)
+    return names[near[0]] if near else None
 
 
 # Parsers
@@ -174,6 +186,10 @@ class Kind:
     """The only values there are."""
     repeatable: bool = False
     """True if the option may be given many times; `parse_option` gets the list of texts."""
+    listed: bool = False
+    """True if the option's argument is a list with commas."""
+    show: Callable[[Any], str] = repr
+    """Returns the text of a value in the repr of its settings."""
 
     def parse_argument(self, argument: Any) -> Any:
         """Parse an option's argument: a text, a list of texts, or True or False of a flag."""
@@ -299,6 +315,18 @@ class Setting:
         """The option that turns a flag off, where the default is neither on nor off."""
         tristate = self.option and not self.kind.metavar and self.default is None
         return f"--no-{self.name.replace('_', '-')}" if tristate else None
+
+
+def short_repr(instance: Any) -> str:
+    """Return the repr of a settings object, with the fields that differ from their defaults."""
+    shown = []
+    for attribute in fields(type(instance)):
+        value = getattr(instance, attribute.name)
+        if attribute.repr and (attribute.default is NOTHING or value != attribute.default):
+            description = attribute.metadata.get(_METADATA, {})
+            show = description["kind"].show if description else repr
+            shown.append(f"{attribute.name}={show(value)}")
+    return f"{type(instance).__name__}({', '.join(shown)})"
 
 
 def settings_of(*classes: type) -> dict[str, Setting]:

@@ -152,3 +152,32 @@ def test_a_service_without_a_name_is_named_by_its_place(plugins):
         "netsrv_test_plugins.nameless.service cannot be used: AttributeError"
         in (registry.problems[0])
     )
+
+
+@pytest.mark.parametrize("expected_failures", [["SyntaxError", "SyntaxError"]])
+def test_a_service_that_is_missing_has_its_reasons_at_every_look(plugins, expected_failures):
+    """The error names the modules that do not import, and those that are empty, each time."""
+    plugins("bad", "def broken(:")
+    plugins("hello_service", "class Hello: pass")
+    package = plugins("one", GOOD.format(name="hello"))
+    for _ in range(2):
+        with pytest.raises(LookupError) as caught:
+            find_services(package).stream("helo")
+        text = str(caught.value)
+        assert text.startswith("there is no service 'helo'; there are hello; did you mean hello?")
+        assert "bad.py cannot be imported: SyntaxError: invalid syntax (bad.py, line 1)" in text
+        assert text.endswith("hello_service.py has no service in it")
+
+
+def test_a_module_without_plugins_is_no_problem(plugins):
+    """Only the error about a missing service names it: a module may be empty on purpose."""
+    plugins("empty", "")
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert registry.problems == []
+    [line] = registry.empty
+    assert line.endswith("empty.py has no service in it")
+
+
+def test_twisteds_own_modules_are_not_named():
+    """Those of the package of Twisted itself are no reason for a missing service."""
+    assert find_services().empty == []

@@ -13,6 +13,7 @@ from netsrv.settings import (
     Kind,
     Section,
     choice,
+    nearest,
     or_word,
     parse_each,
     parse_integer,
@@ -123,3 +124,12 @@ def test_an_unknown_key_gets_a_suggestion_or_all_keys():
         "there is no such word; there are service, tcp"
     )
     assert unknown_key("x", []) == "there is no such key; there are none"
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [("serivce", "service"), ("TCP", "tcp"), ("Tpc", "tcp"), ("x", None), ("s" * 9999, None)],
+)
+def test_the_nearest_name_is_like_the_word(word, near):
+    """Upper and lower case do not count; a word that is like none has no nearest one."""
+    assert nearest(word, ["service", "tcp"]) == near

@@ -9,50 +9,32 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from twisted.python import usage
-
-from netsrv import __version__
+from netsrv.cli.environment import given_by, unknown_variables
+from netsrv.cli.help import render_help
 from netsrv.cli.log_stream import replace_standard_streams
+from netsrv.cli.mistakes import UsageMistake, mistake_lines, wrong_choice
+from netsrv.cli.options import COMPLETION, HELP, SERVE, VERSION, Command
+from netsrv.cli.parser import Given, parse
 from netsrv.cli.printing import ExitStatus, print_error, print_report
-from netsrv.cli.tap import ServerOptions, error_text_of, install_reactor
+from netsrv.cli.start import Start, error_text_of, install_reactor
 from netsrv.config.model import ConfigurationError
-from netsrv.settings import MAX_TEXT_LENGTH, shorten
-from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import AddressUnavailable, SocketError
-
-
-class Command(usage.Options):
-    """The command line of ``netsrv``."""
-
-    subCommands = [["serve", None, ServerOptions, "serve TCP and UDP in the foreground"]]
-
-    def getSynopsis(self) -> str:
-        return "Usage: netsrv" if self.subCommand else "Usage: netsrv serve [options]"
-
-    def opt_version(self) -> None:
-        """print the version of netsrv, and exit"""
-        print_report(f"netsrv {__version__}", ExitStatus.IO_ERROR)
-
-    def opt_help(self) -> None:
-        """print this help, and exit"""
-        print_report(str(self), ExitStatus.IO_ERROR)
-
-    def postOptions(self) -> None:
-        if self.subCommand is None:
-            raise usage.UsageError("a command is missing: netsrv serve --tcp 51423")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return the exit status."""
-    command = Command()
+    command = SERVE
     try:
-        command.parseOptions(sys.argv[1:] if arguments is None else list(arguments))
-    except usage.UsageError as error:
-        options = getattr(command, "subOptions", command)
-        print_error(f"{options}\nnetsrv: {shorten(printable(str(error)), MAX_TEXT_LENGTH)}")
+        command, given = parse(sys.argv[1:] if arguments is None else list(arguments))
+        print_reports(command, given)
+        start = make_start(given)
+        start.check_usage()
+    except UsageMistake as error:
+        command = error.command or command
+        print_error(mistake_lines(error, command.name))
         return ExitStatus.USAGE
     try:
-        return serve(command.subOptions)
+        return serve(start)
     except (ConfigurationError, SocketError) as error:
         print_error(error_text_of(error))
         unavailable = isinstance(error, AddressUnavailable)
@@ -62,10 +44,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.SOFTWARE
 
 
-def serve(options: ServerOptions) -> int:
+def print_reports(command: Command, given: Given) -> None:
+    """Print what a command prints about itself, if it is asked for, and exit.
+
+    Raises `UsageMistake`.
+    """
+    for name, value in given:
+        if name == HELP.name:
+            print_report(render_help(command), ExitStatus.IO_ERROR)
+        if name == VERSION.name:
+            from netsrv.cli.versions import version_report
+
+            print_report(version_report(), ExitStatus.IO_ERROR)
+        if name == COMPLETION.name:
+            if value not in COMPLETION.choices:
+                raise UsageMistake(wrong_choice(COMPLETION, value))
+            from netsrv.cli.completion import completion_script
+
+            print_report(completion_script(value), ExitStatus.IO_ERROR)
+
+
+def make_start(given: Given) -> Start:
+    """Return the start that a command line and the environment ask for.
+
+    The environment gives the options that the command line does not.  Raises `UsageMistake`.
+    """
+    names = {name for name, _ in given}
+    options = [option for option in SERVE.options if option.name not in names]
+    from_environment = given_by(os.environ, options)
+    for line in unknown_variables(os.environ, SERVE.options):
+        print_error(f"netsrv: {line}")
+    variables = {option.name: option.variable for option in options}
+    chosen = {name: variables[name] for name, _ in from_environment}
+    return Start([*from_environment, *given], chosen)
+
+
+def serve(start: Start) -> int:
     """Serve until a signal stops the server.  Raises `ConfigurationError` or `SocketError`."""
     replace_standard_streams()
-    configuration, prepared = options.prepare()
+    configuration, prepared = start.prepare()
     install_reactor()
     from twisted.internet import reactor
     from twisted.logger import globalLogBeginner, textFileLogObserver
@@ -75,7 +92,7 @@ def serve(options: ServerOptions) -> int:
     outputs = [sys.stdout] if sys.stdout else []
     globalLogBeginner.beginLoggingTo(map(textFileLogObserver, outputs), redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
-    options.install_signals(reactor, server)
+    start.install_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()

@@ -4,7 +4,8 @@ Its options give all of its listeners the same settings, and what they say of th
 overrides the file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -33,15 +34,19 @@ def from_command_line(
     listeners: Sequence[tuple[str, str]],
     options: Mapping[str, Any] | None = None,
     file: Configuration = NO_CONFIGURATION,
+    variables: Mapping[str, str] | None = None,
 ) -> Configuration:
     """Make the configuration from a command line as the user wrote it.
 
     *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``; they come after those of
     *file*.  *options* are arguments of options by the names of the settings: texts, lists of texts
-    of the repeatable ones, and True or False of flags.  Raises `ConfigurationError` with a line
-    for each error.
+    of the repeatable ones, and True or False of flags.  *variables* are the environment variables
+    that have given some of these, by the names of the settings and transports.  Raises
+    `ConfigurationError` with a line for each error.
     """
-    reader = DocumentReader(Source(_locate, OPTIONS, "option", " ", options=True))
+    variables = variables or {}
+    locate = partial(_locate, variables)
+    reader = DocumentReader(Source(locate, OPTIONS, "option", " ", options=True))
     document = reader.make_document(options or {}, {})
     shared = reader.listener_values(document["listener"][0], ())
     server = reader.server_values(document)
@@ -51,15 +56,17 @@ def from_command_line(
         added.append(reader.listener({"service": service, transport: address}, (), shared))
     reader.errors.raise_all()
     every = (*file.listeners, *filter(None, added))
-    reader.errors.add_lines(duplicate_addresses(every))
-    _check_same(every, reader)
+    lines = [*duplicate_addresses(every), *_misplaced_same(every)]
+    reader.errors.add_lines(_name_variable(line, variables) for line in lines)
     reader.errors.raise_all()
     return evolve(file, listeners=every, **server)
 
 
-def _locate(keys: KeyPath) -> str:
-    """Return the option that a key path belongs to: ``--max-connections``."""
+def _locate(variables: Mapping[str, str], keys: KeyPath) -> str:
+    """Return what the user wrote for a key path: ``--max-connections``, or the variable."""
     for key in map(str, keys):
+        if key in variables:
+            return variables[key]
         if key in OPTIONS:
             return str(OPTIONS[key].option)
         if key in list(Transport):
@@ -67,11 +74,17 @@ def _locate(keys: KeyPath) -> str:
     return ""
 
 
-def _check_same(listeners: Sequence[ListenerSettings], reader: DocumentReader) -> None:
-    """Check that there is a TCP listener before each one that has the same port."""
+def _misplaced_same(listeners: Sequence[ListenerSettings]) -> Iterator[str]:
+    """Yield a line for each listener with the same port as a TCP listener that is not there."""
     streams = (listener for listener in listeners if listener.transport is Transport.TCP)
     first = next(streams, None)
     for listener in listeners:
         if listener.port == SAME and (first is None or first is listener):
             text = f"{SAME!r} is the port of the first TCP listener, and there is none before it"
-            reader.errors.add_lines([f"{listener.option_label}: {text}"])
+            yield f"{listener.option_label}: {text}"
+
+
+def _name_variable(line: str, variables: Mapping[str, str]) -> str:
+    """Return a line about a listener with the variable, if that has given it."""
+    option, space, rest = line.partition(" ")
+    return f"{variables.get(option.removeprefix('--'), option)}{space}{rest}"

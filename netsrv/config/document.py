@@ -22,7 +22,7 @@ from netsrv.config.model import (
     ConfigurationError,
     ListenerSettings,
     Transport,
-    check_service_object,
+    service_object,
 )
 from netsrv.guards.limits import Limits
 from netsrv.registry import Registry
@@ -107,6 +107,19 @@ def show_keys(keys: KeyPath) -> str:
         else:
             shown += f".{key if _BARE_KEY.fullmatch(key) else quote_value(key)}"
     return shown.removeprefix(".")
+
+
+def _place_of(key: str) -> str:
+    """Return where in a file a key belongs: ``in [listener.limits]``; empty if nowhere."""
+    if key in SERVER_SETTINGS:
+        return "at the top of the file"
+    if key in _TABLES:
+        return f"in a [[listener]], as [listener.{key}]"
+    if key in LISTENER_SETTINGS and not LISTENER_SETTINGS[key].key:
+        return ""
+    if key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
+        return f"in [listener.{LISTENER_SETTINGS[key].section.table}]"
+    return "in a [[listener]]" if key in LISTENER_KEYS else ""
 
 
 class ErrorCollector:
@@ -284,9 +297,8 @@ class DocumentReader:
         for key in table:
             if key not in known and key not in self._source.names:
                 text: str | Callable[[], str] = partial(unknown_key, key, known)
-                if path and key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
-                    inner = LISTENER_SETTINGS[key].section.table
-                    text = f"there is no such key; it stands in the table {inner}"
+                if not self._source.options and (place := _place_of(key)):
+                    text = f"there is no such key here; it belongs {place}"
                 self.errors.add((*path, key), text)
 
     def _read_addresses(self, table: dict[str, Any], path: KeyPath) -> dict[Transport, Address]:
@@ -314,7 +326,7 @@ class DocumentReader:
             self.errors.add((*path, "safe_replies"), text)
         if embedded:
             with self.errors.at(*path, "service"):
-                check_service_object(transport, service)
+                values["service"] = service_object(transport, service)
 
     def _service_settings(
         self, find: Callable[[str], Any], values: dict[str, Any], path: KeyPath

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from netsrv.config.document import DocumentReader, Source
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings, Transport
@@ -15,7 +15,10 @@ from netsrv.settings import MAX_QUOTED_LENGTH, KeyPath, choice, quote_value, sho
 
 TransportName = Literal["tcp", "udp", "unix"]
 
-ServiceObject: TypeAlias = "IProtocolFactory | Factory | DatagramProtocol"
+ServiceObject: TypeAlias = (
+    "IProtocolFactory | Factory | DatagramProtocol"
+    " | type[Protocol] | type[Factory] | type[DatagramProtocol]"
+)
 """A program's own service, as opposed to an installed one."""
 
 
@@ -54,8 +57,9 @@ def listener(
 
     *transport* is ``tcp``, ``udp`` or ``unix``; *address* is as in a file: ``7``,
     ``"127.0.0.1:0"``, ``"[::1]:7"``, or the path of a unix socket.  *service* is the name of a
-    service, or an object of the program: a factory, or a `DatagramProtocol` for ``udp``.  The log
-    shows an object by *name*, by default its class.  *settings* are an instance of the settings
+    service, or an object of the program: a factory, or a `DatagramProtocol` for ``udp``; or a class
+    of these, which is called without arguments, or of protocols.  The log shows an object by
+    *name*, by default its class.  *settings* are an instance of the settings
     class of a named service; *safe_replies* holds a `DatagramProtocol` of the program to the rules
     for datagrams.  All other keywords are keys of a ``[[listener]]``, of its ``limits`` and of its
     ``access``.

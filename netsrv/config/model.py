@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
-from twisted.internet.protocol import DatagramProtocol, Factory, ServerFactory
+from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
 from netsrv.config.kinds import INTERNET, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.guards.limits import NO_LIMITS, Limits
@@ -22,8 +22,10 @@ from netsrv.settings import (
     TEXT,
     Kind,
     Section,
+    exception_text,
     setting,
     settings_of,
+    short_repr,
     shorten,
     whole_number,
 )
@@ -78,11 +80,12 @@ def _transport(value: str) -> Transport:
 
 
 SERVER = Section("The server")
+LOGS = Section("Logs")
 SERVICE = Section("The service")
 SOCKET = Section("The socket")
 
 
-@frozen
+@frozen(repr=False)
 class ListenerSettings:
     """One socket and the service on it."""
 
@@ -132,6 +135,8 @@ class ListenerSettings:
     """The name of a program's own service in the log; empty for its class."""
     safe_replies: bool = setting(False, SERVICE, BOOLEAN, option=None, key=False)
     """True if a program's own DatagramProtocol is held to the rules for datagrams."""
+
+    __repr__ = short_repr
 
     @property
     def embedded(self) -> bool:
@@ -188,6 +193,26 @@ class ListenerSettings:
         return options
 
 
+def service_object(transport: str, service: Any) -> IProtocolFactory | DatagramProtocol:
+    """Return a program's own service, made from it if it is a class.
+
+    A class of protocols gets a plain factory; any other class is called without arguments.
+    Raises ValueError if *transport* does not take the service.
+    """
+    if not isinstance(service, type):
+        return check_service_object(transport, service)
+    if not Transport(transport).is_stream:
+        fits = issubclass(service, DatagramProtocol)
+    elif issubclass(service, Protocol):
+        return Factory.forProtocol(service)
+    else:
+        fits = callable(getattr(service, "buildProtocol", None))
+    try:
+        return check_service_object(transport, service() if fits else service)
+    except TypeError as error:
+        raise ValueError(f"{_show(service)}: {exception_text(error)}; give an instance") from error
+
+
 def check_service_object(transport: str, service: Any) -> IProtocolFactory | DatagramProtocol:
     """Return a program's own service.  Raises ValueError if *transport* does not take it."""
     if not Transport(transport).is_stream:
@@ -202,7 +227,7 @@ def _show(service: Any) -> str:
     return shorten(repr(service), MAX_TEXT_LENGTH)
 
 
-@frozen
+@frozen(repr=False)
 class Configuration:
     """All that a server is made of."""
 
@@ -212,7 +237,7 @@ class Configuration:
     )
     log_rate: int = setting(
         100,
-        SERVER,
+        LOGS,
         whole_number(0, 10**9),
         "log at most N lines a second about single peers",
         details="The lines beyond are counted and summed up. The default costs at most 1 % of a "
@@ -220,14 +245,16 @@ class Configuration:
     )
     access_log: str | None = setting(
         None,
-        SERVER,
+        LOGS,
         Kind(TEXT.parse, 'the path of a file, or ``"-"``', "FILE|-", TEXT.parse),
         "write a line of JSON for each connection to FILE; - is standard output",
         default_text="off",
     )
     access_log_datagrams: bool = setting(
-        False, SERVER, BOOLEAN, "write a line for each datagram to the access log too"
+        False, LOGS, BOOLEAN, "write a line for each datagram to the access log too"
     )
+
+    __repr__ = short_repr
 
 
 NO_CONFIGURATION = Configuration(())

@@ -7,7 +7,7 @@ from typing import Any
 from attrs import Factory, field, frozen
 
 from netsrv.guards.access import Access, Network, parse_network
-from netsrv.guards.ports import parse_ports
+from netsrv.guards.ports import parse_ports, show_ports
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.guards.wheel import Paces
 from netsrv.settings import (
@@ -20,6 +20,7 @@ from netsrv.settings import (
     parse_text,
     quote_value,
     setting,
+    short_repr,
     whole_number,
 )
 
@@ -69,8 +70,14 @@ def _split_networks(text: str) -> tuple[Network, ...]:
 
 COUNT = whole_number(1, 10**9)
 RATE = Kind(_parse_rate, 'a number, or with a burst ``"50:100"``', "RATE[:BURST]")
-PORTS = Kind(_parse_ports, '``"0-1023,2049"``, ``"none"``, or ``[7, "20-21"]``', "LIST|none")
-NETWORKS = Kind(_parse_networks, "a list of networks", "NETS", _split_networks)
+PORTS = Kind(
+    _parse_ports,
+    '``"0-1023,2049"``, ``"none"``, or ``[7, "20-21"]``',
+    "LIST|none",
+    listed=True,
+    show=lambda ports: repr(show_ports(ports)),
+)
+NETWORKS = Kind(_parse_networks, "a list of networks", "NETS", _split_networks, listed=True)
 
 ACCESS = Section("Access", "access")
 CONNECTIONS = Section("Limits of connections", "limits")
@@ -78,7 +85,7 @@ DATAGRAMS = Section("Limits of datagrams", "limits")
 TIMEOUTS = Section("Timeouts", "limits")
 
 
-@frozen
+@frozen(repr=False)
 class Limits:
     """The limits of one listener.  None means no limit."""
 
@@ -177,6 +184,8 @@ class Limits:
         eq=False,
     )
     """How often a connection is looked at that is being closed."""
+
+    __repr__ = short_repr
 
 
 NO_LIMITS = Limits()

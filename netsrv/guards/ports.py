@@ -55,12 +55,19 @@ class PortRanges(Set[int]):
         return self._hash()
 
     def __repr__(self) -> str:
-        return f"PortRanges({self.ranges})"
+        return f"PortRanges({show_ports(self)!r})"
 
 
 def parse_ports(text: str) -> PortRanges:
     """Parse ``0-1023,2049``, or ``none``.  Raises ValueError that shows the syntax."""
     return PortRanges(() if text == "none" else map(_parse_range, text.split(",")))
+
+
+def show_ports(ports: Set[int]) -> str:
+    """Return a set of ports as users write it: ``0-1023,2049``, or ``none``."""
+    ranges = PortRanges((port, port) for port in ports).ranges
+    texts = (str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+    return ",".join(texts) or "none"
 
 
 def _parse_range(part: str) -> tuple[int, int]:

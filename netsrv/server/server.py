@@ -43,9 +43,9 @@ class Server(Service):
     """Serves a configuration.  An `IService`, on its own or with a parent.
 
     *reactor* provides IReactorTime, IReactorFDSet and IReactorSocket.  *configuration* may
-    also be the listeners alone, each made by `listener`.  *prepared* is the result of
-    `prepare`; without it, `startService` binds the sockets, and raises what `prepare` does.
-    *observers* receive all events, as the built-in ones do.  *now* returns seconds of a
+    also be the listeners alone, each made by `listener`, or one listener.  *prepared* is the
+    result of `prepare`; without it, `startService` binds the sockets, and raises what `prepare`
+    does.  *observers* receive all events, as the built-in ones do.  *now* returns seconds of a
     monotonic clock.
     """
 
@@ -54,11 +54,13 @@ class Server(Service):
     def __init__(
         self,
         reactor: Any,
-        configuration: Configuration | Iterable[ListenerSettings],
+        configuration: Configuration | ListenerSettings | Iterable[ListenerSettings],
         prepared: Prepared | None = None,
         observers: Iterable[IObserver] = (),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
+        if isinstance(configuration, ListenerSettings):
+            configuration = (configuration,)
         if not isinstance(configuration, Configuration):
             configuration = Configuration(tuple(configuration))
         self.aborted = 0

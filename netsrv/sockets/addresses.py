@@ -29,6 +29,11 @@ MAX_HOST_LENGTH = 253
 MAX_PATH_LENGTH = 4095
 """Bytes of a path (PATH_MAX, which counts the NUL character too)."""
 
+ADDRESS_FORMS = "PORT, HOST:PORT or [IPV6]:PORT"
+
+ENDPOINTS = ("tcp", "tcp4", "tcp6", "ssl", "tls", "udp", "unix")
+"""Words before the first colon of Twisted's endpoints, and of URLs."""
+
 _SERVICE = re.compile(rf"({SERVICE_NAME})=(.*)", re.DOTALL)
 _MAPPED = "::ffff:"
 
@@ -79,6 +84,13 @@ def parse_internet(text: str) -> InternetAddress:
     Raises ValueError with what would be right.
     """
     host, colon, port = text.rpartition(":")
+    word = text.partition(":")[0]
+    if host and word == "systemd":
+        raise ValueError(
+            f"{quote_value(text)}: sockets of systemd are not supported yet; write {ADDRESS_FORMS}"
+        )
+    if ":" in host and word in ENDPOINTS:
+        raise ValueError(f"{quote_value(text)}: write {ADDRESS_FORMS}, without {word}:")
     if colon and not host:
         raise ValueError(
             f"{quote_value(text)} has no host before ':'; write {shorten(port, 5)} for all IPv4 "
@@ -103,9 +115,7 @@ def _parse_port(text: str, port: str) -> int | str:
     if port == SAME:
         return SAME
     if not (port.isascii() and port.isdigit()):
-        raise ValueError(
-            f"{quote_value(text)} has no port number; write PORT, HOST:PORT or [IPV6]:PORT"
-        )
+        raise ValueError(f"{quote_value(text)} has no port number; write {ADDRESS_FORMS}")
     if len(port) > 5 or int(port) > 65535:
         raise ValueError(f"{quote_value(text)}: a port is a number from 0 to 65535")
     return int(port)

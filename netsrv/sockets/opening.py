@@ -230,7 +230,8 @@ def resolve(
             f"{label}: {quote_value(address.host)} is not a host name"
         ) from error
     except socket.gaierror as error:
-        raise AddressUnavailable(f"{label}: {error.strerror}") from error
+        text = f"{label}: {error.strerror}"
+        raise AddressUnavailable(text, unknown_host=address.host) from error
     family, _, _, _, sockaddr = results[0]
     return family, sockaddr
 

@@ -12,7 +12,7 @@ import sys
 
 from attrs import frozen
 
-from netsrv.settings import MAX_QUOTED_LENGTH, quote_value, shorten
+from netsrv.settings import MAX_QUOTED_LENGTH, nearest, quote_value, shorten
 
 Value = int | str | tuple[int, int]
 """An integer; the text of SO_BINDTODEVICE and TCP_CONGESTION; SO_LINGER's pair."""
@@ -158,7 +158,8 @@ def named_option(name: str, value: int | str) -> SocketOption:
 
 def _number(name: str) -> int:
     if not _NAME.fullmatch(name) or _NOT_OPTIONS.match(name):
-        raise ValueError(f"{quote_value(name)} is not the name of a socket option, as SO_RCVBUF is")
+        text = f"{quote_value(name)} is not the name of a socket option, as SO_RCVBUF is"
+        raise ValueError(f"{text}{_near_option(name)}")
     if name in _REFUSED:
         raise ValueError(f"{name} is not supported: {_REFUSED[name]}")
     number = getattr(socket, name, None)
@@ -170,8 +171,21 @@ def _number(name: str) -> int:
         raise ValueError(f"{name} is not an option of this platform ({sys.platform})")
     raise ValueError(
         f"{shorten(name, MAX_QUOTED_LENGTH)} is not a socket option that {sys.platform} or Python "
-        "knows"
+        f"knows{_near_option(name)}"
     )
+
+
+def _near_option(name: str) -> str:
+    """Return the end of a message that suggests an option; the prefix does not count."""
+    names = (*dir(socket), *(_LINUX if sys.platform == "linux" else ()))
+    known = {
+        option.partition("_")[2]: option
+        for option in names
+        if _NAME.fullmatch(option) and not _NOT_OPTIONS.match(option) and option not in _REFUSED
+    }
+    prefix, _, rest = name.upper().partition("_")
+    near = nearest(rest if f"{prefix}_" in _LEVELS else name, known)
+    return f"; did you mean {known[near]}?" if near else ""
 
 
 def _parse_value(name: str, value: str) -> Value:

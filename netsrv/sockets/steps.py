@@ -29,10 +29,12 @@ class SocketError(Exception):
 class AddressUnavailable(SocketError):
     """The address cannot be bound: in use, absent, forbidden or not resolved."""
 
-    def __init__(self, text: str, in_use: bool = False) -> None:
+    def __init__(self, text: str, in_use: bool = False, unknown_host: str = "") -> None:
         super().__init__(text)
         self.in_use = in_use
         """True if another socket has the address."""
+        self.unknown_host = unknown_host
+        """The host that cannot be resolved, if that is the reason."""
 
 
 class OptionRefused(SocketError):

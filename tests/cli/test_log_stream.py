@@ -164,8 +164,8 @@ def test_f146_characters_that_the_encoding_lacks_are_escaped(tmp_path):
 def test_f146_missing_standard_descriptors_are_opened_without_dev_null():
     """The lowest descriptors are taken before any socket, also if /dev/null cannot be used."""
     script = (
-        "import os, sys; from netsrv.cli import tap; os.devnull = '/no/such/file'; "
-        "tap.reserve_stdio(); first = os.dup(0); os.write(int(sys.argv[1]), b'%d' % first)"
+        "import os, sys; from netsrv.cli import start; os.devnull = '/no/such/file'; "
+        "start.reserve_stdio(); first = os.dup(0); os.write(int(sys.argv[1]), b'%d' % first)"
     )
     reader, writer = os.pipe()
     command = ["sh", "-c", 'exec "$@" <&- >&-', "sh", sys.executable, "-c", script, str(writer)]
@@ -177,7 +177,7 @@ def test_f146_missing_standard_descriptors_are_opened_without_dev_null():
 
 def test_f146_open_standard_descriptors_need_no_dev_null(monkeypatch):
     """Nothing is opened if nothing is missing."""
-    from netsrv.cli.tap import reserve_stdio
+    from netsrv.cli.start import reserve_stdio
 
     monkeypatch.setattr(os, "open", None)
     reserve_stdio()

@@ -8,7 +8,7 @@ import pytest
 
 from netsrv.cli import command
 from netsrv.cli.printing import ExitStatus
-from netsrv.cli.tap import ServerOptions
+from netsrv.cli.start import Start
 
 Refused = Callable[..., str]
 
@@ -53,7 +53,7 @@ def refused(
 ) -> Refused:
     """Run a command that fails before it serves, and return the one line that it prints."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, "serve", ServerOptions.prepare)  # what serve() begins with
+    monkeypatch.setattr(command, "serve", Start.prepare)  # what serve() begins with
 
     def run(*options: str, statuses: tuple[ExitStatus, ...] = (ExitStatus.CONFIGURATION,)) -> str:
         assert command.main(["serve", *options]) in statuses

@@ -9,8 +9,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 
 from netsrv.config.keywords import ListenerKeywords
-from netsrv.config.model import LISTENER_SETTINGS, ConfigurationError
+from netsrv.config.model import LISTENER_SETTINGS, Configuration, ConfigurationError
 from netsrv.config.toml import read_configuration
+from netsrv.guards.limits import Limits
 from netsrv.registry import find_services
 from netsrv.server import listener
 
@@ -135,10 +136,15 @@ def test_all_mistakes_are_named_at_once():
         (("tcp", 7, "echo"), {"unix": "x"}, "unix: there is no such keyword; there are mode,"),
         (("tcp", 7, "echo"), {"limits": {}}, "limits: there is no such keyword; there are mode,"),
         (("tcp", 7, "echo"), {"socket_options": ["x"]}, "socket_options: a list: options by"),
-        (("tcp", 7, Site), {}, "service: <class 'twisted.web.server.Site'> is no Factory"),
+        (("tcp", 7, Site), {}, "service: <class 'twisted.web.server.Site'>: TypeError: "),
         (("tcp", 7, Embedded()), {}, "is no Factory"),
         (("udp", 7, Site(Resource())), {}, "is no DatagramProtocol"),
-        (("udp", 7, Embedded), {}, "is no DatagramProtocol"),
+        (("tcp", 7, Embedded), {}, "is no Factory"),
+        (
+            ("udp", 7, Factory),
+            {},
+            "service: <class 'twisted.internet.protocol.Factory'> is no Data",
+        ),
         (("udp", 7, Embedded()), {"settings": 5}, "settings: only a service that has a name"),
         (("udp", 7, "echo"), {"safe_replies": True}, "safe_replies: only for a DatagramProtocol"),
     ],
@@ -154,3 +160,44 @@ def test_cattrs_and_tomllib_are_not_imported():
     code = "import netsrv.server.server, sys; print({'cattrs', 'tomllib'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+class Line(Protocol):
+    """A protocol for streams."""
+
+
+class Lines(Factory):
+    """A factory."""
+
+    protocol = Line
+
+
+@pytest.mark.parametrize(
+    ("transport", "given", "kind", "name"),
+    [
+        ("tcp", Line, Factory, "Line"),
+        ("unix", Lines, Lines, "Lines"),
+        ("udp", Embedded, Embedded, "Embedded"),
+    ],
+)
+def test_a_class_is_a_service(transport, given, kind, name):
+    """A class of protocols gets a factory; one of factories or datagram protocols is called."""
+    settings = listener(transport, "7", given)
+    assert type(settings.service) is kind
+    assert settings.service_name == name
+    if given is Line:
+        assert settings.service.protocol is Line
+
+
+def test_a_repr_has_what_differs_from_the_defaults():
+    """Ports are shown as ranges, and settings without a value of their own are left out."""
+    ports = "refuse_source_ports='0-1023,7777'"
+    settings = listener("udp", 7, "echo", refuse_source_ports="0-1023,7777", backlog=5)
+    assert repr(settings) == (
+        "ListenerSettings(transport='udp', service='echo', address=InternetAddress(host='', "
+        f"port=7), backlog=5, limits=Limits({ports}), config_location=\"listener('udp', 7)\")"
+    )
+    assert repr(Limits(refuse_source_ports=frozenset({9, *range(5)}))) == (
+        "Limits(refuse_source_ports='0-4,9')"
+    )
+    assert repr(Configuration((), log_rate=5)) == "Configuration(listeners=(), log_rate=5)"

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from netsrv.cli.tap import error_text_of
+from netsrv.cli.start import error_text_of
 from netsrv.config.command_line import OPTIONS, from_command_line
 from netsrv.config.keywords import listener
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError

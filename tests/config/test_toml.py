@@ -9,10 +9,10 @@ import pytest
 from attrs import field, frozen, validators
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.python.usage import UsageError
 from zope.interface import implementer
 
-from netsrv.cli.tap import ServerOptions
+from netsrv.cli.mistakes import UsageMistake
+from netsrv.cli.start import Start
 from netsrv.config.command_line import from_command_line
 from netsrv.config.document import LISTENER_KEYS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
@@ -277,8 +277,7 @@ def test_each_configuration_reads_the_file_again(registry, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "netsrv.toml"
     path.write_text("[[listener]]\ntcp = 7\n")
-    options = ServerOptions()
-    options.parseOptions(["-c", "netsrv.toml", "--udp", "same"])
+    options = Start([("config", "netsrv.toml"), ("udp", "same")])
     assert [listener.address_label for listener in options.configuration(registry).listeners] == [
         "tcp 0.0.0.0:7",
         "udp 0.0.0.0:same",
@@ -294,8 +293,8 @@ def test_each_configuration_reads_the_file_again(registry, tmp_path, monkeypatch
 
 def test_a_path_is_needed():
     """An empty path, as from an unset variable, is a usage error."""
-    with pytest.raises(UsageError, match="--config needs the path of a file"):
-        ServerOptions().parseOptions(["--config", ""])
+    with pytest.raises(UsageMistake, match="--config needs the path of a file"):
+        Start([("config", "")]).check_usage()
 
 
 # Mistakes
@@ -363,7 +362,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].reuse_port: 'yes': true or false, without quotes",
         "listener[0].socket_options.SO_RCVBUF: '1048576': a whole number, without quotes",
         "listener[0].socket_options.TCP_NODELY: TCP_NODELY is not a socket option that linux or "
-        "Python knows",
+        "Python knows; did you mean TCP_NODELAY?",
         "listener[0].socket_options.TCP_CONGESTION: 4: a text, in quotes",
         "listener[0].socket_options.SO_SNDBUF: true: a whole number, or a text where the option "
         "takes one",
@@ -374,7 +373,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].limits.refuse_source_ports: true: write ports as '0-1023,2049', or 'none'",
         "listener[0].limits.idle_timeout: -60: a number of seconds, more than 0 and at most "
         "1000000000",
-        "listener[0].limits.only_from: there is no such key; it stands in the table access",
+        "listener[0].limits.only_from: there is no such key here; it belongs in [listener.access]",
         "listener[0].limits.per_sourc: there is no such key; did you mean per_source?",
         "listener[0].access.only_from[0]: 127.0.0.1/8 has host bits set; write a network as "
         "192.0.2.0/24 or 2001:db8::/32",
@@ -382,7 +381,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].access.no_access: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
         "listener[0].mode: only the file of a unix socket has one",
         "listener[0].service: there is no service 'ecko'; there are accept, chargen, daytime, "
-        "discard, echo, greet, info, moody, qotd, time",
+        "discard, echo, greet, info, moody, qotd, time; did you mean echo?",
         "listener[1].settings: the service 'echo' has no settings",
         "listener[2].limits: 5: a table, as in { key = value }",
         "listener[3].tcp: 'echo=7': write service = 'echo' and the address alone",

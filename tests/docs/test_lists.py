@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from docs.settings_tables import keys_table, options_table
+from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
-from netsrv.cli.tap import ServerOptions
 from netsrv.config.document import FILE_NAMES
 from netsrv.interfaces import IService
 from tests.checkout import TOP, path_of
@@ -31,9 +31,9 @@ FAULTS = [
 
 def options() -> list[str]:
     """Return every option of the command, long and short, as it is written."""
-    known = ServerOptions()
-    long = [f"--{name.removesuffix('=')}" for name in known.longOpt]
-    return [*long, *(f"-{letter}" for letter in known.shortOpt if letter != ":")]
+    known = (*SERVE_OPTIONS, *TOP_OPTIONS)
+    flags = [flag for option in known for flag in (*option.flags, option.negation) if flag]
+    return list(dict.fromkeys(flags))
 
 
 def rooms() -> list[str]:

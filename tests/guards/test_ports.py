@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netsrv.guards.ports import MAX_PORT, PortRanges, parse_ports
+from netsrv.guards.ports import MAX_PORT, PortRanges, parse_ports, show_ports
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,10 @@ from netsrv.guards.ports import MAX_PORT, PortRanges, parse_ports
     ],
 )
 def test_ports_are_numbers_and_ranges(text, ports):
-    """A list of ports and ranges, or none."""
+    """A list of ports and ranges, or none; any set of ports is shown in this form."""
     assert parse_ports(text) == ports
+    assert show_ports(ports) == text
+    assert repr(parse_ports(text)) == f"PortRanges({text!r})"
 
 
 @pytest.mark.parametrize("text", ["", "x", "7-", "9-7", "65536", "-1", "7,,8", "0-99999999999"])

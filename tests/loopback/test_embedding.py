@@ -367,6 +367,12 @@ def test_an_option_that_fits_no_socket_names_its_listener():
     )
 
 
+def test_a_server_may_have_one_listener_alone():
+    """A listener that is not in a list is served like a list of one."""
+    settings = listener("tcp", f"{HOST}:0", "echo")
+    assert Server(reactor, settings).configuration.listeners == (settings,)
+
+
 def test_a_server_that_does_not_run_takes_no_listener():
     """Listeners can be added only while the server runs."""
     with pytest.raises(RuntimeError, match="is not running"):

@@ -85,6 +85,18 @@ def test_the_wheel_has_every_module(wheel, checkout):
     assert modules | {"netsrv/py.typed"} <= names
 
 
+def test_the_wheel_has_the_manual_page_and_the_completion_of_the_shells(wheel):
+    """They are installed where man(1) and the shells look for them."""
+    names = zipfile.ZipFile(wheel).namelist()
+    shared = [name.partition(".data/data/share/")[2] for name in names if ".data/data/" in name]
+    assert sorted(shared) == [
+        "bash-completion/completions/netsrv.bash",
+        "fish/vendor_completions.d/netsrv.fish",
+        "man/man8/netsrv.8",
+        "zsh/site-functions/_netsrv",
+    ]
+
+
 def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     """Installed alone, twistd lists netsrv and finds its services, and the examples work.
 
@@ -98,6 +110,8 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
     services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=tmp_path)
     assert len(services.splitlines()) == 8
     assert "netsrv 0." in run(str(env / "netsrv"), "--version", cwd=tmp_path)
+    for shell in ("bash", "zsh", "fish"):
+        assert "netsrv" in run(str(env / "netsrv"), "--completion", shell, cwd=tmp_path)
     for name, check in CHECKS.items():
         shutil.copy(TOP / "examples" / name, tmp_path)
         check(env / "python", tmp_path)

@@ -109,6 +109,20 @@ def test_f134_module_that_raises_no_exception(surprise, start, tmp_path, serve):
     assert server.stop() == start.drained
 
 
+def test_a_missing_service_has_its_reason_at_every_start(tmp_path):
+    """The error names the module that does not import, also once Twisted has cached its plugins."""
+    path = thirdparty.module(tmp_path, "acme_broken", "def broken(:")
+    thirdparty.module(tmp_path, "acme_empty", "class Hello: pass")
+    env = thirdparty.on_path(tmp_path)
+    for _ in range(2):
+        done = finish([*SERVE.command, "--tcp", "hello=0"], tmp_path, env)
+        assert done.returncode == SERVE.misconfigured
+        line = done.stderr.splitlines()[-1]
+        assert line.startswith("netsrv: tcp 0.0.0.0:0: there is no service 'hello'; there are ")
+        assert f"; plugin module {path} cannot be imported: SyntaxError: " in line
+        assert line.endswith("acme_empty.py has no service in it")
+
+
 def test_what_a_plugin_says_is_one_line(tmp_path, serve):
     """Line breaks in an exception do not break the line about its module."""
     path = thirdparty.module(tmp_path, "acme_broken", r'raise RuntimeError("one\ntwo")')

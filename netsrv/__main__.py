@@ -1,0 +1,7 @@
+"""``python -m netsrv``, which is the command ``netsrv``."""
+
+import sys
+
+from netsrv.cli.serve import main
+
+sys.exit(main())

@@ -1,0 +1,67 @@
+"""The environment variables of ``netsrv serve``: one for each option that is a setting."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from netsrv.cli.mistakes import UsageMistake
+from netsrv.cli.options import Option
+from netsrv.cli.parser import Given
+from netsrv.settings import did_you_mean, quote_value
+
+PREFIX = "NETSRV_"
+FLAGS = {
+    **dict.fromkeys(("1", "yes", "true", "on"), True),
+    **dict.fromkeys(("0", "no", "false", "off"), False),
+}
+"""The values of a flag, in lower case."""
+
+_KUBERNETES = re.compile(r".*_SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP).*)?")
+"""What Kubernetes and Docker's links set for a service named ``netsrv``, after the prefix."""
+
+
+def given_by(environ: Mapping[str, str], options: Iterable[Option]) -> Given:
+    """Return the options that the environment gives, as a command line would.
+
+    An empty variable counts as unset.  Raises `UsageMistake`.
+    """
+    given: Given = []
+    for option in options:
+        text = environ.get(option.variable, "") if option.is_setting else ""
+        if text.strip():
+            given += [(option.name, value) for value in _values(option, text)]
+    return given
+
+
+def _values(option: Option, text: str) -> Iterator[str | bool]:
+    if not option.metavar:
+        yield _flag(option.variable, text)
+    elif option.repeatable:
+        yield from _items(text)
+    else:
+        yield ",".join(_items(text)) if option.listed else text
+
+
+def _items(text: str) -> list[str]:
+    return re.split(r"[\s,]+", text.strip().strip(","))
+
+
+def _flag(variable: str, text: str) -> bool:
+    try:
+        return FLAGS[text.strip().lower()]
+    except KeyError:
+        message = f"{variable} {quote_value(text)}: one of {', '.join(FLAGS)}"
+        raise UsageMistake(message) from None
+
+
+def unknown_variables(environ: Mapping[str, str], options: Iterable[Option]) -> Iterator[str]:
+    """Yield a line for each variable that looks like a misspelt one of ours.
+
+    Other programs may use the prefix for their own variables, so only a near miss is named.
+    """
+    known = [option.variable.removeprefix(PREFIX) for option in options if option.is_setting]
+    for variable in sorted(environ):
+        name = variable.removeprefix(PREFIX)
+        if variable == name or name in known or _KUBERNETES.fullmatch(name):
+            continue
+        if near := did_you_mean(name, known):
+            yield f"{variable}: there is no such variable{near.replace('mean ', f'mean {PREFIX}')}"

@@ -1,0 +1,238 @@
+"""The options of the commands: one table, from which all else is made.
+
+The parser of ``netsrv``, the options of ``twistd netsrv``, the help, the environment variables,
+the completion of the shells and the manual page have the same entries.  Those of listeners and
+of the server are the settings themselves.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from attrs import frozen
+
+from netsrv.config.command_line import OPTIONS
+from netsrv.config.model import Transport
+
+LISTENERS = "Listeners"
+REPORTS = "Reports"
+
+
+@frozen
+class Option:
+    """An option of a command."""
+
+    name: str
+    """The name of its value: that of a setting, a transport, or a report."""
+    flags: tuple[str, ...]
+    """How it is written: ``-t`` and ``--tcp``; the long form is the last."""
+    group: str
+    """The heading below which the help lists it."""
+    help: str
+    """What it does: a verb first, no full stop."""
+    metavar: str = ""
+    """The placeholder of its argument; a flag has none."""
+    default: str = ""
+    """The default as users read it."""
+    negation: str = ""
+    """The option that turns a flag off, where there is one."""
+    choices: tuple[str, ...] = ()
+    """The only arguments there are."""
+    repeatable: bool = False
+    listed: bool = False
+    """True if the argument is a list with commas."""
+    is_setting: bool = True
+    """True if the environment may give it too; a report is asked for on the command line only."""
+
+    @property
+    def long(self) -> str:
+        """The long form: ``--max-connections``."""
+        return self.flags[-1]
+
+    @property
+    def variable(self) -> str:
+        """The environment variable: ``NETSRV_MAX_CONNECTIONS``."""
+        return f"NETSRV_{self.long.removeprefix('--').replace('-', '_').upper()}"
+
+    @property
+    def spellings(self) -> str:
+        """All forms, with the placeholder, as the help has them."""
+        forms = [*self.flags, *filter(None, [self.negation])]
+        return f"{', '.join(forms)} {self.metavar}".rstrip()
+
+    @property
+    def description(self) -> str:
+        """The help text with the default."""
+        return f"{self.help} [default: {self.default}]" if self.default else self.help
+
+    @property
+    def takes_file(self) -> bool:
+        """True if the argument is the path of a file."""
+        return self.metavar.startswith("FILE") or self.name == Transport.UNIX
+
+
+def _setting_options() -> Iterator[Option]:
+    for name, setting in OPTIONS.items():
+        kind = setting.kind
+        plain_flag = not kind.metavar and not setting.negation
+        yield Option(
+            name,
+            (str(setting.option),),
+            setting.section.title,
+            setting.help,
+            kind.metavar,
+            "" if plain_flag else setting.default_text,
+            setting.negation or "",
+            kind.choices,
+            kind.repeatable,
+            kind.listed,
+        )
+
+
+def _report(name: str, help_text: str, *short: str) -> Option:
+    flags = (*short, f"--{name.replace('_', '-')}")
+    return Option(name, flags, REPORTS, help_text, is_setting=False)
+
+
+VERSION = _report("version", "print the versions of netsrv and of what it runs on, and exit")
+HELP = _report("help", "print this help, and exit", "-h")
+CHECK = _report("check", "open every socket, print each option asked for and in effect, and exit")
+LIST_SERVICES = _report("list_services", "print the services that are installed, and exit")
+COMPLETION = Option(
+    "completion",
+    ("--completion",),
+    REPORTS,
+    "print the completion for a shell, to be loaded by it, and exit",
+    "bash|zsh|fish",
+    choices=("bash", "zsh", "fish"),
+    is_setting=False,
+)
+
+SERVE_OPTIONS: tuple[Option, ...] = (
+    Option(
+        "tcp",
+        ("-t", "--tcp"),
+        LISTENERS,
+        "serve a stream service on TCP; repeatable",
+        Transport.TCP.address_kind.metavar,
+        f"service {Transport.TCP.default_service}",
+        repeatable=True,
+    ),
+    Option(
+        "udp",
+        ("-u", "--udp"),
+        LISTENERS,
+        "serve a datagram service on UDP; repeatable",
+        Transport.UDP.address_kind.metavar,
+        f"service {Transport.UDP.default_service}",
+        repeatable=True,
+    ),
+    Option(
+        "unix",
+        ("--unix",),
+        LISTENERS,
+        "serve a stream service on a unix socket; repeatable",
+        Transport.UNIX.address_kind.metavar,
+        f"service {Transport.UNIX.default_service}",
+        repeatable=True,
+    ),
+    Option(
+        "config",
+        ("-c", "--config"),
+        LISTENERS,
+        "take listeners and limits from a TOML file",
+        "FILE",
+    ),
+    *_setting_options(),
+    CHECK,
+    LIST_SERVICES,
+    VERSION,
+    HELP,
+)
+"""The options of ``netsrv serve`` and of ``twistd netsrv``."""
+
+TOP_OPTIONS: tuple[Option, ...] = (COMPLETION, VERSION, HELP)
+"""The options of ``netsrv`` without a command."""
+
+
+@frozen
+class Command:
+    """A command of ``netsrv``, or ``netsrv`` itself."""
+
+    name: str
+    """As the user writes it: ``netsrv serve``."""
+    help: str
+    """What it does, in a few words: a verb first, no full stop."""
+    description: str
+    """What it does, in sentences, for its own help."""
+    options: tuple[Option, ...]
+    examples: tuple[tuple[str, str], ...] = ()
+    """Pairs of a command line without the name, and what it does."""
+    notes: tuple[str, ...] = ()
+    """Paragraphs after the options."""
+    synopsis: str = "[options]"
+
+    @property
+    def word(self) -> str:
+        """The last word of the name: ``serve``."""
+        return self.name.rpartition(" ")[2]
+
+
+ADDRESSES = (
+    "ADDRESS is PORT, HOST:PORT or [IPV6]:PORT. Port 0 lets the kernel choose; port 'same' is that "
+    "of the first --tcp. SERVICE is a name that --list-services shows."
+)
+VARIABLES = (
+    "An environment variable stands for each option that is not a report: NETSRV_TCP for --tcp, "
+    "NETSRV_MAX_CONNECTIONS for --max-connections. Lists have commas or spaces, flags are 1 or 0. "
+    "The command line wins."
+)
+EXAMPLES = (
+    ("--tcp 51423", "accept connections, log each peer and close"),
+    ("--tcp echo=51423 --udp same", "echo on TCP and, on the same port, on UDP"),
+    ("--tcp chargen=[::1]:1919", "characters without end, on IPv6 loopback"),
+    ("--unix echo=/run/netsrv/echo.sock", "echo on a unix socket"),
+    ("--config netsrv.toml", "serve what a file asks for"),
+    ("--tcp 51423 --check", "show each option asked for and in effect"),
+    ("--list-services", "show what can be served"),
+)
+SERVE = Command(
+    "netsrv serve",
+    "serve TCP, UDP and unix sockets in the foreground",
+    "Serves TCP, UDP and unix sockets in the foreground. The log goes to standard output, and the "
+    "exit status says what happened.",
+    SERVE_OPTIONS,
+    EXAMPLES,
+    (ADDRESSES, VARIABLES),
+)
+TWISTD = Command(
+    "twistd [-n] netsrv",
+    "serve TCP, UDP and unix sockets as a daemon",
+    "Serves TCP, UDP and unix sockets, as a daemon or, with twistd's option -n, in the foreground. "
+    "The options of twistd, such as -n, --uid and --reactor, go before the word netsrv.",
+    SERVE_OPTIONS,
+    EXAMPLES,
+    (ADDRESSES,),
+)
+COMMANDS = {command.word: command for command in (SERVE,)}
+"""The commands of ``netsrv`` by their names."""
+
+NETSRV = Command(
+    "netsrv",
+    "",
+    "TCP, UDP and unix socket servers and test endpoints: echo, discard, chargen, daytime and the "
+    "like, and services of your own, with limits, access rules and logs.",
+    TOP_OPTIONS,
+    (
+        ("serve --tcp 127.0.0.1:51423", "accept connections, log each peer and close"),
+        ("serve --tcp echo=7 --udp 7", "echo on TCP and UDP"),
+    ),
+    ("netsrv COMMAND --help shows the options of a command.",),
+    "COMMAND [options]",
+)
+
+
+def groups(options: Sequence[Option]) -> dict[str, list[Option]]:
+    """Return options by their headings, in the order of the table."""
+    grouped: dict[str, list[Option]] = {}
+    for option in options:
+        grouped.setdefault(option.group, []).append(option)
+    return grouped

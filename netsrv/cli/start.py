@@ -1,0 +1,209 @@
+"""The start of a server that a command line asks for, by ``netsrv serve`` or by twistd."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, NoReturn
+
+from netsrv.cli.check import check, list_services
+from netsrv.cli.directory import StartDirectory
+from netsrv.cli.mistakes import NO_CONFIG, NOTHING_TO_SERVE, UsageMistake
+from netsrv.cli.printing import ExitStatus, print_error, print_report
+from netsrv.cli.reloading import Reloader, format_errors, start_thread
+from netsrv.cli.signals import install_signal_handlers
+from netsrv.config.command_line import OPTIONS, from_command_line
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
+from netsrv.files import standard_descriptor
+from netsrv.registry import Registry, find_services
+from netsrv.server.prepare import Prepared, prepare
+from netsrv.server.reload import CheckedConfiguration, check_configuration
+from netsrv.server.server import Server
+from netsrv.settings import MAX_SHOWN_PATH, shorten
+from netsrv.sockets.addresses import ADDRESS_FORMS, ENDPOINTS, InternetAddress, printable
+from netsrv.sockets.steps import AddressUnavailable
+
+STANDARD_DESCRIPTORS = (0, 1, 2)
+
+
+class Start:
+    """What a command line asks for.
+
+    *variables* are the environment variables that have given something, by the names of the
+    settings and transports.  *io_error* is the exit status if a report cannot be printed.
+    """
+
+    def __init__(
+        self,
+        given: Iterable[tuple[str, Any]] = (),
+        variables: Mapping[str, str] | None = None,
+        io_error: int = ExitStatus.IO_ERROR,
+    ) -> None:
+        self.listeners: list[tuple[str, str]] = []
+        """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
+        self.arguments: dict[str, Any] = {}
+        """The arguments of the other options, by the names of the settings."""
+        self.config: str | None = None
+        """The configuration file as the user wrote it."""
+        self.reports: set[str] = set()
+        """The reports that are asked for: ``check``, ``list_services``."""
+        self.is_daemon = False
+        """True if the server has, or will have, no standard output."""
+        self._variables = variables or {}
+        self._io_error = io_error
+        self._directory = StartDirectory()
+        for name, value in given:
+            self.add(name, value)
+
+    def add(self, name: str, value: Any) -> None:
+        """Add an option by its name, with its argument."""
+        if name in list(Transport):
+            self.listeners.append((name, value))
+        elif name == "config":
+            self.config = value
+        elif name not in OPTIONS:
+            self.reports.add(name)
+        elif OPTIONS[name].kind.repeatable:
+            self.arguments.setdefault(name, []).append(value)
+        else:
+            self.arguments[name] = value
+
+    def check_usage(self) -> None:
+        """Print the list of services, if it is asked for, and exit.
+
+        Raises `UsageMistake` if there is nothing to serve.
+        """
+        if self.config == "":
+            raise UsageMistake(NO_CONFIG)
+        if "list_services" in self.reports:
+            self._print(list_services)
+        if not self.listeners and self.config is None:
+            raise UsageMistake(NOTHING_TO_SERVE)
+
+    def configuration(self, registry: Registry | None = None) -> Configuration:
+        """Return the configuration of file and command line; *registry* has the services.
+
+        Every call reads the file again.  Raises `ConfigurationError`.
+        """
+        file = Configuration(())
+        if self.config is not None:
+            from netsrv.config.toml import read_configuration
+
+            registry = registry or find_services()
+            with self._directory.entered():
+                file = read_configuration(self.config, registry)
+            if not file.listeners and not self.listeners:
+                raise ConfigurationError(
+                    f"{self.config}: nothing to serve: it has no [[listener]], and there is no "
+                    "--tcp, --udp or --unix"
+                )
+        configuration = from_command_line(self.listeners, self.arguments, file, self._variables)
+        if self.is_daemon:
+            _check_access_log(configuration)
+        return configuration
+
+    def prepare(self) -> tuple[Configuration, Prepared]:
+        """Open every socket; with --check, print the result and exit instead.
+
+        Raises `ConfigurationError` or `SocketError`.
+        """
+        reserve_stdio()
+        registry = find_services() if self.config or "check" in self.reports else None
+        configuration = self.configuration(registry)
+        try:
+            if "check" in self.reports:
+                self._print(partial(check, configuration), registry)
+            return configuration, prepare(configuration, registry)
+        except AddressUnavailable as error:
+            hint = _address_hint(error.unknown_host, configuration.listeners)
+            raise AddressUnavailable(f"{error}{hint}") from error
+
+    def install_signals(self, reactor: Any, server: Server) -> None:
+        """Make signals stop the server and, with a file, make SIGHUP reload it."""
+        reload = None
+        if self.config is not None:
+            reload = Reloader(
+                reactor, server, self._read_again, self._start_reading, self._directory.entered
+            ).reload
+        install_signal_handlers(reactor, server, reload)
+
+    def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
+        """Read the configuration for a server that runs with the settings *running*."""
+        with self._directory.entered():
+            registry = find_services()
+            return check_configuration(self.configuration(registry), running, registry)
+
+    def _start_reading(self, read: Callable[[], None]) -> None:
+        """Read in a thread, or at once if the directory of the start has to be entered for it.
+
+        A process has one working directory, which no thread may change under the others.
+        """
+        if self._directory.is_left:
+            read()
+        else:
+            start_thread(read)
+
+    def _print(
+        self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
+    ) -> NoReturn:
+        """Print the lines that *lines* yields for the installed services, and exit."""
+        registry = registry or find_services()
+        for problem in registry.problems:
+            print_error(f"netsrv: {problem}")
+        print_report("\n".join(map(printable, lines(registry))), self._io_error)
+
+
+def _check_access_log(configuration: Configuration) -> None:
+    """Check that a daemon writes no access log to a standard stream, which it lacks.
+
+    Raises `ConfigurationError`.
+    """
+    path = configuration.access_log
+    if path is not None and standard_descriptor(path) is not None:
+        raise ConfigurationError(
+            f"access log {shorten(path, MAX_SHOWN_PATH)}: a daemon has no standard output; "
+            "name a file, or start twistd with -n"
+        )
+
+
+def reserve_stdio() -> None:
+    """Open descriptors 0 to 2 if they are closed: a daemon replaces them by /dev/null."""
+    for descriptor in STANDARD_DESCRIPTORS:
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            _open_placeholder()
+
+
+def _open_placeholder() -> None:
+    """Take the lowest free descriptor; without a usable /dev/null, for the root directory."""
+    try:
+        os.open(os.devnull, os.O_RDWR)
+    except OSError:
+        os.open(os.sep, os.O_RDONLY)
+
+
+def install_reactor() -> None:
+    """Install the uvloop reactor, unless there is a reactor or uvloop cannot be imported."""
+    if "twisted.internet.reactor" not in sys.modules:
+        with suppress(ImportError):
+            from netsrv.uvreactor import install
+
+            install()
+
+
+def error_text_of(error: BaseException) -> str:
+    """Return the text of an error as it is printed: a line for each mistake."""
+    return "\n".join(f"netsrv: {line}" for line in format_errors(error))
+
+
+def _address_hint(host: str, listeners: Iterable[ListenerSettings]) -> str:
+    """Return the end of the line about an unknown host: what may have been meant."""
+    if host in ENDPOINTS:
+        return f"; an address is {ADDRESS_FORMS}"
+    if host in find_services().services:
+        for address in (listener.address for listener in listeners):
+            if isinstance(address, InternetAddress) and address.host == host:
+                return f"; for the service {host} write {host}={address.port}"
+    return ""
