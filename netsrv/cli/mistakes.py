@@ -45,15 +45,16 @@ def unknown_option(word: str, options: Iterable[Option]) -> str:
     """Return the text about an option that is not among *options*."""
     word = word.partition("=")[0]
     if word in TWISTD_FLAGS:
-        return twistd_option(word)
+        return launchers_option(word, "twistd")
     names = [flag[2:] for flag in _flags(options) if flag.startswith("--")]
     near = nearest(word.lstrip("-"), names)
     return f"there is no option {_shown(word)}{f'; did you mean --{near}?' if near else ''}"
 
 
-def twistd_option(word: str) -> str:
-    """Return the text about an option of twistd that stands after our command's name."""
-    return f"{word} is an option of twistd, and goes before the word netsrv: twistd {word} netsrv"
+def launchers_option(word: str, launcher: str) -> str:
+    """Return the text about an option of twistd or twist that stands after our command's name."""
+    right = f"{launcher} {word} netsrv"
+    return f"{word} is an option of {launcher}, and goes before the word netsrv: {right}"
 
 
 def unknown_command(word: str, names: Sequence[str]) -> str:

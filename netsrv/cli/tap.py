@@ -16,11 +16,11 @@ from netsrv.cli.log_stream import LogStream, replace_standard_streams
 from netsrv.cli.mistakes import (
     UsageMistake,
     ambiguous_option,
+    launchers_option,
     missing_argument,
     mistake_lines,
     surplus_argument,
     surplus_value,
-    twistd_option,
     unknown_option,
 )
 from netsrv.cli.options import SERVE_OPTIONS, TWISTD, Option
@@ -103,7 +103,7 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except (UsageMistake, usage.UsageError) as error:
-            command = "twistd netsrv" if "nodaemon" in self._launcher else "twist netsrv"
+            command = f"{self._launcher_name} netsrv"
             raise SystemExit(mistake_lines(self._describe(error), command)) from None
 
     def parseArgs(self, *arguments: str) -> None:
@@ -137,7 +137,7 @@ class Options(usage.Options):
         if "unique prefix" in cause.msg:
             return ambiguous_option(flag, SERVE_OPTIONS)
         if self._is_launchers(cause.opt):
-            return twistd_option(flag)
+            return launchers_option(flag, self._launcher_name)
         return unknown_option(flag, SERVE_OPTIONS)
 
     def _is_launchers(self, name: str) -> bool:
@@ -150,6 +150,10 @@ class Options(usage.Options):
     def _launcher(self) -> dict[str, Any]:
         """The options of twistd or twist; empty without either."""
         return getattr(self, "parent", None) or {}
+
+    @property
+    def _launcher_name(self) -> str:
+        return "twistd" if "nodaemon" in self._launcher else "twist"
 
     @property
     def _is_daemon(self) -> bool:

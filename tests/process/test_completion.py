@@ -42,6 +42,16 @@ CASES = [
 ]
 """Lines before and after the key Tab."""
 
+EQUALS = {
+    "bash": [
+        ("netsrv serve --overload=pa", "netsrv serve --overload=pause"),
+        ("netsrv serve --tcp=ech", "netsrv serve --tcp=echo="),
+        ("netsrv serve --unix echo=serv", "netsrv serve --unix echo=server.toml"),
+    ],
+    "zsh": [("netsrv serve --unix echo=serv", "netsrv serve --unix echo=server.toml")],
+}
+"""Lines with equals signs, at which bash divides words."""
+
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
@@ -107,8 +117,9 @@ def terminal(shell: str, cwd: Path, environ: dict[str, str]) -> Iterator[Termina
 def test_tab_completes_commands_options_and_values(shell, tmp_path, environ):
     """Commands, options, choices, services and files are completed."""
     needs.tool(shell)
+    cases = [*CASES, *EQUALS.get(shell, [])]
     with terminal(shell, tmp_path, environ) as keyboard:
-        assert [keyboard.complete(line) for line, _ in CASES] == [after for _, after in CASES]
+        assert [keyboard.complete(line) for line, _ in cases] == [after for _, after in cases]
 
 
 def test_fish_completes_commands_options_and_values(tmp_path, environ):

@@ -51,9 +51,14 @@ _netsrv_udp() { _netsrv_services udp "$1"; }
 _netsrv_unix() { _netsrv_services tcp "$1"; compgen -f -- "$1"; }
 
 _netsrv() {
-  # After the equals sign comes the address or the path of a listener.
-  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
-  if [[ $word == "=" || $previous == "=" ]]; then
+  # An equals sign is a word of its own to bash.  The argument of an option, or the address or
+  # path of a listener, comes after it.
+  local equals=$COMP_CWORD word=${COMP_WORDS[COMP_CWORD]}
+  [[ $word == "=" ]] || ((equals--))
+  if [[ ${COMP_WORDS[equals]} == "=" && ${COMP_WORDS[equals-1]} == -* ]]; then
+    COMP_WORDS=("${COMP_WORDS[@]:0:equals}" "${word#=}")
+    COMP_CWORD=$equals
+  elif [[ ${COMP_WORDS[equals]} == "=" ]]; then
     compopt -o filenames 2>/dev/null
     COMPREPLY=($(compgen -f -- "${word#=}"))
     return 0
