@@ -115,9 +115,19 @@ class Start:
             if "check" in self.reports:
                 self._print(partial(check, configuration), registry)
             return configuration, prepare(configuration, registry)
+        except ConfigurationError as error:
+            raise ConfigurationError(*map(self._name_variable, error.lines)) from error
         except AddressUnavailable as error:
             hint = _address_hint(error.unknown_host, configuration.listeners)
             raise AddressUnavailable(f"{error}{hint}") from error
+
+    def _name_variable(self, line: str) -> str:
+        """Return a line about an option with the variable, if that has given it."""
+        option, space, rest = line.partition(" ")
+        for name, variable in self._variables.items():
+            if name in OPTIONS and option == OPTIONS[name].option:
+                option = variable
+        return f"{option}{space}{rest}"
 
     def install_signals(self, reactor: Any, server: Server) -> None:
         """Make signals stop the server and, with a file, make SIGHUP reload it."""
