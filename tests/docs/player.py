@@ -4,9 +4,9 @@
 
 FOLDER is the reader's working directory.  The blocks are played in their order:
 
-- ``python`` with a caption is a file: it is saved under that name.  So is any other
-  language with a caption.
-- ``python`` without one, and ``pycon``, the prompt of ``python3``, belong to one Python
+- A block below a line with nothing but a name, as in "``server.toml``:", is a file: it is
+  saved under that name.
+- ``python`` without a name, and ``pycon``, the prompt of ``python3``, belong to one Python
   session that lasts as long as the document.
 - ``console``: each line with ``$`` is a command for bash, as in a terminal just opened, with
   the programs of this Python's environment first on PATH and below ``.venv/bin``.  The
