@@ -102,10 +102,10 @@ ELSEWHERE = (
         )
     ),
     *(
-        Elsewhere("deploy.rst", f"sudo {command}", "it is run without sudo", instead=command)
-        for command in (
-            ".venv/bin/netsrv serve --config netsrv.toml --check",
-            "nft --check --file deploy/nftables/netsrv.nft",
+        Elsewhere("deploy.rst", f"sudo {folder}{command}", "it needs no sudo", instead=command)
+        for folder, command in (
+            ("/opt/netsrv/bin/", "netsrv serve --config netsrv.toml --check"),
+            ("", "nft --check --file deploy/nftables/netsrv.nft"),
         )
     ),
     *(
