@@ -37,6 +37,11 @@ CLIENTS = {
     "zsh": "zsh",
     "fish": "fish",
     "mandoc": "mandoc",
+    "nft": "nftables",
+    "logrotate": "logrotate",
+    "openssl": "openssl",
+    "systemd-analyze": "systemd",
+    "tcpdump": "tcpdump",
 }
 """Programs that some tests use, and their Debian packages."""
 

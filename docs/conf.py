@@ -3,12 +3,14 @@
 The documents are also read where no Sphinx is, so they link to files; here these links
 become links between pages.  For the same reason the table of faults is an ordinary one,
 and gets its column of tests when the page is built.  The directive ``settings`` makes the
-tables of options and keys from the settings themselves.
+list of options and the table of keys from the settings themselves; where a text names one of
+these options, the page links to it.
 """
 
 import re
 import sys
 from collections.abc import Sequence
+from os import environ
 from pathlib import Path
 
 from docutils import nodes
@@ -20,52 +22,75 @@ from netsrv import __version__
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from docs.settings_tables import keys_table, options_table
+from docs.settings_tables import OPTIONS, keys_table, options_list
 from tests.docs.faults import FaultTest, tests_by_fault
 
 project = "netsrv"
 author = "the authors of netsrv"
 version = release = __version__
-extensions = ["sphinx.ext.autodoc", "sphinxcontrib.zopeext.autointerface"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinxcontrib.zopeext.autointerface",
+    "sphinx_copybutton",
+]
+if "NETSRV_DOCS_INTERSPHINX" in environ:
+    # Links to other projects' documents need their inventories, so the network.
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "twisted": ("https://docs.twisted.org/en/stable/api", None),
+    "zope.interface": ("https://zopeinterface.readthedocs.io/en/latest", None),
+}
 exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 smartquotes_action = "qe"  # leave -- as it is, for options
-html_theme = "alabaster"
-html_theme_options = {
-    "description": "TCP and UDP servers, from four steps to a real network",
-    "page_width": "1180px",
-    "body_max_width": "none",
-}
+toc_object_entries_show_parents = "hide"
+copybutton_prompt_text = r"\$ |>>> |\.\.\. (?=\s|class |def )"
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
+html_theme = "furo"
+html_title = f"netsrv {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = html_copy_source = html_show_sourcelink = False
+pygments_dark_style = "github-dark"
 
 PAGE = re.compile(r"`([^`<]+) <(?:docs/)?([\w-]+)\.rst>`_")
+FILE = re.compile(r"^( *)``([^`\n]+)``:\n\n(\1\.\. code-block:: \S+\n)", re.MULTILINE)
+OPTION = re.compile(r"``(--[a-z-]+)``")
 MODULE = re.compile(r"`([^`<]+) <(netsrv/[\w/]+)\.py>`_")
 TESTS_WIDTH = 45
 """Width of the column of tests, in per cent of the other columns together."""
 
 
 class SettingsDirective(SphinxDirective):
-    """``.. settings:: options`` or ``.. settings:: keys``: a table made from the settings."""
+    """``.. settings:: options`` or ``.. settings:: keys``: made from the settings."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the table.  Sphinx calls it."""
-        table = {"options": options_table, "keys": keys_table}[self.arguments[0]]
+        """Return the nodes.  Sphinx calls it."""
+        lines_of = {"options": options_list, "keys": keys_table}[self.arguments[0]]
         parent = nodes.Element()
-        lines = StringList(table(), source=self.get_source_info()[0])
+        lines = StringList(lines_of(), source=self.get_source_info()[0])
         self.state.nested_parse(lines, self.content_offset, parent)
         return parent.children
 
 
 def link_pages(_app: Sphinx, *where_and_source: list[str]) -> None:
-    """Turn links to files into links between pages, in a source or an included one."""
+    """Turn links to files into links between pages, and names of files into captions.
+
+    The name of an option becomes a link to it.
+    """
     source = where_and_source[-1]
-    source[0] = MODULE.sub(
-        lambda match: f":py:mod:`{match[1]} <{match[2].replace('/', '.')}>`",
-        PAGE.sub(r":doc:`\1 <\2>`", source[0]),
+    text = PAGE.sub(r":doc:`\1 <\2>`", source[0])
+    text = MODULE.sub(lambda match: f":py:mod:`{match[1]} <{match[2].replace('/', '.')}>`", text)
+    text = OPTION.sub(
+        lambda match: f":option:`{match[1]}`" if match[1] in OPTIONS else match[0], text
     )
+    source[0] = FILE.sub(r"\1\3\1   :caption: \2\n", text)
 
 
 def add_tests(app: Sphinx, doctree: nodes.document) -> None:

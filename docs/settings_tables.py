@@ -1,4 +1,4 @@
-"""The reference's tables of options and keys, made from the settings themselves."""
+"""The reference's list of options and table of keys, made from the settings themselves."""
 
 from collections.abc import Iterable, Iterator
 
@@ -30,23 +30,33 @@ SETTINGS_ROW: Row = (
 )
 
 
-def options_table() -> list[str]:
-    """Return the table of the options that are settings, as lines of reStructuredText."""
-    return _table(("Option", "Meaning", "Default"), (36, 48, 16), _option_rows())
+OPTIONS = {
+    setting.option: setting
+    for setting in (LISTENER_SETTINGS | SERVER_SETTINGS).values()
+    if setting.option is not None
+}
+"""The settings that are options of the command, by the option."""
+
+
+def options_list() -> list[str]:
+    """Return the options that are settings, by sections, as lines of reStructuredText."""
+    lines = []
+    section = ""
+    for option, setting in OPTIONS.items():
+        if setting.section.title != section:
+            section = setting.section.title
+            lines += [f".. rubric:: {section}", ""]
+        names = f"{option} {setting.kind.metavar}".strip()
+        if setting.negation:
+            names = f"{names}, {setting.negation}"
+        lines += [f".. option:: {names}", "", f"   {_meaning(setting)}"]
+        lines += ["", f"   Default: {setting.default_text}.", ""]
+    return lines
 
 
 def keys_table() -> list[str]:
     """Return the table of all keys of a file, as lines of reStructuredText."""
     return _table(("Key", "Value", "Default"), (26, 50, 24), _key_rows())
-
-
-def _option_rows() -> Iterator[Row]:
-    for setting in (LISTENER_SETTINGS | SERVER_SETTINGS).values():
-        if setting.option is not None:
-            option = f"``{f'{setting.option} {setting.kind.metavar}'.strip()}``"
-            if setting.negation:
-                option = f"{option}, ``{setting.negation}``"
-            yield option, _meaning(setting), setting.default_text
 
 
 def _key_rows() -> Iterator[Row]:
@@ -65,7 +75,7 @@ def _key_row(setting: Setting) -> Row:
     value = _sentence(setting.kind.value)
     if setting.option is None:
         return setting.name, f"{value} {_meaning(setting)}", setting.default_text
-    return setting.name, f"{value[:-1]}; see ``{setting.option}``.", setting.default_text
+    return setting.name, f"{value[:-1]}; see :option:`{setting.option}`.", setting.default_text
 
 
 def _meaning(setting: Setting) -> str:

@@ -1,6 +1,8 @@
 """Reads the code blocks of a document.
 
-A document with a block that the player cannot play is refused.
+A line with nothing but a name, as in "``server.toml``:", is the name of the file that follows
+it.  It is no option of the block: an option such as ``:caption:`` is unknown where Sphinx is
+not, and hides the block there.  A document with a block that the player cannot play is refused.
 """
 
 import re
@@ -14,7 +16,8 @@ DRAWING = "text"
 """The language of blocks that are not run; a command or a prompt in one is refused."""
 
 _BLOCK = re.compile(r"(\s*)\.\. code-block:: (\S+)")
-_OPTION = re.compile(r"\s+:(\w+): (.+)")
+_OPTION = re.compile(r"\s+:(\w+):( .+)?")
+_FILE = re.compile(r"\s*``([^`]+)``:")
 _OTHER_BLOCK = re.compile(
     r"\s*\.\. (code|sourcecode|highlight|literalinclude|parsed-literal|prompt|doctest|testcode)::"
     r"|(?!\s*\.\. ).*::$"
@@ -35,7 +38,7 @@ class Block:
     line: int
     text: str
     file: str | None = None
-    """Where the reader saves the text: the block's caption."""
+    """Where the reader saves the text: the name above the block."""
 
 
 def read_blocks(document: str) -> list[Block]:
@@ -49,10 +52,10 @@ def read_blocks(document: str) -> list[Block]:
             raise Refused(f"line {number + 1}: write it as a code-block: {lines[number].strip()}")
         number += 1
         if start is not None:
-            first = number
+            first, above = number, ["", "", "", *lines][number - 1 : number + 2]
             while number < len(lines) and _inside(lines[number], start[1]):
                 number += 1
-            blocks.append(_block(start[2], first, lines[first:number]))
+            blocks.append(_block(start[2], first, lines[first:number], _file_name(above)))
     return blocks
 
 
@@ -60,16 +63,22 @@ def _inside(line: str, margin: str) -> bool:
     return not line.strip() or line.startswith(f"{margin} ")
 
 
-def _block(language: str, first: int, lines: list[str]) -> Block:
-    options: dict[str, str] = {}
-    while lines and (not lines[0].strip() or (not options and _OPTION.fullmatch(lines[0]))):
-        option = _OPTION.fullmatch(lines.pop(0))
-        if option:
-            options[option[1]] = option[2]
+def _file_name(above: list[str]) -> str | None:
+    """Return the name in the three lines above a block, if it is a paragraph of its own."""
+    *before, name_line, blank = above
+    name = _FILE.fullmatch(name_line)
+    return name[1] if name and not "".join((*before, blank)).strip() else None
+
+
+def _block(language: str, first: int, lines: list[str], file: str | None) -> Block:
+    while lines and not lines[0].strip():
+        lines.pop(0)
         first += 1
+    if lines and _OPTION.fullmatch(lines[0]):
+        raise Refused(f"line {first + 1}: a block has no options; write ``name``: above a file")
     text = dedent("\n".join(lines)).rstrip("\n") + "\n"
-    block = Block(language, first + 1, text, options.get("caption"))
-    if language not in RUN | {DRAWING} and block.file is None:
+    block = Block(language, first + 1, text, file)
+    if language not in RUN | {DRAWING} and file is None:
         raise Refused(f"line {block.line}: a block in {language!r} is never run")
     if language == DRAWING and _RUNNABLE.search(text):
         raise Refused(f"line {block.line}: a drawing holds what looks like a command")

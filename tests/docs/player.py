@@ -4,9 +4,9 @@
 
 FOLDER is the reader's working directory.  The blocks are played in their order:
 
-- ``python`` with a caption is a file: it is saved under that name.  So is any other
-  language with a caption.
-- ``python`` without one, and ``pycon``, the prompt of ``python3``, belong to one Python
+- A block below a line with nothing but a name, as in "``server.toml``:", is a file: it is
+  saved under that name.
+- ``python`` without a name, and ``pycon``, the prompt of ``python3``, belong to one Python
   session that lasts as long as the document.
 - ``console``: each line with ``$`` is a command for bash, as in a terminal just opened, with
   the programs of this Python's environment first on PATH and below ``.venv/bin``.  The
@@ -70,14 +70,55 @@ ELSEWHERE = (
     Elsewhere(
         "README.rst",
         "python3 -m venv .venv && .venv/bin/pip install . && "
-        ".venv/bin/twistd -n netsrv --tcp 51423 --udp 51423",
+        ".venv/bin/twistd -n netsrv --tcp 127.0.0.1:51423 --udp 127.0.0.1:51423",
         "it needs a package index; tests/process/test_packaging.py installs and serves",
-        instead=".venv/bin/twistd -n netsrv --tcp 51423 --udp 51423",
+        instead=".venv/bin/twistd -n netsrv --tcp 127.0.0.1:51423 --udp 127.0.0.1:51423",
     ),
     Elsewhere(
         "README.rst",
         "python3 .ci/check.py",
         "it runs these tests; test_documents.py compares it with what CI runs",
+    ),
+    *(
+        Elsewhere("deploy.rst", command, "it changes the system; test_deploy.py checks the files")
+        for command in (
+            "sudo apt install git python3-venv socat nftables logrotate",
+            "sudo python3 -m venv /opt/netsrv",
+            "sudo /opt/netsrv/bin/pip install .",
+            "sudo adduser --system --group --no-create-home netsrv",
+            "sudo install -m 644 netsrv.toml /etc/netsrv.toml",
+            "sudo install -m 644 deploy/systemd/netsrv.service /etc/systemd/system/",
+            "sudo systemd-analyze verify /etc/systemd/system/netsrv.service",
+            "sudo systemctl daemon-reload",
+            "sudo systemctl enable --now netsrv",
+            "socat -t 1 - TCP:127.0.0.1:13 < /dev/null",
+            "journalctl -u netsrv -n 20",
+            "sudo systemctl reload netsrv",
+            "sudo install -m 644 deploy/logrotate/netsrv /etc/logrotate.d/netsrv",
+            "sudo install -m 644 -D deploy/nftables/netsrv.nft /etc/nftables.d/netsrv.nft",
+            "sudo nft --file /etc/nftables.d/netsrv.nft",
+            "sudo /opt/netsrv/bin/twistd --uid netsrv --gid netsrv --pidfile /run/netsrv.pid "
+            "--syslog netsrv --config /etc/netsrv.toml",
+        )
+    ),
+    *(
+        Elsewhere("deploy.rst", f"sudo {folder}{command}", "it needs no sudo", instead=command)
+        for folder, command in (
+            ("/opt/netsrv/bin/", "netsrv serve --config netsrv.toml --check"),
+            ("", "nft --check --file deploy/nftables/netsrv.nft"),
+        )
+    ),
+    *(
+        Elsewhere(
+            "debug-a-network.rst",
+            command,
+            "it runs until Control-C; test_deploy.py compiles the filter",
+        )
+        for command in (
+            "sudo tcpdump -n -i any "
+            "'tcp port 7402 and tcp[tcpflags] & (tcp-syn|tcp-fin|tcp-rst) != 0'",
+            "sudo tcpdump -n -i any 'udp port 7402 or icmp or icmp6'",
+        )
     ),
 )
 

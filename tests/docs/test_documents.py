@@ -4,6 +4,7 @@ Each document has a network of its own where the system allows it, so that its
 ports are free and its figures are the kernel's defaults.
 """
 
+import io
 import os
 import subprocess
 import sys
@@ -19,8 +20,12 @@ pytestmark = pytest.mark.version_independent
 
 PLAYED = {
     "README.rst": ["nc", "socat"],
-    "embedding.rst": ["nc"],
+    "debug-a-network.rst": ["nc", "socat", "ss"],
+    "deploy.rst": ["logrotate", "nft", "systemd-analyze"],
+    "embedding.rst": ["openssl", "socat"],
+    "from-inetd.rst": [],
     "reference.rst": ["nc"],
+    "secure.rst": ["socat"],
     "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
@@ -67,6 +72,14 @@ def test_a_document_tells_the_truth(name, tmp_path):
     assert played.returncode == 0, played.stdout
 
 
+def test_a_package_index_shows_the_readme():
+    """It has nothing that docutils alone does not know, as ``twine check --strict`` has it."""
+    from readme_renderer.rst import render
+
+    warnings = io.StringIO()
+    assert render((TOP / "README.rst").read_text(), stream=warnings), warnings.getvalue()
+
+
 def test_the_readme_names_the_check_that_ci_runs():
     """The README's command for all checks is that of .ci/run."""
     last = (TOP / ".ci" / "run").read_text().splitlines()[-1]
@@ -81,16 +94,20 @@ def test_what_is_played_instead_is_a_part_of_the_command(each):
 
 
 def test_what_is_named_like_an_example_is_the_example():
-    """A file that a document tells its reader to save equals the one in ``examples/``."""
-    examples = {path: path.read_text() for path in (TOP / "examples").rglob("*") if path.is_file()}
+    """A file that a document shows equals the one in ``examples/`` or ``deploy/``."""
+    folders = [TOP / "examples", TOP / "deploy"]
+    paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    examples = {path: path.read_text() for path in paths}
     shown = {}
     for document in DOCUMENTS:
         for block in read_blocks(document.read_text()):
             path = TOP / "examples" / (block.file or "none")
+            path = path if path in examples else TOP / (block.file or "none")
             if path in examples:
                 assert block.text == examples[path], f"{document.name}: {block.file}"
                 shown[path] = document.name
-    assert {path.name for path in shown} >= {"test_socket_client.py", "service.py"}
+    names = {path.name for path in shown}
+    assert names >= {"test_socket_client.py", "service.py", "netsrv.service", "netsrv.nft"}
 
 
 def test_the_shortest_service_is_the_tutorials():

@@ -11,8 +11,9 @@ from tests.docs.player import Mismatch, Player, main
 pytestmark = pytest.mark.version_independent
 
 SERVER = """\
+``server.py``:
+
 .. code-block:: python
-   :caption: server.py
 
    import time
 
@@ -152,3 +153,22 @@ def test_the_command_line_tells_what_is_wrong(tmp_path, capsys, monkeypatch):
     document.write_text(console("$ echo one", "two"))
     assert main(document, tmp_path) == 1
     assert "some.rst, block at line 4: expected:\ntwo\n" in capsys.readouterr().out
+
+
+def test_a_name_that_is_a_paragraph_is_that_of_the_file(tmp_path):
+    """The block below is saved, whatever its language."""
+    play("``a/quotes``:\n\n.. code-block:: text\n\n   one\n", tmp_path)
+    assert (tmp_path / "a" / "quotes").read_text() == "one\n"
+
+
+@pytest.mark.parametrize("before", ["Save ``x.py``:\n", "one\n``x.py``:\n", "``x.py``:"])
+def test_a_name_within_a_text_names_no_file(before):
+    """The name has a paragraph of its own."""
+    [block] = read_blocks(f"{before}\n.. code-block:: python\n\n   pass\n")
+    assert block.file is None
+
+
+def test_an_option_of_a_block_is_refused():
+    """Where Sphinx is not, an unknown option hides the block."""
+    with pytest.raises(Refused, match="line 2: a block has no options"):
+        read_blocks(".. code-block:: python\n   :caption: x.py\n\n   pass\n")

@@ -161,7 +161,7 @@ def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
     """It creates its environment and serves; only the port differs here."""
     readme = (checkout / "README.rst").read_text()
     [command] = re.findall(r"^    \$ (python3 -m venv .*)$", readme, re.M)
-    assert command.endswith("/twistd -n netsrv --tcp 51423 --udp 51423")
+    assert command.endswith("/twistd -n netsrv --tcp 127.0.0.1:51423 --udp 127.0.0.1:51423")
     installing, serving = command.rsplit(" && ", 1)
     path = f'PATH="{Path(sys.executable).parent}:$PATH"'
     run("/bin/bash", "-c", f"{path}; {installing}", cwd=checkout)

@@ -1,0 +1,55 @@
+"""The files of deploy/ and the commands that no test can run: what can be checked of them."""
+
+import shlex
+import subprocess
+from itertools import pairwise
+
+import pytest
+
+from tests.checkout import TOP, path_of
+from tests.docs.blocks import read_blocks
+from tests.process.needs import tool
+from tests.process.running import BIN
+
+pytestmark = pytest.mark.version_independent
+
+
+def commands(name: str) -> list[list[str]]:
+    """Return the commands of a document, each split into words."""
+    blocks = read_blocks(path_of(name).read_text())
+    lines = [
+        line for block in blocks if block.language == "console" for line in block.text.split("\n")
+    ]
+    return [shlex.split(line[2:]) for line in lines if line.startswith("$ ")]
+
+
+def run(*command: str) -> str:
+    """Run a command; return its output.  A failure fails the test."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
+
+
+def test_systemd_accepts_the_unit(tmp_path):
+    """Every line of the unit is known to systemd; only the folder of the program differs here."""
+    unit = (TOP / "deploy/systemd/netsrv.service").read_text()
+    copy = tmp_path / "netsrv.service"
+    copy.write_text(unit.replace("/opt/netsrv/bin/", f"{BIN}/"))
+    assert run(tool("systemd-analyze"), "verify", "--man=no", str(copy)) == ""
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_tcpdump_knows_the_filters(number):
+    """Each filter of the document compiles."""
+    dumps = [words for words in commands("debug-a-network.rst") if "tcpdump" in words]
+    assert len(dumps) == 2
+    assert run(tool("tcpdump"), "-d", "-y", "EN10MB", dumps[number][-1])
+
+
+def test_the_documents_use_no_option_of_nc_that_only_some_have():
+    """Every netcat understands a host and a port alone."""
+    for document in (TOP / "README.rst", *(TOP / "docs").glob("*.rst")):
+        for words in commands(document.name):
+            for word, after in pairwise(words):
+                assert word != "nc" or not after.startswith("-"), (document.name, words)
