@@ -60,7 +60,13 @@ STRICT = [
     *("--ignore=tests/process", "--ignore=tests/docs", "--ignore=tests/uvreactor"),
 ]
 """In Python's development mode, where an unclosed socket or any other warning is an error."""
-INSTRUCTIONS = ["python", "-m", "bench.instructions", "--only", "echo,accept,udp,udp-any"]
+INSTRUCTIONS = [
+    "python",
+    "-m",
+    "bench.instructions",
+    "--only",
+    "echo,echo-protocol,accept,udp,udp-any",
+]
 """Work whose count of instructions is steady, so that a slower path is found."""
 
 ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]

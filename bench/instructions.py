@@ -8,7 +8,6 @@ more than 5 % above them is a failure (status 1), and ``--accept`` replaces them
 """
 
 import argparse
-import dataclasses
 import json
 import shutil
 import signal
@@ -43,8 +42,9 @@ MESSAGE = bytes(range(64))
 _ROWS = {row.name: row for row in ROWS}
 WORKS = {
     "echo": _ROWS["echo"],
+    "echo-protocol": _ROWS["echo-protocol"],
     "accept": _ROWS["accept"],
-    "daytime": dataclasses.replace(_ROWS["accept"], name="daytime", work="daytime"),
+    "daytime": _ROWS["daytime"],
     "udp": _ROWS["udp"],
     "udp-any": _ROWS["udp-any"],
 }

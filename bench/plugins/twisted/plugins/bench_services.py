@@ -34,6 +34,28 @@ class PlainEcho:
 plain = PlainEcho()
 
 
+class Echo(Protocol):
+    """Sends everything back, and does not say that this is all it does."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(data)
+
+
+@implementer(IStreamService)
+class EchoService:
+    """An ordinary ``Protocol`` behind the gate."""
+
+    name = "bench-echo"
+    description = "send everything back through an ordinary Protocol (a measurement)"
+    settings = None
+
+    def stream(self, settings: Any) -> Factory:
+        return Factory.forProtocol(Echo)
+
+
+echo = EchoService()
+
+
 class LoopProbe(Protocol):
     """Measures the longest turn of the reactor's loop in CPU time of its thread.
 
