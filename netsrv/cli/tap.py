@@ -1,7 +1,7 @@
 """``twistd netsrv``: the options, and the service made from them.
 
 The sockets are opened while the options are parsed: so an error at the start is one line,
-and ports below 1024 are open before twistd gives up root.
+and ports below 1024 are open before twistd drops root privileges.
 """
 
 import atexit
