@@ -152,6 +152,8 @@ class LogFile:
     def __init__(self, path: str) -> None:
         standard = standard_descriptor(path)
         self._standard = standard is not None
+        self.reopen_error: OSError | None = None
+        """The error that keeps the file from being opened again; None if there is none."""
         self.path = path if self._standard else os.path.abspath(path)
         self._lines: list[str] = []
         self._size = 0
@@ -182,13 +184,14 @@ class LogFile:
         lines, self._lines, self._size = self._lines, [], 0
         if self._reopen_if_rotated():
             self._writer.drop(len(lines))
+            self._writer.error = self.reopen_error
         else:
             self._writer.write("".join(lines).encode())
 
     def reopen(self) -> None:
         """Write the buffered lines, and reopen the file under its name.
 
-        If that fails, the present file stays open, and `error` has the reason.
+        If that fails, the present file stays open, and `reopen_error` has the reason.
         """
         self.flush()
         self._reopen()
@@ -216,8 +219,9 @@ class LogFile:
         try:
             descriptor = self._open()
         except OSError as error:
-            self._writer.error = error
+            self.reopen_error = error
             return
+        self.reopen_error = None
         before, self._descriptor = self._descriptor, descriptor
         self._writer.attach(descriptor, reopen=False)
         os.close(before)
@@ -229,6 +233,7 @@ class LogFile:
         with suppress(OSError):
             status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self._identity:
+                self.reopen_error = None
                 return False
         self._reopen()
         return os.fstat(self._descriptor).st_nlink == 0

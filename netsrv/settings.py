@@ -93,6 +93,11 @@ def exception_text(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}: {message}", MAX_TEXT_LENGTH)
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 connection``, ``2 connections``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shorten(text: str, length: int) -> str:
     """Return a text, cut if it is longer than *length* characters."""
     return text if len(text) <= length else f"{text[:length]}..."

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from netsrv.cli.environment import given_by, unknown_variables
 from netsrv.cli.help import render_help
+from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
 from netsrv.cli.mistakes import UsageMistake, mistake_lines, wrong_choice
 from netsrv.cli.options import COMPLETION, HELP, SERVE, VERSION, Command
@@ -85,13 +86,11 @@ def serve(start: Start) -> int:
     configuration, prepared = start.prepare()
     install_reactor()
     from twisted.internet import reactor
-    from twisted.logger import globalLogBeginner, textFileLogObserver
 
     from netsrv.server.server import Server
 
-    outputs = [sys.stdout] if sys.stdout else []
-    globalLogBeginner.beginLoggingTo(map(textFileLogObserver, outputs), redirectStandardIO=False)
     server = Server(reactor, configuration, prepared)
+    begin_logging(configuration.log_format, lambda: server.log_level)
     start.install_signals(reactor, server)
     server.startService()
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)

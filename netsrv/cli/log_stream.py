@@ -81,7 +81,8 @@ class LogStream(io.TextIOBase):
         lost, self._lost = self._lost, 0
         self._reporting = True
         try:
-            self._log.warn("{lost} lines of the log were lost before this one", lost=lost)
+            lines = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
+            self._log.warn("{lines} lost before this one", lines=lines, lost=lost)
         finally:
             self._reporting = False
         if self._lost:  # also the line that has just been logged

@@ -59,6 +59,8 @@ def from_command_line(
     lines = [*duplicate_addresses(every), *_misplaced_same(every)]
     reader.errors.add_lines(_name_variable(line, variables) for line in lines)
     reader.errors.raise_all()
+    if "log_level" in server:  # it overrides the file's key quiet too
+        server.setdefault("quiet", False)
     return evolve(file, listeners=every, **server)
 
 

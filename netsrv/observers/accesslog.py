@@ -22,6 +22,7 @@ from netsrv.interfaces import (
     RejectReason,
 )
 from netsrv.observers.dispatch import Observer
+from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable, show_sockaddr
 
 FLUSH_INTERVAL = 1.0
@@ -68,6 +69,7 @@ class AccessLog(Observer):
         self._second = -1
         self._second_text = ""
         self._failing = False
+        self._on_old_file = False
         self._dropped_reported = 0
 
     def listener_closed(self, listener: ListenerInfo) -> None:
@@ -165,22 +167,29 @@ class AccessLog(Observer):
         self._report_state()
 
     def _report_state(self) -> None:
-        """Log when lines start and stop being dropped."""
+        """Log when lines start and stop being dropped, and when the file is not opened again."""
         error, path = self.file.error, printable(self.file.path)
         if error is not None and not self._failing:
-            self.log.warn(
-                "access log {path}: {error}; dropped lines are counted",
-                path=path,
-                error=error.strerror,
-            )
+            line = "access log {path}: {error}; dropped lines are counted"
+            self.log.warn(line, path=path, error=error.strerror)
         elif error is None and self._failing:
-            self.log.info(
-                "access log {path}: writing again; {dropped} lines were dropped",
-                path=path,
-                dropped=self.file.dropped - self._dropped_reported,
-            )
+            lost = self.file.dropped - self._dropped_reported
+            lines = f"{count_of(lost, 'line')} {'was' if lost == 1 else 'were'}"
+            line = "access log {path}: writing again; {lines} dropped"
+            self.log.info(line, path=path, lines=lines, lost=lost)
             self._dropped_reported = self.file.dropped
         self._failing = error is not None
+        if error is None:
+            self._report_old_file(self.file.reopen_error, path)
+
+    def _report_old_file(self, error: OSError | None, path: str) -> None:
+        """Log when lines begin to go to the file of before, and when that is over."""
+        if error is not None and not self._on_old_file:
+            line = "access log {path} is not opened again: {error}; still writing to the old file"
+            self.log.warn(line, path=path, error=error.strerror)
+        elif error is None and self._on_old_file:
+            self.log.info("access log {path} is open again", path=path)
+        self._on_old_file = error is not None
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

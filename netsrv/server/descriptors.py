@@ -15,15 +15,28 @@ SPARE_DESCRIPTORS = 16
 FD_SETSIZE = 1024
 
 
-def connection_limit(reactor: Any) -> int:
-    """Return how many connections the process has descriptors for (getrlimit(2)).
+def descriptor_limit(reactor: Any = None) -> int:
+    """Return how many descriptors the process may have open (getrlimit(2)).
 
     The select reactor cannot watch descriptors from FD_SETSIZE, 1,024, on (select(2)).
     """
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if type(reactor).__module__ == "twisted.internet.selectreactor":
-        soft = min(soft, FD_SETSIZE)
-    return max(1, soft - RESERVED_DESCRIPTORS)
+    on_select = type(reactor).__module__ == "twisted.internet.selectreactor"
+    return min(soft, FD_SETSIZE) if on_select else soft
+
+
+def connection_limit(descriptors: int) -> int:
+    """Return for how many connections there are *descriptors*."""
+    return max(1, descriptors - RESERVED_DESCRIPTORS)
+
+
+def show_max_connections(asked: int | None, descriptors: int) -> str:
+    """Return the limit in effect and its origin: ``960 (auto: 1024 descriptors less 64)``."""
+    limit = connection_limit(descriptors)
+    origin = f"{descriptors} descriptors less {RESERVED_DESCRIPTORS}"
+    if asked is None:
+        return f"{limit} (auto: {origin})"
+    return str(asked) if asked <= limit else f"{limit} ({asked} asked for: {origin})"
 
 
 def check_spare_descriptors() -> None:

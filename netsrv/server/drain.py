@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from netsrv.gate import Gate
+from netsrv.settings import count_of
 
 
 @frozen
@@ -48,7 +49,7 @@ class Drain:
         if self._left:
             self.log.info(
                 "Draining: {left}, at most {timeout:g} s; a second signal ends it now",
-                left=count_connections(self._left),
+                left=count_of(self._left, "connection"),
                 timeout=timeout,
             )
         self._timer = clock.callLater(timeout, self.abort)
@@ -79,12 +80,7 @@ class Drain:
         if self._left:
             self.log.info(
                 "Drained: {ended} ended, {aborted} aborted",
-                ended=count_connections(drained.ended),
+                ended=count_of(drained.ended, "connection"),
                 aborted=drained.aborted,
             )
         return drained
-
-
-def count_connections(count: int) -> str:
-    """Return the number with its noun: ``1 connection``, ``2 connections``."""
-    return f"{count} connection{'' if count == 1 else 's'}"

@@ -27,6 +27,7 @@ from netsrv.registry import Registry, find_services
 from netsrv.server.binding import make_reopener
 from netsrv.server.factories import build_factory
 from netsrv.server.prepare import PreparedListener
+from netsrv.settings import count_of
 from netsrv.streams.listener import StreamListener
 
 
@@ -228,14 +229,9 @@ class RunningListener:
 
     def report_closed(self) -> None:
         """Log that the listener is closed."""
-        count = self.connections
-        plural = "" if count == 1 else "s"
-        self.log.info(
-            "Closed {name}; {count} connection{plural} may go on",
-            name=self.name,
-            count=count,
-            plural=plural,
-        )
+        connections = count_of(self.connections, "connection")
+        line = "Closed {listener}; {connections} may go on"
+        self.log.info(line, listener=self.listener_info, connections=connections)
 
     def _same_service(self, prepared: PreparedListener) -> bool:
         """True if only limits and socket options differ."""

@@ -5,7 +5,7 @@ without a reactor; then the `Server` here serves on them.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,25 +15,25 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from netsrv import __version__
-from netsrv.config.model import Configuration, ListenerSettings
-from netsrv.files import LogFile
+from netsrv.config.model import Configuration, ListenerSettings, LogLevel
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.interfaces import IObserver
-from netsrv.observers.accesslog import AccessLog
 from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
-from netsrv.observers.log import LogObserver
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
-from netsrv.server.descriptors import connection_limit
+from netsrv.server.announcements import Announcement, announce_listeners, announce_start
+from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drain, Drained
 from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.logs import ServerLogs
 from netsrv.server.prepare import Prepared, open_access_log, prepare
 from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
 from netsrv.server.reloads import Reloads
 from netsrv.server.slices import Phase, Steps
 from netsrv.server.watchdog import StallDetector
-from netsrv.sockets.addresses import InternetAddress, printable
+from netsrv.settings import count_of
+from netsrv.sockets.addresses import printable
 from netsrv.sockets.opening import OpenSocket
 
 NOT_RUNNING = "the server is not running"
@@ -71,17 +71,23 @@ class Server(Service):
         self._configuration = configuration
         self._reactor = reactor
         self._prepared = prepared
-        slots = ConnectionSlots(connection_limit(reactor))
+        self._descriptors = descriptor_limit(reactor)
+        slots = ConnectionSlots(connection_limit(self._descriptors))
         counts = self.counters.listeners.__getitem__
         self._listeners = Listeners(reactor, self.observers, slots, counts, now)
         self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
-        self._log_observer: LogObserver | None = None
-        self._access_log: AccessLog | None = None
-        self._announcements: list[tuple[str, dict[str, str]]] = []
+        self._logs = ServerLogs(reactor, self.observers, lambda: self._has_several)
+        self._announcements: list[Announcement] = []
+        self._had_several = False
         self._serving = False
         self._drains: list[Drain] = []
         self._abort_at_once = False
+
+    @property
+    def log_level(self) -> LogLevel:
+        """The level of the log in effect."""
+        return self._configuration.level
 
     @property
     def configuration(self) -> Configuration:
@@ -110,6 +116,11 @@ class Server(Service):
         """The number of live connections."""
         return self._listeners.connections
 
+    @property
+    def _has_several(self) -> bool:
+        """True if lines about peers name the listener, also while the last one is drained."""
+        return self._had_several or len(self._listeners.running) > 1
+
     # Start
 
     def startService(self) -> None:
@@ -122,7 +133,8 @@ class Server(Service):
         self._abort_at_once = False
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
-        self._start_logs(prepared.access_log)
+        self._had_several = False
+        self._logs.start(self._configuration, prepared.access_log)
         try:
             for listener in prepared.listeners:
                 self._listeners.add(listener)
@@ -131,37 +143,14 @@ class Server(Service):
                 running.suspend()  # do not serve the backlog of a server that does not start
                 self._listeners.remove(running)
             prepared.close()
-            self._stop_logs()
+            self._logs.stop()
             raise
         super().startService()
         self._serving = True
         self._stall_detector.start()
-        self._announce(self.listeners)
-
-    def _start_logs(self, access_log: LogFile | None) -> None:
-        self._log_observer = LogObserver(self._reactor, self._configuration.log_rate)
-        self.observers.add(self._log_observer)
-        self._open_access_log(access_log)
-
-    def _open_access_log(self, file: LogFile | None) -> None:
-        self._close_access_log()
-        if file is not None:
-            datagrams = self._configuration.access_log_datagrams
-            self._access_log = AccessLog(self._reactor, file, datagrams)
-            self.observers.add(self._access_log)
-
-    def _close_access_log(self) -> None:
-        if self._access_log is not None:
-            self.observers.remove(self._access_log)
-            self._access_log.close()
-            self._access_log = None
-
-    def _stop_logs(self) -> None:
-        self._close_access_log()
-        if self._log_observer is not None:
-            self.observers.remove(self._log_observer)
-            self._log_observer.close()
-            self._log_observer = None
+        self._announce(
+            announce_start(self._reactor, self._configuration, self.listeners, self._descriptors)
+        )
 
     # Drain
 
@@ -178,6 +167,7 @@ class Server(Service):
         """
         self._reloads.end_all(NOT_RUNNING)
         self._announcements = []
+        self._had_several = self._has_several
         self._configuration = self.configuration
         self._serving = False
         self._stall_detector.stop()
@@ -195,7 +185,7 @@ class Server(Service):
     def _drained(self, drained: Drained, drain: Drain) -> Drained:
         self._drains.remove(drain)
         if not self._drains:
-            self._stop_logs()
+            self._logs.stop()
         return drained
 
     def abort(self) -> None:
@@ -237,7 +227,7 @@ class Server(Service):
         except BaseException:
             prepared.socket.close()
             raise
-        self._announce([listener])
+        self._announce(announce_listeners([listener]))
         return listener
 
     def remove_listener(self, settings: ListenerSettings) -> Deferred[None]:
@@ -308,13 +298,12 @@ class Server(Service):
         except BaseException:
             plan.discard()
             raise
+        if configuration.log_format is not self._configuration.log_format:
+            self.log.warn("log_format changes with a restart")
         self._configuration = configuration
-        if self._log_observer is not None:
-            self._log_observer.rate = configuration.log_rate
+        self._logs.configure(configuration)
         if other_log:
-            self._open_access_log(access_log)
-        elif self._access_log is not None:
-            self._access_log.datagrams = configuration.access_log_datagrams
+            self._logs.open_access_log(access_log, configuration.access_log_datagrams)
         try:
             yield from plan.apply(self._listeners)
         except BaseException:  # a service has stopped the server meanwhile
@@ -328,24 +317,25 @@ class Server(Service):
             self.log.warn("{problem}", problem=printable(problem))
             yield Phase.APPLYING
         self.log.info(
-            "Reloaded: {kept} listeners as before, {changed} changed, {added} added, {gone} closed",
+            "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed",
+            listeners=count_of(len(plan.kept), "listener"),
             kept=len(plan.kept),
             changed=len(plan.changed),
             added=len(plan.added),
             gone=gone,
         )
         for listener in plan.serving:
-            self._announce([listener])
+            self._announce(announce_listeners([listener]))
             yield Phase.APPLYING
 
     def reopen_files(self) -> None:
         """Reopen the access log under its name, after it was moved away."""
-        if self._access_log is not None:
-            self._access_log.reopen()
+        if self._logs.access_log is not None:
+            self._logs.access_log.reopen()
 
     def info(self) -> dict[str, Any]:
         """Describe the server: plain values, ready for JSON."""
-        access_log = self._access_log.file if self._access_log else None
+        access_log = self._logs.access_log.file if self._logs.access_log else None
         return {
             "version": __version__,
             "reactor": type(self._reactor).__name__,
@@ -358,21 +348,12 @@ class Server(Service):
 
     # Announcements
 
-    def _announce(self, listeners: Sequence[RunningListener]) -> None:
-        """Log what the listeners wait for, once signals are handled: a reader may send one."""
-        self._announcements += [line for listener in listeners for line in _announcement(listener)]
+    def _announce(self, announcements: Iterable[Announcement]) -> None:
+        """Log these lines once signals are handled: a reader of the last ones may send one."""
+        self._announcements += announcements
         self._reactor.callWhenRunning(self._log_announcements)
 
     def _log_announcements(self) -> None:
         announcements, self._announcements = self._announcements, []
-        for line, values in announcements:
-            self.log.info(line, **values)
-
-
-def _announcement(listener: RunningListener) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the lines of one listener: the address of its name, and what it waits for."""
-    asked, host = listener.settings.address, listener.host
-    if isinstance(asked, InternetAddress) and asked.host not in ("", host):
-        yield "{asked} is {host}", {"asked": printable(asked.host), "host": host}
-    what = "connections" if listener.settings.transport.is_stream else "datagrams"
-    yield "Waiting for {what} on {name}", {"what": what, "name": listener.name}
+        for line, fields in announcements:
+            self.log.info(line, **fields)

@@ -75,7 +75,7 @@ def test_f100_a_line_that_is_written_in_part_is_lost_whole(tmp_path, monkeypatch
     os.close(target)
     lines = path.read_text().splitlines()
     assert (lines[0], lines[2:]) == ("first", ["last"])
-    assert lines[1].endswith("1 lines of the log were lost before this one")
+    assert lines[1].endswith("1 line of the log was lost before this one")
 
 
 @pytest.mark.parametrize("reopened", [True, False], ids=["reopened", "polled"])
@@ -99,7 +99,9 @@ def test_f114_a_full_pipe_loses_whole_lines(reopened, monkeypatch):
     os.close(reader)
     os.close(writer)
     lines = re.sub(r"- \[.*\] ", "", "".join(received)).splitlines()
-    reports = [re.fullmatch(r"(\d+) lines of the log were lost before this one", x) for x in lines]
+    reports = [
+        re.fullmatch(r"(\d+) lines? of the log (?:was|were) lost before this one", x) for x in lines
+    ]
     whole = [line for line, report in zip(lines, reports, strict=True) if not report]
     assert [line for line in whole if line not in sent and line != "last"] == []
     lost = sum(int(report[1]) for report in reports if report)
@@ -125,7 +127,7 @@ def test_f114_a_full_socket_loses_lines():
     output.write("last\n")
     lines = [*first, *read_all(ours.fileno())]
     assert theirs.getblocking()
-    lost = [x for x in lines if x.endswith("lines of the log were lost before this one")]
+    lost = [x for x in lines if x.endswith("lost before this one")]
     assert len(lines) - 1 + int(lost[0].split()[0]) == 20_001
     ours.close()
     theirs.close()

@@ -354,8 +354,8 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "shutdown_timeout: '5': a number of seconds, more than 0 and at most 1000000000",
         "log_rate: -1: a whole number from 0 to 1000000000",
         "lograte: there is no such key; did you mean log_rate?",
-        "status: there is no such key; there are listener, shutdown_timeout, log_rate, "
-        "access_log, access_log_datagrams",
+        "status: there is no such key; there are listener, shutdown_timeout, log_level, quiet, "
+        "log_format, log_rate, access_log, access_log_datagrams",
         "listener[0].tcp: '65536': a port is a number from 0 to 65535",
         "listener[0].backlog: '1000': a whole number from 0 to 2147483647",
         "listener[0].reuse_address: 1: true or false, without quotes",

@@ -21,6 +21,7 @@ from twisted.protocols.basic import Int16StringReceiver, LineReceiver, Netstring
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from netsrv import __version__
 from netsrv.config.model import ConfigurationError
 from netsrv.server import Server, listener
 from netsrv.sockets.steps import AddressUnavailable
@@ -408,7 +409,9 @@ async def test_all_listeners_are_announced_once_the_reactor_runs(monkeypatch):
             each()
         lines = [formatEvent(each) for each in events]
     ports = [each.port for each in server.listeners]
-    assert lines == [
+    assert lines[0] == f"netsrv {__version__} on {type(reactor).__name__}"
+    assert lines[1].startswith("Limits: max_connections ")
+    assert lines[2:] == [
         f"Waiting for connections on tcp {HOST}:{ports[0]} (echo)",
         f"Waiting for datagrams on udp {HOST}:{ports[1]} (free)",
     ]

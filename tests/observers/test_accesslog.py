@@ -1,6 +1,8 @@
 """The access log: lines of JSON."""
 
+import errno
 import json
+import os
 
 import pytest
 from twisted.logger import Logger, formatEvent
@@ -117,3 +119,28 @@ def test_the_path_is_escaped_in_the_log(tmp_path, clock):
         f"access log {tmp_path}/a\\x1b[31m/log"
     ] * 2
     log.close()
+
+
+def test_a_file_that_cannot_be_opened_again_is_still_written(tmp_path, clock, lines, monkeypatch):
+    """The log says that lines go to the old file, once, and when the new one is open."""
+    path = tmp_path / "access.log"
+    log = AccessLog(clock, LogFile(str(path)), now=lambda: 0.0)
+    old = path.rename(tmp_path / "access.log.1")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        log.reopen()
+        for _ in range(2):
+            log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
+            clock.advance(FLUSH_INTERVAL)
+    line = f"access log {path} is not opened again: Permission denied; "
+    assert lines == [f"{line}still writing to the old file"]
+    assert len(lines_of(old)) == 2
+    log.reopen()
+    assert lines[1:] == [f"access log {path} is open again"]
+    log.close()
+    assert (log.file.dropped, lines_of(path)) == (0, [])
+
+
+def refuse(*arguments):
+    """Refuse as a folder does in which the user may not write."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

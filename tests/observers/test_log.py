@@ -4,12 +4,15 @@ import errno
 import os
 
 import pytest
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface.verify import verifyObject
 
 from netsrv.batches import Datagrams
 from netsrv.guards.sources import Flow
-from netsrv.interfaces import DropReason, IObserver, ListenerInfo, RejectReason
-from netsrv.observers.log import WINDOW, LogObserver
+from netsrv.interfaces import CloseReason, DropReason, IObserver, ListenerInfo, RejectReason
+from netsrv.observers.line_rate import WINDOW, LineRate
+from netsrv.observers.log import LogObserver
+from netsrv.observers.peer_log import EndLog, PeerLog
 
 LISTENER = ListenerInfo("tcp", "0.0.0.0:7", "echo")
 
@@ -20,16 +23,28 @@ class PEER:
     peer = "192.0.2.1:40000"
 
 
+class Ended(PEER):
+    """A connection that has ended."""
+
+    close_reason = CloseReason.PEER
+    seconds = 1.5
+    received = 3
+    sent = 0
+
+
 def test_it_observes(clock):
-    """LogObserver provides the interface of observers."""
-    assert verifyObject(IObserver, LogObserver(clock, 10))
+    """Each part of the log provides the interface of observers."""
+    rate = LineRate(clock, 10)
+    for log in (LogObserver(rate), PeerLog(rate, bool), EndLog(rate, bool)):
+        assert verifyObject(IObserver, log)
 
 
 def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
     """Connections and datagrams have the documented lines."""
-    log = LogObserver(clock, 10)
-    log.connection_made(LISTENER, PEER)
-    log.datagrams_received(LISTENER, Datagrams([Flow(("::ffff:192.0.2.1", 40000))], [0]))
+    rate = LineRate(clock, 10)
+    log, peers = LogObserver(rate), PeerLog(rate, bool)
+    peers.connection_made(LISTENER, PEER)
+    peers.datagrams_received(LISTENER, Datagrams([Flow(("::ffff:192.0.2.1", 40000))], [0]))
     log.datagram_dropped(LISTENER, DropReason.SEND_ERROR, OSError(errno.EPERM, "no"))
     log.datagram_dropped(LISTENER, DropReason.TOO_LONG, None)
     log.accept_failed(LISTENER, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
@@ -43,24 +58,25 @@ def test_peers_are_shown_in_the_words_of_the_interface(clock, lines):
         "tcp 0.0.0.0:7 (echo): the listening socket failed: Bad file descriptor; "
         "no more connections are accepted",
     ]
-    log.close()
+    rate.close()
 
 
 @pytest.mark.parametrize("expected_failures", [["ZeroDivisionError"]])
 def test_an_exception_of_a_service_is_logged_with_its_traceback(clock, lines, expected_failures):
     """The traceback shows the service's author where it failed."""
-    log = LogObserver(clock, 10)
+    rate = LineRate(clock, 10)
+    log = LogObserver(rate)
     try:
         1 / 0  # noqa: B018
     except ZeroDivisionError:
         log.service_failed(LISTENER, "datagramReceived")
     assert lines == ["tcp 0.0.0.0:7 (echo): datagramReceived raised"]
-    log.close()
+    rate.close()
 
 
 def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
     """F103: at most *rate* lines a second are about peers, and one has the total."""
-    log = LogObserver(clock, 3)
+    log = PeerLog(LineRate(clock, 3), bool)
     for _ in range(5):
         log.connection_made(LISTENER, PEER)
     log.datagrams_received(LISTENER, Datagrams([Flow(("192.0.2.1", 40000))] * 4, range(4)))
@@ -76,21 +92,23 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
 
 def test_closing_sums_up_and_leaves_no_timer(clock, lines):
     """Closing logs the counted events."""
-    log = LogObserver(clock, 0)
-    log.connection_made(LISTENER, PEER)
-    log.close()
-    log.close()
-    assert lines == ["Suppressed in the last second (--log-rate): 1 connection"]
+    rate = LineRate(clock, 1)
+    for _ in range(2):
+        PeerLog(rate, bool).connection_made(LISTENER, PEER)
+    rate.close()
+    rate.close()
+    assert lines[1:] == ["Suppressed in the last second (--log-rate): 1 connection"]
     assert clock.getDelayedCalls() == []
 
 
 def test_of_a_batch_above_the_rate_the_first_are_lines(clock, lines):
     """The rest is counted, in batches or one by one."""
-    log = LogObserver(clock, 2)
+    rate = LineRate(clock, 2)
+    log = PeerLog(rate, bool)
     batch = Datagrams([Flow(("192.0.2.1", 40000))] * 64, range(64))
     log.datagrams_received(LISTENER, batch)
     log.datagrams_received(LISTENER, batch)
-    log.datagrams_refused(LISTENER, batch, DropReason.SOURCE_PORT)
+    LogObserver(rate).datagrams_refused(LISTENER, batch, DropReason.SOURCE_PORT)
     assert len(lines) == 3
     clock.advance(WINDOW)
     assert lines[3:] == [
@@ -101,7 +119,7 @@ def test_of_a_batch_above_the_rate_the_first_are_lines(clock, lines):
 
 def test_a_datagram_socket_that_fails_is_followed_until_it_is_open_again(clock, lines):
     """The failure, each new reason why it cannot be reopened, and the end of it are lines."""
-    log = LogObserver(clock, 10)
+    log = LogObserver(LineRate(clock, 10))
     log.listener_failed(LISTENER, OSError(errno.EBADF, os.strerror(errno.EBADF)), True)
     log.listener_reopen_failed(LISTENER, "udp 0.0.0.0:7: Address already in use")
     log.listener_reopened(LISTENER)
@@ -115,7 +133,8 @@ def test_a_datagram_socket_that_fails_is_followed_until_it_is_open_again(clock, 
 
 def test_the_first_rejection_of_each_listener_is_a_line(clock, lines):
     """A listener that is closed is forgotten, so that the table stays bounded."""
-    log = LogObserver(clock, 10)
+    rate = LineRate(clock, 10)
+    log = LogObserver(rate)
     other = ListenerInfo("tcp", "0.0.0.0:7", "echo")
     for listener in (LISTENER, LISTENER, other):
         log.connection_refused(listener, "192.0.2.1:40000", RejectReason.ACCESS)
@@ -124,4 +143,52 @@ def test_the_first_rejection_of_each_listener_is_a_line(clock, lines):
     log.listener_closed(LISTENER)
     log.connection_refused(LISTENER, "192.0.2.1:40000", RejectReason.ACCESS)
     assert len(lines) == 3
-    log.close()
+    rate.close()
+
+
+def test_lines_about_peers_name_the_listener_on_demand(clock, lines):
+    """A server with several listeners has them in every line about a peer."""
+    rate = LineRate(clock, 10)
+    peers, ends = PeerLog(rate, lambda: True), EndLog(rate, lambda: True)
+    peers.connection_made(LISTENER, PEER)
+    peers.datagrams_received(LISTENER, Datagrams([Flow(("192.0.2.1", 40000))], [5]))
+    ends.connection_closed(LISTENER, Ended)
+    assert lines == [
+        "Got connection from 192.0.2.1:40000 on tcp 0.0.0.0:7 (echo)",
+        "Got data from 192.0.2.1:40000 (5 bytes) on tcp 0.0.0.0:7 (echo)",
+        "Connection from 192.0.2.1:40000 on tcp 0.0.0.0:7 (echo) ended (peer) after 1.500 s; "
+        "bytes: 3 in, 0 out",
+    ]
+    rate.close()
+
+
+def test_the_end_of_a_connection_has_its_values_as_fields(clock):
+    """The line is of level debug, and counts for the rate as others do."""
+    rate = LineRate(clock, 1)
+    ends = EndLog(rate, bool)
+    with capturedLogs() as events:
+        for _ in range(3):
+            ends.connection_closed(LISTENER, Ended)
+        rate.close()
+    assert [(formatEvent(event), event["log_level"].name) for event in events] == [
+        (
+            "Connection from 192.0.2.1:40000 ended (peer) after 1.500 s; bytes: 3 in, 0 out",
+            "debug",
+        ),
+        ("Suppressed in the last second (--log-rate): 2 ended connections", "info"),
+    ]
+    assert (events[0]["reason"], events[0]["seconds"], events[0]["received"]) == ("peer", 1.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "level"),
+    [(("connection", ""), "info"), (("rejected connection", " (per_source)"), "warn")],
+)
+def test_sums_with_a_problem_are_a_warning(kind, level, clock):
+    """A log without lines of level info has the sums of rejections and errors."""
+    rate = LineRate(clock, 1)
+    rate.suppress(("datagram", ""))
+    rate.suppress(kind, 2)
+    with capturedLogs() as events:
+        rate.close()
+    assert [event["log_level"].name for event in events] == [level]

@@ -103,7 +103,7 @@ def test_f134_module_that_raises_no_exception(surprise, start, tmp_path, serve):
     line = rf"\] plugin module {path} cannot be imported: {surprise.split('(')[0]}: "
     server.wait_for(line)
     server.process.send_signal(signal.SIGHUP)
-    server.wait_for("Reloaded: 1 listeners as before, 0 changed")
+    server.wait_for("Reloaded: 1 listener as before, 0 changed")
     server.wait_for(line, 2)
     assert talk(tcp(port), b"hello") == b"hello"
     assert server.stop() == start.drained

@@ -177,7 +177,7 @@ def test_f146_absolute_paths_in_a_deleted_directory(start, tmp_path):
     with Running(command, tmp_path) as server:
         server.wait_for("Waiting for connections on unix ")
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("Reloaded: 1 listeners as before")
+        server.wait_for("Reloaded: 1 listener as before")
         assert talk(unix(tmp_path / "echo.sock"), b"hello") == b"hello"
         assert server.stop() == start.drained
 
@@ -207,11 +207,11 @@ def test_f146_a_reload_resolves_paths_as_the_start_did(text, tmp_path):
     with Running(command, tmp_path) as server:
         server.wait_for("Waiting for connections on ")
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("Reloaded: 1 listeners as before")
+        server.wait_for("Reloaded: 1 listener as before")
         added = '[[listener]]\nservice = "daytime"\nunix = "second.sock"\n'
         file.write_text(f'access_log = "access"\n{text}{added}')
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("Reloaded: 1 listeners as before, 0 changed, 1 added")
+        server.wait_for("Reloaded: 1 listener as before, 0 changed, 1 added")
         assert read_all(unix(tmp_path / "second.sock")) != b""
         assert (tmp_path / "access").exists()
         assert server.stop() == TWISTD.drained

@@ -73,7 +73,7 @@ def test_f126_a_reload_or_a_rotation_during_the_imports(module, number, tmp_path
     server = serve("-c", "n.toml", "--access-log", "log", env=env)
     assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
     if number == signal.SIGHUP:
-        server.wait_for("Reloaded: 1 listeners as before")
+        server.wait_for("Reloaded: 1 listener as before")
     assert server.stop() == 0
 
 
@@ -86,7 +86,7 @@ def test_f126_a_reload_or_a_rotation_while_twistd_starts(module, number, tmp_pat
     server = serve("-c", "n.toml", "--access-log", "log", start=TWISTD, env=env)
     assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
     if number == signal.SIGHUP:
-        server.wait_for("Reloaded: 1 listeners as before")
+        server.wait_for("Reloaded: 1 listener as before")
     assert server.stop() == -signal.SIGTERM
 
 
@@ -133,7 +133,7 @@ def test_f126_nohup_keeps_no_configuration_from_being_reloaded(start, tmp_path):
     with Running(command, tmp_path) as server:
         server.port("tcp")
         server.process.send_signal(signal.SIGHUP)
-        server.wait_for("Reloaded: 1 listeners as before")
+        server.wait_for("Reloaded: 1 listener as before")
         assert server.stop() == start.drained
 
 

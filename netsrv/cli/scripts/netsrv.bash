@@ -7,7 +7,7 @@
 
 _shtab_netsrv_subparsers=(serve)
 
-_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-rate --access-log --access-log-datagrams --check --list-services --version -h --help)
+_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --check --list-services --version -h --help)
 _shtab_netsrv_option_strings=(--completion --version -h --help)
 
 _shtab_netsrv_serve__t_COMPGEN=_netsrv_tcp
@@ -20,12 +20,15 @@ _shtab_netsrv_serve___config_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___access_log_COMPGEN=_shtab_compgen_files
 
 _shtab_netsrv_serve___overload_choices=(pause close reset)
+_shtab_netsrv_serve___log_level_choices=(critical error warn info debug)
+_shtab_netsrv_serve___log_format_choices=(text json logfmt)
 _shtab_netsrv_pos_0_choices=(serve)
 _shtab_netsrv___completion_choices=(bash zsh fish)
 
 _shtab_netsrv_serve___reuse_address_nargs=0
 _shtab_netsrv_serve___no_reuse_address_nargs=0
 _shtab_netsrv_serve___reuse_port_nargs=0
+_shtab_netsrv_serve___quiet_nargs=0
 _shtab_netsrv_serve___access_log_datagrams_nargs=0
 _shtab_netsrv_serve___check_nargs=0
 _shtab_netsrv_serve___list_services_nargs=0

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --idle-timeout --lifetime --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -92,6 +92,9 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l lifetime -x -d 'close a con
 complete -c netsrv -n '_shtab_netsrv_using serve' -l write-timeout -x -d 'abort a connection whose output makes no progress for S seconds'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l close-grace -x -d 'wait S seconds for the peer to close too, then abort the connection'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-timeout -x -d 'wait S seconds for open connections at the end, then abort them'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l log-level -xka "critical error warn info debug" -d 'log lines of this level and of more severe ones'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l quiet -d 'log warnings and errors only, as with --log-level warn'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json logfmt" -d 'write the log as text, as JSON or as logfmt'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-rate -x -d 'log at most N lines a second about single peers'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log -xka "(__fish_complete_path (commandline -ct))" -d 'write a line of JSON for each connection to FILE; - is standard output'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'write a line for each datagram to the access log too'

@@ -1,0 +1,69 @@
+"""Settings as users write them: the values of a file again, from those in effect."""
+
+from collections.abc import Callable, Mapping, Set
+from enum import Enum
+from os import PathLike, fspath
+from typing import Any
+
+import attrs
+
+from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings
+from netsrv.guards.limits import ACCESS, CONNECTIONS, DATAGRAMS, TIMEOUTS
+from netsrv.guards.ports import show_ports
+from netsrv.guards.rates import Rate
+from netsrv.settings import Section, Setting, exception_text
+
+
+def plain_value(value: Any) -> Any:
+    """Return a value in TOML's types, as a file has it; None for no limit."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    for kind, convert in _CONVERTERS.items():
+        if isinstance(value, kind):
+            return convert(value)
+    if attrs.has(type(value)):
+        names = [field.name for field in attrs.fields(type(value))]
+        return {name: plain_value(getattr(value, name)) for name in names}
+    try:
+        return str(value)
+    except Exception as error:  # a third party's class may do anything
+        return exception_text(error)
+
+
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {
+    Enum: lambda member: member.value,
+    Rate: lambda rate: f"{rate.per_second:g}:{rate.burst:g}",
+    Set: show_ports,
+    PathLike: fspath,
+    list | tuple: lambda items: [plain_value(item) for item in items],
+    Mapping: lambda table: {str(key): plain_value(item) for key, item in table.items()},
+}
+
+
+def show_plain(value: Any) -> str:
+    """Return the text of a value that `plain_value` has returned."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(show_plain, value)) or "none"
+    return str(value)
+
+
+def limits_in_effect(settings: ListenerSettings) -> dict[Setting, Any]:
+    """Return the settings of a listener's limits and access rules, with their values.
+
+    Those that do not concern its transport are left out.
+    """
+    transport = settings.transport
+    sections: list[Section] = [CONNECTIONS, TIMEOUTS] if transport.is_stream else [DATAGRAMS]
+    if transport.takes_port:
+        sections.append(ACCESS)
+    return {
+        setting: getattr(settings.limits, name)
+        for name, setting in LISTENER_SETTINGS.items()
+        if setting.section in sections
+    }

@@ -1,0 +1,74 @@
+"""The lines that a server logs when it starts: its version, its limits, what it waits for."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from netsrv import __version__
+from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.config.showing import limits_in_effect, plain_value, show_plain
+from netsrv.interfaces import ListenerInfo
+from netsrv.server.descriptors import show_max_connections
+from netsrv.server.listeners import RunningListener
+from netsrv.settings import count_of
+from netsrv.sockets.addresses import InternetAddress, printable
+
+Announcement = tuple[str, dict[str, Any]]
+"""The format of a log line, and its fields."""
+
+
+def announce_start(
+    reactor: Any,
+    configuration: Configuration,
+    listeners: Sequence[RunningListener],
+    descriptors: int,
+) -> Iterator[Announcement]:
+    """Yield the lines of a start; the process may have so many *descriptors*."""
+    line = "netsrv {version} on {reactor}"
+    fields = {"version": __version__, "reactor": type(reactor).__name__}
+    if configuration.file is not None:
+        line += ", configuration {file}"
+        fields["file"] = printable(configuration.file)
+    yield line, fields
+    yield from _announce_limits(listeners, descriptors)
+    yield from announce_listeners(listeners)
+
+
+def announce_listeners(listeners: Iterable[RunningListener]) -> Iterator[Announcement]:
+    """Yield the lines of each listener: the address of its name, and what it waits for."""
+    for listener in listeners:
+        asked, host = listener.settings.address, listener.host
+        if isinstance(asked, InternetAddress) and asked.host not in ("", host):
+            yield "{asked} is {host}", {"asked": printable(asked.host), "host": host}
+        what = "connections" if listener.settings.transport.is_stream else "datagrams"
+        yield "Waiting for {what} on {listener}", {"what": what, "listener": listener.listener_info}
+
+
+def _announce_limits(
+    listeners: Sequence[RunningListener], descriptors: int
+) -> Iterator[Announcement]:
+    """Yield one line for all listeners with the same limits."""
+    groups: dict[str, list[ListenerInfo]] = {}
+    for listener in listeners:
+        if limits := show_limits(listener.settings, descriptors):
+            groups.setdefault(limits, []).append(listener.listener_info)
+    for limits, infos in groups.items():
+        fields = {"listener": infos[0], "others": len(infos) - 1, "limits": limits}
+        if len(infos) == len(listeners):
+            yield "Limits: {limits}", {"limits": limits}
+        elif len(infos) == 1:
+            yield "Limits of {listener}: {limits}", fields
+        else:
+            yield "Limits of {listener} and {others} more: {limits}", fields
+
+
+def show_limits(settings: ListenerSettings, descriptors: int) -> str:
+    """Return the limits in effect that are not the default ones, and ``max_connections``."""
+    shown = []
+    for setting, value in limits_in_effect(settings).items():
+        if setting.name == "max_connections":
+            shown.append(f"{setting.name} {show_max_connections(value, descriptors)}")
+        elif value != setting.default:
+            plain = plain_value(value)
+            networks = count_of(len(plain), "network") if isinstance(plain, list) else ""
+            shown.append(f"{setting.name} {networks or show_plain(plain)}")
+    return ", ".join(shown)
