@@ -195,6 +195,11 @@ class Kind:
     """True if the option's argument is a list with commas."""
     show: Callable[[Any], str] = repr
     """Returns the text of a value in the repr of its settings."""
+    resolve: Callable[[str, str], str] | None = None
+    """Returns a path as a file in a folder means it, from the folder and the path as written;
+    None if the values are no paths."""
+    schema: Mapping[str, Any] = field(factory=dict, eq=False)
+    """What a file takes, as JSON Schema says it (draft 2020-12)."""
 
     def parse_argument(self, argument: Any) -> Any:
         """Parse an option's argument: a text, a list of texts, or True or False of a flag."""
@@ -203,8 +208,8 @@ class Kind:
         return self.parse(parse_scalar(argument) if isinstance(argument, str) else argument)
 
 
-BOOLEAN = Kind(parse_bool, "``true`` or ``false``")
-TEXT = Kind(parse_text, "a text", "TEXT", parse_text)
+BOOLEAN = Kind(parse_bool, "``true`` or ``false``", schema={"type": "boolean"})
+TEXT = Kind(parse_text, "a text", "TEXT", parse_text, schema={"type": "string"})
 ANYTHING = Kind(lambda value: value)
 
 
@@ -216,7 +221,8 @@ def whole_number(least: int, most: int) -> Kind:
             raise ValueError(f"{quote_value(value)}: a whole number from {least} to {most}")
         return value
 
-    return Kind(parse, f"a whole number from {least} to {most}", "N")
+    schema = {"type": "integer", "minimum": least, "maximum": most}
+    return Kind(parse, f"a whole number from {least} to {most}", "N", schema=schema)
 
 
 def _parse_seconds(value: Any) -> float:
@@ -227,7 +233,12 @@ def _parse_seconds(value: Any) -> float:
     return float(value)
 
 
-SECONDS = Kind(_parse_seconds, "a number of seconds", "S")
+SECONDS = Kind(
+    _parse_seconds,
+    "a number of seconds",
+    "S",
+    schema={"type": "number", "exclusiveMinimum": 0, "maximum": MAX_SECONDS},
+)
 
 
 def choice(members: type[Enum]) -> Kind:
@@ -242,7 +253,8 @@ def choice(members: type[Enum]) -> Kind:
             raise ValueError(f"{quote_value(value)}: one of {words}") from None
 
     value = ", ".join(f'``"{word}"``' for word in choices)
-    return Kind(parse, f"one of {value}", "|".join(choices), choices=choices)
+    schema = {"enum": list(choices)}
+    return Kind(parse, f"one of {value}", "|".join(choices), choices=choices, schema=schema)
 
 
 def or_word(kind: Kind, word: str) -> Kind:
@@ -254,7 +266,9 @@ def or_word(kind: Kind, word: str) -> Kind:
         except ValueError as error:
             raise ValueError(f"{error}, or {word!r}") from None
 
-    return Kind(parse, f'{kind.value}, or ``"{word}"``', f"{kind.metavar}|{word}")
+    schema = {"anyOf": [kind.schema, {"const": word}]}
+    value = f'{kind.value}, or ``"{word}"``'
+    return Kind(parse, value, f"{kind.metavar}|{word}", schema=schema)
 
 
 # Fields

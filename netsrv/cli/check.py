@@ -1,14 +1,22 @@
 """The output of --check and --list-services.
 
-A check goes through the four steps for each listener, shows the value in effect of each
-option, and leaves nothing behind.  An address in use is only a note: the server that uses it
-may be the one whose settings are checked.
+A check goes through the four steps for each listener, shows what is in effect, and leaves nothing
+behind.  An address in use is only a note: the server that uses it may be the one whose settings
+are checked.
 """
 
+import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
-from netsrv.config.model import Configuration, ListenerSettings, Transport
+from attrs import frozen
+
+from netsrv import __version__
+from netsrv.config.model import SERVER_SETTINGS, Configuration, ListenerSettings, Transport
+from netsrv.config.showing import limits_in_effect, plain_value, show_plain
+from netsrv.files import STANDARD_OUTPUT
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
@@ -16,20 +24,50 @@ from netsrv.server.binding import (
     opening_order,
     try_options,
 )
+from netsrv.server.descriptors import (
+    RESERVED_DESCRIPTORS,
+    connection_limit,
+    descriptor_limit,
+    show_max_connections,
+)
 from netsrv.server.factories import build_factory
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
 
 
-def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
+@frozen
+class CheckedListener:
+    """A listener whose socket was opened for a check, and closed again."""
+
+    settings: ListenerSettings
+    address: str
+    """The address in effect; as it was asked for, if it is in use."""
+    note: str
+    """Why the socket could not be bound; empty if it could."""
+    options: Sequence[OptionInEffect]
+
+
+def check(configuration: Configuration, registry: Registry, as_json: bool = False) -> Iterator[str]:
     """Check a configuration; yield the report line by line.
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
     """
+    checked = _check_listeners(configuration, registry)
+    descriptors = descriptor_limit()
+    if as_json:
+        yield from json.dumps(_report(configuration, checked, descriptors), indent=2).splitlines()
+        return
+    for listener in checked:
+        yield from _show_listener(listener, descriptors)
+        yield ""
+    yield from _show_server(configuration, descriptors)
+
+
+def _check_listeners(configuration: Configuration, registry: Registry) -> list[CheckedListener]:
     for settings in configuration.listeners:
         build_factory(settings, registry)
-    in_effect: list[tuple[ListenerSettings, Sequence[OptionInEffect]]] = []
+    checked: list[CheckedListener] = []
     same: int | None = None
     with ExitStack() as stack:
         for index in opening_order(configuration.listeners):
@@ -40,26 +78,121 @@ def check(configuration: Configuration, registry: Registry) -> Iterator[str]:
             except AddressUnavailable as error:
                 if not error.in_use:
                     raise
-                yield f"{settings.address_label} ({settings.service_name})"
-                yield f"  note: {error}"
-                options = try_options(settings)
+                address, note, options = str(settings.address), str(error), try_options(settings)
             else:
                 stack.callback(opened.close)
                 port = opened.port
-                yield f"{settings.transport} {opened.address} ({settings.service_name})"
-                options = opened.options
+                address, note, options = opened.address, "", opened.options
             if settings.transport is Transport.TCP and same is None and isinstance(port, int):
                 same = port
-            in_effect.append((settings, options))
-            yield from _table(options)
+            checked.append(CheckedListener(settings, address, note, options))
+        in_effect = [(listener.settings, listener.options) for listener in checked]
         check_options_fit(configuration.listeners, in_effect)
+    return checked
 
 
-def _table(options: tuple[OptionInEffect, ...]) -> Iterator[str]:
+# As text
+
+
+def _show_listener(listener: CheckedListener, descriptors: int) -> Iterator[str]:
+    settings = listener.settings
+    yield f"{settings.transport} {listener.address} ({settings.service_name})"
+    if listener.note:
+        yield f"  note: {listener.note}"
     yield f"  {'option':<20} {'asked for':>12} {'in effect':>12}"
-    for option in options:
+    for option in listener.options:
         in_effect = "unknown" if option.in_effect is None else show_value(option.in_effect)
         yield f"  {option.name:<20} {show_value(option.asked):>12} {in_effect:>12}"
+    yield ""
+    for setting, value in limits_in_effect(settings).items():
+        text = show_plain(plain_value(value))
+        if setting.name == "max_connections":
+            text = show_max_connections(value, descriptors)
+        elif value is None or value == ():
+            text = setting.default_text if value == setting.default else "none"
+        yield _row(setting.name, text)
+    for name, value in _own_values(settings).items():
+        yield _row(name, show_plain(value))
+
+
+def _own_values(settings: ListenerSettings) -> dict[str, Any]:
+    """Return the mode of a unix socket's file, and the service's own settings."""
+    values = {}
+    if settings.mode is not None:
+        values["mode"] = f"0{settings.mode:o}"
+    own = plain_value(settings.settings)
+    if isinstance(own, dict):
+        values |= {f"settings.{name}": value for name, value in own.items()}
+    return values
+
+
+def _show_server(configuration: Configuration, descriptors: int) -> Iterator[str]:
+    yield "the server"
+    yield _row("version", __version__)
+    yield _row("configuration", configuration.file or "none")
+    limit = connection_limit(descriptors)
+    yield _row("descriptors", f"{descriptors}, {RESERVED_DESCRIPTORS} reserved: {limit} for peers")
+    for name, value in _server_values(configuration).items():
+        yield _row(name, SERVER_SETTINGS[name].default_text if value is None else show_plain(value))
+
+
+def _server_values(configuration: Configuration) -> dict[str, Any]:
+    """Return the settings of the whole server, with the access log's absolute path."""
+    values = {name: plain_value(getattr(configuration, name)) for name in SERVER_SETTINGS}
+    if values["access_log"] not in (None, STANDARD_OUTPUT):
+        values["access_log"] = os.path.abspath(values["access_log"])
+    return values
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<20} {text}"
+
+
+# As JSON
+
+
+def _report(
+    configuration: Configuration, checked: Sequence[CheckedListener], descriptors: int
+) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "configuration": configuration.file,
+        "descriptors": {
+            "limit": descriptors,
+            "reserved": RESERVED_DESCRIPTORS,
+            "connections": connection_limit(descriptors),
+        },
+        **_server_values(configuration),
+        "listeners": [_listener_report(listener, descriptors) for listener in checked],
+    }
+
+
+def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, Any]:
+    settings = listener.settings
+    tables: dict[str, dict[str, Any]] = {"limits": {}, "access": {}}
+    for setting, value in limits_in_effect(settings).items():
+        tables[setting.section.table][setting.name] = plain_value(value)
+    if "max_connections" in tables["limits"]:
+        asked, most = settings.limits.max_connections, connection_limit(descriptors)
+        tables["limits"]["max_connections"] = most if asked is None else min(asked, most)
+    return {
+        "transport": settings.transport.value,
+        "address": listener.address,
+        "service": settings.service_name,
+        "configured_at": settings.config_location or None,
+        "note": listener.note or None,
+        "mode": None if settings.mode is None else f"0{settings.mode:o}",
+        "options": [
+            {
+                "name": option.name,
+                "asked": plain_value(option.asked),
+                "in_effect": plain_value(option.in_effect),
+            }
+            for option in listener.options
+        ],
+        **tables,
+        "settings": plain_value(settings.settings),
+    }
 
 
 def list_services(registry: Registry) -> Iterator[str]:

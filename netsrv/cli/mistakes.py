@@ -33,6 +33,7 @@ TWISTD_FLAGS = ("-n", "--nodaemon", "-l", "--logfile", "--pidfile", "--reactor",
 """Options of twistd that its users expect of ``netsrv serve`` too."""
 
 NO_CONFIG = "--config needs the path of a file"
+JSON_OF_NOTHING = "--json goes with --check"
 
 
 def mistake_lines(text: object, command: str) -> str:

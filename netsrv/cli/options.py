@@ -94,7 +94,9 @@ def _report(name: str, help_text: str, *short: str) -> Option:
 
 VERSION = _report("version", "print the versions of netsrv and of what it runs on, and exit")
 HELP = _report("help", "print this help, and exit", "-h")
-CHECK = _report("check", "open every socket, print each option asked for and in effect, and exit")
+CHECK = _report("check", "open every socket, print all that is in effect, and exit")
+JSON = _report("json", "print the report of --check as JSON")
+SCHEMA = _report("schema", "print the JSON Schema of the configuration file, and exit")
 LIST_SERVICES = _report("list_services", "print the services that are installed, and exit")
 COMPLETION = Option(
     "completion",
@@ -143,6 +145,8 @@ SERVE_OPTIONS: tuple[Option, ...] = (
     ),
     *_setting_options(),
     CHECK,
+    JSON,
+    SCHEMA,
     LIST_SERVICES,
     VERSION,
     HELP,

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from netsrv.cli.check import check, list_services
 from netsrv.cli.directory import StartDirectory
-from netsrv.cli.mistakes import NO_CONFIG, NOTHING_TO_SERVE, UsageMistake
+from netsrv.cli.mistakes import JSON_OF_NOTHING, NO_CONFIG, NOTHING_TO_SERVE, UsageMistake
 from netsrv.cli.printing import ExitStatus, print_error, print_report
 from netsrv.cli.reloading import Reloader, format_errors, start_thread
 from netsrv.cli.signals import install_signal_handlers
@@ -70,10 +70,16 @@ class Start:
             self.arguments[name] = value
 
     def check_usage(self) -> None:
-        """Print the list of services, if it is asked for, and exit.
+        """Print the list of services, or the schema, if it is asked for, and exit.
 
         Raises `UsageMistake` if there is nothing to serve.
         """
+        if "schema" in self.reports:
+            from netsrv.config.schema import FILE
+
+            print_report(FILE.read_text().rstrip(), self._io_error)
+        if "json" in self.reports and "check" not in self.reports:
+            raise UsageMistake(JSON_OF_NOTHING)
         if self.config == "":
             raise UsageMistake(NO_CONFIG)
         if "list_services" in self.reports:
@@ -113,7 +119,8 @@ class Start:
         configuration = self.configuration(registry)
         try:
             if "check" in self.reports:
-                self._print(partial(check, configuration), registry)
+                as_json = "json" in self.reports
+                self._print(partial(check, configuration, as_json=as_json), registry)
             return configuration, prepare(configuration, registry)
         except ConfigurationError as error:
             raise ConfigurationError(*map(self._name_variable, error.lines)) from error

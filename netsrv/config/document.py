@@ -91,11 +91,19 @@ class Source:
     """Stands between a location and a message."""
     options: bool = False
     """True if the values are arguments of options, False if they have TOML's types."""
+    folder: str = ""
+    """The folder in which relative paths begin; empty for the working directory."""
 
 
-def file_source(name: str, names: Collection[str] = (), noun: str = "key") -> Source:
-    """Return the source for a file, which errors call *name*."""
-    return Source(lambda keys: ": ".join(filter(None, (name, show_keys(keys)))), names, noun)
+def file_source(
+    name: str, names: Collection[str] = (), noun: str = "key", folder: str = ""
+) -> Source:
+    """Return the source for a file in *folder*, which errors call *name*."""
+
+    def locate(keys: KeyPath) -> str:
+        return ": ".join(filter(None, (name, show_keys(keys))))
+
+    return Source(locate, names, noun, folder=folder)
 
 
 def show_keys(keys: KeyPath) -> str:
@@ -291,7 +299,11 @@ class DocumentReader:
         return values
 
     def _parse(self, kind: Kind, value: Any) -> Any:
-        return kind.parse_argument(value) if self._source.options else kind.parse(value)
+        if self._source.options:
+            return kind.parse_argument(value)
+        if kind.resolve is not None and self._source.folder and isinstance(value, str):
+            value = kind.resolve(self._source.folder, value)
+        return kind.parse(value)
 
     def _check_keys(self, table: dict[str, Any], known: Iterable[str], path: KeyPath) -> None:
         for key in table:
@@ -348,7 +360,7 @@ class DocumentReader:
             if kind is not None:
                 from netsrv.config.structuring import structure  # cattrs takes 25 ms to import
 
-                return structure(given, kind)
+                return structure(given, kind, self._source.folder)
             if given:
                 raise ValueError(f"the service {quote_value(name)} has no settings")
         return None

@@ -1,9 +1,12 @@
 """The kinds of values that only a listener has: addresses, socket options, file modes."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from netsrv.files import STANDARD_OUTPUT
 from netsrv.settings import Kind, parse_each, parse_integer, parse_text, quote_value
 from netsrv.sockets.addresses import (
     InternetAddress,
@@ -13,6 +16,7 @@ from netsrv.sockets.addresses import (
     split_service,
 )
 from netsrv.sockets.options import SocketOption, named_option, parse_option
+from netsrv.sockets.unixfiles import MAX_SUN_PATH
 
 _MODE = re.compile("(0o)?[0-7]{3,4}")
 
@@ -88,9 +92,55 @@ def _split_socket_options(texts: Sequence[str]) -> tuple[SocketOption, ...]:
     return parse_each(parse_option, texts)
 
 
-INTERNET = Kind(_parse_internet, "an address", "[SERVICE=]ADDRESS", parse_internet)
-UNIX = Kind(_parse_unix, "a path", "[SERVICE=]PATH", parse_unix)
-MODE = Kind(_parse_mode, '``"0660"`` or ``0o660``', "MODE", _parse_mode)
+def path_in(folder: str, path: str) -> str:
+    """Return an absolute path: a relative one begins in *folder*.  ``-`` and ``""`` stay."""
+    return path if path in ("", STANDARD_OUTPUT) else os.path.join(folder, path)
+
+
+def socket_path_in(folder: str, path: str) -> str:
+    """Return an absolute path, or the one from the working directory if only that is short enough.
+
+    The kernel takes paths of `MAX_SUN_PATH` bytes.
+    """
+    absolute = path_in(folder, path)
+    if len(os.fsencode(absolute)) > MAX_SUN_PATH and "\0" not in absolute:
+        with suppress(OSError):  # the working directory was deleted
+            return min(absolute, os.path.relpath(absolute), key=len)
+    return absolute
+
+
+INTERNET = Kind(
+    _parse_internet,
+    "an address",
+    "[SERVICE=]ADDRESS",
+    parse_internet,
+    schema={
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": 65535},
+            {"type": "string", "pattern": "(^|:)([0-9]{1,5}|same)$"},
+        ]
+    },
+)
+UNIX = Kind(
+    _parse_unix,
+    "a path",
+    "[SERVICE=]PATH",
+    parse_unix,
+    resolve=socket_path_in,
+    schema={"type": "string", "minLength": 1},
+)
+MODE = Kind(
+    _parse_mode,
+    '``"0660"`` or ``0o660``',
+    "MODE",
+    _parse_mode,
+    schema={
+        "anyOf": [
+            {"type": "string", "pattern": f"^{_MODE.pattern}$"},
+            {"type": "integer", "minimum": 0, "maximum": 0o777},
+        ]
+    },
+)
 SOCKET_OPTIONS = Kind(
     _parse_socket_options,
     "a table of names and values: whole numbers, and texts where the option takes one, as in "
@@ -98,4 +148,17 @@ SOCKET_OPTIONS = Kind(
     "NAME=VALUE",
     _split_socket_options,
     repeatable=True,
+    schema={
+        "type": "object",
+        "propertyNames": {"pattern": "^(SO|TCP|UDP|IP|IPV6)_[A-Z0-9_]+$"},
+        "additionalProperties": {"type": ["integer", "string"]},
+    },
+)
+LOG_FILE = Kind(
+    parse_text,
+    'the path of a file, or ``"-"``',
+    "FILE|-",
+    parse_text,
+    resolve=path_in,
+    schema={"type": "string"},
 )

@@ -12,7 +12,7 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
-from netsrv.config.kinds import INTERNET, MODE, SOCKET_OPTIONS, UNIX
+from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
     ANYTHING,
@@ -286,7 +286,7 @@ class Configuration:
     access_log: str | None = setting(
         None,
         LOGS,
-        Kind(TEXT.parse, 'the path of a file, or ``"-"``', "FILE|-", TEXT.parse),
+        LOG_FILE,
         "write a line of JSON for each connection to FILE; - is standard output",
         default_text="off",
     )

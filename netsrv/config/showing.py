@@ -10,7 +10,7 @@ import attrs
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings
 from netsrv.guards.limits import ACCESS, CONNECTIONS, DATAGRAMS, TIMEOUTS
 from netsrv.guards.ports import show_ports
-from netsrv.guards.rates import Rate
+from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import Section, Setting, exception_text
 
 
@@ -30,9 +30,14 @@ def plain_value(value: Any) -> Any:
         return exception_text(error)
 
 
+def _show_rate(rate: Rate) -> str:
+    per_second, burst = show_plain(rate.per_second), show_plain(rate.burst)
+    return per_second if rate == parse_rate(per_second) else f"{per_second}:{burst}"
+
+
 _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     Enum: lambda member: member.value,
-    Rate: lambda rate: f"{rate.per_second:g}:{rate.burst:g}",
+    Rate: _show_rate,
     Set: show_ports,
     PathLike: fspath,
     list | tuple: lambda items: [plain_value(item) for item in items],
@@ -47,7 +52,7 @@ def show_plain(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, list):
         return ", ".join(map(show_plain, value)) or "none"
     return str(value)

@@ -5,6 +5,7 @@ hold.  cattrs takes 25 ms to import, so this module is imported only when a serv
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from types import GenericAlias
 from typing import Any, get_args, get_origin
@@ -39,13 +40,13 @@ StructureHook = Callable[[Any, Any], Any]
 """A function that cattrs calls with a value and its type."""
 
 
-def structure(table: dict[str, Any], settings_class: Any) -> Any:
-    """Make an instance of a settings class from a table.
+def structure(table: dict[str, Any], settings_class: Any, folder: str = "") -> Any:
+    """Make an instance of a settings class from a table; relative paths begin in *folder*.
 
     Raises `InvalidValues` with all errors, whatever the class itself raises.
     """
     try:
-        return _CONVERTER.structure(table, settings_class)
+        return _make_converter(folder).structure(table, settings_class)
     except BaseException as error:  # a third party's class may raise anything at all
         raise InvalidValues(list(_flatten(error, ()))) from error
 
@@ -84,15 +85,19 @@ def with_key(error: Exception, key: str) -> Exception:
     return error
 
 
-def _make_converter() -> Converter:
-    """Make a converter that takes TOML's types for what they are: ``"1"`` is no number."""
+@lru_cache(maxsize=8)
+def _make_converter(folder: str) -> Converter:
+    """Make a converter that takes TOML's types for what they are: ``"1"`` is no number.
+
+    Relative paths begin in *folder*.
+    """
     converter = Converter(forbid_extra_keys=True)
     strict: dict[Any, Parser] = {
         str: parse_text,
         bool: parse_bool,
         int: parse_integer,
         float: parse_number,
-        Path: lambda value: Path(parse_text(value)),
+        Path: lambda value: Path(folder, parse_text(value)),
     }
     for kind, parser in strict.items():
         converter.register_structure_hook(kind, _structure_hook(parser))
@@ -157,6 +162,3 @@ def _list_hook(kind: Any, converter: Converter) -> StructureHook:
     items: Any = GenericAlias(list, get_args(kind)[:1])
     structure_list = list_structure_factory(items, converter)
     return lambda value, _kind: get_origin(kind)(structure_list(parse_list(value), items))
-
-
-_CONVERTER = _make_converter()

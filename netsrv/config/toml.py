@@ -1,8 +1,11 @@
 """The configuration file: TOML, turned into a configuration."""
 
+import os
 import re
 import tomllib
 from typing import Any
+
+from attrs import evolve
 
 from netsrv.config.document import DocumentReader, ErrorCollector, file_source
 from netsrv.config.model import Configuration
@@ -35,7 +38,8 @@ _TOKEN = re.compile(
 def read_configuration(path: str, registry: Registry, name: str | None = None) -> Configuration:
     """Read the file *path*, which errors call *name*, with the services of *registry*.
 
-    Raises `ConfigurationError` with a line for each error.
+    Relative paths in it begin in its folder; that of a symbolic link is the link's.  Raises
+    `ConfigurationError` with a line for each error.
     """
     name = path if name is None else name
     errors = ErrorCollector(file_source(name))
@@ -43,7 +47,10 @@ def read_configuration(path: str, registry: Registry, name: str | None = None) -
     with errors.at():
         text = read_text_file(path, MAX_FILE_SIZE)
     errors.raise_all()
-    return DocumentReader(file_source(name), registry).configuration(parse_toml(text, name))
+    document = parse_toml(text, name)
+    absolute = os.path.abspath(path)
+    source = file_source(name, folder=os.path.dirname(absolute))
+    return evolve(DocumentReader(source, registry).configuration(document), file=absolute)
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:

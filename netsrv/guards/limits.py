@@ -7,7 +7,7 @@ from typing import Any
 from attrs import Factory, field, frozen
 
 from netsrv.guards.access import Access, Network, parse_network
-from netsrv.guards.ports import parse_ports, show_ports
+from netsrv.guards.ports import MAX_PORT, parse_ports, show_ports
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.guards.wheel import Paces
 from netsrv.settings import (
@@ -69,15 +69,39 @@ def _split_networks(text: str) -> tuple[Network, ...]:
 
 
 COUNT = whole_number(1, 10**9)
-RATE = Kind(_parse_rate, 'a number, or with a burst ``"50:100"``', "RATE[:BURST]")
+RATE = Kind(
+    _parse_rate,
+    'a number, or with a burst ``"50:100"``',
+    "RATE[:BURST]",
+    schema={
+        "anyOf": [
+            {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9},
+            {"type": "string", "pattern": r"^[0-9.]+(:[0-9.]+)?$"},
+        ]
+    },
+)
+PORT_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 0, "maximum": MAX_PORT},
+        {"type": "string", "pattern": "^([0-9, -]+|none)$"},
+    ]
+}
 PORTS = Kind(
     _parse_ports,
     '``"0-1023,2049"``, ``"none"``, or ``[7, "20-21"]``',
     "LIST|none",
     listed=True,
     show=lambda ports: repr(show_ports(ports)),
+    schema={"anyOf": [PORT_SCHEMA, {"type": "array", "items": PORT_SCHEMA}]},
 )
-NETWORKS = Kind(_parse_networks, "a list of networks", "NETS", _split_networks, listed=True)
+NETWORKS = Kind(
+    _parse_networks,
+    "a list of networks",
+    "NETS",
+    _split_networks,
+    listed=True,
+    schema={"type": "array", "items": {"type": "string"}},
+)
 
 ACCESS = Section("Access", "access")
 CONNECTIONS = Section("Limits of connections", "limits")

@@ -1,6 +1,7 @@
 """The configuration file: what it makes, and every mistake at once."""
 
 import datetime
+import os
 from ipaddress import ip_network
 from textwrap import dedent
 
@@ -15,7 +16,12 @@ from netsrv.cli.mistakes import UsageMistake
 from netsrv.cli.start import Start
 from netsrv.config.command_line import from_command_line
 from netsrv.config.document import LISTENER_KEYS
-from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
+from netsrv.config.model import (
+    LISTENER_SETTINGS,
+    SERVER_SETTINGS,
+    ConfigurationError,
+    LogLevel,
+)
 from netsrv.config.toml import parse_toml, read_configuration
 from netsrv.guards.limits import Limits, Overload
 from netsrv.guards.rates import Rate
@@ -185,7 +191,7 @@ def test_every_key_has_its_effect(read):
     )
 
 
-def test_defaults_are_those_of_the_command_line(read):
+def test_defaults_are_those_of_the_command_line(read, tmp_path):
     """A listener with only an address equals one of the command line."""
     configuration = read(
         """
@@ -197,8 +203,74 @@ def test_defaults_are_those_of_the_command_line(read):
         unix = "x.sock"
         """
     )
-    same = from_command_line([("tcp", "7"), ("udp", "same"), ("unix", "x.sock")])
+    unix = str(tmp_path / "x.sock")
+    same = from_command_line([("tcp", "7"), ("udp", "same"), ("unix", unix)])
     assert configuration == same
+
+
+PATHS = """
+access_log = "{0}log"
+[[listener]]
+unix = "{0}x.sock"
+service = "qotd"
+settings.file = "{0}quotes"
+"""
+
+
+@pytest.mark.parametrize("begin", ["", "sub/../", "{folder}/"])
+def test_relative_paths_begin_in_the_folder_of_the_file(begin, tmp_path, monkeypatch):
+    """The working directory has no part in it, and absolute paths stay; errors show the whole."""
+    folder = tmp_path / "etc"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "netsrv.toml").write_text(PATHS.format(begin.format(folder=folder)))
+    monkeypatch.chdir(tmp_path)
+    line = (
+        r"etc/netsrv\.toml: listener\[0\]\.settings\.file: /.*/etc/(sub/../)?quotes: No such file"
+    )
+    with pytest.raises(ConfigurationError, match=line):
+        read_configuration("etc/netsrv.toml", find_services())
+    (folder / "quotes").write_text("One.\n")
+    configuration = read_configuration("etc/netsrv.toml", find_services())
+    [listener] = configuration.listeners
+    paths = (configuration.access_log, listener.address.path, listener.settings.file)
+    assert [os.path.normpath(path) for path in paths] == [
+        f"{folder}/{name}" for name in ("log", "x.sock", "quotes")
+    ]
+    assert all(map(os.path.isabs, paths))
+    assert configuration.file == f"{folder}/netsrv.toml"
+
+
+def test_paths_in_a_linked_file_begin_in_the_folder_of_the_link(tmp_path):
+    """So a file may be replaced by a link elsewhere, as Kubernetes does."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "netsrv.toml").write_text('access_log = "log"\n[[listener]]\ntcp = 0\n')
+    (tmp_path / "netsrv.toml").symlink_to("real/netsrv.toml")
+    configuration = read_configuration(str(tmp_path / "netsrv.toml"), find_services())
+    assert configuration.access_log == str(tmp_path / "log")
+
+
+def test_a_path_of_the_access_log_may_be_standard_output(read):
+    """A dash is no path."""
+    assert read('access_log = "-"\n[[listener]]\ntcp = 0').access_log == "-"
+
+
+def test_a_socket_path_that_is_too_long_from_the_root_is_relative(tmp_path, monkeypatch):
+    """The kernel takes 107 bytes: what is short from the working directory works."""
+    folder = tmp_path / ("x" * 60) / ("y" * 60)
+    folder.mkdir(parents=True)
+    (folder / "netsrv.toml").write_text('[[listener]]\nunix = "x.sock"\n')
+    monkeypatch.chdir(folder)
+    [listener] = read_configuration("netsrv.toml", find_services()).listeners
+    assert listener.address == UnixPath("x.sock")
+
+
+def test_the_level_of_the_command_line_overrides_quiet_of_the_file(read):
+    """Otherwise there would be no way to more lines."""
+    file = read("quiet = true\nlog_level = 'info'\n[[listener]]\ntcp = 0")
+    assert file.level is LogLevel.WARN
+    assert from_command_line([], {"log_level": "debug"}, file).level is LogLevel.DEBUG
+    assert from_command_line([], {"log_level": "error", "quiet": True}, file).level == "error"
+    assert from_command_line([], {}, file).level is LogLevel.WARN
 
 
 @pytest.mark.parametrize(

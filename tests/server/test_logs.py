@@ -125,6 +125,7 @@ def test_max_connections_is_shown_with_its_origin(asked, text):
         ("unix", "/s", {"max_connections": 5, "lifetime": 2.5}, "max_connections 5, lifetime 2.5"),
         ("udp", 7, {"idle_timeout": 5}, ""),
         ("udp", 7, {"refuse_source_ports": "53,100-101"}, "refuse_source_ports 53,100-101"),
+        ("udp", 7, {"datagram_rate": 2_000_000}, "datagram_rate 2000000"),
     ],
 )
 def test_limits_that_differ_from_the_defaults_are_shown(transport, address, keywords, text):
