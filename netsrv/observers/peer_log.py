@@ -70,8 +70,8 @@ class EndLog(Observer):
             return
         name = NAMED if self._names_listeners() else ""
         self.log.debug(
-            f"Connection from {{peer}}{name} ended ({{reason}}) after {{seconds:.3f}} s; "
-            "bytes: {received} in, {sent} out",
+            f"Closed {{peer}}{name}: "
+            "{reason}, {seconds:.3f} s, {received} B in, {sent} B out",
             peer=connection.peer,
             listener=listener,
             reason=connection.close_reason,

@@ -156,8 +156,7 @@ def test_lines_about_peers_name_the_listener_on_demand(clock, lines):
     assert lines == [
         "Got connection from 192.0.2.1:40000 on tcp 0.0.0.0:7 (echo)",
         "Got data from 192.0.2.1:40000 (5 bytes) on tcp 0.0.0.0:7 (echo)",
-        "Connection from 192.0.2.1:40000 on tcp 0.0.0.0:7 (echo) ended (peer) after 1.500 s; "
-        "bytes: 3 in, 0 out",
+        "Closed 192.0.2.1:40000 on tcp 0.0.0.0:7 (echo): peer, 1.500 s, 3 B in, 0 B out",
     ]
     rate.close()
 
@@ -172,7 +171,7 @@ def test_the_end_of_a_connection_has_its_values_as_fields(clock):
         rate.close()
     assert [(formatEvent(event), event["log_level"].name) for event in events] == [
         (
-            "Connection from 192.0.2.1:40000 ended (peer) after 1.500 s; bytes: 3 in, 0 out",
+            "Closed 192.0.2.1:40000: peer, 1.500 s, 3 B in, 0 B out",
             "debug",
         ),
         ("Suppressed in the last second (--log-rate): 2 ended connections", "info"),

@@ -52,7 +52,7 @@ def lines_with(**settings):
 
 
 MADE = "Got connection from 192.0.2.1:40000"
-ENDED = "Connection from 192.0.2.1:40000 ended (peer) after 0.000 s; bytes: 3 in, 3 out"
+ENDED = "Closed 192.0.2.1:40000: peer, 0.000 s, 3 B in, 3 B out"
 
 
 @pytest.mark.parametrize(
