@@ -43,7 +43,11 @@ def test_f148_standard_output_has_many_names(name, tmp_path):
     assert len([line for line in lines if re.fullmatch(r'\{"time":.*"ended":"peer"\}', line)]) == (
         ROUNDS
     )
-    got = [line for line in lines if re.search(r"\] Got connection from 127\.0\.0\.1:\d+$", line)]
+    got = [
+        line
+        for line in lines
+        if re.search(r"[+-]\d\d:\d\d Got connection from 127\.0\.0\.1:\d+$", line)
+    ]
     assert len(got) == ROUNDS
 
 
@@ -53,7 +57,7 @@ def test_f148_standard_error(tmp_path):
     with path.open("w") as file:
         text = visited(file, path, ["--access-log", "/dev/stderr"], tmp_path, errors=file)
     assert text.count('"ended":"peer"}\n') == ROUNDS
-    assert len(re.findall(r"\] Got connection from \S+\n", text)) == ROUNDS
+    assert len(re.findall(r"[+-]\d\d:\d\d Got connection from \S+\n", text)) == ROUNDS
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -136,7 +136,7 @@ def test_a_pause_does_not_outlive_the_listener(faulty):
             server.wait_for("accept failed: Too many open files; ")
             server.process.send_signal(signal.SIGTERM)
             assert server.wait() == 0
-        server.wait_for(r"\] Draining: 1 connection, ")
+        server.wait_for(r"(?:\]|:\d\d) Draining: 1 connection, ")
         assert "Traceback" not in server.output
 
 

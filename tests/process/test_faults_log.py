@@ -112,7 +112,11 @@ def test_f102_nothing_of_what_peers_send_reaches_the_log(tmp_path, serve):
                 assert exchange(sock, b"hello") == b"hello"
         assert server.stop() == 0
     lines = server.lines[before:]
-    about_peers = [line for line in lines if re.search(rf"\] ({PEER}|{DATA})$", line)]
+    about_peers = [
+        line
+        for line in lines
+        if re.search(rf":\d\d ({PEER}|{DATA}) on (tcp|udp|unix) \S+ \(echo\)$", line)
+    ]
     assert len(about_peers) == 3 * len(NASTY)
     assert all(line.isprintable() and len(line) < 200 for line in lines)
     assert "Traceback" not in server.output

@@ -11,7 +11,7 @@ from tests.process.starts import SERVE, TWISTD, each_start
 
 pytestmark = pytest.mark.version_independent
 
-DRAINING = r"\] Draining: 1 connection, at most 8 s; a second signal ends it now$"
+DRAINING = r"(?:\]|:\d\d) Draining: 1 connection, at most 8 s; a second signal ends it now$"
 
 
 @each_start
@@ -48,7 +48,7 @@ def test_f81_drains(start, status, tmp_path, serve):
         assert not (tmp_path / "echo.sock").exists()
         assert talk(client, b"again") == b"again"
     assert server.wait() == status
-    server.wait_for(r"\] Drained: 1 connection ended, 0 aborted$")
+    server.wait_for(r"(?:\]|:\d\d) Drained: 1 connection ended, 0 aborted$")
 
 
 def test_f81_connections_in_the_backlog_are_served(serve):
@@ -100,9 +100,9 @@ def test_f83_the_drain_has_a_limit(serve):
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
-    server.wait_for(r"\] Draining: 1 connection, at most 0.5 s; ")
+    server.wait_for(r"(?:\]|:\d\d) Draining: 1 connection, at most 0.5 s; ")
     assert server.wait() == 3
-    server.wait_for(r"\] Drained: 0 connections ended, 1 aborted$")
+    server.wait_for(r"(?:\]|:\d\d) Drained: 0 connections ended, 1 aborted$")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -112,7 +112,7 @@ def test_f82_a_second_signal_ends_it_now(number, serve):
     with tcp(server.port("tcp")) as client:
         assert exchange(client, b"hello") == b"hello"
         server.process.send_signal(number)
-        server.wait_for(r"\] Draining: 1 connection, at most 3600 s;")
+        server.wait_for(r"(?:\]|:\d\d) Draining: 1 connection, at most 3600 s;")
         server.process.send_signal(number)
         with pytest.raises(ConnectionResetError):
             client.recv(1)
@@ -156,7 +156,7 @@ def test_nohup_is_respected(tmp_path):
         for _ in range(3):
             assert talk(tcp(port), b"hello") == b"hello"
         assert server.stop() == 0
-        server.wait_for(r"\] Received SIGTERM, shutting down\.$")
+        server.wait_for(r"(?:\]|:\d\d) Received SIGTERM, shutting down\.$")
 
 
 def test_f83_a_service_that_cannot_stop(tmp_path, serve):

@@ -169,7 +169,7 @@ def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
         port = running.port("tcp")
         with socket.create_connection(("127.0.0.1", port), 20) as sock:
             assert sock.recv(1) == b""
-        running.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+        running.wait_for(r"Got connection from 127\.0\.0\.1:\d+ on tcp \S+ \(accept\)$")
         running.stop()
 
 

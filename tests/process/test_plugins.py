@@ -139,7 +139,7 @@ def test_f109_two_services_of_one_name(tmp_path, serve):
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "greet=0", env=env)
     assert talk(tcp(server.port("tcp")), b"") == GREETING
-    line = server.wait_for(r"\] two services are named 'greet': (.*)$")[1]
+    line = server.wait_for(r"(?:\]|warn:) two services are named 'greet': (.*)$")[1]
     assert "twisted.plugins.acme_one" in line
     assert "twisted.plugins.acme_two" in line
 
@@ -149,7 +149,7 @@ def test_a_service_of_ours_is_not_replaced_in_silence(tmp_path, serve):
     thirdparty.services(tmp_path, 'echo = Service("echo", Greeting)\n')
     env = thirdparty.on_path(tmp_path)
     server = serve("--tcp", "echo=0", env=env)
-    line = server.wait_for(r"\] two services are named 'echo': (.*)$")[1]
+    line = server.wait_for(r"(?:\]|warn:) two services are named 'echo': (.*)$")[1]
     assert "twisted.plugins.acme_services" in line
     assert "twisted.plugins.netsrv_services" in line
 

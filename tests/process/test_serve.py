@@ -46,17 +46,22 @@ def test_a_signal_may_come_as_soon_as_it_waits(number, tmp_path, serve):
 
 
 def test_logs_on_standard_output(tmp_path, serve):
-    """The log is on standard output, in twistd's format, and standard error is empty."""
+    """The log is on standard output, with time and listener, and standard error is empty."""
     options = ["--tcp", "accept=127.0.0.1:0", "--udp", "echo=127.0.0.1:same"]
     with (
         (tmp_path / "errors").open("w") as errors,
         serve(*options, stderr=errors) as server,
     ):
         port = server.port("tcp")
-        server.wait_for(rf"\] Waiting for connections on tcp 127\.0\.0\.1:{port} \(accept\)$")
-        server.wait_for(rf"\] Waiting for datagrams on udp 127\.0\.0\.1:{port} \(echo\)$")
+        server.wait_for(
+            rf"^\S+[+-]\d\d:\d\d Waiting for connections on tcp 127\.0\.0\.1:{port} \(accept\)$"
+        )
+        server.wait_for(
+            rf"^\S+[+-]\d\d:\d\d Waiting for datagrams on udp 127\.0\.0\.1:{port} \(echo\)$"
+        )
         assert talk(tcp(port), b"") == b""
-        server.wait_for(r"\] Got connection from 127\.0\.0\.1:\d+$")
+        peer, listener = r"127\.0\.0\.1:\d+", rf"tcp 127\.0\.0\.1:{port} \(accept\)"
+        server.wait_for(rf"[+-]\d\d:\d\d Got connection from {peer} on {listener}$")
         assert server.stop() == 0
     assert (tmp_path / "errors").read_text() == ""
     assert [each.name for each in tmp_path.iterdir()] == ["errors"]

@@ -65,14 +65,16 @@ def test_accepts_and_closes(server):
     """A connection to accept is logged, and ends without a byte."""
     with tcp(server.port("tcp")) as client:
         assert read_all(client) == b""
-        server.wait_for(rf"#info\] Got connection from {name_of(client)}$")
+        server.wait_for(rf"#info\] Got connection from {name_of(client)} on tcp \S+ \(accept\)$")
 
 
 def test_sends_datagrams_back(server):
     """A datagram to echo comes back, and is logged with its size."""
     with udp(server.port("udp")) as client:
         assert exchange(client, b"hello") == b"hello"
-        server.wait_for(rf"#info\] Got data from {name_of(client)} \(5 bytes\)$")
+        server.wait_for(
+            rf"#info\] Got data from {name_of(client)} \(5 bytes\) on udp \S+ \(echo\)$"
+        )
 
 
 def test_sends_streams_back(server):
@@ -126,10 +128,10 @@ def test_serves_ipv6(serve):
     datagrams = int(server.wait_for(r"datagrams on udp \[::1\]:(\d+) \(echo\)$")[1])
     with tcp(stream, "::1") as client:
         assert exchange(client, b"hello") == b"hello"
-        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))} on tcp \S+ \(echo\)$")
     with udp(datagrams, "::1") as client:
         assert exchange(client, b"hello") == b"hello"
-        server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\)$")
+        server.wait_for(rf"Got data from {re.escape(name_of(client))} \(5 bytes\) on udp ")
 
 
 def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
@@ -139,9 +141,9 @@ def test_f13_shows_ipv4_peers_of_ipv6_sockets_as_ipv4(serve):
     port = int(server.wait_for(r"connections on tcp \[::\]:(\d+) \(echo\)$")[1])
     with tcp(port) as client:
         assert exchange(client, b"hello") == b"hello"
-        server.wait_for(rf"Got connection from {name_of(client)}$")
+        server.wait_for(rf"Got connection from {name_of(client)} on tcp \S+ \(echo\)$")
     with tcp(port, "::1") as client:
-        server.wait_for(rf"Got connection from {re.escape(name_of(client))}$")
+        server.wait_for(rf"Got connection from {re.escape(name_of(client))} on tcp \S+ \(echo\)$")
 
 
 def test_ipv4_datagrams_reach_an_ipv6_socket(serve):
@@ -164,7 +166,7 @@ def test_twist_serves(serve):
     server = serve("--tcp", "echo=0", "--udp", "same", start=TWIST)
     assert server.port("udp") == server.port("tcp")
     assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
-    server.wait_for(r"Got connection from 127\.0\.0\.1:\d+$")
+    server.wait_for(r"Got connection from 127\.0\.0\.1:\d+ on tcp 0\.0\.0\.0:\d+ \(echo\)$")
     assert server.stop() == -signal.SIGTERM
 
 
