@@ -1,5 +1,6 @@
 """The command ``netsrv serve``: its log, its exit statuses, and its output."""
 
+import json
 import platform
 import re
 import signal
@@ -65,6 +66,18 @@ def test_logs_on_standard_output(tmp_path, serve):
         assert server.stop() == 0
     assert (tmp_path / "errors").read_text() == ""
     assert [each.name for each in tmp_path.iterdir()] == ["errors"]
+
+
+def test_every_line_of_the_log_is_json(serve):
+    """Those of Twisted and of the end of a connection are objects too."""
+    server = serve("--tcp", "echo=0", "--log-format", "json", "--log-level", "debug")
+    assert talk(tcp(server.port("tcp")), b"hello") == b"hello"
+    server.wait_for("Closed 127")
+    assert server.stop() == 0
+    records = [json.loads(line) for line in server.lines]
+    [closed] = [record for record in records if record["level"] == "debug"]
+    assert (closed["reason"], closed["received"], closed["sent"]) == ("peer", 5, 5)
+    assert records[-1]["message"] == "Received SIGTERM, shutting down."
 
 
 # Exit statuses of a start that fails
