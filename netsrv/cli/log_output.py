@@ -1,6 +1,7 @@
 """The output of the log of ``netsrv serve``: its form, its level, its stream."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -53,10 +54,21 @@ def choose_form(stream: Any, log_format: LogFormat, environ: Mapping[str, str]) 
     return journal_text if is_journal(stream, environ) else file_text()
 
 
-def is_journal(stream: Any, environ: Mapping[str, str]) -> bool:
-    """Return True if journald reads a stream: systemd names its socket (systemd.exec(5))."""
+def is_journal(stream: Any, environ: Mapping[str, str], errors: int = 2) -> bool:
+    """Return True if journald reads a stream: systemd names its socket (systemd.exec(5)).
+
+    If standard error has a socket of its own to journald, systemd names that of *errors* instead.
+    """
+    named = environ.get("JOURNAL_STREAM")
+    if not named:
+        return False
     try:
-        status = os.fstat(stream.fileno())
+        own, other = os.fstat(stream.fileno()), os.fstat(errors)
     except OSError:
         return False
-    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+    both_sockets = stat.S_ISSOCK(own.st_mode) and stat.S_ISSOCK(other.st_mode)
+    return named == _identity(own) or (both_sockets and named == _identity(other))
+
+
+def _identity(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}"

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import time
 
 import pytest
@@ -277,3 +278,13 @@ def test_a_stream_to_the_journal(tmp_path):
         assert not is_journal(stream, {})
         assert not is_journal(stream, {"JOURNAL_STREAM": "1:2"})
     assert not is_journal(Output(), environ)
+
+
+def test_standard_error_has_a_socket_of_its_own_to_the_journal(tmp_path):
+    """Systemd names that one then; a file beside it is no journal."""
+    ours, errors = socket.socketpair()
+    with ours, errors, ours.makefile("w") as stream, open(tmp_path / "log", "w") as file:
+        status = os.fstat(errors.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+        assert is_journal(stream, environ, errors.fileno())
+        assert not is_journal(file, environ, errors.fileno())

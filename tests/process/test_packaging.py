@@ -78,11 +78,11 @@ def test_the_wheel_leaves_twisteds_own_files_alone(wheel):
 
 
 def test_the_wheel_has_every_module(wheel, checkout):
-    """It has every module of netsrv/ and the marker py.typed."""
+    """It has every module of netsrv/, the marker py.typed and the schema of the file."""
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {str(each.relative_to(checkout)) for each in (checkout / "netsrv").rglob("*.py")}
     assert modules
-    assert modules | {"netsrv/py.typed"} <= names
+    assert modules | {"netsrv/py.typed", "netsrv/config/netsrv.schema.json"} <= names
 
 
 def test_the_wheel_has_the_manual_page_and_the_completion_of_the_shells(wheel):
