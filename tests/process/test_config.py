@@ -179,7 +179,7 @@ def test_f107_quotes_of_a_file(tmp_path, serve):
     """F107: quotes are read from a file; a bad one prevents the start, a later one is logged."""
     write(tmp_path, ECHO.replace("echo", "qotd") + 'settings.file = "quotes"\n')
     [line] = refused(SERVE, tmp_path)
-    place = "netsrv.toml: listener[0].settings.file: quotes"
+    place = f"netsrv.toml: listener[0].settings.file: {tmp_path}/quotes"
     assert line == f"{place}: No such file or directory"
     os.mkfifo(tmp_path / "quotes")
     assert refused(SERVE, tmp_path) == [f"{place}: is not a regular file"]

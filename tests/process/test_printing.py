@@ -224,12 +224,12 @@ def test_f146_the_folder_of_the_start_is_gone_at_a_reload(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "quotes").write_text("One.\n")
-    (tmp_path / "n.toml").write_text(QUOTES)
-    config = str(tmp_path / "n.toml")
-    command = ["twistd", "-n", "--pidfile=", f"--rundir={tmp_path}/run", "netsrv", "-c", config]
+    (home / "n.toml").write_text(QUOTES)
+    command = ["twistd", "-n", "--pidfile=", f"--rundir={tmp_path}/run", "netsrv", "-c", "n.toml"]
     with Running(command, home) as server:
         port = server.port("tcp")
         (home / "quotes").unlink()
+        (home / "n.toml").unlink()
         home.rmdir()
         server.process.send_signal(signal.SIGHUP)
         server.wait_for(f"{home}: No such file or directory")
