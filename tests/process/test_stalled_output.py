@@ -83,6 +83,7 @@ def test_f114_a_full_pipe_keeps_no_peer_from_being_served(start, tmp_path):
     )
     env = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [*start.command, "--tcp", "echo=127.0.0.1:0", "--udp", "127.0.0.1:0"]
+    command += ["--log-rate", "10000"]
     with stalled(command, tmp_path, env=env) as server:
         port = int(server.read_until(WAITING)[1])
         for _ in range(200):
