@@ -100,7 +100,7 @@ def test_f134_module_that_raises_no_exception(surprise, start, tmp_path, serve):
     path = thirdparty.module(tmp_path, "acme_broken", f"raise {surprise}")
     server = serve("-c", "n.toml", start=start, env=thirdparty.on_path(tmp_path))
     port = server.port("tcp")
-    line = rf"\] plugin module {path} cannot be imported: {surprise.split('(')[0]}: "
+    line = rf"(?:\]|warn:) plugin module {path} cannot be imported: {surprise.split('(')[0]}: "
     server.wait_for(line)
     server.process.send_signal(signal.SIGHUP)
     server.wait_for("Reloaded: 1 listener as before, 0 changed")
