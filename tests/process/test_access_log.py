@@ -149,12 +149,16 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline().rpartition(" (")[0].rpartition(":")[2])
-        process.stdout.close()
-        for _ in range(20):
-            assert visit(port, b"x") == b"x"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(TIMEOUT) == 0
+        try:
+            waiting = next(line for line in process.stdout if "Waiting for" in line)
+            port = int(waiting.rpartition(" (")[0].rpartition(":")[2])
+            process.stdout.close()
+            for _ in range(20):
+                assert visit(port, b"x") == b"x"
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
     assert len(records(log)) == 20
 
 
