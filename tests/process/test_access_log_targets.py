@@ -68,11 +68,14 @@ def test_f148_standard_output_is_a_socket(name, tmp_path):
     command = located([*SERVE.command, "--tcp", "echo=127.0.0.1:0", "--access-log", name])
     with ours, ours.makefile() as lines, subprocess.Popen(command, stdout=theirs) as process:
         theirs.close()
-        port = int(re.search(r":(\d+) \(echo\)", lines.readline())[1])
-        assert visit(port, b"x") == b"x"
-        assert any('"ended":"peer"}' in line for line in lines)
-        process.terminate()
-        assert process.wait(TIMEOUT) == 0
+        try:
+            waiting = next(line for line in lines if "Waiting for" in line)
+            assert visit(int(re.search(r":(\d+) \(echo\)", waiting)[1]), b"x") == b"x"
+            assert any('"ended":"peer"}' in line for line in lines)
+            process.terminate()
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("name", [*NAMES, "/dev/stderr", "/proc/self/fd/2"])
