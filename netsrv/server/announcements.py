@@ -6,7 +6,6 @@ from typing import Any
 from netsrv import __version__
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.config.showing import limits_in_effect, plain_value, show_plain
-from netsrv.interfaces import ListenerInfo
 from netsrv.server.descriptors import show_max_connections
 from netsrv.server.listeners import RunningListener
 from netsrv.settings import count_of
@@ -40,22 +39,22 @@ def announce_listeners(listeners: Iterable[RunningListener]) -> Iterator[Announc
         if isinstance(asked, InternetAddress) and asked.host not in ("", host):
             yield "{asked} is {host}", {"asked": printable(asked.host), "host": host}
         what = "connections" if listener.settings.transport.is_stream else "datagrams"
-        yield "Waiting for {what} on {listener}", {"what": what, "listener": listener.listener_info}
+        yield "Waiting for {what} on {listener}", {"what": what, "listener": listener.name}
 
 
 def _announce_limits(
     listeners: Sequence[RunningListener], descriptors: int
 ) -> Iterator[Announcement]:
     """Yield one line for all listeners with the same limits."""
-    groups: dict[str, list[ListenerInfo]] = {}
+    groups: dict[str, list[str]] = {}
     for listener in listeners:
         if limits := show_limits(listener.settings, descriptors):
-            groups.setdefault(limits, []).append(listener.listener_info)
-    for limits, infos in groups.items():
-        fields = {"listener": infos[0], "others": len(infos) - 1, "limits": limits}
-        if len(infos) == len(listeners):
+            groups.setdefault(limits, []).append(listener.name)
+    for limits, names in groups.items():
+        fields = {"listener": names[0], "others": len(names) - 1, "limits": limits}
+        if len(names) == len(listeners):
             yield "Limits: {limits}", {"limits": limits}
-        elif len(infos) == 1:
+        elif len(names) == 1:
             yield "Limits of {listener}: {limits}", fields
         else:
             yield "Limits of {listener} and {others} more: {limits}", fields

@@ -175,11 +175,9 @@ def test_twist_logs_json_to_a_pipe(tmp_path):
     with Running(["twist", "netsrv", "--tcp", "0"], tmp_path) as server:
         server.wait_for(r"Waiting for \{what\}")
         events = [json.loads(line.lstrip(RECORD)) for line in server.lines]
-        waiting = [
-            each for each in events if each["log_namespace"] == "netsrv.server.server.Server"
-        ]
+        waiting = [event for event in events if "what" in event]
         assert [each["what"] for each in waiting] == ["connections"]
-        assert re.fullmatch(r"tcp 0\.0\.0\.0:\d+ \(accept\)", waiting[0]["name"])
+        assert re.fullmatch(r"tcp 0\.0\.0\.0:\d+ \(accept\)", waiting[0]["listener"])
 
 
 @contextmanager
