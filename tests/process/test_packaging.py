@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import TOP
+from tests.checkout import TOP, path_of
+from tests.docs.blocks import read_blocks
 from tests.process.examples import CHECKS
 from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
@@ -125,8 +126,8 @@ def stranger(wheel, checkout, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stranger")
     shutil.copytree(checkout / "examples", folder, dirs_exist_ok=True)
     env = make_environment(folder)
-    pip(env, "install", str(wheel), "pytest")
-    pip(env, "install", str(folder / "greeter"))
+    pip(env, "install", str(wheel), "pytest", "setuptools>=77")
+    pip(env, "install", "--no-build-isolation", str(folder / "greeter"))
     return folder
 
 
@@ -144,17 +145,30 @@ def test_the_examples_run_as_a_stranger_runs_them(tests, passed, stranger):
     assert re.search(rf"^{passed} passed in ", shown, re.M), shown
 
 
-def test_a_package_with_a_service_comes_and_goes(stranger):
-    """The greeter is listed when installed; uninstalled, it is gone and Twisted is whole."""
+@pytest.fixture(scope="module")
+def hello(stranger) -> Path:
+    """Return the package with a plugin that the document shows."""
+    for block in read_blocks(path_of("writing-a-service.rst").read_text()):
+        if block.file is not None and block.file.startswith("hello/"):
+            path = stranger / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    return stranger / "hello"
+
+
+@pytest.mark.parametrize("editable", [[], ["-e"]], ids=["copied", "editable"])
+@pytest.mark.parametrize("name", ["greeter", "hello"])
+def test_a_package_with_a_service_comes_and_goes(name, editable, stranger, hello):
+    """An entry point and a plugin are listed when installed, also with -e.
+
+    Uninstalled, the service is gone and Twisted is whole.
+    """
     env = stranger / "env" / "bin"
-    assert re.search(
-        "^greeter +tcp udp ",
-        run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger),
-        re.M,
-    )
-    pip(env, "uninstall", "--yes", "netsrv-greeter")
-    services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger)
-    assert len(services.splitlines()) == 8
+    pip(env, "install", "--no-deps", "--no-build-isolation", *editable, str(stranger / name))
+    listing = [str(env / "twistd"), "netsrv", "--list-services"]
+    assert re.search(f"^{name} +tcp ", run(*listing, cwd=stranger), re.M)
+    pip(env, "uninstall", "--yes", f"netsrv-{name}")
+    assert len(run(*listing, cwd=stranger).splitlines()) == 8
 
 
 def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):
