@@ -99,7 +99,8 @@ class IService(IPlugin):
     """The common part of all services.
 
     Put an object that provides `IStreamService`, `IDatagramService` or both into a
-    module in ``twisted/plugins/`` and netsrv finds it by its name.
+    module in ``twisted/plugins/``, or name its class by an entry point of the group
+    ``netsrv.services``, and netsrv finds it by its name.
     """
 
     name = Attribute("str: the name that selects it, as in ``--tcp NAME=ADDRESS``")

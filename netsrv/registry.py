@@ -1,13 +1,19 @@
-"""Finds services by name among Twisted's plugins, the built-in ones like those of others.
+"""Finds services by name among Twisted's plugins and the entry points of installed packages.
 
 A plugin is an object in a module of the package ``twisted.plugins`` that provides
-`netsrv.interfaces.IStreamService` or `IDatagramService`.  A plugin that cannot be used is
-named in `Registry.problems`, for the log; the others work.
+`netsrv.interfaces.IStreamService` or `IDatagramService`; so are the built-in services.  An entry
+point of the group ``netsrv.services`` names such an object, or its class.  One that cannot be used
+is named in `Registry.problems`, for the log; the others work.
 """
 
 import importlib
+import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,10 +30,13 @@ from netsrv.sockets.addresses import SERVICE_NAME, printable
 BUILT_IN = "netsrv_services"
 """The plugin module of the built-in services, whose names take precedence."""
 
+GROUP = "netsrv.services"
+"""The group of entry points by which a package has services."""
+
 
 @frozen
 class Registry:
-    """The services by name, and a line for each plugin that cannot be used."""
+    """The services by name, and a line for each one that cannot be used."""
 
     services: dict[str, Any] = field(factory=dict)
     problems: list[str] = field(factory=list)
@@ -61,35 +70,113 @@ class Registry:
         raise LookupError(f"there is no service {quote_value(name)}; {there_are}{near}{reasons}")
 
 
+@frozen
+class _Candidate:
+    """A service that is not loaded yet."""
+
+    place: str
+    """The object's name, for an error."""
+    source: str
+    """The plugin module or the package that has it."""
+    load: Callable[[], Any]
+
+
 def find_services(package: ModuleType | None = None) -> Registry:
-    """Find the services among the plugins of *package*, by default ``twisted.plugins``."""
+    """Find the services of installed packages, and the plugins of *package*.
+
+    By default that is ``twisted.plugins``.  Of two services with one name the first is used: a
+    built-in one, then a plugin, then an entry point.
+    """
     package = package or importlib.import_module("twisted.plugins")
     registry = Registry()
     sources: dict[str, str] = {}
     cache = getCache(package)
     registry.problems.extend(_failed_imports(package, cache))
     registry.empty.extend(_empty_modules(package, cache))
-    built_in_first = sorted(cache.items(), key=lambda item: (item[0] != BUILT_IN, item[0]))
-    for _, dropin in built_in_first:
-        for plugin in dropin.plugins:
-            if not any(each.isOrExtends(IService) for each in plugin.provided):
-                continue
-            try:
-                service = plugin.load()
-                name = _checked_name(service)
-            except BaseException as error:  # not even KeyboardInterrupt keeps the rest away
-                where = f"{dropin.moduleName}.{plugin.name}"
-                registry.problems.append(f"service {where} cannot be used: {_error_text(error)}")
-                continue
-            if name in registry.services:
-                registry.problems.append(
-                    f"two services are named {name!r}: the one of {sources[name]} is used, "
-                    f"the one of {dropin.moduleName} is not"
-                )
-                continue
-            registry.services[name] = service
-            sources[name] = dropin.moduleName
+    for candidate in chain(_plugins(cache), _entry_points(registry.problems)):
+        try:
+            service = candidate.load()
+            name = _checked_name(service)
+        except BaseException as error:  # not even KeyboardInterrupt keeps the rest away
+            registry.problems.append(
+                f"service {candidate.place} cannot be used: {_error_text(error)}"
+            )
+            continue
+        if name in registry.services:
+            registry.problems.append(
+                f"two services are named {name!r}: the one of {sources[name]} is used, "
+                f"the one of {candidate.source} is not"
+            )
+            continue
+        registry.services[name] = service
+        sources[name] = candidate.source
     return registry
+
+
+def _plugins(cache: dict[str, Any]) -> Iterator[_Candidate]:
+    """Yield the services among Twisted's plugins, the built-in ones first."""
+    for _, dropin in sorted(cache.items(), key=lambda item: (item[0] != BUILT_IN, item[0])):
+        for plugin in dropin.plugins:
+            if any(interface.isOrExtends(IService) for interface in plugin.provided):
+                place = f"{dropin.moduleName}.{plugin.name}"
+                yield _Candidate(place, dropin.moduleName, plugin.load)
+
+
+def _entry_points(problems: list[str]) -> Iterator[_Candidate]:
+    """Yield the services among the entry points of installed packages, sorted by name."""
+    if not _has_entry_points():
+        return
+    from importlib import metadata
+
+    try:
+        entries = sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+        for entry in entries:
+            package = _package_name(entry)
+            place = f"{printable(entry.value)} of the package {package}"
+            yield _Candidate(place, package, partial(_load, entry))
+    except Exception as error:
+        problems.append(f"the entry points of packages cannot be read: {_error_text(error)}")
+
+
+def _has_entry_points() -> bool:
+    """Return True if a package on `sys.path` may have services.
+
+    Most environments have no such package, and importlib.metadata costs a start ten times as much
+    as this search.
+    """
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")
+        except NotADirectoryError:  # an archive
+            return True
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith((".dist-info", ".egg-info")):
+                with suppress(OSError), open(f"{folder}/{name}/entry_points.txt", "rb") as file:
+                    if GROUP.encode() in file.read():
+                        return True
+    return False
+
+
+def _package_name(entry: Any) -> str:
+    try:
+        return printable(entry.dist.name)
+    except Exception:  # its file METADATA is missing or damaged
+        return "without a name"
+
+
+def _load(entry: Any) -> Any:
+    """Import the object that an entry point names, and return it, or an instance if it is a class.
+
+    Raises TypeError if that is no service.
+    """
+    service = entry.load()
+    if isinstance(service, type):
+        service = service()
+    if not IService.providedBy(service):
+        raise TypeError("it provides neither IStreamService nor IDatagramService")
+    return service
 
 
 def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:

@@ -1,7 +1,9 @@
-"""Finding services among plugins."""
+"""Finding services among plugins and entry points."""
 
 import sys
 import textwrap
+import zipfile
+from importlib import metadata
 from unittest.mock import ANY
 
 import pytest
@@ -181,3 +183,121 @@ def test_a_module_without_plugins_is_no_problem(plugins):
 def test_twisteds_own_modules_are_not_named():
     """Those of the package of Twisted itself are no reason for a missing service."""
     assert find_services().empty == []
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch, plugins):
+    """Return a function that installs a package of one module with entry points.
+
+    They are lines of the group; the function returns an empty package for plugins.
+    """
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(folder)
+
+    def install(name, code, *lines, group="netsrv.services"):
+        installed = folder / f"{name}-1.0.dist-info"
+        installed.mkdir()
+        (installed / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (installed / "entry_points.txt").write_text("\n".join([f"[{group}]", *lines]))
+        (folder / f"{name}.py").write_text(textwrap.dedent(code))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        return plugins("nothing", "")
+
+    return install
+
+
+@pytest.mark.parametrize("attribute", ["service", "Service"])
+def test_a_service_of_a_package_is_found_by_its_entry_point(packages, attribute):
+    """The entry point names the service or its class."""
+    package = packages("acme", GOOD.format(name="hello"), f"hello = acme:{attribute}")
+    registry = find_services(package)
+    assert registry.stream("hello").description == "a test"
+    assert registry.problems == []
+
+
+def test_a_package_in_an_archive_is_found(packages, tmp_path, monkeypatch):
+    """An archive on sys.path is searched as a folder is."""
+    package = packages("acme", GOOD.format(name="hello"), "hello = acme:Service")
+    folder = tmp_path / "site-packages"
+    archive = tmp_path / "acme.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in folder.rglob("*"):
+            packed.write(path, path.relative_to(folder))
+    sys.path.remove(str(folder))
+    monkeypatch.syspath_prepend(archive)
+    assert find_services(package).stream("hello").description == "a test"
+
+
+def test_without_such_a_package_the_metadata_is_not_read(packages, monkeypatch):
+    """A start costs nothing for the entry points of other groups."""
+    package = packages("acme", GOOD.format(name="hello"), "hello = acme:service", group="other")
+    monkeypatch.setattr(metadata, "entry_points", None)
+    registry = find_services(package)
+    assert registry.services == {}
+    assert registry.problems == []
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("missing:service", "ModuleNotFoundError: No module named 'missing'"),
+        ("acme:missing", "AttributeError: "),
+        ("acme:implementer", "TypeError: "),
+        ("acme", "TypeError: it provides neither IStreamService nor IDatagramService"),
+        ("no value", ""),
+    ],
+)
+def test_a_bad_entry_point_is_named_and_the_rest_works(packages, value, problem):
+    """One line names the object, its package and the exception."""
+    package = packages("acme", GOOD.format(name="hello"), f"bad = {value}", "z = acme:service")
+    registry = find_services(package)
+    assert list(registry.services) == ["hello"]
+    [line] = registry.problems
+    assert line.startswith(f"service {value} of the package acme cannot be used: {problem}")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("surprise", SURPRISES)
+def test_f134_whatever_a_package_raises_it_is_named_and_the_rest_works(packages, surprise):
+    """The package's module may raise anything when it is imported."""
+    packages("mood", f"raise {surprise}", "a = mood:service")
+    registry = find_services(packages("acme", GOOD.format(name="hello"), "b = acme:service"))
+    assert list(registry.services) == ["hello"]
+    [line] = registry.problems
+    assert line.startswith("service mood:service of the package mood cannot be used: ")
+    assert line.isprintable()
+    assert len(line) < 1000
+
+
+def test_entry_points_that_cannot_be_read_are_a_problem(packages, tmp_path):
+    """A damaged package is one line, and plugins work."""
+    package = packages("acme", GOOD.format(name="hello"), "hello = acme:service")
+    [path] = tmp_path.glob("site-packages/*/entry_points.txt")
+    path.write_bytes(path.read_bytes() + b"\xff")
+    registry = find_services(package)
+    assert registry.services == {}
+    [line] = registry.problems
+    assert line.startswith("the entry points of packages cannot be read: UnicodeDecodeError")
+
+
+def test_a_package_without_metadata_has_services_too(packages, tmp_path):
+    """A package that has lost its file METADATA takes no other's services away."""
+    package = packages("acme", GOOD.format(name="hello"), "a = acme:service", "b = acme:missing")
+    [path] = tmp_path.glob("site-packages/*/METADATA")
+    path.unlink()
+    registry = find_services(package)
+    assert list(registry.services) == ["hello"]
+    [line] = registry.problems
+    assert line.startswith("service acme:missing of the package without a name cannot be used: ")
+
+
+def test_a_plugin_comes_before_an_entry_point_of_its_name(packages, plugins):
+    """The plugin is used, and both are named."""
+    packages("acme", GOOD.format(name="hello"), "hello = acme:service")
+    registry = find_services(plugins("one", GOOD.format(name="hello")))
+    assert type(registry.stream("hello")).__module__ == "netsrv_test_plugins.one"
+    assert registry.problems == [
+        "two services are named 'hello': the one of netsrv_test_plugins.one is used, "
+        "the one of acme is not"
+    ]

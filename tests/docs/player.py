@@ -27,6 +27,8 @@ import select
 import signal
 import subprocess
 import sys
+import tomllib
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -59,9 +61,31 @@ class Elsewhere:
     command: str
     reason: str
     instead: str | None = None
+    effect: Callable[[Path], dict[str, str]] | None = None
+    """Does in the reader's folder what matters of it; returns further environment variables."""
+
+
+def editable(folder: Path) -> dict[str, str]:
+    """Make the package greeter importable, with its entry points, as ``pip install -e`` does."""
+    project = tomllib.loads((folder / "greeter" / "pyproject.toml").read_text())["project"]
+    installed = folder / "greeter" / f"{project['name']}-{project['version']}.dist-info"
+    installed.mkdir()
+    name = f"Name: {project['name']}\nVersion: {project['version']}\n"
+    (installed / "METADATA").write_text(f"Metadata-Version: 2.1\n{name}")
+    lines = []
+    for group, entries in project["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
+    (installed / "entry_points.txt").write_text("\n".join(lines))
+    return {"PYTHONPATH": str(folder / "greeter")}
 
 
 ELSEWHERE = (
+    Elsewhere(
+        "writing-a-service.rst",
+        "pip install -e ./greeter",
+        "it needs a package index; tests/process/test_packaging.py installs it for editing",
+        effect=editable,
+    ),
     Elsewhere(
         "writing-a-service.rst",
         "pip install ./greeter",
@@ -126,13 +150,13 @@ ELSEWHERE = (
 class Terminal:
     """A command in a terminal of its own, and its output."""
 
-    def __init__(self, command: str, folder: Path) -> None:
+    def __init__(self, command: str, folder: Path, environ: dict[str, str]) -> None:
         path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
         self._shown = ""
         self._process = subprocess.Popen(
             ["bash", "-c", command],
             cwd=folder,
-            env={**os.environ, "PATH": path, **ENVIRONMENT},
+            env={**os.environ, "PATH": path, **ENVIRONMENT, **environ},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -207,6 +231,7 @@ class Player:
         self._elsewhere = {each.command: each for each in ELSEWHERE if each.document == name}
         self._session: dict[str, Any] = {"__name__": "__main__"}
         self._terminals = ExitStack()
+        self._environ: dict[str, str] = {}
         self._servers: list[Terminal] = []
 
     def __enter__(self) -> "Player":
@@ -262,10 +287,12 @@ class Player:
             return
         elsewhere = self._elsewhere.get(command)
         if elsewhere is not None:
+            if elsewhere.effect is not None:
+                self._environ |= elsewhere.effect(self._folder)
             if elsewhere.instead is None:
                 return
             command = elsewhere.instead
-        terminal = self._terminals.enter_context(Terminal(command, self._folder))
+        terminal = self._terminals.enter_context(Terminal(command, self._folder, self._environ))
         if any("Waiting for" in line for line in expected):
             self._servers.append(terminal)
             self._follow(terminal, expected)

@@ -1,17 +1,19 @@
-"""The installation: the wheel in an empty environment, and the README's first command."""
+"""The distributions, the wheel in an empty environment, and the README's first command."""
 
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.checkout import TOP
+from tests.checkout import TOP, path_of
+from tests.docs.blocks import read_blocks
 from tests.process.examples import CHECKS
 from tests.process.networks import machines_network
 from tests.process.running import BIN, Running
@@ -58,13 +60,66 @@ def checkout(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(checkout, tmp_path_factory) -> Path:
-    """Build the wheel."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
-    run(*command, "--wheel-dir", str(folder), str(checkout), cwd=folder)
-    [built] = folder.glob("*.whl")
+def distributions(checkout, tmp_path_factory) -> Path:
+    """Build the source distribution, and the wheel from it alone."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)]
+    run(*command, str(checkout), cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(distributions) -> Path:
+    """Return the wheel."""
+    [built] = distributions.glob("*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(distributions, tmp_path_factory) -> Path:
+    """Unpack the source distribution."""
+    [built] = distributions.glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(built) as archive:
+        archive.extractall(folder, filter="data")
+    return folder / built.name.removesuffix(".tar.gz")
+
+
+UNPACKED = {".gitignore": "it is of use in a clone only"}
+"""Files of the checkout that the source distribution leaves out, with their reasons."""
+
+GENERATED = {"PKG-INFO", "netsrv.egg-info"}
+"""What setuptools adds to the source distribution."""
+
+
+def files_below(folder: Path) -> set[str]:
+    """Return the paths of all files below a folder, relative to it."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_source_distribution_is_the_checkout(unpacked, checkout):
+    """It has documents, examples, tests, benchmarks and all else that git tracks, no more."""
+    packed = {name for name in files_below(unpacked) if name.split("/")[0] not in GENERATED}
+    built = {"build", "dist", "netsrv.egg-info"}
+    tracked = {name for name in files_below(checkout) if name.split("/")[0] not in built}
+    assert packed == tracked - set(UNPACKED)
+
+
+def test_the_tests_of_the_source_distribution_can_be_collected(unpacked):
+    """They need no file of the checkout, and test the modules beside them."""
+    code = "import netsrv, pytest, sys; print(netsrv.__file__); sys.exit(pytest.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-p", "no:cacheprovider"]
+    shown = run(*command, cwd=unpacked)
+    assert shown.startswith(str(unpacked))
+    assert int(re.findall(r"^(\d+) tests collected", shown, re.M)[0]) > 3000
+
+
+def test_an_index_accepts_the_distributions(distributions):
+    """It renders the description, and the wheel has no file too many or too few."""
+    names = sorted(str(path) for path in distributions.iterdir())
+    run(sys.executable, "-m", "twine", "check", "--strict", *names, cwd=distributions)
+    shown = run(str(BIN / "check-wheel-contents"), names[0], cwd=TOP)
+    assert shown.endswith(": OK\n")
 
 
 def test_the_wheel_leaves_twisteds_own_files_alone(wheel):
@@ -125,8 +180,8 @@ def stranger(wheel, checkout, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stranger")
     shutil.copytree(checkout / "examples", folder, dirs_exist_ok=True)
     env = make_environment(folder)
-    pip(env, "install", str(wheel), "pytest")
-    pip(env, "install", str(folder / "greeter"))
+    pip(env, "install", str(wheel), "pytest", "setuptools>=77")
+    pip(env, "install", "--no-build-isolation", str(folder / "greeter"))
     return folder
 
 
@@ -144,17 +199,30 @@ def test_the_examples_run_as_a_stranger_runs_them(tests, passed, stranger):
     assert re.search(rf"^{passed} passed in ", shown, re.M), shown
 
 
-def test_a_package_with_a_service_comes_and_goes(stranger):
-    """The greeter is listed when installed; uninstalled, it is gone and Twisted is whole."""
+@pytest.fixture(scope="module")
+def hello(stranger) -> Path:
+    """Return the package with a plugin that the document shows."""
+    for block in read_blocks(path_of("writing-a-service.rst").read_text()):
+        if block.file is not None and block.file.startswith("hello/"):
+            path = stranger / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+    return stranger / "hello"
+
+
+@pytest.mark.parametrize("editable", [[], ["-e"]], ids=["copied", "editable"])
+@pytest.mark.parametrize("name", ["greeter", "hello"])
+def test_a_package_with_a_service_comes_and_goes(name, editable, stranger, hello):
+    """An entry point and a plugin are listed when installed, also with -e.
+
+    Uninstalled, the service is gone and Twisted is whole.
+    """
     env = stranger / "env" / "bin"
-    assert re.search(
-        "^greeter +tcp udp ",
-        run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger),
-        re.M,
-    )
-    pip(env, "uninstall", "--yes", "netsrv-greeter")
-    services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=stranger)
-    assert len(services.splitlines()) == 8
+    pip(env, "install", "--no-deps", "--no-build-isolation", *editable, str(stranger / name))
+    listing = [str(env / "twistd"), "netsrv", "--list-services"]
+    assert re.search(f"^{name} +tcp ", run(*listing, cwd=stranger), re.M)
+    pip(env, "uninstall", "--yes", f"netsrv-{name}")
+    assert len(run(*listing, cwd=stranger).splitlines()) == 8
 
 
 def test_the_readmes_first_command_serves_from_a_fresh_checkout(checkout):

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import Any
 
 from attrs import field, frozen, validators
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.protocols.basic import LineOnlyReceiver
 from zope.interface import implementer
@@ -45,23 +46,27 @@ class GuestBook:
 
 
 class GreeterStream(LineOnlyReceiver):
-    """Greets for each line; all connections share the factory's book."""
+    """Greets for each line; all connections of a listener share a book."""
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_NAME_LENGTH
-    factory: "GreeterFactory"
+    transport: Any
+
+    def __init__(self, book: GuestBook) -> None:
+        self._book = book
 
     def lineReceived(self, line: bytes) -> None:
-        self.sendLine(self.factory.book.greet(line))
+        self.transport.write(self._book.greet(line) + b"\n")
 
 
 class GreeterFactory(Factory):
     """Creates a protocol for each connection of a listener."""
 
-    protocol = GreeterStream
-
     def __init__(self, book: GuestBook) -> None:
-        self.book = book
+        self._book = book
+
+    def buildProtocol(self, addr: IAddress | None) -> GreeterStream:
+        return GreeterStream(self._book)
 
 
 class GreeterDatagrams(DatagramProtocol):
@@ -78,7 +83,7 @@ class GreeterDatagrams(DatagramProtocol):
 
 @implementer(IStreamService, IDatagramService)
 class GreeterService:
-    """The service as a plugin; each listener has a guest book of its own."""
+    """The service; each listener has a guest book of its own."""
 
     name = "greeter"
     description = "greet each name"
