@@ -6,6 +6,10 @@ A program that embeds the server decides this for itself.
 """
 
 import gc
+import sys
+
+PYTHONS_FROZEN = gc.get_freeze_count() if sys.version_info[:2] == (3, 12) else 0
+"""Objects that Python has frozen itself: a few hundred in 3.12."""
 
 NEVER = 1 << 30
 """Collections of the middle generation that a reload does not have."""
@@ -36,7 +40,7 @@ class FullCollections:
         gc.set_threshold(*threshold)
         collections = gc.get_stats()[2]["collections"]
         due = gc.get_count()[2] > threshold[2] and collections != self._last_postponed
-        if due and gc.get_freeze_count() == 0:  # no other code has frozen objects
+        if due and gc.get_freeze_count() <= PYTHONS_FROZEN:  # no other code has frozen objects
             self._last_postponed = collections
             gc.freeze()  # sets the collector's counts to 0
             gc.unfreeze()

@@ -11,7 +11,7 @@ from netsrv.cli.collector import FullCollections
 
 def work():
     before = gc.get_stats()
-    kept = [[] for _ in range(200_000)]
+    kept = [[] for _ in range(300 * gc.get_threshold()[0])]
     after = gc.get_stats()
     return [new["collections"] > old["collections"] for old, new in zip(before, after)]
 

@@ -255,6 +255,14 @@ def test_f144_service_in_a_script(command, tmp_path):
     assert run([sys.executable, *command], tmp_path) == (0, "served\n")
 
 
+def test_f144_service_in_a_script_beside_multiprocessing(tmp_path):
+    """It is served too where Python imports multiprocessing at its start."""
+    (tmp_path / "sitecustomize.py").write_text("import multiprocessing")
+    (tmp_path / "script.py").write_text(SERVICE + SCRIPT)
+    status = run([sys.executable, "script.py"], tmp_path, PYTHONPATH=str(tmp_path))
+    assert status == (0, "served\n")
+
+
 def test_f144_a_script_that_starts_a_server_when_it_is_imported(tmp_path):
     """A script without a guard fails with an error instead of starting servers for ever."""
     (tmp_path / "script.py").write_text(SERVICE + SCRIPT.replace("if __name__", "if 1 or __name__"))
