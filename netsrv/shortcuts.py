@@ -9,8 +9,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 def sends_back(method: Method) -> Method:
     """Mark a ``dataReceived`` that writes what it gets to its transport, and does no more.
 
-    A listener may do that without calling it.  A subclass that overrides the method is called,
-    unless it marks its own.
+    A listener may do that without calling it.  The protocol must write nothing else once
+    ``connectionMade`` has returned, since the order would not be kept.  A subclass that overrides
+    the method is called, unless it marks its own.
     """
     method.sends_back = True  # type: ignore[attr-defined]
     return method

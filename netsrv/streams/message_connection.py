@@ -115,7 +115,8 @@ class MessageConnection:
         except OSError:
             self.end(CloseReason.RESET)
             return False
-        self.dataReceived(data)
+        if data:
+            self.dataReceived(data)
         return bool(data)
 
     def finish(self) -> None:
@@ -200,9 +201,7 @@ class ServedConnections:
         ]
 
     def __iter__(self) -> Iterator["ServedConnection"]:
-        return (
-            ServedConnection(show_sockaddr(sockaddr), self.seconds) for sockaddr in self._sockaddrs
-        )
+        return (ServedConnection(peer, self.seconds) for peer in self.peers)
 
 
 @implementer(IConnection)
