@@ -2,6 +2,7 @@
 
 import os
 import socket
+import struct
 import threading
 
 import pytest
@@ -18,6 +19,9 @@ from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
 from tests.clients import connect, read_all, reset, visit
 from tests.reactor import until
 from tests.timeouts import TIMEOUT
+
+SEGMENTS_IN = 140
+"""The offset of tcpi_segs_in in struct tcp_info of Linux."""
 
 LINE = b"one line for you\r\n"
 
@@ -149,6 +153,17 @@ async def test_the_message_may_depend_on_the_peer(served, client):
     peer, got = await client(silent, server.sockets[0])
     port = server.sockets[0].port
     assert got.decode() == f"{peer.partition(':')[2]} {port} AF_INET"
+
+
+@pytest_twisted.ensureDeferred
+async def test_message_and_end_come_in_one_segment(served, client):
+    """A silent peer receives two segments: SYN, ACK, and the message with FIN (tcp(7), TCP_INFO)."""
+    server = served(LINE)
+    sock = await client(connect, server.sockets[0])
+    assert await client(read_all, sock) == LINE
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, SEGMENTS_IN + 4)
+    assert struct.unpack_from("I", info, SEGMENTS_IN) == (2,)
+    sock.close()
 
 
 @pytest_twisted.ensureDeferred
