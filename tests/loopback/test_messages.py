@@ -157,7 +157,7 @@ async def test_the_message_may_depend_on_the_peer(served, client):
 
 @pytest_twisted.ensureDeferred
 async def test_message_and_end_come_in_one_segment(served, client):
-    """A silent peer receives two segments: SYN, ACK, and the message with FIN (tcp(7), TCP_INFO)."""
+    """A silent peer receives two segments: SYN with ACK, and the message with FIN (TCP_INFO)."""
     server = served(LINE)
     sock = await client(connect, server.sockets[0])
     assert await client(read_all, sock) == LINE
