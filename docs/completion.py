@@ -5,6 +5,7 @@ wheel installs where the shells look for them.
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import shtab
@@ -80,7 +81,10 @@ SERVICES = {
 
 def make_script(shell: str) -> str:
     """Return the completion for a shell."""
-    parser = make_parser()
+    parser = make_parser(NETSRV)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        make_parser(command, partial(commands.add_parser, name, help=command.help))
     _add_values(parser)
     script: str = shtab.complete(parser, shell, preamble=PREAMBLE)
     head, line, rest = script.partition("complete -o bashdefault -F _shtab_netsrv netsrv")

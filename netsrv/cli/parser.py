@@ -5,7 +5,7 @@ versions of Python, and it prints its usage with each.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from netsrv.cli.mistakes import (
@@ -46,20 +46,11 @@ class _Parser(argparse.ArgumentParser):
         raise argparse.ArgumentError(None, message)
 
 
-def make_parser(commands: Mapping[str, Command] = COMMANDS) -> argparse.ArgumentParser:
-    """Return the parser of ``netsrv`` with those of its commands."""
-    parser = _make_parser(_Parser, NETSRV)
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-    for name, command in commands.items():
-        add_parser = lambda command=command, name=name, **keywords: subparsers.add_parser(  # noqa: E731
-            name, help=command.help, **keywords
-        )
-        _make_parser(add_parser, command)
-    return parser
-
-
-def _make_parser(make: Any, command: Command) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = make(
+def make_parser(
+    command: Command, make: Callable[..., argparse.ArgumentParser] = _Parser
+) -> argparse.ArgumentParser:
+    """Return the parser of the options of *command*; *make* creates an empty one."""
+    parser = make(
         description=command.description, add_help=False, exit_on_error=False, prog=command.name
     )
     for title, options in groups(command.options).items():
@@ -96,7 +87,8 @@ def parse(arguments: Sequence[str]) -> tuple[Command, Given]:
         text = "a command is missing, as in netsrv serve --tcp 51423"
         raise UsageMistake(unknown_command(first, list(COMMANDS)) if first else text, NETSRV)
     try:
-        namespace, extras = make_parser().parse_known_args(arguments)
+        words = arguments[command is not NETSRV :]
+        namespace, extras = make_parser(command).parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageMistake(_describe(error, arguments, command), command) from None
     if extras:
@@ -108,7 +100,7 @@ def _describe(error: argparse.ArgumentError, arguments: Sequence[str], command: 
     """Return our text for an error of argparse."""
     flag = (error.argument_name or "").rpartition("/")[2]
     kind, _, rest = error.message.partition(":")
-    if flag == "COMMAND" or (command is NETSRV and _owner(arguments[0]) is not NETSRV):
+    if command is NETSRV and _owner(arguments[0]) is not NETSRV:
         return _describe_extra(arguments[0], command)
     if kind.startswith("expected"):
         return missing_argument(flag, command.options)
