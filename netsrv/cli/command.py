@@ -71,6 +71,8 @@ def make_start(given: Given) -> Start:
     The environment gives the options that the command line does not.  Raises `UsageMistake`.
     """
     names = {name for name, _ in given}
+    if "log_level" in names:
+        names.add("quiet")  # another form of it
     options = [option for option in SERVE.options if option.name not in names]
     from_environment = given_by(os.environ, options)
     for line in unknown_variables(os.environ, SERVE.options):

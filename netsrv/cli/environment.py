@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from netsrv.cli.mistakes import UsageMistake
 from netsrv.cli.options import Option
 from netsrv.cli.parser import Given
-from netsrv.settings import did_you_mean, quote_value
+from netsrv.settings import nearest, quote_value
 
 PREFIX = "NETSRV_"
 FLAGS = {
@@ -42,7 +42,7 @@ def _values(option: Option, text: str) -> Iterator[str | bool]:
 
 
 def _items(text: str) -> list[str]:
-    return re.split(r"[\s,]+", text.strip().strip(","))
+    return re.findall(r"[^\s,]+", text)
 
 
 def _flag(variable: str, text: str) -> bool:
@@ -63,5 +63,5 @@ def unknown_variables(environ: Mapping[str, str], options: Iterable[Option]) -> 
         name = variable.removeprefix(PREFIX)
         if variable == name or name in known or _KUBERNETES.fullmatch(name):
             continue
-        if near := did_you_mean(name, known):
-            yield f"{variable}: there is no such variable{near.replace('mean ', f'mean {PREFIX}')}"
+        if near := nearest(name, known):
+            yield f"{variable}: there is no such variable; did you mean {PREFIX}{near}?"

@@ -45,7 +45,7 @@ def test_lists_have_commas_or_spaces(start_with):
     """Listeners, socket options, networks and ports are separated by either, or by both."""
     start = start_with(
         {
-            "NETSRV_TCP": "echo=127.0.0.1:7, 8  9,",
+            "NETSRV_TCP": ", echo=127.0.0.1:7, 8  9 ,",
             "NETSRV_UNIX": "echo=/run/x.sock",
             "NETSRV_SOCKET_OPTION": "SO_RCVBUF=9000 TCP_NODELAY=0",
             "NETSRV_ONLY_FROM": "10.0.0.0/8 ::1/128",
@@ -83,6 +83,12 @@ def test_the_command_line_wins(start_with):
     start = start_with(variables, ("tcp", "8"), ("log_rate", "6"))
     assert start.listeners == [("udp", "7"), ("tcp", "8")]
     assert start.arguments == {"log_rate": "6"}
+
+
+def test_a_level_on_the_command_line_wins_over_quiet(start_with):
+    """The two are one setting: --log-level replaces the variable of --quiet too."""
+    start = start_with({"NETSRV_QUIET": "1", "NETSRV_TCP": "7"}, ("log_level", "debug"))
+    assert start.arguments == {"log_level": "debug"}
 
 
 def test_an_empty_variable_is_unset(start_with):
