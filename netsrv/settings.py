@@ -193,8 +193,8 @@ class Kind:
     """True if the option may be given many times; `parse_option` gets the list of texts."""
     listed: bool = False
     """True if the option's argument is a list with commas."""
-    show: Callable[[Any], str] = repr
-    """Returns the text of a value in the repr of its settings."""
+    plain: Callable[[Any], Any] = lambda value: value
+    """Returns a value as a file has it, if it is of no type of TOML's."""
     resolve: Callable[[str, str], str] | None = None
     """Returns a path as a file in a folder means it, from the folder and the path as written;
     None if the values are no paths."""
@@ -343,8 +343,8 @@ def short_repr(instance: Any) -> str:
         value = getattr(instance, attribute.name)
         if attribute.repr and (attribute.default is NOTHING or value != attribute.default):
             description = attribute.metadata.get(_METADATA, {})
-            show = description["kind"].show if description else repr
-            shown.append(f"{attribute.name}={show(value)}")
+            value = description["kind"].plain(value) if description else value
+            shown.append(f"{attribute.name}={value!r}")
     return f"{type(instance).__name__}({', '.join(shown)})"
 
 

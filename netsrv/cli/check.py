@@ -105,7 +105,7 @@ def _show_listener(listener: CheckedListener, descriptors: int) -> Iterator[str]
         yield f"  {option.name:<20} {show_value(option.asked):>12} {in_effect:>12}"
     yield ""
     for setting, value in limits_in_effect(settings).items():
-        text = show_plain(plain_value(value))
+        text = show_plain(plain_value(setting.kind.plain(value)))
         if setting.name == "max_connections":
             text = show_max_connections(value, descriptors)
         elif value is None or value == ():
@@ -171,7 +171,7 @@ def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, A
     settings = listener.settings
     tables: dict[str, dict[str, Any]] = {"limits": {}, "access": {}}
     for setting, value in limits_in_effect(settings).items():
-        tables[setting.section.table][setting.name] = plain_value(value)
+        tables[setting.section.table][setting.name] = plain_value(setting.kind.plain(value))
     if "max_connections" in tables["limits"]:
         asked, most = settings.limits.max_connections, connection_limit(descriptors)
         tables["limits"]["max_connections"] = most if asked is None else min(asked, most)

@@ -9,20 +9,22 @@ import attrs
 
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings
 from netsrv.guards.limits import ACCESS, CONNECTIONS, DATAGRAMS, TIMEOUTS
-from netsrv.guards.ports import show_ports
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import Section, Setting, exception_text
 
 
 def plain_value(value: Any) -> Any:
-    """Return a value in TOML's types, as a file has it; None for no limit."""
+    """Return a value in TOML's types, as a file has it; None for no limit.
+
+    Fields that a class leaves out of its repr, such as passwords, are left out here too.
+    """
     if value is None or type(value) in (bool, int, float, str):
         return value
     for kind, convert in _CONVERTERS.items():
         if isinstance(value, kind):
             return convert(value)
     if attrs.has(type(value)):
-        names = [field.name for field in attrs.fields(type(value))]
+        names = [field.name for field in attrs.fields(type(value)) if field.repr]
         return {name: plain_value(getattr(value, name)) for name in names}
     try:
         return str(value)
@@ -38,7 +40,7 @@ def _show_rate(rate: Rate) -> str:
 _CONVERTERS: dict[Any, Callable[[Any], Any]] = {
     Enum: lambda member: member.value,
     Rate: _show_rate,
-    Set: show_ports,
+    Set: lambda items: sorted(map(plain_value, items), key=str),
     PathLike: fspath,
     list | tuple: lambda items: [plain_value(item) for item in items],
     Mapping: lambda table: {str(key): plain_value(item) for key, item in table.items()},

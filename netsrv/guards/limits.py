@@ -91,7 +91,7 @@ PORTS = Kind(
     '``"0-1023,2049"``, ``"none"``, or ``[7, "20-21"]``',
     "LIST|none",
     listed=True,
-    show=lambda ports: repr(show_ports(ports)),
+    plain=show_ports,
     schema={"anyOf": [PORT_SCHEMA, {"type": "array", "items": PORT_SCHEMA}]},
 )
 NETWORKS = Kind(

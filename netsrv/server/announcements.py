@@ -67,7 +67,7 @@ def show_limits(settings: ListenerSettings, descriptors: int) -> str:
         if setting.name == "max_connections":
             shown.append(f"{setting.name} {show_max_connections(value, descriptors)}")
         elif value != setting.default:
-            plain = plain_value(value)
+            plain = plain_value(setting.kind.plain(value))
             networks = count_of(len(plain), "network") if isinstance(plain, list) else ""
             shown.append(f"{setting.name} {networks or show_plain(plain)}")
     return ", ".join(shown)
