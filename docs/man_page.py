@@ -37,6 +37,11 @@ STATUSES = {
     ExitStatus.IO_ERROR: "A report, such as that of --check, cannot be written.",
     ExitStatus.CONFIGURATION: "A bad configuration: a value, a service, a socket option or a file.",
 }
+TWISTD_STATUS = "Under twistd every error at the start has the status 1."
+LOG_VARIABLES = (
+    "NO_COLOR, or a TERM of dumb, turns the colours of the log off. JOURNAL_STREAM, which systemd "
+    "sets, makes the log one for journald."
+)
 SIGNALS = {
     "SIGTERM, SIGINT": "Drain: close the listening sockets, wait --shutdown-timeout for the open "
     "connections, then abort those that are left. A second signal aborts them immediately.",
@@ -58,11 +63,11 @@ def make_page() -> str:
     for title, options in groups((*SERVE_OPTIONS, COMPLETION)).items():
         lines += [f".SS {title}", *_options(options)]
     lines += _section("Addresses", _paragraphs(ADDRESSES))
-    lines += _section("Environment", _paragraphs(VARIABLES))
+    lines += _section("Environment", _paragraphs(VARIABLES, LOG_VARIABLES))
     lines += _section("Signals", _list(SIGNALS.items()))
     statuses = [(str(int(status)), text) for status, text in STATUSES.items()]
-    lines += _section("Exit status", _list(statuses))
-    examples = [(f"netsrv serve {line}", f"{text}.".capitalize()) for line, text in TWISTD.examples]
+    lines += _section("Exit status", [*_list(statuses), ".PP", *_filled(TWISTD_STATUS)])
+    examples = [(f"netsrv serve {line}", f"{_capital(text)}.") for line, text in TWISTD.examples]
     lines += _section("Examples", _list(examples))
     lines += _section("See also", [".BR twistd (1),", ".BR nc (1),", ".BR socket (7)"])
     return "\n".join(lines) + "\n"
@@ -95,10 +100,14 @@ def _paragraphs(*texts: str) -> Iterator[str]:
 
 def _options(options: Iterable[Option]) -> Iterator[str]:
     for option in options:
-        text = f"{option.description[:1].upper()}{option.description[1:]}."
+        text = f"{_capital(option.description)}."
         text = re.sub(r" \[default: (.*)\]\.$", r". Default: \1.", text)
         details = OPTIONS[option.name].details if option.name in OPTIONS else ""
         yield from _list([(option.spellings, f"{text} {details}".strip())])
+
+
+def _capital(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _list(entries: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -185,9 +185,13 @@ ADDRESSES = (
     "of the first --tcp. SERVICE is a name that --list-services shows."
 )
 VARIABLES = (
-    "An environment variable stands for each option that is not a report: NETSRV_TCP for --tcp, "
-    "NETSRV_MAX_CONNECTIONS for --max-connections. Lists have commas or spaces, flags are 1 or 0. "
-    "The command line wins."
+    "To netsrv serve, an environment variable stands for each option that is not a report: "
+    "NETSRV_TCP for --tcp, NETSRV_MAX_CONNECTIONS for --max-connections. Lists have commas or "
+    "spaces, flags are 1 or 0. The command line wins."
+)
+TWISTD_LOG = (
+    "The log is that of twistd: --log-format has no effect, and --log-level and --quiet apply to "
+    "the lines about single peers."
 )
 EXAMPLES = (
     ("--tcp 51423", "accept connections, log each peer and close"),
@@ -214,7 +218,7 @@ TWISTD = Command(
     "The options of twistd, such as -n, --uid and --reactor, go before the word netsrv.",
     SERVE_OPTIONS,
     EXAMPLES,
-    (ADDRESSES,),
+    (ADDRESSES, TWISTD_LOG),
 )
 COMMANDS = {command.word: command for command in (SERVE,)}
 """The commands of ``netsrv`` by their names."""
