@@ -36,13 +36,18 @@ class StartDirectory:
         if self._path is None or not self.is_left:
             yield
             return
-        before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+        before: int | str
+        try:
+            before = os.open(".", getattr(os, "O_PATH", os.O_RDONLY))
+        except OSError:  # no descriptor is left
+            before = os.getcwd()
         try:
             self._enter(self._path)
             yield
         finally:
-            os.fchdir(before)
-            os.close(before)
+            os.chdir(before)
+            if isinstance(before, int):
+                os.close(before)
 
     def _enter(self, path: str) -> None:
         try:

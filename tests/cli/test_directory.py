@@ -1,5 +1,6 @@
 """The directory of the start, which a reload enters again."""
 
+import errno
 import os
 
 import pytest
@@ -38,3 +39,20 @@ def test_a_directory_that_cannot_be_entered_resolves_no_path(tmp_path, monkeypat
     with start.entered():
         pass
     assert warnings() == ["No such file or directory"] * 2
+
+
+def test_without_a_descriptor_the_way_back_is_a_path(tmp_path, monkeypatch):
+    """The directory is entered and left although no descriptor is free."""
+    for name in ("start", "run"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "start")
+    start = StartDirectory()
+    os.chdir(tmp_path / "run")
+
+    def exhausted(path, flags):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "open", exhausted)
+    with start.entered():
+        assert os.getcwd() == str(tmp_path / "start")
+    assert os.getcwd() == str(tmp_path / "run")

@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+from twisted.internet.defer import CancelledError
 
 from netsrv.server.slices import SLICE_DURATION, Phase, SlicedWork
 
@@ -31,10 +32,14 @@ class Bench:
         self.reactor = Reactor()
         self.time, self.step_seconds = 0.0, step_seconds
         self.steps, self.on_step = [], {}
-        self.inside, self.entries = False, 0
+        self.inside, self.entries, self.fails_at = False, 0, None
         self.outcomes = []
         self.work = SlicedWork(self.reactor, self.take(), lambda: self.time, self.entered)
-        self.work.result.addBoth(self.outcomes.append)
+        self.work.result.addBoth(self.end)
+
+    def end(self, outcome):
+        self.ended_inside = self.inside
+        self.outcomes.append(outcome)
 
     def take(self):
         for number in range(10):
@@ -47,9 +52,13 @@ class Bench:
     @contextmanager
     def entered(self):
         self.entries += 1
+        if self.entries == self.fails_at:
+            raise OSError("cannot be entered")
         self.inside = True
-        yield
-        self.inside = False
+        try:
+            yield
+        finally:
+            self.inside = False
 
     def run(self):
         """Turn the reactor until it has nothing to do; return the number of turns."""
@@ -76,10 +85,11 @@ def test_f132_a_turn_takes_the_steps_of_one_slice(step_seconds, turns):
 
 
 def test_each_slice_runs_in_the_context_and_the_turns_between_do_not():
-    """The context is entered once in each slice."""
+    """The context is entered once in each slice, and left before the result fires."""
     bench = Bench()
     bench.work.take_slice()
     assert bench.run() + 1 == bench.entries
+    assert bench.ended_inside is False
 
 
 def test_work_that_plans_is_abandoned():
@@ -128,3 +138,39 @@ def test_an_error_ends_the_work(error):
     bench.work.take_slice()
     bench.run()
     assert bench.outcomes[0].value is error
+
+
+@pytest.mark.parametrize(("turns", "steps"), [(0, 2), (2, 10)])
+def test_work_whose_result_is_cancelled_is_settled(turns, steps):
+    """What is planned is abandoned, what is being applied is completed."""
+    bench = Bench()
+    bench.work.take_slice()
+    for _ in range(turns):
+        bench.turn()
+    bench.work.result.cancel()
+    assert bench.run() == 0
+    assert len(bench.steps) == steps
+    assert len(bench.outcomes) == 1
+    assert (bench.outcomes[0] is None) == (steps == 10)
+    assert steps == 10 or bench.outcomes[0].check(CancelledError)
+
+
+def test_a_step_that_cancels_the_result_is_the_last_one():
+    """No step follows, and nothing is reported twice."""
+    bench = Bench()
+    bench.on_step[3] = bench.work.result.cancel
+    bench.work.take_slice()
+    bench.run()
+    assert bench.steps == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 4])
+def test_a_context_that_cannot_be_entered_ends_the_work(fails_at):
+    """The result is the error, the steps are told to end, and settling is harmless."""
+    bench = Bench()
+    bench.fails_at = fails_at
+    bench.work.take_slice()
+    bench.run()
+    assert bench.outcomes[0].check(OSError)
+    bench.work.settle(RuntimeError("stopped"))
+    assert len(bench.outcomes) == 1
