@@ -58,13 +58,17 @@ class PlannedListener:
 class ReloadPlan:
     """What a reload changes; `apply` does it, and keeps the outcome."""
 
-    removed: deque[RunningListener] = field(factory=deque)
-    changed: list[tuple[RunningListener, ListenerSettings, Any]] = field(factory=list)
-    """Listeners with their new settings and service."""
+    removed: list[RunningListener] = field(factory=list)
+    changed: list[tuple[RunningListener, ListenerSettings, ListenerSettings, Any]] = field(
+        factory=list
+    )
+    """Listeners with the settings that they had, and their new settings and service."""
     added: list[PlannedListener] = field(factory=list)
     kept: list[RunningListener] = field(factory=list)
     resolver: Resolver = field(factory=Resolver)
     """Answers for the host names."""
+    closed: deque[RunningListener] = field(factory=deque, init=False)
+    """Listeners that `apply` has closed."""
     serving: list[RunningListener] = field(factory=list, init=False)
     """Listeners that serve something new."""
     problems: list[str] = field(factory=list, init=False)
@@ -78,21 +82,27 @@ class ReloadPlan:
         close_all(opened for opened in unused if opened is not None)
 
     def apply(self, listeners: Listeners) -> Steps[None]:
-        """Change one listener in each step.  A listener that was closed meanwhile stays closed."""
+        """Change one listener in each step.
+
+        One that the program has closed meanwhile stays so, and so does an update of one that the
+        plan keeps or changes.
+        """
         blocking = {listener for planned in self.added for listener in planned.blocked_by}
         for listener in self.removed:
-            if listener not in blocking:
-                _remove(listener, listeners)
+            if listener not in blocking and listener in listeners.running:
+                self._close(listener, listeners)
                 yield Phase.APPLYING
-        for listener, settings, service in self.changed:
-            if listener in listeners.running:
+        self.removed.clear()  # only `closed` keeps them, and lets them go one by one
+        for listener, before, settings, service in self.changed:
+            if listener in listeners.running and listener.settings is before:
                 self._change(listener, settings, service)
                 yield Phase.APPLYING
         for group in self._groups():
-            for listener in group[0].blocked_by:
-                _remove(listener, listeners)
+            closed = [each for each in group[0].blocked_by if each in listeners.running]
+            for listener in closed:
+                self._close(listener, listeners)
             for planned in group:
-                self._start(planned, listeners)
+                self._start(planned, closed, listeners)
             yield Phase.APPLYING
 
     def _groups(self) -> list[list[PlannedListener]]:
@@ -105,6 +115,10 @@ class ReloadPlan:
             groups[planned.blocked_by or id(planned)].append(planned)
         return list(groups.values())
 
+    def _close(self, listener: RunningListener, listeners: Listeners) -> None:
+        listeners.remove(listener)
+        self.closed.append(listener)
+
     def _change(self, listener: RunningListener, settings: ListenerSettings, service: Any) -> None:
         try:
             self.problems += listener.apply(settings, service)
@@ -112,13 +126,16 @@ class ReloadPlan:
         except BaseException as error:  # whatever a service raises, the next step is taken
             self.problems.append(_not_started(settings, error))
 
-    def _start(self, planned: PlannedListener, listeners: Listeners) -> None:
+    def _start(
+        self, planned: PlannedListener, closed: Sequence[RunningListener], listeners: Listeners
+    ) -> None:
+        """Start a listener; reopen those that were *closed* for it if that fails."""
         self._started.add(id(planned))
         try:
             self.serving.append(_add(planned, listeners, self.resolver))
         except BaseException as error:
             self.problems.append(_not_started(planned.settings, error))
-            self.serving += _restore(planned.blocked_by, listeners)
+            self.serving += _restore(closed, listeners)
 
 
 @frozen
@@ -163,6 +180,7 @@ def plan_reload(
     nor does one if the generator is ended.
     """
     settings = checked.configuration.listeners
+    before = {listener: listener.settings for listener in running}
     healthy = [listener for listener in running if not listener.failed]
     running_keys = yield from _in_steps(_keys([listener.settings for listener in healthy]))
     wanted_keys = yield from _in_steps(_keys(settings))
@@ -170,14 +188,15 @@ def plan_reload(
     wanted = dict(zip(wanted_keys, settings, strict=True))
     services = yield from _plan_services(checked, present, wanted)
     staying = {listener for key, listener in present.items() if key in wanted}
-    removed = deque(listener for listener in running if listener not in staying)
+    removed = [listener for listener in running if listener not in staying]
     plan = ReloadPlan(removed, resolver=checked.resolver)
     for key, listener_settings in wanted.items():
         listener = present.get(key)
-        if listener is not None and listener_settings == listener.settings:
+        if listener is not None and listener_settings == before[listener]:
             plan.kept.append(listener)
         elif listener is not None:
-            plan.changed.append((listener, listener_settings, services[key]))
+            change = listener, before[listener], listener_settings, services[key]
+            plan.changed.append(change)
         yield Phase.PLANNING
     try:
         yield from _plan_additions(plan, present, wanted, services)
@@ -337,11 +356,6 @@ def _by_address(listeners: Iterable[RunningListener]) -> Mapping[Place, list[Run
         elif identity is not None:
             places[listener.settings.transport, identity[0]].append(listener)
     return places
-
-
-def _remove(listener: RunningListener, listeners: Listeners) -> None:
-    if listener in listeners.running:
-        listeners.remove(listener)
 
 
 def _add(planned: PlannedListener, listeners: Listeners, resolver: Resolver) -> RunningListener:

@@ -275,11 +275,12 @@ class Server(Service):
 
         Host names are looked up in a thread, and the rest takes a few milliseconds of each turn of
         the reactor, besides a service that blocks.  Another such reload follows this one.
-        Listeners that are added, changed or closed meanwhile stay so.  The Deferred fires when all
-        is done, with what `reload` would raise, or with RuntimeError if nothing has changed
-        because the server is stopped or `reload` is called.  *configuration* may also be the
-        result of `netsrv.server.reload.check_configuration`.  Each part of the work runs in the
-        context of *entered*.
+        Listeners that are added or closed meanwhile stay so, as does an update of one that stays.
+        The Deferred fires when all is done, with what `reload` would raise, or with RuntimeError if
+        nothing has changed because the server is stopped or `reload` is called.  To cancel it
+        abandons the reload, or completes it if it has changed something.  *configuration* may also
+        be the result of `netsrv.server.reload.check_configuration`.  Each part of the work runs in
+        the context of *entered*.
         """
         return self._reloads.reload_in_turns(configuration, registry, entered)
 
@@ -300,6 +301,7 @@ class Server(Service):
             raise
         if configuration.log_format is not self._configuration.log_format:
             self.log.warn("log_format changes with a restart")
+            configuration = evolve(configuration, log_format=self._configuration.log_format)
         self._configuration = configuration
         self._logs.configure(configuration)
         if other_log:
@@ -309,9 +311,9 @@ class Server(Service):
         except BaseException:  # a service has stopped the server meanwhile
             plan.discard()
             raise
-        gone = len(plan.removed)
+        gone = len(plan.closed)
         for _ in range(gone):
-            plan.removed.popleft().report_closed()  # free one in each step
+            plan.closed.popleft().report_closed()  # free one in each step
             yield Phase.APPLYING
         for problem in (*checked.registry.problems, *plan.problems):
             self.log.warn("{problem}", problem=printable(problem))

@@ -6,12 +6,12 @@ import threading
 import pytest
 import pytest_twisted
 from attrs import evolve
-from twisted.internet import reactor
+from twisted.internet import reactor, task
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import capturedLogs, formatEvent
 
 from netsrv.config import Configuration, listener
-from netsrv.config.model import ConfigurationError
+from netsrv.config.model import ConfigurationError, LogFormat
 from netsrv.observers import Observer
 from netsrv.registry import find_services
 from netsrv.server import slices
@@ -67,6 +67,15 @@ async def half_applied(server, settings):
     outcome = begin(server, settings)
     wanted = {each.address_label for each in settings}
     await until(lambda: running_labels(server) & wanted)
+    assert outcome == []
+    return outcome
+
+
+async def started_changing(server, settings, moment):
+    """Begin a reload that changes listeners; wait for its first change if *moment* asks for one."""
+    outcome = begin(server, settings)
+    if moment is half_applied:
+        await until(lambda: any(each.settings.service == "discard" for each in server.listeners))
     assert outcome == []
     return outcome
 
@@ -230,6 +239,87 @@ async def test_listeners_that_a_program_adds_and_closes_meanwhile(started, momen
     await until(lambda: outcome)
     assert outcome == [None]
     assert running_labels(server) == labels([added, *new[2:]])
+
+
+@pytest.mark.parametrize("moment", [planned, half_applied])
+@pytest_twisted.ensureDeferred
+async def test_an_update_meanwhile_stays(started, moment):
+    """A listener that the reload would keep or change has the settings that the program gave it."""
+    old = listeners(3, 1)
+    changed = [evolve(each, service="discard") for each in listeners(NUMBER, 1)[1:]]
+    server = started(Server(reactor, [*old, *listeners(NUMBER, 1)[3:]]))
+    outcome = await started_changing(server, [old[0], *changed], moment)
+    kept, last = server.listeners[0], server.listeners[-1]
+    for running in (kept, last):
+        running.update(evolve(running.settings, service="chargen"))
+    await until(lambda: outcome)
+    assert outcome == [None]
+    services = [each.settings.service for each in server.listeners]
+    assert services == ["chargen", *["discard"] * (NUMBER - 2), "chargen"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_the_program_closes_is_reported_and_counted_once(started):
+    """The reload reports those that it has closed itself."""
+    old = listeners(5, 1)
+    server = started(Server(reactor, old))
+    with capturedLogs() as events:
+        outcome = await planned(server, listeners(NUMBER, 2))
+        await server.remove_listener(old[0])
+        await until(lambda: outcome)
+    lines = [formatEvent(event) for event in events]
+    assert len([line for line in lines if line.startswith("Closed tcp 127.1.")]) == 5
+    assert any("20 added, 4 closed" in line for line in lines)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_listener_that_the_program_has_closed_is_not_opened_again(started):
+    """Also where the listener fails that the reload would have put in its place."""
+    port = free_port()
+    old = listener("tcp", f"0.0.0.0:{port}", "echo")
+    failing = Factory.forProtocol(Protocol)
+    failing.doStart = lambda: 1 / 0
+    new = [*listeners(NUMBER, 2), listener("tcp", f"127.0.0.1:{port}", failing)]
+    server = started(Server(reactor, [old]))
+    outcome = await half_applied(server, new)
+    await server.remove_listener(old)
+    await until(lambda: outcome)
+    assert port not in [each.port for each in server.listeners]
+
+
+@pytest.mark.parametrize("moment", [planned, half_applied])
+@pytest_twisted.ensureDeferred
+async def test_a_reload_that_is_cancelled_does_not_outlive_the_server(started, moment):
+    """It is over at once: nothing is started after a stop, and nothing stays open."""
+    before = sockets_open()
+    server = started(Server(reactor, listeners(1, 1)))
+    deferreds = []
+    reload_in_turns = server.reload_in_turns
+
+    def remember(checked):
+        deferreds.append(reload_in_turns(checked))
+        return deferreds[0]
+
+    server.reload_in_turns = remember
+    await moment(server, listeners(NUMBER, 2))
+    deferreds[0].addErrback(lambda failure: None).cancel()
+    await server.stopService()
+    for _ in range(2 * NUMBER):
+        await task.deferLater(reactor, 0)
+    assert (server.listeners, sockets_open()) == ([], before)
+
+
+@pytest_twisted.ensureDeferred
+async def test_log_format_is_that_of_the_start(started):
+    """Each reload that asks for another one says that it needs a restart."""
+    server = started(Server(reactor, listeners(1, 1)))
+    said = []
+    for log_format in (LogFormat.JSON, LogFormat.JSON, LogFormat.TEXT):
+        with capturedLogs() as events:
+            server.reload(evolve(server.configuration, log_format=log_format))
+        said.append(sum("with a restart" in formatEvent(event) for event in events))
+    assert said == [1, 1, 0]
+    assert server.configuration.log_format is LogFormat.TEXT
 
 
 @pytest_twisted.ensureDeferred
