@@ -124,6 +124,15 @@ def test_each_limit_is_found_at_most_an_eighth_of_itself_late(
             assert when + grace - ROUNDING <= ended <= when + grace * 9 / 8 + ROUNDING
 
 
+def test_a_lifetime_alone_needs_no_look_before_its_end():
+    """The time is known from the beginning, so the timer waits for it."""
+    house = House()
+    connection = house.add(Limits(lifetime=3600, write_timeout=None))
+    assert [call.getTime() >= 3600 for call in house.clock.getDelayedCalls()] == [True]
+    house.advance(3601)
+    assert [reason for reason, _ in connection.closed] == [CloseReason.LIFETIME]
+
+
 @pytest.mark.parametrize("name", ["idle_timeout", "lifetime"])
 @pytest.mark.parametrize("seconds", [0.5, 8, 3600])
 def test_with_few_connections_a_limit_is_found_at_most_a_second_late(name, seconds):

@@ -57,7 +57,10 @@ class Pace:
 
     def to_a_second(self) -> "Pace":
         """Return a pace at which no limit is found more than a second late."""
-        return Pace(min(self.interval, MAX_EXACT_INTERVAL), min(self.slot_width, MAX_EXACT_WIDTH))
+        interval = (
+            self.interval if self.interval == NEVER else min(self.interval, MAX_EXACT_INTERVAL)
+        )
+        return Pace(interval, min(self.slot_width, MAX_EXACT_WIDTH))
 
 
 @frozen

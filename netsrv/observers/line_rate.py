@@ -44,28 +44,28 @@ class LineRate:
 
     def suppress(self, kind: Kind, count: int = 1) -> None:
         """Count lines that are not logged, for the sums of this window."""
-        self.start_window()
+        self._start_window()
         self._suppressed[kind] += count
 
     def count_lines(self, kind: Kind, wanted: int) -> int:
-        """Count so many lines, and return how many of them may be logged."""
-        self.start_window()
+        """Return how many of so many lines may be logged, and count the rest."""
+        self._start_window()
         lines = min(wanted, max(0, self.rate - self._lines))
-        self._lines += wanted
+        self._lines += lines
         if lines < wanted:
             self._suppressed[kind] += wanted - lines
         return lines
-
-    def start_window(self) -> None:
-        """Log the sums a second from now, unless that is already due."""
-        if self._window is None:
-            self._window = self._clock.callLater(WINDOW, self._end_window)
 
     def close(self) -> None:
         """Log the sums that are left, and cancel the timer."""
         if self._window is not None:
             self._window.cancel()
             self._end_window()
+
+    def _start_window(self) -> None:
+        """Log the sums a second from now, unless that is already due."""
+        if self._window is None:
+            self._window = self._clock.callLater(WINDOW, self._end_window)
 
     def _end_window(self) -> None:
         self._window = None

@@ -39,7 +39,7 @@ class ServerLogs:
     def configure(self, configuration: Configuration) -> None:
         """Use the rate and the level of another configuration.
 
-        Lines that are not wanted have no observer, so they cost nothing.
+        Lines about peers that are not wanted have no observer, so they cost nothing.
         """
         self._rate.rate = configuration.log_rate
         self._remove_peer_logs()

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from netsrv.batches import Datagrams
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import CloseReason, DropReason, IObserver, ListenerInfo, RejectReason
-from netsrv.observers.line_rate import WINDOW, LineRate
+from netsrv.observers.line_rate import CONNECTION, WINDOW, LineRate
 from netsrv.observers.log import LogObserver
 from netsrv.observers.peer_log import EndLog, PeerLog
 
@@ -88,6 +88,16 @@ def test_beyond_the_rate_peers_are_counted_and_summed_up(clock, lines):
     clock.advance(WINDOW)
     assert len(lines) == 5
     assert clock.getDelayedCalls() == []
+
+
+def test_a_rate_that_is_raised_holds_at_once(clock, lines):
+    """Peers that were only counted before do not use up the new rate."""
+    rate = LineRate(clock, 2)
+    assert [rate.count_lines(CONNECTION, 10), rate.used_up] == [2, True]
+    rate.rate = 5
+    assert [rate.count_lines(CONNECTION, 10), rate.used_up] == [3, True]
+    rate.close()
+    assert lines == ["Suppressed in the last second (--log-rate): 15 connections"]
 
 
 def test_closing_sums_up_and_leaves_no_timer(clock, lines):
