@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from netsrv.fixture import close, expect, reply, script, start_server
+from netsrv.fixture.process import servers
 from tests.clients import exchange, read_all
 from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 
@@ -180,6 +181,33 @@ def test_a_restart_keeps_the_addresses(netsrv_server):
     assert server.log.count("Got connection from") == 2
 
 
+def test_a_restart_ends_a_wait_at_once(netsrv_server):
+    """The error has the status of the process that was asked, and its log."""
+    server = netsrv_server("echo")
+
+    async def restart():
+        waiting = asyncio.create_task(server.async_wait_for_connections(5, TIMEOUT))
+        await asyncio.sleep(0)  # the question is sent
+        server.restart()
+        with pytest.raises(Exception, match=r"while it was needed \(exit status -?\d+\)"):
+            await waiting
+
+    asyncio.run(restart())
+    with connect(server) as client:
+        assert exchange(client, b"again") == b"again"
+
+
+def test_a_script_at_an_address_of_udp(netsrv_server):
+    """Its steps are those of datagrams, as with transport="udp"."""
+    server = netsrv_server.script(reply(b"pong"), udp="127.0.0.1:0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(CLIENT_TIMEOUT)
+        client.connect(server.address)
+        assert exchange(client, b"ping") == b"pong"
+    with pytest.raises(Exception, match=r"close\(\)"):
+        netsrv_server.script(reply(b"x"), close(), udp="127.0.0.1:0")
+
+
 def test_a_restart_of_a_unix_socket(netsrv_server):
     """The path is the same, and start() of a server that runs is an error."""
     server = netsrv_server("echo", transport="unix")
@@ -207,6 +235,7 @@ def test_a_restart_where_the_port_is_taken(netsrv_server):
         with pytest.raises(Exception, match=f"^netsrv_server: tcp 127.0.0.1:{server.port}: Addr"):
             server.start()
     assert server.stopped
+    assert server in servers  # a report of a failure has its log
     server.start()
     with connect(server) as client:
         assert exchange(client, b"6\n") == b"10\n"
