@@ -72,6 +72,8 @@ class CloseReason(StrEnum):
     WRITE_TIMEOUT = "write_timeout"
     CLOSE_GRACE = "close_grace"
     """It was closed, and the peer did not read the remaining output in time."""
+    FAULT = "fault"
+    """A fault that is on purpose has ended it."""
     SHUTDOWN = "shutdown"
     """It was still open at the end of a drain."""
 

@@ -1,0 +1,422 @@
+"""A connection with faults: it stands between the transport and the gate's connection.
+
+To the transport it is the protocol, to the gate's connection the transport, and each direction
+is a chain of stages, one for each fault that hits the connection::
+
+    transport -> upstream stages   -> gate's connection -> service
+    transport <- downstream stages <- gate's connection <- service
+
+What the stages hold is bounded: above `MAX_HELD_BYTES` the sender is paused.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IHalfCloseableProtocol,
+    IPushProducer,
+    ISystemHandle,
+    ITCPTransport,
+    ITLSTransport,
+)
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsrv.faults.fault import Direction, Fault
+from netsrv.faults.stages import Stage, Unit
+from netsrv.forwarding import forward
+from netsrv.guards.sources import Source
+from netsrv.interfaces import CloseReason
+
+MAX_HELD_BYTES = 2**20
+"""Bytes that are held for a direction before its sender is paused."""
+
+UPSTREAM, DOWNSTREAM = Direction
+
+
+def unsent_of(transport: Any) -> int:
+    """Return the bytes that were written to a transport and wait because the peer does not read.
+
+    The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
+    are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
+    """
+    counted: int | None = getattr(transport, "unsent", None)
+    if counted is not None:
+        return counted
+    buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    return buffered + int(getattr(transport, "_tempDataLen", 0))
+
+
+class Link:
+    """One direction: its stages in order, and the *sink* behind the last."""
+
+    def __init__(self, sink: Any) -> None:
+        self.stages: list[Stage] = []
+        self.first = sink
+        self.held = 0
+        """Bytes that the stages hold."""
+        self.pausers: set[Any] = set()
+        """Who has paused the sender: stages, None for the sum of held bytes, or the transport."""
+        self._sink = sink
+
+    def connect(self) -> None:
+        """Connect the active stages with each other."""
+        following = self._sink
+        for stage in reversed(self.stages):
+            stage.next = following
+            if stage.active:
+                following = stage
+        self.first = following
+
+
+class _UpstreamSink:
+    """The end of the upstream link: the gate's connection, which may have paused reading."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.paused = False
+        self._waiting: list[bytes | None] = []
+        """Data that has come meanwhile; None is the end."""
+
+    def data(self, data: bytes) -> None:
+        if self.paused or self._waiting:
+            self._waiting.append(data)
+        else:
+            self._connection.dataReceived(data)
+
+    def end(self) -> None:
+        if self.paused or self._waiting:
+            self._waiting.append(None)
+        else:
+            self._connection.readConnectionLost()
+
+    def resume(self) -> None:
+        """Deliver what has waited, until reading is paused again."""
+        self.paused = False
+        while self._waiting and not self.paused:
+            data = self._waiting.pop(0)
+            if data is None:
+                self._connection.readConnectionLost()
+            else:
+                self._connection.dataReceived(data)
+
+    def drop(self) -> None:
+        self._waiting.clear()
+
+
+class _DownstreamSink:
+    """The end of the downstream link: the transport, which buffers."""
+
+    def __init__(self, owner: "FaultyConnection") -> None:
+        self._owner = owner
+
+    def data(self, data: bytes) -> None:
+        self._owner.transport.write(data)
+
+    def end(self) -> None:
+        self._owner.end_writing()
+
+
+@forward(
+    "transport",
+    ITCPTransport,
+    ITLSTransport,
+    ISystemHandle,
+    *"TLS client disconnected disconnecting fileno getPeerCertificate hostname logPrefix".split(),
+    *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
+)
+@implementer(IConsumer, IPushProducer)
+class FaultyConnection:
+    """Puts the faults of a listener between a transport and *connection*, the gate's.
+
+    *source* is the peer's, None for a peer without an address; *number* the connection's among
+    those of its listener.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        source: Source | None,
+        number: int,
+        clock: Any,
+        now: Callable[[], float],
+    ) -> None:
+        self.connection = connection
+        self.transport: Any = None
+        self.source = source
+        self.number = number
+        self.clock = clock
+        self.now = now
+        self._upstream_sink = _UpstreamSink(connection)
+        self.links = {
+            UPSTREAM: Link(self._upstream_sink),
+            DOWNSTREAM: Link(_DownstreamSink(self)),
+        }
+        self._exit: Any = None
+        """Where a close begins in the downstream link, once a fault closes the connection."""
+        self._half_closing = self._closing = self._lost = False
+        self._producer: Any = None
+        self.on_lost: Callable[[FaultyConnection], None] | None = None
+        """Called when the connection is lost."""
+
+    # Faults
+
+    def add(self, fault: Fault, live: bool = False) -> None:
+        """Let a fault hit the connection, if it is selected; *live* if it was made before."""
+        if not fault.matches(self.source):
+            return
+        for direction in fault.settings.directions:
+            generator = fault.generator(direction, self.number)
+            stage = fault.settings.kind.stage(self, direction, fault, generator)
+            self.links[direction].stages.append(stage)
+            self._select(stage)
+            self.links[direction].connect()
+            if live and stage.active:
+                stage.start()
+
+    def update(self, fault: Fault, redraw: bool) -> None:
+        """Go on with other attributes of a fault; draw again if *redraw*."""
+        for stage in self._stages_of(fault):
+            if redraw:
+                self._select_again(stage)
+            elif stage.active:
+                stage.update()
+        self._connect()
+
+    def remove(self, fault: Fault) -> None:
+        """Go on without a fault; what it holds passes at once."""
+        for stage in self._stages_of(fault):
+            self.links[stage.direction].stages.remove(stage)
+            if stage.active:
+                stage.release()
+                self.resume(stage.direction, stage)
+        self._connect()
+
+    def _stages_of(self, fault: Fault) -> list[Stage]:
+        return [
+            stage for link in self.links.values() for stage in link.stages if stage.fault is fault
+        ]
+
+    def _select(self, stage: Stage) -> None:
+        """Decide whether the connection is hit."""
+        if stage.unit is Unit.CONNECTION:
+            fault = stage.fault
+            stage.active = fault.count(stage.direction) and fault.draw(stage.random)
+            if stage.active:
+                fault.hit(stage.direction)
+        else:
+            stage.active = True
+
+    def _select_again(self, stage: Stage) -> None:
+        was_active = stage.active
+        stage.active = stage.unit is not Unit.CONNECTION or stage.fault.draw(stage.random)
+        if was_active and not stage.active:
+            stage.drop()
+        elif stage.active and not was_active:
+            stage.start()
+        elif stage.active:
+            stage.update()
+
+    def _connect(self) -> None:
+        for link in self.links.values():
+            link.connect()
+
+    def start(self) -> None:
+        """Begin with the faults that the connection has from its first moment on."""
+        for link in self.links.values():
+            for stage in link.stages:
+                if stage.active:
+                    stage.start()
+
+    # What stages call
+
+    def hold(self, direction: Direction, size: int) -> None:
+        """Count *size* more bytes that are held, and pause or resume the sender."""
+        link = self.links[direction]
+        link.held += size
+        if link.held > MAX_HELD_BYTES:
+            self.pause(direction, None)
+        elif link.held <= MAX_HELD_BYTES // 2 and None in link.pausers:
+            self.resume(direction, None)
+
+    def pause(self, direction: Direction, pauser: Any) -> None:
+        """Pause the sender of a direction, until all that have paused it resume it."""
+        link = self.links[direction]
+        was_running = not link.pausers
+        link.pausers.add(pauser)
+        if not was_running:
+            return
+        if direction is UPSTREAM:
+            self.transport.pauseProducing()
+        elif self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resume(self, direction: Direction, pauser: Any) -> None:
+        """Take back a `pause`."""
+        link = self.links[direction]
+        if pauser not in link.pausers:
+            return
+        link.pausers.discard(pauser)
+        if link.pausers or self._lost:
+            return
+        if direction is DOWNSTREAM:
+            if self._producer is not None:
+                self._producer.resumeProducing()
+        elif not self._upstream_sink.paused:
+            self.transport.resumeProducing()
+
+    def close_by_fault(self, stage: Stage) -> None:
+        """Close both directions; what has passed *stage*, or is held behind it, is still sent."""
+        if self._exit is None and not self._lost:
+            downstream = stage.direction is DOWNSTREAM
+            self._exit = stage.next if downstream else self.links[DOWNSTREAM].first
+            self.connection.end(CloseReason.FAULT)
+
+    def reset_by_fault(self) -> None:
+        """Reset the connection."""
+        if not self._lost:
+            self.connection.abort(CloseReason.FAULT)
+
+    # The transport calls
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connection.makeConnection(self)
+        self.start()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._exit is None:
+            self.links[UPSTREAM].first.data(data)
+
+    def readConnectionLost(self) -> None:
+        self.links[UPSTREAM].first.end()
+
+    def writeConnectionLost(self) -> None:
+        self.connection.writeConnectionLost()
+
+    def connectionLost(self, reason: Failure) -> None:
+        self._lost = True
+        for link in self.links.values():
+            link.held = 0
+            for stage in link.stages:
+                stage.drop()
+        self._upstream_sink.drop()
+        if self.on_lost is not None:
+            self.on_lost(self)
+        self.connection.connectionLost(reason)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        self.connection.fileDescriptorReceived(descriptor)
+
+    def __conform__(self, interface: Any) -> Any:
+        return self if interface is IHalfCloseableProtocol else None
+
+    # The gate's connection calls
+
+    def write(self, data: bytes) -> None:
+        if data and not (self._half_closing or self._closing) and self._exit is None:
+            self.links[DOWNSTREAM].first.data(bytes(data))
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        self.write(b"".join(iovec))
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and are not sent."""
+        held: int = self.links[DOWNSTREAM].held
+        return held + unsent_of(self.transport)
+
+    def loseWriteConnection(self) -> None:
+        if not self._half_closing:
+            self._half_closing = True
+            self._end_downstream()
+
+    def loseConnection(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._half_closing or self._lost:
+            self.end_writing()
+        else:
+            self._end_downstream()
+
+    def abortConnection(self) -> None:
+        self.transport.abortConnection()
+
+    def end_writing(self) -> None:
+        """End the transport as the gate's connection has asked for."""
+        if self._closing:
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+
+    def _end_downstream(self) -> None:
+        (self._exit or self.links[DOWNSTREAM].first).end()
+
+    def pauseProducing(self) -> None:
+        self._upstream_sink.paused = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        self._upstream_sink.resume()
+        if not (self._upstream_sink.paused or self.links[UPSTREAM].pausers or self._lost):
+            self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self._producer = producer if streaming else _Puller(producer, self.clock)
+        self.transport.registerProducer(_TransportSide(self, producer), True)
+        if self.links[DOWNSTREAM].pausers:
+            self._producer.pauseProducing()
+        elif not streaming:
+            self._producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        producer, self._producer = self._producer, None
+        if isinstance(producer, _Puller):
+            producer.pauseProducing()
+        self.links[DOWNSTREAM].pausers.discard(self.transport)
+        self.transport.unregisterProducer()
+
+
+class _TransportSide:
+    """The service's producer, as the transport sees it."""
+
+    def __init__(self, connection: FaultyConnection, producer: Any) -> None:
+        self._connection = connection
+        self._producer = producer
+
+    def pauseProducing(self) -> None:
+        self._connection.pause(DOWNSTREAM, self._connection.transport)
+
+    def resumeProducing(self) -> None:
+        self._connection.resume(DOWNSTREAM, self._connection.transport)
+
+    def stopProducing(self) -> None:
+        self._producer.stopProducing()
+
+
+class _Puller:
+    """Makes a push producer of a pull producer: asks it once in a turn, unless it is paused."""
+
+    def __init__(self, producer: Any, clock: Any) -> None:
+        self._producer = producer
+        self._clock = clock
+        self._call: Any = None
+
+    def pauseProducing(self) -> None:
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+
+    def resumeProducing(self) -> None:
+        if self._call is None:
+            self._call = self._clock.callLater(0, self._pull)
+
+    def _pull(self) -> None:
+        self._call = None
+        self.resumeProducing()
+        self._producer.resumeProducing()

@@ -1,0 +1,80 @@
+"""Faults that change what is sent: corrupt, packet_loss."""
+
+from typing import Any
+
+from attrs import field, frozen
+from attrs.validators import ge, optional
+
+from netsrv.faults.stages import Stage, Unit
+
+
+@frozen
+class CorruptAttributes:
+    """The attributes of corrupt."""
+
+    bits: int = field(default=1, validator=ge(0))
+    """Bits of a chunk that are flipped, at random places."""
+    bytes: int = field(default=0, validator=ge(0))
+    """Bytes of a chunk that are replaced by random ones."""
+    offset: int | None = field(default=None, validator=optional(ge(0)))
+    """The place in the stream, in bytes, that is corrupted once; None for each chunk that is
+    hit."""
+
+
+class Corrupt(Stage):
+    """Flips bits, or replaces bytes."""
+
+    unit = Unit.CHUNK
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._passed = 0
+
+    def data(self, data: bytes) -> None:
+        offset = self.attributes.offset
+        start, self._passed = self._passed, self._passed + len(data)
+        if offset is None:
+            if data and self.hits_chunk():
+                data = self._corrupt(data, None)
+        elif start <= offset < self._passed and self.hits_chunk():
+            data = self._corrupt(data, offset - start)
+        self.pass_on(data)
+
+    def _corrupt(self, data: bytes, place: int | None) -> bytes:
+        """Return data with other bytes in it: from *place* on, or at random places."""
+        values, random, changed = self.attributes, self.random, bytearray(data)
+        if values.bytes:
+            count = min(values.bytes, len(data))
+            first = random.randrange(len(data) - count + 1) if place is None else place
+            for index in range(first, min(first + count, len(data))):
+                changed[index] ^= random.randrange(1, 256)
+            return bytes(changed)
+        width = 8 if place is not None else 8 * len(data)
+        base = 8 * place if place is not None else 0
+        for bit in random.sample(range(width), min(values.bits, width)):
+            changed[(base + bit) // 8] ^= 0x80 >> (base + bit) % 8
+        return bytes(changed)
+
+
+@frozen
+class PacketLossAttributes:
+    """The attributes of packet_loss."""
+
+    loss_rate: float = 0.0
+    """The share of the chunks that are dropped, from 0 to 1."""
+    correlation: float = 0.0
+    """How far each draw depends on the one before, from 0 to 1."""
+
+
+class PacketLoss(Stage):
+    """Drops chunks of the stream, as toxiproxy does: it models no network, which would resend."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._last = self.random.random()
+
+    def data(self, data: bytes) -> None:
+        correlation = min(max(self.attributes.correlation, 0.0), 1.0)
+        self._last = correlation * self._last + (1 - correlation) * self.random.random()
+        if self._last >= self.attributes.loss_rate:
+            self.pass_on(data)

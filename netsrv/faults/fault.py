@@ -1,0 +1,120 @@
+"""A fault of a listener: what it does, and which connections it hits.
+
+A decision depends only on the seed, the fault's name, the direction and the number of the
+connection.  So the same clients in the same order get the same faults, whatever the scheduling.
+"""
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from netsrv.guards.access import Access, Network
+from netsrv.guards.sources import Source
+
+MAX_SEED = 2**63 - 1
+
+
+class Direction(StrEnum):
+    """A direction of a connection, in toxiproxy's words."""
+
+    UPSTREAM = "upstream"
+    """From the peer to the service."""
+    DOWNSTREAM = "downstream"
+    """From the service to the peer."""
+
+
+@frozen
+class FaultSettings:
+    """What a user asks for."""
+
+    kind: Any
+    """The kind of fault: an `IStreamFault`."""
+    name: str
+    attributes: Any
+    """An instance of the attributes class of the kind of fault."""
+    directions: tuple[Direction, ...] = (Direction.DOWNSTREAM,)
+    probability: float = 1.0
+    """The share of the units that are hit: none at 0 or less, all at 1 or more."""
+    skip: int = 0
+    """Units that are passed over first."""
+    first: int | None = None
+    """Hits after which the fault hits no more; None for no limit."""
+    every: int = 1
+    """Of the units that are not skipped, only each N-th is hit."""
+    only_from: tuple[Network, ...] | None = None
+    """Networks of the peers that may be hit; None for all."""
+    ttl: float | None = None
+    """Seconds after which the fault is removed; None for never."""
+    seed: int = 0
+
+    access: Access = field(init=False, repr=False, eq=False)
+
+    @access.default
+    def _access(self) -> Access:
+        return Access(self.only_from)
+
+
+class Fault:
+    """A fault in effect, with its counts.  *now* returns seconds of a monotonic clock."""
+
+    def __init__(self, settings: FaultSettings, now: Callable[[], float]) -> None:
+        self.settings = settings
+        self.hits = 0
+        """Units that were hit."""
+        self.expires = math.inf if settings.ttl is None else now() + settings.ttl
+        """When the fault is removed, in seconds of the clock."""
+        self.free_at = 0.0
+        """When a bandwidth that all connections share is free again."""
+        self._counters = {direction: Counter() for direction in Direction}
+
+    def update(self, attributes: Any, probability: float) -> bool:
+        """Take other attributes and another probability; return True if that has changed."""
+        changed = probability != self.settings.probability
+        self.settings = evolve(self.settings, attributes=attributes, probability=probability)
+        return changed
+
+    def matches(self, source: Source | None) -> bool:
+        """Return True if a peer may be hit; a peer without an address only without only_from."""
+        if self.settings.only_from is None:
+            return True
+        return source is not None and self.settings.access.allows(source)
+
+    def count(self, direction: Direction) -> bool:
+        """Count a unit of a peer that matches; return True if the counters let it be hit."""
+        return self._counters[direction].count(self.settings)
+
+    def generator(self, direction: Direction, number: int) -> Random:
+        """Return the generator of random numbers for a connection or flow by its number."""
+        settings = self.settings
+        return Random(f"{settings.seed}/{settings.name}/{direction}/{number}")
+
+    def draw(self, generator: Random) -> bool:
+        """Draw whether a unit is hit that the counters let be hit."""
+        return generator.random() < self.settings.probability
+
+    def hit(self, direction: Direction) -> None:
+        """Count a hit."""
+        self.hits += 1
+        self._counters[direction].hits += 1
+
+
+class Counter:
+    """Counts the units of a fault that match, and those that were hit."""
+
+    __slots__ = ("hits", "matched")
+
+    def __init__(self) -> None:
+        self.matched = 0
+        self.hits = 0
+
+    def count(self, settings: FaultSettings) -> bool:
+        """Count a unit, and apply ``skip``, ``every`` and ``first``, in this order."""
+        self.matched += 1
+        past_skip = self.matched - settings.skip
+        if past_skip <= 0 or past_skip % settings.every:
+            return False
+        return settings.first is None or self.hits < settings.first

@@ -1,0 +1,91 @@
+"""The faults of one listener, and the connections that they may hit."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from netsrv.faults.connection import FaultyConnection
+from netsrv.faults.fault import Fault, FaultSettings
+from netsrv.guards.sources import Source
+
+
+class FaultTable:
+    """The faults of a listener in effect, in the order in which they were added.
+
+    *clock* provides IReactorTime, *now* returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, clock: Any, now: Callable[[], float]) -> None:
+        self.faults: dict[str, Fault] = {}
+        """The faults by name."""
+        self.connections: dict[FaultyConnection, None] = {}
+        """The live connections that faults may hit."""
+        self._clock = clock
+        self._now = now
+        self._numbers = 0
+        self._timer: Any = None
+
+    def add(self, settings: FaultSettings) -> Fault:
+        """Add a fault, which hits live connections too.  Raises KeyError if its name is taken."""
+        if settings.name in self.faults:
+            raise KeyError(settings.name)
+        fault = self.faults[settings.name] = Fault(settings, self._now)
+        for connection in list(self.connections):
+            connection.add(fault, live=True)
+        self._wait_for_expiry()
+        return fault
+
+    def update(self, name: str, attributes: Any, probability: float) -> Fault:
+        """Change a fault in its place; a new probability is drawn again on live connections."""
+        fault = self.faults[name]
+        redraw = fault.update(attributes, probability)
+        for connection in list(self.connections):
+            connection.update(fault, redraw)
+        return fault
+
+    def remove(self, name: str) -> None:
+        """Remove a fault: what it holds passes at once.  Raises KeyError if there is none."""
+        fault = self.faults.pop(name)
+        for connection in list(self.connections):
+            connection.remove(fault)
+        self._wait_for_expiry()
+
+    def replace(self, settings: Iterable[FaultSettings]) -> None:
+        """Have exactly these faults; those that are equal stay as they are, with their counts."""
+        wanted = {fault.name: fault for fault in settings}
+        for name, fault in list(self.faults.items()):
+            if wanted.get(name) != fault.settings:
+                self.remove(name)
+        for fault_settings in wanted.values():
+            if fault_settings.name not in self.faults:
+                self.add(fault_settings)
+
+    def wrap(self, connection: Any, source: Source | None) -> FaultyConnection:
+        """Return the protocol for a transport: *connection*, with the faults before it."""
+        self._numbers += 1
+        faulty = FaultyConnection(connection, source, self._numbers, self._clock, self._now)
+        faulty.on_lost = self.connections.pop
+        self.connections[faulty] = None
+        for fault in self.faults.values():
+            faulty.add(fault)
+        return faulty
+
+    def stop(self) -> None:
+        """Stop the timer: the listener has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _wait_for_expiry(self) -> None:
+        self.stop()
+        end = min((fault.expires for fault in self.faults.values()), default=math.inf)
+        if end < math.inf:
+            self._timer = self._clock.callLater(max(end - self._now(), 0), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now = self._now()
+        for name, fault in list(self.faults.items()):
+            if fault.expires <= now:
+                self.remove(name)
+        self._wait_for_expiry()
