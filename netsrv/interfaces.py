@@ -52,6 +52,8 @@ class DropReason(StrEnum):
     """The listener stopped before the datagram was served."""
     RECEIVE_ERROR = "receive_error"
     SEND_ERROR = "send_error"
+    FAULT = "fault"
+    """A fault that is on purpose has dropped it."""
 
 
 class CloseReason(StrEnum):

@@ -43,10 +43,11 @@ class DatagramListener:
     ) -> None:
         self.gate = gate
         self._reactor = reactor
+        self._protocol = DatagramGate(gate, protocol, guard)
         self._port = DatagramPort(
             reactor,
             sock,
-            DatagramGate(gate, protocol, guard),
+            self._protocol,
             self._on_drop,
             self._on_exception,
             on_dead_socket=self._socket_failed,
@@ -98,6 +99,15 @@ class DatagramListener:
         """Serve by other rules."""
         self.gate.set_limits(limits)
         self._guard.set_rules(limits.access, limits.refuse_source_ports, limits.datagram_rate)
+
+    def interpose(self, make: Callable[[Any, Any], Any] | None) -> None:
+        """Put what *make* returns between the port and the gate; with None, nothing any more.
+
+        *make* gets the gate, a protocol, and the port, its transport.
+        """
+        between: Any = None if make is None else make(self._protocol, self._port)
+        self._protocol.interpose(between or self._port)
+        self._port.pass_to(between or self._protocol)
 
     # A socket that fails
 

@@ -104,6 +104,11 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self._descriptor = sock.fileno()
         self._identity = identity(self._descriptor)
 
+    def pass_to(self, protocol: DatagramProtocol) -> None:
+        """Pass datagrams to another protocol from now on, which is connected already."""
+        self._protocol = protocol
+        self._batched = accepts_batches(protocol)
+
     # Operations of a port
 
     def prepare_restart(self) -> None:
@@ -173,11 +178,26 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         except MemoryError as error:
             self._receive_failed(as_os_error(error))
         finally:
-            self._in_turn = False
-            calls, self._turn_end_calls = self._turn_end_calls, []
-            for call in calls:
-                call()
-            self._report_sent()
+            self._end_turn()
+
+    def serve_late(self, datagram: bytes, flow: Flow, serve: Serve) -> None:
+        """Serve a datagram that was received before, in this turn or in one of its own."""
+        before = self._serving, self._in_turn
+        self._serving = self._in_turn = True
+        try:
+            self.serve_each((flow,), (datagram,), serve)
+            self._flush()
+        finally:
+            self._serving, self._in_turn = before
+            if not self._in_turn:
+                self._end_turn()
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        calls, self._turn_end_calls = self._turn_end_calls, []
+        for call in calls:
+            call()
+        self._report_sent()
 
     def at_turn_end(self, call: Callable[[], None]) -> None:
         """Call *call* at the end of this `doRead`."""

@@ -88,6 +88,23 @@ class Sender:
         if not self._serving or len(self._queued_packets) == BATCH_SIZE:
             self._flush()
 
+    def flow_to(self, addr: Any) -> Flow | None:
+        """Return the flow of a packet to an address: the present one, if it is its peer's.
+
+        None if no packet can be sent there now, which is reported.  Raises as `write` does.
+        """
+        flow = self.flow
+        if flow is not None and addr == flow.peer:
+            return flow
+        return self._targets.get(addr) or self._target(addr)
+
+    def write_to(self, packet: bytes, flow: Flow) -> None:
+        """Send a datagram to the peer of a flow, from the address that this peer has asked."""
+        self._queued_packets.append(packet)
+        self._queued_flows.append(flow)
+        if not self._serving or len(self._queued_packets) == BATCH_SIZE:
+            self._flush()
+
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         """Send the joined pieces as one datagram."""
         self.write(b"".join(seq), addr)

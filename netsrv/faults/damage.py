@@ -1,5 +1,6 @@
 """Faults that change what is sent: corrupt, packet_loss."""
 
+from random import Random
 from typing import Any
 
 from attrs import field, frozen
@@ -42,18 +43,26 @@ class Corrupt(Stage):
 
     def _corrupt(self, data: bytes, place: int | None) -> bytes:
         """Return data with other bytes in it: from *place* on, or at random places."""
-        values, random, changed = self.attributes, self.random, bytearray(data)
+        values, random = self.attributes, self.random
         if values.bytes:
+            changed = bytearray(data)
             count = min(values.bytes, len(data))
             first = random.randrange(len(data) - count + 1) if place is None else place
             for index in range(first, min(first + count, len(data))):
                 changed[index] ^= random.randrange(1, 256)
             return bytes(changed)
-        width = 8 if place is not None else 8 * len(data)
-        base = 8 * place if place is not None else 0
-        for bit in random.sample(range(width), min(values.bits, width)):
-            changed[(base + bit) // 8] ^= 0x80 >> (base + bit) % 8
-        return bytes(changed)
+        if place is None:
+            return flip_bits(data, values.bits, random)
+        end = place + 1
+        return data[:place] + flip_bits(data[place:end], values.bits, random) + data[end:]
+
+
+def flip_bits(data: bytes, count: int, random: Random) -> bytes:
+    """Return data with *count* bits flipped, at random places, or all if it has fewer."""
+    changed, width = bytearray(data), 8 * len(data)
+    for bit in random.sample(range(width), min(count, width)):
+        changed[bit // 8] ^= 0x80 >> bit % 8
+    return bytes(changed)
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from collections import deque
 from enum import StrEnum
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -59,7 +60,7 @@ class LatencyAttributes:
     """Milliseconds."""
     jitter: int = 0
     """Milliseconds."""
-    distribution: Distribution = Distribution.UNIFORM
+    distribution: Distribution = field(default=Distribution.UNIFORM, converter=Distribution)
 
 
 class Latency(Stage):
@@ -199,7 +200,7 @@ class Bandwidth(_Queue):
             data, rate = self._queue[0], self.attributes.rate * KILOBYTE
             if data is not END and rate > 0:
                 size = min(len(data), max(int(rate * SLICE_SECONDS), 1))
-                self.call_later(self._reserve(size / rate), lambda: self._pass_piece(size))
+                self.call_later(self._reserve(size / rate), partial(self._pass_piece, size))
                 return
             self._pass(self._queue.popleft())
 

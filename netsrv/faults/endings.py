@@ -100,7 +100,7 @@ class LimitTimeAttributes:
 
     time: int = field(default=0, validator=ge(0))
     """Milliseconds."""
-    how: How = How.CLOSE
+    how: How = field(default=How.CLOSE, converter=How)
 
 
 class LimitTime(Stage):

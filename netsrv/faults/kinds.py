@@ -1,10 +1,10 @@
-"""The built-in kinds of faults of streams, by the names that users write."""
+"""The built-in kinds of faults, by the names that users write."""
 
 from typing import Any
 
 from attrs import frozen
 
-from netsrv.faults import damage, delays, endings
+from netsrv.faults import damage, datagram_stages, delays, endings
 from netsrv.faults.stages import Stage
 
 
@@ -14,8 +14,8 @@ class NoAttributes:
 
 
 @frozen
-class StreamFaultKind:
-    """A kind of faults of streams."""
+class FaultKind:
+    """A kind of faults, of streams or of datagrams."""
 
     name: str
     description: str
@@ -28,78 +28,138 @@ class StreamFaultKind:
 STREAM_KINDS = {
     kind.name: kind
     for kind in (
-        StreamFaultKind(
+        FaultKind(
             "latency",
             "delay data by a latency, more or less a jitter",
             delays.LatencyAttributes,
             delays.Latency,
         ),
-        StreamFaultKind(
+        FaultKind(
             "bandwidth",
             "limit the rate",
             delays.BandwidthAttributes,
             delays.Bandwidth,
         ),
-        StreamFaultKind(
+        FaultKind(
             "slow_close",
             "delay the end of a direction",
             delays.SlowCloseAttributes,
             delays.SlowClose,
         ),
-        StreamFaultKind(
+        FaultKind(
             "timeout",
             "drop all data, and close the connection after a time",
             endings.TimeoutAttributes,
             endings.Timeout,
         ),
-        StreamFaultKind(
+        FaultKind(
             "reset_peer",
             "reset the connection, a time after the first data",
             endings.TimeoutAttributes,
             endings.ResetPeer,
         ),
-        StreamFaultKind(
+        FaultKind(
             "slicer",
             "slice data into small pieces, with a delay after each",
             delays.SlicerAttributes,
             delays.Slicer,
         ),
-        StreamFaultKind(
+        FaultKind(
             "limit_data",
             "close the connection after a number of bytes",
             endings.LimitDataAttributes,
             endings.LimitData,
         ),
-        StreamFaultKind(
+        FaultKind(
             "packet_loss",
             "drop pieces of the stream, which nothing sends again",
             damage.PacketLossAttributes,
             damage.PacketLoss,
         ),
-        StreamFaultKind(
+        FaultKind(
             "limit_time",
             "close or reset the connection after a time",
             endings.LimitTimeAttributes,
             endings.LimitTime,
         ),
-        StreamFaultKind(
+        FaultKind(
             "corrupt",
             "flip bits of the data, or replace bytes",
             damage.CorruptAttributes,
             damage.Corrupt,
         ),
-        StreamFaultKind(
+        FaultKind(
             "stall",
             "stop reading after a number of bytes",
             endings.StallAttributes,
             endings.Stall,
         ),
-        StreamFaultKind(
+        FaultKind(
             "half_close",
             "end one direction after a number of bytes",
             endings.HalfCloseAttributes,
             endings.HalfClose,
         ),
-        StreamFaultKind("noop", "do nothing", NoAttributes, Stage),
+        FaultKind("noop", "do nothing", NoAttributes, Stage),
+    )
+}
+
+DATAGRAM_KINDS = {
+    kind.name: kind
+    for kind in (
+        FaultKind(
+            "loss",
+            "drop datagrams, one by one or in bursts",
+            datagram_stages.LossAttributes,
+            datagram_stages.Loss,
+        ),
+        FaultKind(
+            "latency",
+            "delay datagrams by a latency, more or less a jitter",
+            datagram_stages.DatagramLatencyAttributes,
+            datagram_stages.DatagramLatency,
+        ),
+        FaultKind(
+            "reorder",
+            "let datagrams overtake one that is held back",
+            datagram_stages.ReorderAttributes,
+            datagram_stages.Reorder,
+        ),
+        FaultKind(
+            "duplicate",
+            "send copies of a datagram",
+            datagram_stages.DuplicateAttributes,
+            datagram_stages.Duplicate,
+        ),
+        FaultKind(
+            "corrupt",
+            "flip bits of a datagram",
+            datagram_stages.DatagramCorruptAttributes,
+            datagram_stages.DatagramCorrupt,
+        ),
+        FaultKind(
+            "truncate",
+            "cut datagrams that are longer than a size",
+            datagram_stages.TruncateAttributes,
+            datagram_stages.Truncate,
+        ),
+        FaultKind(
+            "limit_size",
+            "drop datagrams that are longer than a size",
+            datagram_stages.LimitSizeAttributes,
+            datagram_stages.LimitSize,
+        ),
+        FaultKind(
+            "bandwidth",
+            "limit the rate, with a queue of datagrams",
+            datagram_stages.DatagramBandwidthAttributes,
+            datagram_stages.DatagramBandwidth,
+        ),
+        FaultKind(
+            "blackhole",
+            "drop all datagrams",
+            NoAttributes,
+            datagram_stages.Blackhole,
+        ),
     )
 }

@@ -7,7 +7,7 @@ from twisted.python.failure import Failure
 
 from netsrv.faults.connection import FaultyConnection
 from netsrv.faults.fault import Direction, Fault, FaultSettings
-from netsrv.faults.kinds import STREAM_KINDS
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.guards.sources import source_of
 
 
@@ -95,7 +95,7 @@ class Line:
         self.clock.pump([0.001] * milliseconds)
 
 
-def make_fault(kind, name="", stream="downstream", **values):
+def make_fault(kind, name="", stream="downstream", *, kinds=STREAM_KINDS, **values):
     """Make a fault; values that are no selectors are attributes."""
     selectors = {
         key: values.pop(key)
@@ -103,8 +103,13 @@ def make_fault(kind, name="", stream="downstream", **values):
         if key in values
     }
     directions = tuple(Direction) if stream == "both" else (Direction(stream),)
-    found = STREAM_KINDS[kind]
+    found = kinds[kind]
     settings = FaultSettings(
         found, name or f"{kind}_{stream}", found.attributes(**values), directions, **selectors
     )
     return Fault(settings, lambda: 0.0)
+
+
+def make_datagram_fault(kind, name="", stream="downstream", **values):
+    """Make a fault of datagrams, as `make_fault` does one of streams."""
+    return make_fault(kind, name, stream, kinds=DATAGRAM_KINDS, **values)

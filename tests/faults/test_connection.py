@@ -43,6 +43,7 @@ class Registering:
 
 @pytest.fixture
 def line():
+    """Return a connection whose data takes a second in both directions."""
     line = Line(make_fault("latency", "l", "both", latency=1000))
     registering = Registering()
     line.peer.registerProducer = registering.registerProducer

@@ -4,6 +4,7 @@ from tests.faults.lines import Line, make_fault
 
 
 def flipped(before, after):
+    """Return the number of bits in which two texts differ."""
     return sum((one ^ other).bit_count() for one, other in zip(before, after, strict=True))
 
 

@@ -121,9 +121,7 @@ def test_limit_data_upstream_gives_the_service_its_bytes_and_ends_both():
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_limit_time_ends_the_connection_after_its_time(how):
     """Limit time ends the connection after its time."""
-    from netsrv.faults.endings import How
-
-    line = Line(make_fault("limit_time", time=250, how=How(how)))
+    line = Line(make_fault("limit_time", time=250, how=how))
     line.connection.write(b"x")
     line.step(300)
     assert line.peer.events == [(0, "data", b"x"), (250, how)]
