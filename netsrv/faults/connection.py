@@ -25,7 +25,7 @@ from zope.interface import implementer
 
 from netsrv.faults.fault import Direction, Fault
 from netsrv.faults.stages import Stage, Unit
-from netsrv.forwarding import forward
+from netsrv.forwarding import forward, unsent_of
 from netsrv.guards.sources import Source
 from netsrv.interfaces import CloseReason
 
@@ -33,19 +33,6 @@ MAX_HELD_BYTES = 2**20
 """Bytes that are held for a direction before its sender is paused."""
 
 UPSTREAM, DOWNSTREAM = Direction
-
-
-def unsent_of(transport: Any) -> int:
-    """Return the bytes that were written to a transport and wait because the peer does not read.
-
-    The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
-    are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
-    """
-    counted: int | None = getattr(transport, "unsent", None)
-    if counted is not None:
-        return counted
-    buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    return buffered + int(getattr(transport, "_tempDataLen", 0))
 
 
 class Link:
@@ -284,6 +271,10 @@ class FaultyConnection:
         self.transport = transport
         self.connection.makeConnection(self)
         self.start()
+
+    def interpose(self) -> None:
+        """Take the place between a connection that is live and its transport."""
+        self.transport = self.connection.interpose(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self._exit is None:

@@ -18,8 +18,8 @@ class FaultTable:
     def __init__(self, clock: Any, now: Callable[[], float]) -> None:
         self.faults: dict[str, Fault] = {}
         """The faults by name."""
-        self.connections: dict[FaultyConnection, None] = {}
-        """The live connections that faults may hit."""
+        self.targets: dict[Any, None] = {}
+        """The live connections that faults may hit; of a datagram listener, its datagrams."""
         self._clock = clock
         self._now = now
         self._numbers = 0
@@ -30,8 +30,8 @@ class FaultTable:
         if settings.name in self.faults:
             raise KeyError(settings.name)
         fault = self.faults[settings.name] = Fault(settings, self._now)
-        for connection in list(self.connections):
-            connection.add(fault, live=True)
+        for target in list(self.targets):
+            target.add(fault, live=True)
         self._wait_for_expiry()
         return fault
 
@@ -39,15 +39,15 @@ class FaultTable:
         """Change a fault in its place; a new probability is drawn again on live connections."""
         fault = self.faults[name]
         redraw = fault.update(attributes, probability)
-        for connection in list(self.connections):
-            connection.update(fault, redraw)
+        for target in list(self.targets):
+            target.update(fault, redraw)
         return fault
 
     def remove(self, name: str) -> None:
         """Remove a fault: what it holds passes at once.  Raises KeyError if there is none."""
         fault = self.faults.pop(name)
-        for connection in list(self.connections):
-            connection.remove(fault)
+        for target in list(self.targets):
+            target.remove(fault)
         self._wait_for_expiry()
 
     def replace(self, settings: Iterable[FaultSettings]) -> None:
@@ -64,8 +64,8 @@ class FaultTable:
         """Return the protocol for a transport: *connection*, with the faults before it."""
         self._numbers += 1
         faulty = FaultyConnection(connection, source, self._numbers, self._clock, self._now)
-        faulty.on_lost = self.connections.pop
-        self.connections[faulty] = None
+        faulty.on_lost = self.targets.pop
+        self.targets[faulty] = None
         for fault in self.faults.values():
             faulty.add(fault)
         return faulty

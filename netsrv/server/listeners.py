@@ -275,6 +275,13 @@ class RunningListener:
         return [f"{opened.label}: {name} changes with a restart" for name in names]
 
 
+def _is_safe(prepared: PreparedListener) -> bool:
+    """Return True if a datagram service is held to the rules for replies."""
+    if prepared.settings.embedded:
+        return prepared.settings.safe_replies
+    return not getattr(prepared.service, "unlimited_replies", False)
+
+
 class Listeners:
     """The set of running listeners.
 
@@ -374,7 +381,7 @@ class Listeners:
         gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
         if settings.transport.is_stream:
             return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
-        ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
+        ports, safe = limits.refuse_source_ports, _is_safe(prepared)
         guard = DatagramGuard(limits.access, ports, self._own_ports, limits.datagram_rate, safe)
         reopen = make_reopener(settings, prepared.socket)
         return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)

@@ -35,7 +35,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.forwarding import forward
+from netsrv.forwarding import forward, unsent_of
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
 from netsrv.shortcuts import is_sent_back
@@ -242,17 +242,8 @@ class Connection:
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and wait because the peer does not read.
-
-        The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
-        are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
-        """
-        transport = self.transport
-        counted: int | None = getattr(transport, "unsent", None)
-        if counted is not None:
-            return counted
-        buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-        return buffered + int(getattr(transport, "_tempDataLen", 0))
+        """Bytes that were written and wait because the peer does not read."""
+        return unsent_of(self.transport)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer if producer is self else _Producer(producer, self._call_service)
@@ -311,6 +302,23 @@ class Connection:
     def peer(self) -> str:
         """The peer's address, as in ``127.0.0.1:40000``."""
         return show_sockaddr(self.permit.sockaddr)
+
+    def interpose(self, transport: Any) -> Any:
+        """Write to another transport from now on, which stands before the present one.
+
+        Returns the present one, whose protocol is *transport* from now on.
+        """
+        behind, self.transport = self.transport, transport
+        if self._producer is not None:
+            streaming = behind.streamingProducer
+            behind.unregisterProducer()
+            transport.transport = behind
+            transport.registerProducer(self._producer, streaming)
+        behind.protocol = transport
+        end_send_back = getattr(behind, "endSendBack", None)
+        if end_send_back is not None:
+            end_send_back()
+        return behind
 
     # Internals
 

@@ -9,12 +9,13 @@ A service that has one message for each peer is served by `MessageAcceptor`, in 
 """
 
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
 
-from netsrv.gate import Gate
+from netsrv.gate import Gate, Permit
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
@@ -37,21 +38,14 @@ class StreamListener:
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
     ) -> None:
-        # They import Twisted's transports, which an error at the start does not need.
-        from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
-        from netsrv.uvreactor.acceptor import accept_streams
-
         self.gate = gate
         self._reactor = reactor
         self._sock = sock
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
-        callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if accepts_messages(sock, factory):
-            self._acceptor: Any = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
-        else:
-            self._acceptor = accept_streams(reactor, sock, *callbacks)
+        self._make_factory: Callable[[Permit, IProtocolFactory], Any] = GatedFactory
+        self._acceptor: Any = self._make_acceptor()
         self._open = False
         self._stopped = True
         self._retry: Any = None
@@ -93,6 +87,30 @@ class StreamListener:
         self._overload = limits.overload
         if self._open and not self._acceptor.accepting:
             self._try_again()
+
+    def serve_by(self, make_factory: Callable[[Permit, IProtocolFactory], Any]) -> None:
+        """Serve new connections by the factories that *make_factory* returns.
+
+        It gets a permit and the service's factory, as `GatedFactory` does, which is the default.
+        """
+        self._make_factory = make_factory
+        if self._stopped:
+            return
+        self._acceptor.detach()
+        self._acceptor = self._make_acceptor()
+        if self._open:
+            self._acceptor.resume()
+
+    def _make_acceptor(self) -> Any:
+        # They import Twisted's transports, which an error at the start does not need.
+        from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
+        from netsrv.uvreactor.acceptor import accept_streams
+
+        reactor, sock = self._reactor, self._sock
+        callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
+        if self._make_factory is GatedFactory and accepts_messages(sock, self._factory):
+            return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
+        return accept_streams(reactor, sock, *callbacks)
 
     @property
     def failed(self) -> bool:
@@ -147,7 +165,7 @@ class StreamListener:
                 accepted.close()
             return
         try:
-            accepted.serve(GatedFactory(permit, self._factory))
+            accepted.serve(self._make_factory(permit, self._factory))
         except BaseException:
             permit.cancel()
             raise

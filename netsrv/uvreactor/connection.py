@@ -157,10 +157,14 @@ class Connection(WritingConnection):
         self._transport.set_protocol(SendBack(self, self._transport, counter))
         return True
 
+    def endSendBack(self) -> None:
+        """Call the protocol again with what the peer sends."""
+        if self.connected and self._early_read is None:
+            self._transport.set_protocol(self)
+
     def loseWriteConnection(self) -> None:
         """Half-close: send FIN when everything written is sent; the peer may still write."""
-        if self.connected and self._early_read is None:
-            self._transport.set_protocol(self)  # what it sends is not sent back any more
+        self.endSendBack()
         super().loseWriteConnection()
 
     # TLS

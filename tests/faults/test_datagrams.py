@@ -31,7 +31,7 @@ class Lines:
         self.faulty = FaultyDatagrams(
             gate, port, self.server._reactor, self.clock.seconds, self.dropped
         )
-        self.table.connections[self.faulty] = None
+        self.table.targets[self.faulty] = None
         return self.faulty
 
     def dropped(self):

@@ -107,7 +107,7 @@ def test_a_fault_that_is_added_hits_live_connections():
     lines.table.add(make_fault("timeout", timeout=100).settings)
     lines.clock.advance(0.1)
     assert transport.events == [(100, "close")]
-    assert not lines.table.connections
+    assert not lines.table.targets
 
 
 def test_a_name_is_taken_once():

@@ -1,0 +1,214 @@
+"""forward, on connections: each has a connection to the upstream of its own.
+
+Nothing is read from the client before the upstream is connected.  Each side is the producer of
+the other, so a side that does not read pauses the side that sends.  An end of input passes on
+alone, and so does a reset::
+
+    client -> FIN -> upstream          client -> RST -> upstream
+"""
+
+import time
+from typing import Any
+
+from attrs import define
+from twisted.internet import endpoints
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from netsrv.services.forward import ForwardSettings, Upstream
+
+ORDERLY = (ConnectionDone,)
+"""Reasons of an end that is no reset."""
+
+
+@define
+class Forwarding:
+    """What is known of the upstream's side of a connection, for observers."""
+
+    upstream: str
+    """The upstream's address."""
+    connect_seconds: float | None = None
+    """How long connecting has taken; None if it has not succeeded."""
+    ended: str = ""
+    """How the upstream's side has ended: ``closed``, ``reset``, an error of connecting, or
+    ``""``."""
+
+
+@implementer(IPushProducer)
+class Reading:
+    """The reading side of a transport, the producer of the other side.
+
+    A transport that is lost stops its producer, which would send FIN on the other side, although
+    that may have to be reset.
+    """
+
+    def __init__(self, transport: Any) -> None:
+        self.pauseProducing = transport.pauseProducing
+        self.resumeProducing = transport.resumeProducing
+
+    def stopProducing(self) -> None:
+        """Leave the end to `connectionLost`."""
+
+
+@implementer(IHalfCloseableProtocol)
+class ForwardStream(Protocol):
+    """The client's side."""
+
+    transport: Any
+
+    def __init__(self, settings: ForwardSettings, address: Upstream) -> None:
+        self._settings = settings
+        self._address = address
+        self._connecting: Deferred[Any] | None = None
+        self.upstream: UpstreamStream | None = None
+        self.forwarding = Forwarding(str(address))
+
+    def connectionMade(self) -> None:
+        self.transport.pauseProducing()
+        self._began = time.monotonic()
+        endpoint = upstream_endpoint(
+            self.transport.reactor, self._address, self._settings.connect_timeout
+        )
+        factory = Factory.forProtocol(lambda: UpstreamStream(self, bool(self._address.path)))
+        factory.noisy = False
+        self._connecting = endpoint.connect(factory)
+        self._connecting.addCallbacks(self._connected, self._not_connected)
+
+    def _connected(self, upstream: Any) -> None:
+        self._connecting = None
+        self.forwarding.connect_seconds = time.monotonic() - self._began
+
+    def _not_connected(self, failure: Failure) -> None:
+        self._connecting = None
+        if failure.check(CancelledError) is None:
+            self.forwarding.ended = failure.getErrorMessage()
+            self.transport.loseConnection()
+
+    def begin(self, upstream: "UpstreamStream") -> None:
+        """Pass on from now on: the upstream is connected."""
+        self.upstream = upstream
+        upstream.transport.registerProducer(Reading(self.transport), True)
+        self.transport.registerProducer(Reading(upstream.transport), True)
+        self.transport.resumeProducing()
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.upstream is not None:
+            self.upstream.transport.write(data)
+
+    def readConnectionLost(self) -> None:
+        if self.upstream is None:
+            self._cancel()
+            self.transport.loseConnection()
+        else:
+            self.upstream.end_writing()
+
+    def writeConnectionLost(self) -> None:
+        """The client has got all, and FIN."""
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        self._cancel()
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.client = None
+            if reason.check(*ORDERLY):
+                upstream.close()
+            else:
+                upstream.transport.abortConnection()
+
+    def _cancel(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+
+
+@implementer(IHalfCloseableProtocol)
+class UpstreamStream(Protocol):
+    """The upstream's side of the connection of *client*."""
+
+    transport: Any
+
+    def __init__(self, client: ForwardStream, is_unix: bool) -> None:
+        self.client: ForwardStream | None = client
+        self._is_unix = is_unix
+        self._ended = self._end_sent = False
+
+    def connectionMade(self) -> None:
+        if not self._is_unix:
+            self.transport.setTcpNoDelay(True)
+        if self.client is None or not self.client.transport.connected:
+            self.transport.abortConnection()
+        else:
+            self.client.begin(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.client is not None:
+            self.client.transport.write(data)
+
+    def end_writing(self) -> None:
+        """Pass on the client's end of input."""
+        self._end_sent = True
+        self.transport.unregisterProducer()
+        if self._ended:
+            self.transport.loseConnection()
+        else:
+            self.transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close: the client is gone."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        self._ended = True
+        if self.client is not None:
+            self.client.forwarding.ended = "closed"
+            self.client.transport.unregisterProducer()
+            self.client.transport.loseWriteConnection()
+        if self._end_sent:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The upstream has got all, and FIN."""
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
+        client, self.client = self.client, None
+        if client is None:
+            return
+        client.upstream = None
+        if reason.check(*ORDERLY):
+            client.forwarding.ended = "closed"
+            client.transport.unregisterProducer()
+            client.transport.loseConnection()
+        else:
+            client.forwarding.ended = "reset" if reason.check(ConnectionLost) else "lost"
+            client.transport.abortConnection()
+
+
+class ForwardFactory(Factory):
+    """Makes a `ForwardStream` for each connection."""
+
+    noisy = False
+
+    def __init__(self, settings: ForwardSettings) -> None:
+        self._settings = settings
+        self._address = settings.address
+
+    def buildProtocol(self, addr: Any) -> ForwardStream:
+        return ForwardStream(self._settings, self._address)
+
+
+def upstream_endpoint(reactor: Any, address: Upstream, timeout: float) -> Any:
+    """Return the endpoint of an upstream, whose connecting takes *timeout* seconds at most.
+
+    A name is looked up by the reactor's resolver, and all of its addresses are tried.
+    """
+    if address.path:
+        return endpoints.UNIXClientEndpoint(reactor, address.path, timeout)
+    if not address.is_numeric:
+        return endpoints.HostnameEndpoint(reactor, address.host.encode(), address.port, timeout)
+    if ":" in address.host:
+        return endpoints.TCP6ClientEndpoint(reactor, address.host, address.port, timeout)
+    return endpoints.TCP4ClientEndpoint(reactor, address.host, address.port, timeout)
