@@ -31,6 +31,7 @@ class RejectReason(StrEnum):
     MAX_CONNECTIONS = "max_connections", "--max-connections"
     PER_SOURCE = "per_source", "--per-source"
     CONNECTION_RATE = "connection_rate", "--connection-rate"
+    FAULT = "fault", "--fault"
 
 
 class DropReason(StrEnum):

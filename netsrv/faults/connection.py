@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.faults.fault import Direction, Fault
+from netsrv.faults.fault import Direction, Fault, Level
 from netsrv.faults.stages import Stage, Unit
 from netsrv.forwarding import forward, unsent_of
 from netsrv.guards.sources import Source
@@ -144,6 +144,7 @@ class FaultyConnection:
         """Where a close begins in the downstream link, once a fault closes the connection."""
         self._half_closing = self._closing = self._lost = False
         self._producer: Any = None
+        self.streamingProducer = False
         self.on_lost: Callable[[FaultyConnection], None] | None = None
         """Called when the connection is lost."""
 
@@ -151,7 +152,7 @@ class FaultyConnection:
 
     def add(self, fault: Fault, live: bool = False) -> None:
         """Let a fault hit the connection, if it is selected; *live* if it was made before."""
-        if not fault.matches(self.source):
+        if fault.settings.kind.level is not Level.TRAFFIC or not fault.matches(self.source):
             return
         for direction in fault.settings.directions:
             generator = fault.generator(direction, self.number)
@@ -272,9 +273,21 @@ class FaultyConnection:
         self.connection.makeConnection(self)
         self.start()
 
+    def withdraw(self) -> bool:
+        """Leave the place before the transport; return False if that is not possible now."""
+        if self._lost or self._closing or self._half_closing or self._exit is not None:
+            return False
+        for link in self.links.values():
+            if link.stages or link.pausers:
+                return False
+        if self._upstream_sink.paused or isinstance(self._producer, _Puller):
+            return False
+        self.connection.withdraw(self.transport)
+        return True
+
     def interpose(self) -> None:
         """Take the place between a connection that is live and its transport."""
-        self.transport = self.connection.interpose(self)
+        self.connection.interpose(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self._exit is None:
@@ -358,6 +371,7 @@ class FaultyConnection:
         self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.streamingProducer = streaming
         self._producer = producer if streaming else _Puller(producer, self.clock)
         self.transport.registerProducer(_TransportSide(self, producer), True)
         if self.links[DOWNSTREAM].pausers:

@@ -19,6 +19,24 @@ class How(StrEnum):
     """With RST; what was not sent is lost."""
 
 
+class Refusal(StrEnum):
+    """What happens to new connections."""
+
+    CLOSE = "close"
+    """They are accepted and closed."""
+    RESET = "reset"
+    """They are accepted and reset."""
+    STALL = "stall"
+    """No connection is accepted: peers wait in the backlog, and cannot connect once it is full."""
+
+
+@frozen
+class RefuseAttributes:
+    """The attributes of refuse."""
+
+    how: Refusal = field(default=Refusal.CLOSE, converter=Refusal)
+
+
 @frozen
 class TimeoutAttributes:
     """The attributes of timeout and reset_peer."""

@@ -27,6 +27,15 @@ class Direction(StrEnum):
     """From the service to the peer."""
 
 
+class Level(StrEnum):
+    """What a kind of fault stands on the way of."""
+
+    TRAFFIC = "traffic"
+    """The data of a connection, or datagrams."""
+    ACCEPT = "accept"
+    """New connections."""
+
+
 @frozen
 class FaultSettings:
     """What a user asks for."""

@@ -5,6 +5,7 @@ from typing import Any
 from attrs import frozen
 
 from netsrv.faults import damage, datagram_stages, delays, endings
+from netsrv.faults.fault import Level
 from netsrv.faults.stages import Stage
 
 
@@ -22,7 +23,8 @@ class FaultKind:
     attributes: type
     """The frozen attrs class of its attributes."""
     stage: Any
-    """The class of its stages."""
+    """The class of its stages; None for a kind that stands on the way of new connections."""
+    level: Level = Level.TRAFFIC
 
 
 STREAM_KINDS = {
@@ -99,6 +101,13 @@ STREAM_KINDS = {
             "end one direction after a number of bytes",
             endings.HalfCloseAttributes,
             endings.HalfClose,
+        ),
+        FaultKind(
+            "refuse",
+            "close or reset new connections, or leave them in the backlog",
+            endings.RefuseAttributes,
+            None,
+            Level.ACCEPT,
         ),
         FaultKind("noop", "do nothing", NoAttributes, Stage),
     )

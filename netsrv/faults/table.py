@@ -5,23 +5,29 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from netsrv.faults.connection import FaultyConnection
-from netsrv.faults.fault import Fault, FaultSettings
+from netsrv.faults.fault import Direction, Fault, FaultSettings, Level
 from netsrv.guards.sources import Source
+
+UPSTREAM = Direction.UPSTREAM
 
 
 class FaultTable:
     """The faults of a listener in effect, in the order in which they were added.
 
-    *clock* provides IReactorTime, *now* returns seconds of a monotonic clock.
+    *clock* provides IReactorTime, *now* returns seconds of a monotonic clock.  *on_change* is
+    called after faults were added or removed.
     """
 
-    def __init__(self, clock: Any, now: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Any, now: Callable[[], float], on_change: Callable[[], None] = lambda: None
+    ) -> None:
         self.faults: dict[str, Fault] = {}
         """The faults by name."""
         self.targets: dict[Any, None] = {}
         """The live connections that faults may hit; of a datagram listener, its datagrams."""
         self._clock = clock
         self._now = now
+        self._on_change = on_change
         self._numbers = 0
         self._timer: Any = None
 
@@ -30,6 +36,7 @@ class FaultTable:
         if settings.name in self.faults:
             raise KeyError(settings.name)
         fault = self.faults[settings.name] = Fault(settings, self._now)
+        self._on_change()
         for target in list(self.targets):
             target.add(fault, live=True)
         self._wait_for_expiry()
@@ -48,6 +55,7 @@ class FaultTable:
         fault = self.faults.pop(name)
         for target in list(self.targets):
             target.remove(fault)
+        self._on_change()
         self._wait_for_expiry()
 
     def replace(self, settings: Iterable[FaultSettings]) -> None:
@@ -60,15 +68,33 @@ class FaultTable:
             if fault_settings.name not in self.faults:
                 self.add(fault_settings)
 
-    def wrap(self, connection: Any, source: Source | None) -> FaultyConnection:
-        """Return the protocol for a transport: *connection*, with the faults before it."""
+    def refusal(self, source: Source | None) -> Fault | None:
+        """Return the fault that refuses a connection that was accepted; None if it is served."""
         self._numbers += 1
+        for fault in self.faults.values():
+            if fault.settings.kind.level is Level.ACCEPT and fault.matches(source):
+                generator = fault.generator(UPSTREAM, self._numbers)
+                if fault.count(UPSTREAM) and fault.draw(generator):
+                    fault.hit(UPSTREAM)
+                    return fault
+        return None
+
+    def wrap(self, connection: Any, source: Source | None) -> FaultyConnection:
+        """Return the protocol for a transport: *connection*, with the faults before it.
+
+        `refusal` comes first, and numbers the connection.
+        """
         faulty = FaultyConnection(connection, source, self._numbers, self._clock, self._now)
         faulty.on_lost = self.targets.pop
         self.targets[faulty] = None
         for fault in self.faults.values():
             faulty.add(fault)
         return faulty
+
+    def adopt(self, connection: Any, source: Source | None) -> None:
+        """Let faults hit a connection that is live already."""
+        self._numbers += 1
+        self.wrap(connection, source).interpose()
 
     def stop(self) -> None:
         """Stop the timer: the listener has ended."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from twisted.internet.interfaces import IHostnameResolver, IReadDescriptor
+from twisted.internet.interfaces import IHostnameResolver, IReadDescriptor, IResolutionReceiver
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -237,6 +237,7 @@ class ForwardDatagrams(DatagramProtocol):
             self.datagramReceived(datagram, addr)
 
 
+@implementer(IResolutionReceiver)
 class _Addresses:
     """Collects the addresses of a name; *found* is called with all of them."""
 

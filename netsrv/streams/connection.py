@@ -308,17 +308,27 @@ class Connection:
 
         Returns the present one, whose protocol is *transport* from now on.
         """
-        behind, self.transport = self.transport, transport
-        if self._producer is not None:
-            streaming = behind.streamingProducer
-            behind.unregisterProducer()
-            transport.transport = behind
-            transport.registerProducer(self._producer, streaming)
+        behind = self.transport
+        transport.transport = behind
+        self._write_to(transport)
         behind.protocol = transport
         end_send_back = getattr(behind, "endSendBack", None)
         if end_send_back is not None:
             end_send_back()
         return behind
+
+    def withdraw(self, behind: Any) -> None:
+        """Write to the transport *behind* the present one, which leaves its place."""
+        self._write_to(behind)
+        behind.protocol = self
+
+    def _write_to(self, transport: Any) -> None:
+        """Write to another transport from now on, and register the producer there."""
+        before, self.transport = self.transport, transport
+        if self._producer is not None:
+            streaming = before.streamingProducer
+            before.unregisterProducer()
+            transport.registerProducer(self._producer, streaming)
 
     # Internals
 

@@ -22,6 +22,11 @@ from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.factory import GatedFactory
 
 
+def serve_gated(accepted: Any, permit: Permit, factory: IProtocolFactory) -> None:
+    """Serve an accepted connection by the factory of its service, behind the gate."""
+    accepted.serve(GatedFactory(permit, factory))
+
+
 class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them.
 
@@ -44,7 +49,7 @@ class StreamListener:
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
-        self._make_factory: Callable[[Permit, IProtocolFactory], Any] = GatedFactory
+        self._serve_accepted: Callable[[Any, Permit, IProtocolFactory], None] = serve_gated
         self._acceptor: Any = self._make_acceptor()
         self._open = False
         self._stopped = True
@@ -88,12 +93,12 @@ class StreamListener:
         if self._open and not self._acceptor.accepting:
             self._try_again()
 
-    def serve_by(self, make_factory: Callable[[Permit, IProtocolFactory], Any]) -> None:
-        """Serve new connections by the factories that *make_factory* returns.
+    def serve_by(self, serve: Callable[[Any, Permit, IProtocolFactory], None] | None) -> None:
+        """Have *serve* serve accepted connections from now on; with None, as before.
 
-        It gets a permit and the service's factory, as `GatedFactory` does, which is the default.
+        It gets the accepted connection, its permit and the service's factory.
         """
-        self._make_factory = make_factory
+        self._serve_accepted = serve or serve_gated
         if self._stopped:
             return
         self._acceptor.detach()
@@ -108,7 +113,7 @@ class StreamListener:
 
         reactor, sock = self._reactor, self._sock
         callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if self._make_factory is GatedFactory and accepts_messages(sock, self._factory):
+        if self._serve_accepted is serve_gated and accepts_messages(sock, self._factory):
             return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
         return accept_streams(reactor, sock, *callbacks)
 
@@ -165,7 +170,7 @@ class StreamListener:
                 accepted.close()
             return
         try:
-            accepted.serve(self._make_factory(permit, self._factory))
+            self._serve_accepted(accepted, permit, self._factory)
         except BaseException:
             permit.cancel()
             raise

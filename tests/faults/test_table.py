@@ -20,6 +20,7 @@ class Lines:
 
     def connect(self, peer="192.0.2.1"):
         service, transport = Service(self.clock), Transport(self.clock)
+        assert self.table.refusal(None) is None
         transport.owner = self.table.wrap(service, source_of(peer) if peer else None)
         transport.owner.makeConnection(transport)
         return transport

@@ -21,16 +21,19 @@ from tests.timeouts import CLIENT_TIMEOUT
 MUCH = bytes(range(256)) * 4096 * 8  # 8 MiB
 
 
-@pytest.fixture
-def forward(started):
+@pytest_twisted.async_yield_fixture
+async def forward(started):
     """Forward to an address: ``forward("127.0.0.1:7")`` returns the socket of the listener."""
 
     def start(upstream, transport="tcp", **settings):
         own = ForwardSettings(upstream, **settings)
         server = Server(reactor, listener(transport, "127.0.0.1:0", "forward", settings=own))
-        return started(server).sockets[0]
+        servers.append(started(server))
+        return server.sockets[0]
 
-    return start
+    servers = []
+    yield start
+    await until(lambda: not any(server.connections for server in servers) and not upstreams())
 
 
 @pytest.fixture
@@ -125,7 +128,6 @@ def test_a_side_that_does_not_read_pauses_the_other(forward, upstream, client):
         other.close()
 
     yield client(run)
-    yield ensureDeferred(until(lambda: not upstreams()))
 
 
 @pytest_twisted.inlineCallbacks
