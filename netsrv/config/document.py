@@ -336,6 +336,11 @@ class DocumentReader:
         if values.get("safe_replies") and not (embedded and not transport.is_stream):
             text = "only for a DatagramProtocol; a named service has them"
             self.errors.add((*path, "safe_replies"), text)
+        for index, fault in enumerate(values.get("fault", ())):
+            with self.errors.at(*path, "fault", index):
+                if fault.settings(transport.is_stream) is None and not self._source.options:
+                    kinds = "datagrams" if transport.is_stream else "streams"
+                    raise ValueError(f"{quote_value(fault.type)} is a fault of {kinds}")
         if embedded:
             with self.errors.at(*path, "service"):
                 values["service"] = service_object(transport, service)

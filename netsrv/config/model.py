@@ -12,7 +12,9 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
+from netsrv.config.faults import FAULTS, Fault
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
+from netsrv.faults.fault import FaultSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
     ANYTHING,
@@ -102,6 +104,7 @@ SERVER = Section("The server")
 LOGS = Section("Logs")
 SERVICE = Section("The service")
 SOCKET = Section("The socket")
+FAULT = Section("Faults on purpose")
 
 
 @frozen(repr=False)
@@ -146,6 +149,14 @@ class ListenerSettings:
     )
     settings: Any = setting(None, SERVICE, ANYTHING, option=None, default_text="the service's own")
     """An instance of the service's own settings class; None for the defaults."""
+    fault: tuple[Fault, ...] = setting(
+        (),
+        FAULT,
+        FAULTS,
+        "misbehave on purpose, as in latency:latency=200,jitter=50; repeatable",
+        details="See :doc:`faults-on-purpose`.",
+        default_text="none",
+    )
     limits: Limits = NO_LIMITS
     config_location: str = field(default="", eq=False)
     """Where the listener was configured: ``netsrv.toml: listener[0]``; empty for the command
@@ -161,6 +172,12 @@ class ListenerSettings:
     def embedded(self) -> bool:
         """True if the service is an object of the program and not an installed one."""
         return not isinstance(self.service, str)
+
+    @property
+    def faults(self) -> tuple[FaultSettings, ...]:
+        """The faults for such a transport."""
+        found = (fault.settings(self.transport.is_stream) for fault in self.fault)
+        return tuple(fault for fault in found if fault is not None)
 
     @property
     def service_name(self) -> str:

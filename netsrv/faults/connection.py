@@ -32,6 +32,13 @@ from netsrv.interfaces import CloseReason
 MAX_HELD_BYTES = 2**20
 """Bytes that are held for a direction before its sender is paused."""
 
+MAX_DROPPED_BYTES = 2**16
+DROP_PAUSE = 0.01
+"""Bytes that stages drop before the sender is paused for so many seconds.
+
+A producer that is never paused would never stop.
+"""
+
 UPSTREAM, DOWNSTREAM = Direction
 
 
@@ -46,6 +53,10 @@ class Link:
         self.pausers: set[Any] = set()
         """Who has paused the sender: stages, None for the sum of held bytes, or the transport."""
         self._sink = sink
+        self.dropped = 0
+        """Bytes that stages have dropped since the last pause for them."""
+        self.pause_timer: Any = None
+        """Ends that pause."""
 
     def connect(self) -> None:
         """Connect the active stages with each other."""
@@ -228,6 +239,20 @@ class FaultyConnection:
         elif link.held <= MAX_HELD_BYTES // 2 and None in link.pausers:
             self.resume(direction, None)
 
+    def count_dropped(self, direction: Direction, size: int) -> None:
+        """Count bytes that a stage drops, and pause the sender for a moment if they are many."""
+        link = self.links[direction]
+        link.dropped += size
+        if link.dropped > MAX_DROPPED_BYTES and link.pause_timer is None:
+            link.dropped = 0
+            self.pause(direction, link)
+            link.pause_timer = self.clock.callLater(DROP_PAUSE, self._drop_more, direction)
+
+    def _drop_more(self, direction: Direction) -> None:
+        link = self.links[direction]
+        link.pause_timer = None
+        self.resume(direction, link)
+
     def pause(self, direction: Direction, pauser: Any) -> None:
         """Pause the sender of a direction, until all that have paused it resume it."""
         link = self.links[direction]
@@ -259,7 +284,10 @@ class FaultyConnection:
         if self._exit is None and not self._lost:
             downstream = stage.direction is DOWNSTREAM
             self._exit = stage.next if downstream else self.links[DOWNSTREAM].first
+            ending = self._half_closing or self._closing
             self.connection.end(CloseReason.FAULT)
+            if ending:  # the service has closed before, and a stage has held that
+                self._exit.end()
 
     def reset_by_fault(self) -> None:
         """Reset the connection."""
@@ -303,6 +331,8 @@ class FaultyConnection:
         self._lost = True
         for link in self.links.values():
             link.held = 0
+            if link.pause_timer is not None:
+                link.pause_timer.cancel()
             for stage in link.stages:
                 stage.drop()
         self._upstream_sink.drop()

@@ -87,3 +87,5 @@ class PacketLoss(Stage):
         self._last = correlation * self._last + (1 - correlation) * self.random.random()
         if self._last >= self.attributes.loss_rate:
             self.pass_on(data)
+        else:
+            self.drop_data(data)

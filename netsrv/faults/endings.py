@@ -56,6 +56,7 @@ class Timeout(Stage):
             self.call_later(self.attributes.timeout * MILLISECOND, self.close)
 
     def data(self, data: bytes) -> None:
+        self.drop_data(data)
         self.start()
 
     def end(self) -> None:
@@ -74,6 +75,7 @@ class ResetPeer(Stage):
     """Drops all data, and resets the connection a time after the first, or when it ends."""
 
     def data(self, data: bytes) -> None:
+        self.drop_data(data)
         if self.attributes.timeout <= 0:
             self.reset()
         elif not self.waits:
@@ -234,6 +236,8 @@ class HalfClose(Stage):
             self.pass_on(data[:left])
             if len(data) >= left:
                 self.end()
+        else:
+            self.drop_data(data)
 
     def end(self) -> None:
         if not self._ended:

@@ -10,12 +10,15 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from netsrv.guards.access import Access, Network
 from netsrv.guards.sources import Source
 
 MAX_SEED = 2**63 - 1
+
+BOTH = "both"
+"""Stands for both directions."""
 
 
 class Direction(StrEnum):
@@ -60,6 +63,11 @@ class FaultSettings:
     """Seconds after which the fault is removed; None for never."""
     seed: int = 0
 
+    @property
+    def stream(self) -> str:
+        """The directions in a word: ``upstream``, ``downstream`` or ``both``."""
+        return BOTH if len(self.directions) > 1 else self.directions[0]
+
     access: Access = field(init=False, repr=False, eq=False)
 
     @access.default
@@ -85,6 +93,20 @@ class Fault:
         changed = probability != self.settings.probability
         self.settings = evolve(self.settings, attributes=attributes, probability=probability)
         return changed
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """Describe the fault in plain values; *now* is the time of the clock."""
+        settings = self.settings
+        left = None if self.expires == math.inf else max(self.expires - now, 0.0)
+        return {
+            "name": settings.name,
+            "type": settings.kind.name,
+            "stream": settings.stream,
+            "probability": settings.probability,
+            "attributes": asdict(settings.attributes),
+            "hits": self.hits,
+            "expires_in": left,
+        }
 
     def matches(self, source: Source | None) -> bool:
         """Return True if a peer may be hit; a peer without an address only without only_from."""

@@ -85,6 +85,10 @@ class Stage:
         """Count *size* more bytes that are held, or fewer if it is negative."""
         self.connection.hold(self.direction, size)
 
+    def drop_data(self, data: bytes) -> None:
+        """Drop data."""
+        self.connection.count_dropped(self.direction, len(data))
+
     def hits_chunk(self) -> bool:
         """Decide whether this chunk is hit, for a fault whose unit is the chunk."""
         fault, chunks = self.fault, self.chunks

@@ -28,6 +28,7 @@ class FaultTable:
         self._clock = clock
         self._now = now
         self._on_change = on_change
+        self._replaced: dict[str, FaultSettings] = {}
         self._numbers = 0
         self._timer: Any = None
 
@@ -59,14 +60,18 @@ class FaultTable:
         self._wait_for_expiry()
 
     def replace(self, settings: Iterable[FaultSettings]) -> None:
-        """Have exactly these faults; those that are equal stay as they are, with their counts."""
+        """Have these faults instead of those of the last `replace`; others stay.
+
+        A fault that is equal stays as it is, with its counts.
+        """
         wanted = {fault.name: fault for fault in settings}
-        for name, fault in list(self.faults.items()):
-            if wanted.get(name) != fault.settings:
+        for name, before in self._replaced.items():
+            if name in self.faults and wanted.get(name) != before:
                 self.remove(name)
-        for fault_settings in wanted.values():
-            if fault_settings.name not in self.faults:
-                self.add(fault_settings)
+        for name, fault in wanted.items():
+            if self._replaced.get(name) != fault and name not in self.faults:
+                self.add(fault)
+        self._replaced = wanted
 
     def refusal(self, source: Source | None) -> Fault | None:
         """Return the fault that refuses a connection that was accepted; None if it is served."""
@@ -95,6 +100,10 @@ class FaultTable:
         """Let faults hit a connection that is live already."""
         self._numbers += 1
         self.wrap(connection, source).interpose()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Describe each fault in plain values, ready for JSON."""
+        return [fault.describe(self._now()) for fault in self.faults.values()]
 
     def stop(self) -> None:
         """Stop the timer: the listener has ended."""

@@ -41,12 +41,13 @@ class Faulting:
         self._is_suspended = is_suspended
         self._applied_to: Any = None
         """The listener on whose way the faults stand; None if they stand on none."""
-        self._is_stalled = False
+        self.is_stalled = False
+        """True while a fault keeps the listener from accepting."""
 
     def reapply(self) -> None:
         """Apply the faults to a listener that has replaced the one of before."""
         self._applied_to = None
-        self._is_stalled = False
+        self.is_stalled = False
         self._changed()
 
     def stop(self) -> None:
@@ -122,8 +123,8 @@ class Faulting:
     def _hold(self, listener: Any) -> None:
         """Stall the listener as long as a fault asks for it: peers wait in the backlog."""
         stalled = any(map(_stalls, self.table.faults.values()))
-        if stalled != self._is_stalled:
-            self._is_stalled = stalled
+        if stalled != self.is_stalled:
+            self.is_stalled = stalled
             if stalled:
                 listener.suspend()
             elif not self._is_suspended():

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.datagrams.listener import DatagramListener
+from netsrv.faults.table import FaultTable
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
@@ -26,6 +27,7 @@ from netsrv.observers.counters import Counts
 from netsrv.registry import Registry, find_services
 from netsrv.server.binding import make_reopener
 from netsrv.server.factories import build_factory
+from netsrv.server.faulting import Faulting
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
 from netsrv.streams.listener import StreamListener
@@ -77,6 +79,7 @@ class RunningListener:
         self._listener = owner.build(prepared, admission)
         self.suspended = False
         """True while the listener is suspended by its owner; a limit does not count."""
+        self._faulting = owner.make_faulting(lambda: self._listener, lambda: self.suspended)
 
     @property
     def settings(self) -> ListenerSettings:
@@ -114,6 +117,11 @@ class RunningListener:
         return int(self.socket.port)
 
     @property
+    def faults(self) -> FaultTable:
+        """The faults in effect, which may be changed at any time."""
+        return self._faulting.table
+
+    @property
     def gate(self) -> Gate:
         """The gate, which has the live connections."""
         return self._listener.gate
@@ -141,6 +149,7 @@ class RunningListener:
         Raises what the service raises when it is started.
         """
         self._listener.start()
+        self.faults.replace(self.settings.faults)
         if suspended:
             self.suspend()
 
@@ -153,7 +162,8 @@ class RunningListener:
     def resume(self) -> None:
         """Accept again, first the peers that have waited."""
         self.suspended = False
-        self._listener.resume()
+        if not self._faulting.is_stalled:
+            self._listener.resume()
         self._owner.observer.resumed(self.listener_info)
 
     def update(self, settings: ListenerSettings, registry: Registry | None = None) -> list[str]:
@@ -198,6 +208,7 @@ class RunningListener:
             },
             "counts": counts,
             "kernel_drops": self.kernel_drops,
+            "faults": self.faults.describe(),
         }
 
     # What a reload and a drain need beyond these
@@ -220,10 +231,12 @@ class RunningListener:
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
+        self.faults.replace(settings.faults)
         return problems
 
     def drain(self) -> None:
         """Take the backlog, and close the socket; live connections go on."""
+        self._faulting.stop()
         self._listener.drain()
         self.socket.close()
 
@@ -257,6 +270,7 @@ class RunningListener:
             old.start()
             raise
         self._listener, self._prepared = new, prepared
+        self._faulting.reapply()
         self._owner.retire(gate)
         self._owner.observer.listener_started(self.listener_info)
         if self.suspended:
@@ -373,6 +387,12 @@ class Listeners:
         self._suspended = False
         for listener in list(self.running):
             listener.resume()
+
+    def make_faulting(
+        self, find: Callable[[], Any], is_suspended: Callable[[], bool]
+    ) -> Faulting:
+        """Return what applies faults to a listener; see `Faulting`."""
+        return Faulting(self._reactor, self._now, find, is_suspended)
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""

@@ -1,0 +1,199 @@
+"""Faults as users write them: tables of a file, and texts of the option ``--fault``."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import fields, frozen
+
+from netsrv.faults.fault import BOTH, MAX_SEED, Direction, FaultSettings
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS, FaultKind
+from netsrv.guards.limits import NETWORKS
+from netsrv.settings import (
+    SECONDS,
+    InvalidValues,
+    KeyPath,
+    Kind,
+    Parser,
+    parse_number,
+    parse_scalar,
+    parse_table,
+    parse_text,
+    quote_value,
+    unknown_key,
+    whole_number,
+)
+
+FAULT_OPTION = "TYPE[:KEY=VALUE,...]"
+
+Errors = tuple[tuple[KeyPath, str], ...]
+
+
+def _parse_stream(value: Any) -> tuple[Direction, ...]:
+    if value == BOTH:
+        return tuple(Direction)
+    try:
+        return (Direction(value),)
+    except ValueError:
+        words = ", ".join(map(repr, [*map(str, Direction), BOTH]))
+        raise ValueError(f"{quote_value(value)}: one of {words}") from None
+
+
+SELECTORS: dict[str, tuple[str, Parser]] = {
+    "stream": ("directions", _parse_stream),
+    "probability": ("probability", parse_number),
+    "toxicity": ("probability", parse_number),
+    "skip": ("skip", whole_number(0, 10**9).parse),
+    "first": ("first", whole_number(1, 10**9).parse),
+    "every": ("every", whole_number(1, 10**9).parse),
+    "only_from": ("only_from", NETWORKS.parse),
+    "ttl": ("ttl", SECONDS.parse),
+    "seed": ("seed", whole_number(0, MAX_SEED).parse),
+}
+"""The keys that every fault has: the fields of `FaultSettings`, and their parsers."""
+
+
+@frozen
+class Fault:
+    """A fault that a user has written, for the transport that a listener has."""
+
+    type: str
+    name: str
+    choices: dict[bool, FaultSettings]
+    """What it is for streams, at True, and for datagrams."""
+    errors: dict[bool, Errors]
+    """What is wrong with it there."""
+
+    def settings(self, is_stream: bool) -> FaultSettings | None:
+        """Return the fault of a stream or datagram listener; None if there is no such fault.
+
+        Raises `InvalidValues`.
+        """
+        if is_stream in self.errors:
+            raise InvalidValues(self.errors[is_stream])
+        return self.choices.get(is_stream)
+
+
+def read_fault(value: Any) -> Fault:
+    """Read the table of a fault.  Raises `InvalidValues`, unless some transport takes it."""
+    table = parse_table(value)
+    if "type" not in table:
+        raise ValueError("it has no type, as in type = 'latency'")
+    kind_name = parse_text(table["type"])
+    kinds = {True: STREAM_KINDS.get(kind_name), False: DATAGRAM_KINDS.get(kind_name)}
+    if not any(kinds.values()):
+        known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])
+        raise InvalidValues([(("type",), unknown_key(kind_name, known, "fault"))])
+    choices: dict[bool, FaultSettings] = {}
+    errors: dict[bool, Errors] = {}
+    for is_stream, kind in kinds.items():
+        if kind is not None:
+            try:
+                choices[is_stream] = make_fault(kind, table)
+            except InvalidValues as error:
+                errors[is_stream] = tuple(error.errors)
+    if not choices:
+        raise InvalidValues(next(iter(errors.values())))
+    name = next(iter(choices.values())).name
+    return Fault(kind_name, name, choices, errors)
+
+
+def make_fault(kind: FaultKind, table: Mapping[str, Any]) -> FaultSettings:
+    """Make a fault of a *kind* from its table.  Raises `InvalidValues`."""
+    errors: list[tuple[KeyPath, str]] = []
+    values: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
+    known = [field.name for field in fields(kind.attributes)]
+    for key, value in table.items():
+        try:
+            if key == "name":
+                values["name"] = _parse_name(value)
+            elif key in SELECTORS:
+                name, parse = SELECTORS[key]
+                values[name] = parse(value)
+            elif key in known:
+                attributes[key] = value
+            elif key != "type":
+                errors.append(((key,), unknown_key(key, ["name", *SELECTORS, *known])))
+        except InvalidValues as error:
+            errors += [((key, *below), text) for below, text in error.errors]
+        except ValueError as error:
+            errors.append(((key,), str(error)))
+    made: Any = None
+    try:
+        from netsrv.config.structuring import structure  # cattrs takes 25 ms to import
+
+        made = structure(attributes, kind.attributes)
+    except InvalidValues as error:
+        errors += error.errors
+    if errors:
+        raise InvalidValues(errors)
+    directions = values.get("directions", (Direction.DOWNSTREAM,))
+    stream = BOTH if len(directions) > 1 else directions[0]
+    values.setdefault("name", f"{kind.name}_{stream}")
+    return FaultSettings(kind, attributes=made, **values)
+
+
+def _parse_name(value: Any) -> str:
+    if not parse_text(value):
+        raise ValueError(f"{quote_value(value)}: a text of one character or more")
+    return str(value)
+
+
+def _parse_faults(value: Any) -> tuple[Fault, ...]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{quote_value(value)}: each fault begins with [[listener.fault]]")
+    faults: list[Fault] = []
+    errors: list[tuple[KeyPath, str]] = []
+    for index, table in enumerate(value):
+        try:
+            faults.append(read_fault(table))
+        except InvalidValues as error:
+            errors += [((index, *below), text) for below, text in error.errors]
+        except ValueError as error:
+            errors.append(((index,), str(error)))
+    names = [fault.name for fault in faults]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            errors.append(((index, "name"), f"{quote_value(name)}: another fault has this name"))
+    if errors:
+        raise InvalidValues(errors)
+    return tuple(faults)
+
+
+def _parse_texts(texts: Sequence[str]) -> tuple[Fault, ...]:
+    """Parse arguments of ``--fault``: ``latency:latency=200,jitter=50``."""
+    return _parse_faults([_table_of(text) for text in texts])
+
+
+def _table_of(text: str) -> dict[str, Any]:
+    kind, _, rest = text.partition(":")
+    table: dict[str, Any] = {"type": kind}
+    for pair in filter(None, rest.split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ValueError(f"{quote_value(text)}: write {FAULT_OPTION}")
+        if key == "only_from":
+            table.setdefault(key, []).append(value)
+        elif value in ("true", "false"):
+            table[key] = value == "true"
+        else:
+            table[key] = value if key in ("name", "type") else parse_scalar(value)
+    return table
+
+
+FAULTS = Kind(
+    _parse_faults,
+    "tables of faults, each of which begins with ``[[listener.fault]]``",
+    FAULT_OPTION,
+    _parse_texts,
+    repeatable=True,
+    plain=lambda faults: [fault.name for fault in faults],
+    schema={
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"enum": [*dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])]}},
+        },
+    },
+)
