@@ -6,9 +6,13 @@ An accepted connection takes this way::
     acceptor -> gate.admit -> GatedFactory -> service factory
 
 A service that has one message for each peer is served by `MessageAcceptor`, in the accept loop.
+With stages, such as a PROXY header that comes first, every connection takes this way::
+
+    acceptor -> first stage: gate.admit or gate.reserve -> PendingFactory: stages -> service factory
 """
 
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,12 +23,14 @@ from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.factory import GatedFactory
+from netsrv.streams.pending import PendingFactory, Stage
 
 
 class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them.
 
-    *overload* says what happens to new connections at a limit.
+    *overload* says what happens to new connections at a limit.  Every connection goes through
+    *stages* first.
     """
 
     kernel_drops = None
@@ -36,6 +42,7 @@ class StreamListener:
         gate: Gate,
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
+        stages: Sequence[Stage] = (),
     ) -> None:
         # They import Twisted's transports, which an error at the start does not need.
         from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
@@ -47,8 +54,9 @@ class StreamListener:
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
+        self._stages = stages
         callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if accepts_messages(sock, factory):
+        if accepts_messages(sock, factory) and not stages:
             self._acceptor: Any = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
         else:
             self._acceptor = accept_streams(reactor, sock, *callbacks)
@@ -93,6 +101,15 @@ class StreamListener:
         self._overload = limits.overload
         if self._open and not self._acceptor.accepting:
             self._try_again()
+
+    def set_stages(self, stages: Sequence[Stage]) -> None:
+        """Serve new connections by other stages; pending ones keep those of before.
+
+        A listener with stages keeps some, and one without gets none: see `netsrv.streams.pending`.
+        """
+        if bool(stages) != bool(self._stages):
+            raise ValueError("a listener cannot begin, or cease, to have stages")
+        self._stages = stages
 
     @property
     def failed(self) -> bool:
@@ -139,7 +156,8 @@ class StreamListener:
         """Serve an accepted connection, or turn it away."""
         if self._is_unix:
             sockaddr = show_credentials(accepted.getHandle())
-        permit = self.gate.admit(sockaddr)
+        stages, gate = self._stages, self.gate
+        permit = stages[0].admit(gate, sockaddr) if stages else gate.admit(sockaddr)
         if isinstance(permit, RejectReason):
             if self._overload is Overload.RESET:
                 accepted.reset()
@@ -147,7 +165,10 @@ class StreamListener:
                 accepted.close()
             return
         try:
-            accepted.serve(GatedFactory(permit, self._factory))
+            if stages:
+                accepted.serve(PendingFactory(permit, stages, self._factory))
+            else:
+                accepted.serve(GatedFactory(permit, self._factory))
         except BaseException:
             permit.cancel()
             raise
