@@ -6,8 +6,8 @@ time limits and shutdown.  It opens no sockets and speaks no protocol:
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -17,7 +17,7 @@ from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.sources import Source, source_of
 from netsrv.interfaces import CloseReason, IObserver, ListenerInfo, RejectReason
 from netsrv.sockets.addresses import show_sockaddr
-from netsrv.time_limits import TimeLimits
+from netsrv.time_limits import Deadlines, TimeLimits
 
 LINGER_TIMEOUT = 2.0
 """Seconds that a connection goes on reading after our FIN, so that the peer gets our last
@@ -93,6 +93,7 @@ class Gate:
         self._time_limits = TimeLimits(clock, now, self._close_at_limit)
         self.connections = self._time_limits.connections
         """The live connections."""
+        self._waiting: Deadlines | None = None
         self._lingering: deque[tuple[float, Any]] = deque()
         self._linger_timer: Any = None
         self._closed = False
@@ -153,7 +154,7 @@ class Gate:
             self._time_limits.discard(connection)
         self.admission.release_batch(sources)
         self.observer.connections_closed(self.listener_info, connections)
-        if self._closed and not self.connections:
+        if self._closed and self.drained:
             self._drained()
 
     def connection_lost(self, connection: Any) -> None:
@@ -161,7 +162,7 @@ class Gate:
         self._time_limits.discard(connection)
         self.admission.release(connection.permit.source)
         self.observer.connection_closed(self.listener_info, connection)
-        if self._closed and not self.connections:
+        if self._closed and self.drained:
             self._drained()
 
     def start_closing(self, connection: Any) -> None:
@@ -176,12 +177,45 @@ class Gate:
         if self._linger_timer is None:
             self._linger_timer = self.clock.callLater(LINGER_TIMEOUT, self._end_lingering)
 
+    # Connections whose service has not begun: `netsrv.streams.pending`
+
+    @property
+    def pending(self) -> Counter[str]:
+        """The number of pending connections by stage."""
+        return Counter(connection.stage for connection in self._pending)
+
+    def wait_for(self, connection: Any, seconds: float) -> None:
+        """Track a pending connection, and call its ``time_out`` after *seconds* in its stage."""
+        if self._waiting is None:
+            self._waiting = Deadlines(self.clock, self.now)
+        self._waiting.put(connection, seconds)
+
+    def stop_waiting(self, connection: Any) -> None:
+        """Forget a pending connection, just before it is served."""
+        if self._waiting is not None:
+            self._waiting.discard(connection)
+
+    def pending_lost(self, connection: Any) -> None:
+        """Forget a pending connection that has ended."""
+        self.stop_waiting(connection)
+        if self.drained:
+            self._drained()
+
+    @property
+    def _pending(self) -> Collection[Any]:
+        return () if self._waiting is None else self._waiting.connections
+
     # The end
+
+    @property
+    def open_connections(self) -> int:
+        """The number of connections, live or pending."""
+        return len(self.connections) + len(self._pending)
 
     @property
     def drained(self) -> bool:
         """True if the gate is closed and its last connection has ended."""
-        return self._closed and not self.connections
+        return self._closed and not (self.connections or self._pending)
 
     def open(self) -> None:
         """Admit, also after `close`."""
@@ -190,7 +224,7 @@ class Gate:
     def close(self) -> None:
         """Stop admitting; stop the timers once the last connection has ended."""
         self._closed = True
-        if not self.connections:
+        if self.drained:
             self._drained()
 
     def when_drained(self) -> Deferred[None]:
@@ -202,20 +236,21 @@ class Gate:
         return waiter
 
     def abort_all(self) -> int:
-        """Abort the live connections, and return how many were not aborted before."""
-        live = [connection for connection in self.connections if not connection.aborted]
+        """Abort all connections, and return how many were not aborted before."""
+        every = [*self.connections, *self._pending]
+        live = [connection for connection in every if not connection.aborted]
         for connection in live:
             self._close_safely(connection, connection.abort, CloseReason.SHUTDOWN)
         return len(live)
 
     def give_up(self, connection: Any) -> None:
         """End a connection whose transport fails or does not report its end."""
-        if connection in self.connections:
+        if connection in self.connections or connection in self._pending:
             connection.give_up()
 
     def give_up_all(self) -> None:
         """End all connections that are left, although their transports do not."""
-        for connection in list(self.connections):
+        for connection in [*self.connections, *self._pending]:
             self.give_up(connection)
 
     # Timers
@@ -253,6 +288,8 @@ class Gate:
 
     def _drained(self) -> None:
         self._time_limits.stop()
+        if self._waiting is not None:
+            self._waiting.stop()
         if self._linger_timer is not None and self._linger_timer.active():
             self._linger_timer.cancel()
         self._linger_timer = None

@@ -31,6 +31,18 @@ class RejectReason(StrEnum):
     MAX_CONNECTIONS = "max_connections", "--max-connections"
     PER_SOURCE = "per_source", "--per-source"
     CONNECTION_RATE = "connection_rate", "--connection-rate"
+    UNTRUSTED_PROXY = "untrusted_proxy", "--proxy-protocol"
+    """The peer is not among the proxies from which a PROXY header is awaited."""
+    PROXY_CONNECTIONS = "proxy_connections", "--proxy-max-connections"
+    """The proxy has as many connections as one proxy may have."""
+    PROXY_HEADER = "proxy_header", "--proxy-protocol"
+    """The PROXY header is missing, malformed or too long."""
+    PROXY_TIMEOUT = "proxy_timeout", "--proxy-header-timeout"
+    TLS_HANDSHAKE = "tls_handshake", "--tls"
+    """The peers have not agreed on TLS, or the peer has left."""
+    TLS_PLAINTEXT = "tls_plaintext", "--tls"
+    """The peer does not speak TLS."""
+    TLS_TIMEOUT = "tls_timeout", "--tls-handshake-timeout"
     FAULT = "fault", "--fault"
 
 
@@ -75,6 +87,8 @@ class CloseReason(StrEnum):
     WRITE_TIMEOUT = "write_timeout"
     CLOSE_GRACE = "close_grace"
     """It was closed, and the peer did not read the remaining output in time."""
+    TLS_TRUNCATED = "tls_truncated"
+    """The peer has ended its side without the end of TLS: bytes may be missing."""
     FAULT = "fault"
     """A fault that is on purpose has ended it."""
     SHUTDOWN = "shutdown"
@@ -185,6 +199,8 @@ class IConnection(Interface):
     sent = Attribute("int: bytes that the service has written; at the end, those that were sent")
     seconds = Attribute("float: how long it was served, once it has ended")
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
+    proxy = Attribute("The header of the PROXY protocol with which it came, or None")
+    tls = Attribute("The TLS session, or None")
 
 
 class IServedConnections(Interface):
@@ -257,6 +273,14 @@ class IObserver(Interface):
 
     def connection_closed(listener: ListenerInfo, connection: IConnection) -> None:
         """A connection that was served has ended, for its ``close_reason``."""
+
+    def proxy_header_received(listener: ListenerInfo, peer: str, header: Any) -> None:
+        """A valid header of the PROXY protocol has come; *peer* is the client's address."""
+
+    def tls_handshake_completed(
+        listener: ListenerInfo, peer: str, session: Any, seconds: float
+    ) -> None:
+        """A TLS handshake is complete; it took so many *seconds*."""
 
     def suspended(listener: ListenerInfo, reason: RejectReason | None) -> None:
         """A listener stops accepting for now; new connections wait in the backlog.

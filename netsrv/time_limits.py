@@ -1,6 +1,8 @@
 """The time limits of the connections of one gate.
 
 A timing wheel has each connection, and the gate's clock has one timer, for the next slot.
+Connections whose service has not begun have a wheel of their own: each has one deadline, and
+nothing to look at before.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +21,9 @@ MAX_EXACT_CONNECTIONS = 1000
 
 MIN_DELAY = 1e-6
 """Seconds of the shortest timer: a timer of zero could come before a time that it is set for."""
+
+DEADLINE_WIDTH = 1 / 16
+"""Seconds that a deadline is late, at most."""
 
 PHASE_STEP = 0.6180339887498949
 """The part of an interval between the first looks of two connections, modulo one.
@@ -150,3 +155,56 @@ class TimeLimits:
                 self._timer.cancel()
             self._armed_for = time
             self._timer = self._clock.callLater(max(MIN_DELAY, time - self._now()), self._look)
+
+
+class Deadlines:
+    """Calls ``time_out`` of the connections that wait, each at its deadline; see `TimeLimits`."""
+
+    def __init__(self, clock: Any, now: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = now
+        self._wheel = Wheel()
+        self.connections = self._wheel.slot_of
+        """The connections that wait."""
+        self._timer: Any = None
+        self._armed_for = NEVER
+
+    def put(self, connection: Any, seconds: float) -> None:
+        """Set the deadline of a connection, *seconds* from now."""
+        self._wheel.discard(connection)
+        self._wheel.put(connection, None, self._now() + seconds, DEADLINE_WIDTH)
+        self._arm()
+
+    def discard(self, connection: Any) -> None:
+        """Forget a connection."""
+        self._wheel.discard(connection)
+
+    def stop(self) -> None:
+        """Stop the timer; there is no connection."""
+        self._wheel.forget_empty_slots()
+        self._armed_for = NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer, self._armed_for = None, NEVER
+        now = self._now()
+        try:
+            for _ in range(BATCH_SIZE):
+                item = self._wheel.pop_due(now)
+                if item is None:
+                    break
+                item[0].time_out()
+        finally:
+            self._wheel.forget_empty_slots()
+            self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer for the next slot, unless it comes earlier."""
+        time = self._wheel.next_time
+        if time < self._armed_for:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed_for = time
+            self._timer = self._clock.callLater(max(MIN_DELAY, time - self._now()), self._expire)

@@ -71,8 +71,8 @@ class Link:
 class _UpstreamSink:
     """The end of the upstream link: the gate's connection, which may have paused reading."""
 
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
+    def __init__(self, owner: "FaultyConnection") -> None:
+        self._owner = owner
         self.paused = False
         self._waiting: list[bytes | None] = []
         """Data that has come meanwhile; None is the end."""
@@ -81,13 +81,13 @@ class _UpstreamSink:
         if self.paused or self._waiting:
             self._waiting.append(data)
         else:
-            self._connection.dataReceived(data)
+            self._owner.protocol.dataReceived(data)
 
     def end(self) -> None:
         if self.paused or self._waiting:
             self._waiting.append(None)
         else:
-            self._connection.readConnectionLost()
+            self._owner.protocol.readConnectionLost()
 
     def resume(self) -> None:
         """Deliver what has waited, until reading is paused again."""
@@ -95,9 +95,9 @@ class _UpstreamSink:
         while self._waiting and not self.paused:
             data = self._waiting.pop(0)
             if data is None:
-                self._connection.readConnectionLost()
+                self._owner.protocol.readConnectionLost()
             else:
-                self._connection.dataReceived(data)
+                self._owner.protocol.dataReceived(data)
 
     def drop(self) -> None:
         self._waiting.clear()
@@ -126,7 +126,7 @@ class _DownstreamSink:
 )
 @implementer(IConsumer, IPushProducer)
 class FaultyConnection:
-    """Puts the faults of a listener between a transport and *connection*, the gate's.
+    """Puts the faults of a listener between `transport` and `protocol`, the gate's connection.
 
     *source* is the peer's, None for a peer without an address; *number* the connection's among
     those of its listener.
@@ -134,19 +134,18 @@ class FaultyConnection:
 
     def __init__(
         self,
-        connection: Any,
         source: Source | None,
         number: int,
         clock: Any,
         now: Callable[[], float],
     ) -> None:
-        self.connection = connection
         self.transport: Any = None
+        self.protocol: Any = None
         self.source = source
         self.number = number
         self.clock = clock
         self.now = now
-        self._upstream_sink = _UpstreamSink(connection)
+        self._upstream_sink = _UpstreamSink(self)
         self.links = {
             UPSTREAM: Link(self._upstream_sink),
             DOWNSTREAM: Link(_DownstreamSink(self)),
@@ -228,6 +227,18 @@ class FaultyConnection:
                 if stage.active:
                     stage.start()
 
+    def withdraw(self) -> bool:
+        """Leave the place before the transport; return False if that is not possible now."""
+        if self._lost or self._closing or self._half_closing or self._exit is not None:
+            return False
+        for link in self.links.values():
+            if link.stages or link.pausers:
+                return False
+        if self._upstream_sink.paused or isinstance(self._producer, _Puller):
+            return False
+        self.protocol.withdraw(self.transport)
+        return True
+
     # What stages call
 
     def hold(self, direction: Direction, size: int) -> None:
@@ -285,37 +296,16 @@ class FaultyConnection:
             downstream = stage.direction is DOWNSTREAM
             self._exit = stage.next if downstream else self.links[DOWNSTREAM].first
             ending = self._half_closing or self._closing
-            self.connection.end(CloseReason.FAULT)
+            self.protocol.end(CloseReason.FAULT)
             if ending:  # the service has closed before, and a stage has held that
                 self._exit.end()
 
     def reset_by_fault(self) -> None:
         """Reset the connection."""
         if not self._lost:
-            self.connection.abort(CloseReason.FAULT)
+            self.protocol.abort(CloseReason.FAULT)
 
     # The transport calls
-
-    def makeConnection(self, transport: Any) -> None:
-        self.transport = transport
-        self.connection.makeConnection(self)
-        self.start()
-
-    def withdraw(self) -> bool:
-        """Leave the place before the transport; return False if that is not possible now."""
-        if self._lost or self._closing or self._half_closing or self._exit is not None:
-            return False
-        for link in self.links.values():
-            if link.stages or link.pausers:
-                return False
-        if self._upstream_sink.paused or isinstance(self._producer, _Puller):
-            return False
-        self.connection.withdraw(self.transport)
-        return True
-
-    def interpose(self) -> None:
-        """Take the place between a connection that is live and its transport."""
-        self.connection.interpose(self)
 
     def dataReceived(self, data: bytes) -> None:
         if self._exit is None:
@@ -325,7 +315,7 @@ class FaultyConnection:
         self.links[UPSTREAM].first.end()
 
     def writeConnectionLost(self) -> None:
-        self.connection.writeConnectionLost()
+        self.protocol.writeConnectionLost()
 
     def connectionLost(self, reason: Failure) -> None:
         self._lost = True
@@ -338,10 +328,10 @@ class FaultyConnection:
         self._upstream_sink.drop()
         if self.on_lost is not None:
             self.on_lost(self)
-        self.connection.connectionLost(reason)
+        self.protocol.connectionLost(reason)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        self.connection.fileDescriptorReceived(descriptor)
+        self.protocol.fileDescriptorReceived(descriptor)
 
     def __conform__(self, interface: Any) -> Any:
         return self if interface is IHalfCloseableProtocol else None

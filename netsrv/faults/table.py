@@ -84,12 +84,12 @@ class FaultTable:
                     return fault
         return None
 
-    def wrap(self, connection: Any, source: Source | None) -> FaultyConnection:
-        """Return the protocol for a transport: *connection*, with the faults before it.
+    def wrap(self, source: Source | None) -> FaultyConnection:
+        """Return the transport of a connection from *source*, with the faults that hit it.
 
         `refusal` comes first, and numbers the connection.
         """
-        faulty = FaultyConnection(connection, source, self._numbers, self._clock, self._now)
+        faulty = FaultyConnection(source, self._numbers, self._clock, self._now)
         faulty.on_lost = self.targets.pop
         self.targets[faulty] = None
         for fault in self.faults.values():
@@ -99,7 +99,10 @@ class FaultTable:
     def adopt(self, connection: Any, source: Source | None) -> None:
         """Let faults hit a connection that is live already."""
         self._numbers += 1
-        self.wrap(connection, source).interpose()
+        faulty = self.wrap(source)
+        faulty.protocol = connection
+        connection.interpose(faulty)
+        faulty.start()
 
     def describe(self) -> list[dict[str, Any]]:
         """Describe each fault in plain values, ready for JSON."""

@@ -43,7 +43,7 @@ class Drain:
         self._clock = clock
         self._gates = gates
         self._abort_all = abort_all
-        self._left = sum(len(gate.connections) for gate in gates)
+        self._left = sum(gate.open_connections for gate in gates)
         self._aborted = aborted
         self._aborted_before = aborted()
         if self._left:

@@ -6,18 +6,16 @@ Without faults nothing of this stands on the way of a peer.
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.interfaces import IProtocolFactory
-
 from netsrv.datagrams.listener import DatagramListener
 from netsrv.faults.datagrams import FaultyDatagrams
 from netsrv.faults.endings import Refusal
 from netsrv.faults.fault import Fault, Level
 from netsrv.faults.table import FaultTable
-from netsrv.gate import Permit
 from netsrv.interfaces import DropReason, RejectReason
+from netsrv.settings import MAX_SECONDS
 from netsrv.streams.connection import Connection
-from netsrv.streams.factory import GatedFactory
 from netsrv.streams.listener import StreamListener
+from netsrv.streams.pending import PendingConnection, Stage
 
 
 class Faulting:
@@ -68,7 +66,7 @@ class Faulting:
     def _interpose(self, listener: Any) -> None:
         """Stand on the way of the listener's peers, those that are connected included."""
         if isinstance(listener, StreamListener):
-            listener.serve_by(self._serve)
+            listener.set_last_stage(FaultStage(self.table))
             connections = [
                 connection
                 for connection in listener.gate.connections
@@ -82,28 +80,13 @@ class Faulting:
     def _withdraw(self, listener: Any) -> None:
         """Leave the way of the listener's peers."""
         if isinstance(listener, StreamListener):
-            listener.serve_by(None)
+            listener.set_last_stage(None)
             for connection in list(self.table.targets):
                 if connection.withdraw():
                     del self.table.targets[connection]
         else:
             self.table.targets.clear()
             listener.interpose(None)
-
-    # Streams
-
-    def _serve(self, accepted: Any, permit: Permit, factory: IProtocolFactory) -> None:
-        """Serve an accepted connection with the faults that hit it, or refuse it."""
-        fault = self.table.refusal(permit.source)
-        if fault is None:
-            accepted.serve(_FaultyFactory(self.table, permit, factory))
-            return
-        permit.gate.report_rejection(permit.sockaddr, RejectReason.FAULT)
-        permit.cancel()
-        if fault.settings.attributes.how is Refusal.RESET:
-            accepted.reset()
-        else:
-            accepted.close()
 
     # Datagrams
 
@@ -136,14 +119,28 @@ def _stalls(fault: Fault) -> bool:
     return kind.level is Level.ACCEPT and fault.settings.attributes.how is Refusal.STALL
 
 
-class _FaultyFactory:
-    """Builds one connection with the faults of a table before it; see `GatedFactory`."""
+class FaultStage(Stage):
+    """The last stage of connections: puts the faults that hit them before their service."""
 
-    def __init__(self, table: FaultTable, permit: Permit, service: IProtocolFactory) -> None:
+    name = "fault"
+    timeout = MAX_SECONDS
+    timeout_reason = lost_reason = RejectReason.FAULT
+
+    def __init__(self, table: FaultTable) -> None:
         self._table = table
-        self._permit = permit
-        self._gated = GatedFactory(permit, service)
 
-    def buildProtocol(self, addr: Any) -> Any:
-        connection = self._gated.buildProtocol(addr)
-        return connection and self._table.wrap(connection, self._permit.source)
+    def start(self, connection: PendingConnection) -> Callable[[bytes], None]:
+        permit, transport = connection.permit, connection.transport
+        refusing = self._table.refusal(permit.source)
+        if refusing is None:
+            faulty = self._table.wrap(permit.source)
+            faulty.transport, transport.protocol = transport, faulty
+            connection.complete(transport=faulty)
+            faulty.start()
+            return faulty.dataReceived
+        if refusing.settings.attributes.how is Refusal.RESET:
+            permit.gate.report_rejection(permit.sockaddr, RejectReason.FAULT)
+            connection.abort()
+        else:
+            connection.fail(RejectReason.FAULT)
+        return lambda _data: None

@@ -388,9 +388,7 @@ class Listeners:
         for listener in list(self.running):
             listener.resume()
 
-    def make_faulting(
-        self, find: Callable[[], Any], is_suspended: Callable[[], bool]
-    ) -> Faulting:
+    def make_faulting(self, find: Callable[[], Any], is_suspended: Callable[[], bool]) -> Faulting:
         """Return what applies faults to a listener; see `Faulting`."""
         return Faulting(self._reactor, self._now, find, is_suspended)
 

@@ -101,6 +101,9 @@ class Connection:
         "transport",
     )
 
+    proxy: Any = None
+    tls: Any = None
+
     def __init__(self, permit: Permit, protocol: IProtocol) -> None:
         self._gate = permit.gate
         self.permit = permit

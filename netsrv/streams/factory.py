@@ -16,6 +16,8 @@ class GatedFactory:
 
     __slots__ = ("_permit", "_service")
 
+    connection_type: type[Connection] = Connection
+
     def __init__(self, permit: Permit, service: IProtocolFactory) -> None:
         self._permit = permit
         self._service = service
@@ -30,4 +32,4 @@ class GatedFactory:
         if protocol is None:
             permit.cancel()
             return None
-        return Connection(permit, protocol)
+        return self.connection_type(permit, protocol)

@@ -6,31 +6,31 @@ An accepted connection takes this way::
     acceptor -> gate.admit -> GatedFactory -> service factory
 
 A service that has one message for each peer is served by `MessageAcceptor`, in the accept loop.
+With stages, such as a PROXY header that comes first, every connection takes this way::
+
+    acceptor -> first stage: gate.admit or gate.reserve -> PendingFactory: stages -> service factory
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet.interfaces import IProtocolFactory
 
-from netsrv.gate import Gate, Permit
+from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.factory import GatedFactory
-
-
-def serve_gated(accepted: Any, permit: Permit, factory: IProtocolFactory) -> None:
-    """Serve an accepted connection by the factory of its service, behind the gate."""
-    accepted.serve(GatedFactory(permit, factory))
+from netsrv.streams.pending import PendingFactory, Stage
 
 
 class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them.
 
-    *overload* says what happens to new connections at a limit.
+    *overload* says what happens to new connections at a limit.  Every connection goes through
+    *stages* first.
     """
 
     kernel_drops = None
@@ -42,6 +42,7 @@ class StreamListener:
         gate: Gate,
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self.gate = gate
         self._reactor = reactor
@@ -49,7 +50,8 @@ class StreamListener:
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
-        self._serve_accepted: Callable[[Any, Permit, IProtocolFactory], None] = serve_gated
+        self._own_stages: tuple[Stage, ...] = tuple(stages)
+        self._last_stage: Stage | None = None
         self._acceptor: Any = self._make_acceptor()
         self._open = False
         self._stopped = True
@@ -93,18 +95,29 @@ class StreamListener:
         if self._open and not self._acceptor.accepting:
             self._try_again()
 
-    def serve_by(self, serve: Callable[[Any, Permit, IProtocolFactory], None] | None) -> None:
-        """Have *serve* serve accepted connections from now on; with None, as before.
+    def set_stages(self, stages: Sequence[Stage]) -> None:
+        """Serve new connections by other stages; pending ones keep those of before."""
+        self._change_stages(tuple(stages), self._last_stage)
 
-        It gets the accepted connection, its permit and the service's factory.
-        """
-        self._serve_accepted = serve or serve_gated
-        if self._stopped:
+    def set_last_stage(self, stage: Stage | None) -> None:
+        """Let new connections go through one more stage, after all others; None for none."""
+        self._change_stages(self._own_stages, stage)
+
+    def _change_stages(self, own: tuple[Stage, ...], last: Stage | None) -> None:
+        had_stages = bool(self._stages)
+        self._own_stages, self._last_stage = own, last
+        if bool(self._stages) == had_stages or self.failed:
             return
-        self._acceptor.detach()
+        self._acceptor.detach()  # a service of one message has an acceptor of its own
         self._acceptor = self._make_acceptor()
         if self._open:
             self._acceptor.resume()
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return (
+            self._own_stages if self._last_stage is None else (*self._own_stages, self._last_stage)
+        )
 
     def _make_acceptor(self) -> Any:
         # They import Twisted's transports, which an error at the start does not need.
@@ -113,7 +126,7 @@ class StreamListener:
 
         reactor, sock = self._reactor, self._sock
         callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if self._serve_accepted is serve_gated and accepts_messages(sock, self._factory):
+        if accepts_messages(sock, self._factory) and not self._stages:
             return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
         return accept_streams(reactor, sock, *callbacks)
 
@@ -162,7 +175,8 @@ class StreamListener:
         """Serve an accepted connection, or turn it away."""
         if self._is_unix:
             sockaddr = show_credentials(accepted.getHandle())
-        permit = self.gate.admit(sockaddr)
+        stages, gate = self._stages, self.gate
+        permit = stages[0].admit(gate, sockaddr) if stages else gate.admit(sockaddr)
         if isinstance(permit, RejectReason):
             if self._overload is Overload.RESET:
                 accepted.reset()
@@ -170,7 +184,10 @@ class StreamListener:
                 accepted.close()
             return
         try:
-            self._serve_accepted(accepted, permit, self._factory)
+            if stages:
+                accepted.serve(PendingFactory(permit, stages, self._factory))
+            else:
+                accepted.serve(GatedFactory(permit, self._factory))
         except BaseException:
             permit.cancel()
             raise

@@ -80,6 +80,7 @@ class MessageConnection:
 
     disconnecting = True
     """It is closed from the beginning."""
+    proxy = tls = None
 
     def __init__(self, permit: Permit, source: Source | None, peer: str) -> None:
         self.permit = permit
@@ -214,3 +215,5 @@ class ServedConnection:
     received: int = 0
     sent: int = 0
     close_reason: CloseReason = CloseReason.SERVICE
+    proxy: None = None
+    tls: None = None

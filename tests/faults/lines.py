@@ -57,9 +57,6 @@ class Service(Recorder):
 
     transport = None
 
-    def makeConnection(self, transport):
-        self.transport = transport
-
     def dataReceived(self, data):
         self.note("data", data)
 
@@ -76,19 +73,23 @@ class Service(Recorder):
         self.transport.abortConnection()
 
 
+def join(connection, peer, service):
+    """Put a connection with faults between its two sides."""
+    connection.transport, connection.protocol = peer, service
+    peer.owner = service.transport = connection
+
+
 class Line:
     """A connection, its two sides, and the faults on it."""
 
     def __init__(self, *faults, number=1, peer="192.0.2.1"):
         self.clock = Clock()
         self.peer, self.service = Transport(self.clock), Service(self.clock)
-        self.connection = FaultyConnection(
-            self.service, source_of(peer), number, self.clock, self.clock.seconds
-        )
-        self.peer.owner = self.connection
+        self.connection = FaultyConnection(source_of(peer), number, self.clock, self.clock.seconds)
+        join(self.connection, self.peer, self.service)
         for fault in faults:
             self.connection.add(fault)
-        self.connection.makeConnection(self.peer)
+        self.connection.start()
 
     def step(self, milliseconds):
         """Advance the clock."""

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from netsrv.faults.table import FaultTable
 from netsrv.guards.access import parse_network
 from netsrv.guards.sources import source_of
-from tests.faults.lines import Service, Transport, make_fault
+from tests.faults.lines import Service, Transport, join, make_fault
 
 
 class Lines:
@@ -21,8 +21,9 @@ class Lines:
     def connect(self, peer="192.0.2.1"):
         service, transport = Service(self.clock), Transport(self.clock)
         assert self.table.refusal(None) is None
-        transport.owner = self.table.wrap(service, source_of(peer) if peer else None)
-        transport.owner.makeConnection(transport)
+        connection = self.table.wrap(source_of(peer) if peer else None)
+        join(connection, transport, service)
+        connection.start()
         return transport
 
     def hits(self, count=20, peer="192.0.2.1"):
@@ -123,7 +124,8 @@ def test_a_name_is_taken_once():
 def test_replace_keeps_equal_faults_with_their_counts():
     """Replace keeps equal faults with their counts."""
     kept, changed = make_fault("limit_data", "kept"), make_fault("latency", "changed", latency=1)
-    lines = Lines(kept, changed)
+    lines = Lines()
+    lines.table.replace([kept.settings, changed.settings])
     lines.hits(3)
     lines.table.replace(
         [make_fault("limit_data", "kept").settings, make_fault("latency", "changed").settings]
