@@ -58,19 +58,19 @@ class Fault:
 
     type: str
     name: str
-    choices: dict[bool, FaultSettings]
-    """What it is for streams, at True, and for datagrams."""
-    errors: dict[bool, Errors]
-    """What is wrong with it there."""
+    of_streams: FaultSettings | Errors | None
+    of_datagrams: FaultSettings | Errors | None
+    """The fault itself, what is wrong with it there, or None if there is no such fault."""
 
     def settings(self, is_stream: bool) -> FaultSettings | None:
         """Return the fault of a stream or datagram listener; None if there is no such fault.
 
         Raises `InvalidValues`.
         """
-        if is_stream in self.errors:
-            raise InvalidValues(self.errors[is_stream])
-        return self.choices.get(is_stream)
+        found = self.of_streams if is_stream else self.of_datagrams
+        if isinstance(found, tuple):
+            raise InvalidValues(found)
+        return found
 
 
 def read_fault(value: Any) -> Fault:
@@ -79,22 +79,28 @@ def read_fault(value: Any) -> Fault:
     if "type" not in table:
         raise ValueError("it has no type, as in type = 'latency'")
     kind_name = parse_text(table["type"])
-    kinds = {True: STREAM_KINDS.get(kind_name), False: DATAGRAM_KINDS.get(kind_name)}
-    if not any(kinds.values()):
+    of_streams, of_datagrams = (
+        _try_kind(kinds.get(kind_name), table) for kinds in (STREAM_KINDS, DATAGRAM_KINDS)
+    )
+    for found in (of_streams, of_datagrams):
+        if isinstance(found, FaultSettings):
+            return Fault(kind_name, found.name, of_streams, of_datagrams)
+    errors = of_streams or of_datagrams
+    if errors is None:
         known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])
         raise InvalidValues([(("type",), unknown_key(kind_name, known, "fault"))])
-    choices: dict[bool, FaultSettings] = {}
-    errors: dict[bool, Errors] = {}
-    for is_stream, kind in kinds.items():
-        if kind is not None:
-            try:
-                choices[is_stream] = make_fault(kind, table)
-            except InvalidValues as error:
-                errors[is_stream] = tuple(error.errors)
-    if not choices:
-        raise InvalidValues(next(iter(errors.values())))
-    name = next(iter(choices.values())).name
-    return Fault(kind_name, name, choices, errors)
+    assert isinstance(errors, tuple)
+    raise InvalidValues(errors)
+
+
+def _try_kind(kind: FaultKind | None, table: Mapping[str, Any]) -> FaultSettings | Errors | None:
+    """Return a fault of a kind, or what is wrong with it; None if there is no such kind."""
+    if kind is None:
+        return None
+    try:
+        return make_fault(kind, table)
+    except InvalidValues as error:
+        return tuple(error.errors)
 
 
 def make_fault(kind: FaultKind, table: Mapping[str, Any]) -> FaultSettings:

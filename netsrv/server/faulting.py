@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from netsrv.datagrams.listener import DatagramListener
-from netsrv.faults.datagrams import FaultyDatagrams
+from netsrv.datagrams.faulty import FaultyDatagrams
 from netsrv.faults.endings import Refusal
 from netsrv.faults.fault import Fault, Level
 from netsrv.faults.table import FaultTable

@@ -44,6 +44,11 @@ close_grace = 1
 only_from = ["127.0.0.0/8", "2001:db8::/32"]
 no_access = []
 
+[[listener.fault]]
+type = "latency"
+latency = 200
+first = 3
+
 [[listener]]
 udp = "[::1]:same"
 limits = { datagram_rate = "none", refuse_source_ports = [7, "20-21"] }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from netsrv.faults.datagrams import FaultyDatagrams
+from netsrv.datagrams.faulty import FaultyDatagrams
 from netsrv.faults.table import FaultTable
 from netsrv.testing.servers import MemoryServer
 from tests.faults.lines import make_datagram_fault as make_fault

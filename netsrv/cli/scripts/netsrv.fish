@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --fault --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -79,6 +79,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l reuse-address -d 'set SO_RE
 complete -c netsrv -n '_shtab_netsrv_using serve' -l no-reuse-address -d 'do not set SO_REUSEADDR'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l reuse-port -d 'set SO_REUSEPORT, so that other processes may share the port'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l socket-option -x -d 'set a socket option, as in SO_RCVBUF=1048576; repeatable'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l fault -x -d 'misbehave on purpose, as in latency:latency=200,jitter=50; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l max-connections -x -d 'serve at most N connections at once, per listener'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l overload -xka "pause close reset" -d 'pause, close or reset new connections at a limit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l per-source -x -d 'serve at most N connections at once from one IPv4 address or IPv6 /64, per listener'
