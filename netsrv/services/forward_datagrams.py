@@ -105,9 +105,9 @@ class ForwardDatagrams(DatagramProtocol):
 
     transport: Any
 
-    def __init__(self, settings: ForwardSettings) -> None:
+    def __init__(self, settings: ForwardSettings, address: Upstream | None = None) -> None:
         self._settings = settings
-        self._upstream: Upstream = settings.address
+        self._upstream: Upstream = address or settings.address
         self._flows: OrderedDict[Client, tuple[FlowSocket, list[float]]] = OrderedDict()
         """The socket of each client and the time of its last datagram, the oldest first."""
         self._timer: Any = None

@@ -192,9 +192,9 @@ class ForwardFactory(Factory):
 
     noisy = False
 
-    def __init__(self, settings: ForwardSettings) -> None:
+    def __init__(self, settings: ForwardSettings, address: Upstream | None = None) -> None:
         self._settings = settings
-        self._address = settings.address
+        self._address = address or settings.address
 
     def buildProtocol(self, addr: Any) -> ForwardStream:
         return ForwardStream(self._settings, self._address)

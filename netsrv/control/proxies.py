@@ -1,0 +1,238 @@
+"""The proxies of the API: listeners with the service forward, and the server's own listeners."""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from netsrv.config.model import ConfigurationError
+from netsrv.control.listening import ListenError, parse_listen, resolve, show_listen
+from netsrv.control.toxics import show_toxic
+from netsrv.faults.fault import Direction, FaultSettings
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS, FaultKind
+from netsrv.faults.table import FaultTable
+from netsrv.interfaces import CloseReason
+from netsrv.sockets.steps import SocketError
+
+UPSTREAM = Direction.UPSTREAM
+
+
+class ProxyError(Exception):
+    """A proxy cannot do what it is asked; *status* is that of HTTP."""
+
+    def __init__(self, text: str, status: int) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Listening(Protocol):
+    """A running listener, as far as a proxy needs it: `netsrv.server.listeners.RunningListener`."""
+
+    faults: FaultTable
+    host: str
+    port: int
+
+    def close(self) -> Any: ...
+
+
+class ProxyServer(Protocol):
+    """What the API needs of a server."""
+
+    def open_proxy(self, transport: str, host: str, port: int, upstream: str) -> Any:
+        """Return a new running listener that forwards to *upstream*."""
+
+    def reopen(self, listener: Any) -> Any:
+        """Return a running listener that takes the place of one that was closed."""
+
+    def now(self) -> float:
+        """Return seconds of a monotonic clock."""
+
+
+class Proxy:
+    """A proxy: a listener that may be there or not, and its faults, which outlive the listener."""
+
+    def __init__(self, server: ProxyServer, name: str, listen: str, upstream: str, udp: bool):
+        self.name = name
+        self.listen = listen
+        self.upstream = upstream
+        self.udp = udp
+        self.listener: Any = None
+        """The running listener while the proxy is enabled; None while it is not."""
+        self.faults: dict[str, FaultSettings] = {}
+        """The faults in the order in which they were added."""
+        self.streams: dict[str, str] = {}
+        """The streams of faults as clients have written them: ``UPSTREAM``."""
+        self._server = server
+
+    @property
+    def enabled(self) -> bool:
+        """True if the proxy listens."""
+        return self.listener is not None
+
+    @property
+    def kinds(self) -> Mapping[str, FaultKind]:
+        """The kinds of faults that the proxy takes."""
+        return DATAGRAM_KINDS if self.udp else STREAM_KINDS
+
+    def enable(self) -> None:
+        """Listen.  Raises `ProxyError` if that is not possible."""
+        if self.listener is not None:
+            return
+        try:
+            host, port = parse_listen(self.listen)
+        except ListenError as error:
+            raise ProxyError(f"listen tcp: {error}", 500) from None
+        transport = "udp" if self.udp else "tcp"
+        try:
+            self.listener = self._open(transport, resolve(host), port)
+        except (SocketError, ConfigurationError, OSError) as error:
+            text = f"listen {transport} {self.listen}: bind: {_reason_of(error)}"
+            raise ProxyError(text, 500) from error
+        self.listen = show_listen(self.listener.host, self.listener.port)
+        for fault in self.faults.values():
+            self.listener.faults.add(fault)
+
+    def _open(self, transport: str, host: str, port: int) -> Any:
+        return self._server.open_proxy(transport, host, port, self.upstream)
+
+    def disable(self) -> None:
+        """Stop listening, and end all connections."""
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            close_listener(listener)
+
+    def add_fault(self, fault: FaultSettings) -> None:
+        """Add a fault.  Raises `ProxyError` if its name is taken."""
+        if fault.name in self.faults:
+            raise ProxyError("toxic already exists", 409)
+        self.faults[fault.name] = fault
+        if self.listener is not None:
+            self.listener.faults.add(fault)
+
+    def update_fault(self, fault: FaultSettings) -> None:
+        """Change the attributes and the probability of the fault of this name."""
+        self.faults[fault.name] = fault
+        if self.listener is not None:
+            self.listener.faults.update(fault.name, fault.attributes, fault.probability)
+
+    def remove_fault(self, name: str) -> None:
+        """Remove a fault."""
+        del self.faults[name]
+        if self.listener is not None and name in self.listener.faults.faults:
+            self.listener.faults.remove(name)
+
+    def forget_expired(self) -> None:
+        """Forget faults whose time is over."""
+        if self.listener is not None:
+            in_effect = self.listener.faults.faults
+            for name in [name for name in self.faults if name not in in_effect]:
+                del self.faults[name]
+
+    def ordered_faults(self) -> list[FaultSettings]:
+        """Return the faults as toxiproxy lists them: upstream first, then the others."""
+        faults = list(self.faults.values())
+        return sorted(faults, key=lambda fault: UPSTREAM not in fault.directions)
+
+    def show_fault(self, fault: FaultSettings) -> dict[str, Any]:
+        """Return the object of a fault."""
+        in_effect = None if self.listener is None else self.listener.faults.faults.get(fault.name)
+        shown = show_toxic(fault, in_effect, self._server.now())
+        return shown | {"stream": self.streams.get(fault.name, shown["stream"])}
+
+    def show(self) -> dict[str, Any]:
+        """Return the object of the proxy."""
+        self.forget_expired()
+        shown = {
+            "name": self.name,
+            "listen": self.listen,
+            "upstream": self.upstream,
+            "enabled": self.enabled,
+            "toxics": [self.show_fault(fault) for fault in self.ordered_faults()],
+        }
+        return shown | {"protocol": "udp"} if self.udp else shown
+
+
+class OwnListener(Proxy):
+    """A listener of the server's configuration, as a proxy."""
+
+    def __init__(self, server: ProxyServer, listener: Any) -> None:
+        settings = listener.settings
+        address = show_listen(listener.host, listener.port) if listener.host else listener.name
+        udp = not settings.transport.is_stream
+        super().__init__(server, listener.name, address, settings.service_name, udp)
+        self.listener = listener
+        self._closed: Any = None
+
+    def forget_expired(self) -> None:
+        """Show the faults in effect, also those of the configuration."""
+        if self.listener is not None:
+            table = self.listener.faults.faults
+            self.faults = {name: fault.settings for name, fault in table.items()}
+
+    def _open(self, transport: str, host: str, port: int) -> Any:
+        return self._server.reopen(self._closed)
+
+    def disable(self) -> None:
+        self.forget_expired()
+        self._closed = self.listener or self._closed
+        super().disable()
+
+
+def close_listener(listener: Any) -> None:
+    """Close a listener, and end its connections."""
+    connections = list(listener.gate.connections)
+    listener.close()
+    for connection in connections:
+        connection.end(CloseReason.FAULT)
+
+
+def _reason_of(error: BaseException) -> str:
+    """Return the text of an error of binding as Go has it."""
+    number = getattr(error, "errno", None) or getattr(error.__cause__, "errno", None)
+    if number is None and getattr(error, "in_use", False):
+        number = errno.EADDRINUSE
+    return os.strerror(number).lower() if number else str(error)
+
+
+class Proxies:
+    """The proxies by name: those of the API, and the listeners of the server."""
+
+    def __init__(self, server: ProxyServer, listeners: Iterable[Any] = ()) -> None:
+        self._server = server
+        self._proxies: dict[str, Proxy] = {}
+        for listener in listeners:
+            own = OwnListener(server, listener)
+            self._proxies[own.name] = own
+
+    def __iter__(self) -> Iterator[Proxy]:
+        return iter(list(self._proxies.values()))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._proxies
+
+    def get(self, name: str) -> Proxy:
+        """Return a proxy.  Raises `ProxyError` if there is none of this name."""
+        try:
+            return self._proxies[name]
+        except KeyError:
+            raise ProxyError("proxy not found", 404) from None
+
+    def create(
+        self, name: str, listen: str, upstream: str, udp: bool, faults: Iterable[FaultSettings] = ()
+    ) -> Proxy:
+        """Return a new proxy, which is not enabled yet and not among the proxies."""
+        proxy = Proxy(self._server, name, listen, upstream, udp)
+        for fault in faults:
+            proxy.add_fault(fault)
+        return proxy
+
+    def add(self, proxy: Proxy, enabled: bool) -> None:
+        """Add a proxy.  Raises `ProxyError` if it has to listen and cannot."""
+        if enabled:
+            proxy.enable()
+        self._proxies[proxy.name] = proxy
+
+    def remove(self, proxy: Proxy) -> None:
+        """Disable a proxy, and forget it."""
+        proxy.disable()
+        self._proxies.pop(proxy.name, None)
