@@ -138,6 +138,7 @@ def main() -> int:
         ("tests in development mode", VENV, STRICT),
         ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
         ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *VERSIONED]),
+        ("tests with other Pythons", VENV, ["python", ".ci/pythons.py"]),
     ):
         print(f"== {name}: {' '.join(command)}", flush=True)
         if run(*command, env=env).returncode:
