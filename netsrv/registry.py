@@ -91,8 +91,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
     registry = Registry()
     sources: dict[str, str] = {}
     cache = getCache(package)
-    registry.problems.extend(_failed_imports(package, cache))
-    registry.empty.extend(_empty_modules(package, cache))
+    _check_modules(package, cache, registry)
     for candidate in chain(_plugins(cache), _entry_points(registry.problems)):
         try:
             service = candidate.load()
@@ -179,25 +178,23 @@ def _load(entry: Any) -> Any:
     return service
 
 
-def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each plugin module that does not import; Twisted's cache omits those."""
+def _check_modules(package: ModuleType, cache: dict[str, Any], registry: Registry) -> None:
+    """Add a line for each plugin module that does not import, or has no plugin in it.
+
+    Twisted's cache omits the former.  Twisted's own modules may be empty.
+    """
+    of_twisted = str(Path(twisted.__file__).parent)
     for module in getModule(package.__name__).iterModules():
-        if module.name.rpartition(".")[2] not in cache:
+        path = module.filePath.path
+        dropin = cache.get(module.name.rpartition(".")[2])
+        if dropin is None:
             try:
                 importlib.import_module(module.name)
             except BaseException as error:
-                path, text = module.filePath.path, _error_text(error)
-                yield f"plugin module {printable(path)} cannot be imported: {text}"
-
-
-def _empty_modules(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each module beside Twisted's own that has no plugin in it."""
-    of_twisted = str(Path(twisted.__file__).parent)
-    for module in getModule(package.__name__).iterModules():
-        dropin = cache.get(module.name.rpartition(".")[2])
-        path = module.filePath.path
-        if dropin is not None and not dropin.plugins and not path.startswith(of_twisted):
-            yield f"plugin module {printable(path)} has no service in it"
+                text = f"plugin module {printable(path)} cannot be imported: {_error_text(error)}"
+                registry.problems.append(text)
+        elif not dropin.plugins and not path.startswith(of_twisted):
+            registry.empty.append(f"plugin module {printable(path)} has no service in it")
 
 
 def _checked_name(service: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
+from netsrv.cli.completion import NAMES
 from netsrv.config.command_line import OPTIONS
 from netsrv.config.model import Transport
 
@@ -103,8 +104,8 @@ COMPLETION = Option(
     ("--completion",),
     REPORTS,
     "print the completion for a shell, to be loaded by it, and exit",
-    "bash|zsh|fish",
-    choices=("bash", "zsh", "fish"),
+    "|".join(NAMES),
+    choices=tuple(NAMES),
     is_setting=False,
 )
 

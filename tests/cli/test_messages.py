@@ -19,7 +19,7 @@ from unittest.mock import patch
 import pytest
 from twisted.scripts.twistd import ServerOptions as TwistdOptions
 
-from netsrv.cli import command, tap
+from netsrv.cli import command, reports, tap
 from netsrv.cli.start import Start
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -57,8 +57,7 @@ def printed_by(line: str) -> str:
         if "NETSRV_TEST_REACTOR" not in variables:
             os.environ.pop("NETSRV_TEST_REACTOR", None)
         stack.enter_context(patch.object(socket, "getaddrinfo", unknown_host))
-        for module in (command, tap):
-            stack.enter_context(patch.object(module, "print_report", report))
+        stack.enter_context(patch.object(reports, "print_report", report))
         stack.enter_context(patch.object(command, "serve", Start.prepare))
         stack.enter_context(patch.object(tap, "hold_signals", lambda: None))
         stack.enter_context(redirect_stdout(output))
