@@ -18,11 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import twisted.plugin
 from attrs import field, frozen
-from twisted.plugin import getCache
+from twisted.logger import LogLevel
+from twisted.python import log
 from twisted.python.modules import getModule
 
-import twisted
 from netsrv.interfaces import IDatagramService, IService, IStreamService
 from netsrv.settings import did_you_mean, exception_text, quote_value
 from netsrv.sockets.addresses import SERVICE_NAME, printable
@@ -90,7 +91,7 @@ def find_services(package: ModuleType | None = None) -> Registry:
     package = package or importlib.import_module("twisted.plugins")
     registry = Registry()
     sources: dict[str, str] = {}
-    cache = getCache(package)
+    cache = _plugin_cache(package)
     _check_modules(package, cache, registry)
     for candidate in chain(_plugins(cache), _entry_points(registry.problems)):
         try:
@@ -110,6 +111,26 @@ def find_services(package: ModuleType | None = None) -> Registry:
         registry.services[name] = service
         sources[name] = candidate.source
     return registry
+
+
+class _CacheLog:
+    """The log of `twisted.plugin` in a search: a line of ours is enough about a bad module."""
+
+    msg = staticmethod(log.msg)
+
+    @staticmethod
+    def err() -> None:
+        log.err(log_level=LogLevel.debug)
+
+
+def _plugin_cache(package: ModuleType) -> dict[str, Any]:
+    """Return Twisted's cache of a package's plugins, by modules, after an update."""
+    plugin: Any = twisted.plugin
+    plugin.log = _CacheLog
+    try:
+        return plugin.getCache(package)  # type: ignore[no-any-return]
+    finally:
+        plugin.log = log
 
 
 def _plugins(cache: dict[str, Any]) -> Iterator[_Candidate]:
