@@ -73,11 +73,12 @@ def test_a_changed_module_is_read_again(tmp_path):
     ],
 )
 def test_f109_module_that_fails_to_import(fault, words, tmp_path, serve):
-    """A module that does not import is logged with its path and the exception; the rest works."""
+    """A line has its path and the exception, at level debug a traceback; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
-    server = serve("--tcp", "greet=0", env=env)
+    server = serve("--tcp", "greet=0", "--log-level", "debug", env=env)
+    server.wait_for("debug: Unhandled Error$")
     assert talk(tcp(server.port("tcp")), b"") == GREETING
     server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
