@@ -54,8 +54,6 @@ def printed_by(line: str) -> str:
     output = io.StringIO()
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, {"COLUMNS": "80", **variables}))
-        if "NETSRV_TEST_REACTOR" not in variables:
-            os.environ.pop("NETSRV_TEST_REACTOR", None)
         stack.enter_context(patch.object(socket, "getaddrinfo", unknown_host))
         stack.enter_context(patch.object(reports, "print_report", report))
         stack.enter_context(patch.object(command, "serve", Start.prepare))
