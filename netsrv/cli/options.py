@@ -232,7 +232,7 @@ NETSRV = Command(
     TOP_OPTIONS,
     (
         ("serve --tcp 127.0.0.1:51423", "accept connections, log each peer and close"),
-        ("serve --tcp echo=7 --udp 7", "echo on TCP and UDP"),
+        ("serve --tcp echo=51423 --udp same", "echo on TCP and, on the same port, on UDP"),
     ),
     ("netsrv COMMAND --help shows the options of a command.",),
     "COMMAND [options]",
