@@ -92,6 +92,7 @@ LANES = (
         # Servers in processes of their own are on uvloop anyway.
         Check("uvloop", (*TESTS, "tests/loopback"), {"NETSRV_TEST_REACTOR": "uvloop"}),
         Check("oldest", (*TESTS, *VERSIONED), env=OLDEST),
+        Check("pythons", ("python", ".ci/pythons.py")),
     ),
 )
 """Checks that run one after the other, beside those of the other lane."""

@@ -15,8 +15,9 @@ FLAGS = {
 }
 """The values of a flag, in lower case."""
 
-_KUBERNETES = re.compile(r".*_SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP).*)?")
-"""What Kubernetes and Docker's links set for a service named ``netsrv``, after the prefix."""
+_OTHERS = re.compile(r"TEST_.*|.*_SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP).*)?")
+"""The variables of our tests, and what Kubernetes and Docker's links set for a service named
+``netsrv``, after the prefix."""
 
 
 def given_by(environ: Mapping[str, str], options: Iterable[Option]) -> Given:
@@ -61,7 +62,7 @@ def unknown_variables(environ: Mapping[str, str], options: Iterable[Option]) -> 
     known = [option.variable.removeprefix(PREFIX) for option in options if option.is_setting]
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX)
-        if variable == name or name in known or _KUBERNETES.fullmatch(name):
+        if variable == name or name in known or _OTHERS.fullmatch(name):
             continue
         if near := nearest(name, known):
             yield f"{variable}: there is no such variable; did you mean {PREFIX}{near}?"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
+from netsrv.cli.completion import NAMES
 from netsrv.config.command_line import OPTIONS
 from netsrv.config.model import Transport
 
@@ -103,8 +104,8 @@ COMPLETION = Option(
     ("--completion",),
     REPORTS,
     "print the completion for a shell, to be loaded by it, and exit",
-    "bash|zsh|fish",
-    choices=("bash", "zsh", "fish"),
+    "|".join(NAMES),
+    choices=tuple(NAMES),
     is_setting=False,
 )
 
@@ -231,7 +232,7 @@ NETSRV = Command(
     TOP_OPTIONS,
     (
         ("serve --tcp 127.0.0.1:51423", "accept connections, log each peer and close"),
-        ("serve --tcp echo=7 --udp 7", "echo on TCP and UDP"),
+        ("serve --tcp echo=51423 --udp same", "echo on TCP and, on the same port, on UDP"),
     ),
     ("netsrv COMMAND --help shows the options of a command.",),
     "COMMAND [options]",

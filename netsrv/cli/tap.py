@@ -24,9 +24,11 @@ from netsrv.cli.mistakes import (
     unknown_option,
 )
 from netsrv.cli.options import SERVE_OPTIONS, TWISTD, Option
-from netsrv.cli.printing import print_report
+from netsrv.cli.parser import Given
+from netsrv.cli.reactor import install_reactor
+from netsrv.cli.reports import print_reports
 from netsrv.cli.signals import hold_signals
-from netsrv.cli.start import Start, error_text_of, install_reactor
+from netsrv.cli.start import Start, error_text_of
 from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.server.prepare import Prepared
 from netsrv.server.server import Server
@@ -42,11 +44,10 @@ IO_ERROR = 1
 
 
 def _add_options(options: type["Options"]) -> type["Options"]:
-    """Add a method for each option that is not a report, as `twisted.python.usage` wants it."""
+    """Add a method for each option, as `twisted.python.usage` wants it."""
     for option in SERVE_OPTIONS:
         for flag, method in _option_methods(option):
-            if not hasattr(options, name := f"opt_{flag.lstrip('-').replace('-', '_')}"):
-                setattr(options, name, method)
+            setattr(options, f"opt_{flag.lstrip('-').replace('-', '_')}", method)
     return options
 
 
@@ -54,13 +55,13 @@ def _option_methods(option: Option) -> Iterator[tuple[str, Callable[..., None]]]
     """Yield the forms of an option, each with its handler."""
 
     def set_flag(options: "Options") -> None:
-        options.start.add(option.name, True)
+        options.given.append((option.name, True))
 
     def clear_flag(options: "Options") -> None:
-        options.start.add(option.name, False)
+        options.given.append((option.name, False))
 
     def set_value(options: "Options", text: str) -> None:
-        options.start.add(option.name, text)
+        options.given.append((option.name, text))
 
     method = set_value if option.metavar else set_flag
     method.__doc__ = f"{option.metavar}: {option.description}".removeprefix(": ")
@@ -76,23 +77,12 @@ class Options(usage.Options):
     """The options within ``twistd`` and ``twist``, where every error has the exit status 1."""
 
     synopsis = TWISTD.synopsis
+    start: Start
     prepared: tuple[Configuration, Prepared]
 
     def __init__(self) -> None:
         super().__init__()
-        self.start = Start(io_error=IO_ERROR)
-
-    def opt_version(self) -> None:
-        """print the versions of netsrv and of what it runs on, and exit"""
-        from netsrv.cli.versions import version_report
-
-        print_report(version_report(), IO_ERROR)
-
-    def opt_help(self) -> None:
-        """print this help, and exit"""
-        print_report(self.getUsage(), IO_ERROR)
-
-    opt_h = opt_help
+        self.given: Given = []
 
     def getUsage(self, width: int | None = None) -> str:
         return render_help(TWISTD, width)
@@ -111,6 +101,8 @@ class Options(usage.Options):
             raise UsageMistake(surplus_argument(arguments[0]))
 
     def postOptions(self) -> None:
+        print_reports(TWISTD, self.given, IO_ERROR)
+        self.start = Start(self.given, io_error=IO_ERROR)
         self.start.check_usage()
         self._replace_streams()
         self.start.is_daemon = self._is_daemon

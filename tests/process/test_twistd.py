@@ -305,6 +305,8 @@ def test_f95_a_foreign_pid_file_stays(linked, content, tmp_path):
     done = finish(["twistd", "-n", "--pidfile=pid", "netsrv", *options], tmp_path)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
+    if content.isdigit():
+        assert f"Another twistd server is running, PID {content}\n" in done.stderr
     assert file.read_text() == content
     assert path.is_symlink() == linked
     assert not (tmp_path / "echo.sock").exists()
