@@ -30,6 +30,7 @@ from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.lingering import linger_watcher
 from netsrv.streams.message_connection import AcceptedPeer, MessageConnection, ServedConnections
 from netsrv.uvreactor.acceptor import BATCH_SIZE, Acceptor
+from netsrv.uvreactor.interfaces import IReadableWatcher
 from netsrv.uvreactor.socket_handle import reset_on_close
 
 _NOTHING = bytearray(4)
@@ -72,6 +73,8 @@ class MessageAcceptor(Acceptor):
         self._family = int(sock.family)  # an enumeration, which takes its time to look up
         self._is_unix = sock.family == socket.AF_UNIX
         self._peer = AcceptedPeer(self._family)
+        self._watches_natively = IReadableWatcher.providedBy(reactor)
+        self._descriptor = -1
         self._watcher: Any = None
         self._slot_is_free, self._may_accept = self._may_accept, self._has_budget
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
@@ -82,6 +85,22 @@ class MessageAcceptor(Acceptor):
         self._made: list[MessageConnection] = []
         self._over: list[MessageConnection] = []
         self._lingering: list[MessageConnection] = []
+
+    def _watch(self) -> None:
+        """Have the loop call `doRead` itself: a reader of the reactor costs as much as a peer."""
+        if self._watches_natively:
+            self._descriptor = self.fileno()
+            self.reactor.watchReadable(self._descriptor, self.doRead)
+        else:
+            super()._watch()
+
+    def _unwatch(self) -> None:
+        if self._descriptor != -1:
+            self._cancel_retry()
+            self.reactor.ignoreReadable(self._descriptor)
+            self._descriptor = -1
+        else:
+            super()._unwatch()
 
     def _accept_batch(self) -> bool:
         gate = self._gate
