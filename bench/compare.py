@@ -142,6 +142,7 @@ def unable(row: Row, descriptors: int, compiled: str | None) -> str | None:
 
 def compare(rows: list[Row], rounds: int, seconds: float, host: str) -> dict[str, Any]:
     """Measure some rows; return what ``--json`` writes."""
+    date = datetime.datetime.now(datetime.UTC)
     began, progress = time.monotonic(), Progress()
     results = []
     with tempfile.TemporaryDirectory(prefix="netsrv-bench-") as name:
@@ -159,7 +160,7 @@ def compare(rows: list[Row], rounds: int, seconds: float, host: str) -> dict[str
             results.append(measurement.result())
     progress.end()
     return {
-        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "began": date.isoformat(timespec="seconds"),
         "took": round(time.monotonic() - began),
         "machine": machine(),
         "versions": versions(COMPILER),
