@@ -84,8 +84,8 @@ def test_times_of_planned_messages_count_from_the_plan(programs):
     ):
         done = running.run(2**-10, 2**20)
     assert done["operations"] == 1024
-    assert 0.2 < done["p50"] / 1e6 / done["seconds"] < 0.8
-    assert done["p999"] / 1e6 > 0.9 * done["seconds"]
+    assert done["p50"] / 1e6 > 0.05 * done["seconds"]
+    assert done["p999"] / 1e6 > 0.5 * done["seconds"]
 
 
 def test_half_of_what_the_slowest_sustains_is_planned(programs):
