@@ -20,6 +20,7 @@ import select
 import socket
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from netsrv.gate import Gate, Permit
@@ -74,7 +75,7 @@ class MessageAcceptor(Acceptor):
         self._is_unix = sock.family == socket.AF_UNIX
         self._peer = AcceptedPeer(self._family)
         self._watches_natively = IReadableWatcher.providedBy(reactor)
-        self._descriptor = -1
+        self._watched: socket.socket | None = None
         self._watcher: Any = None
         self._slot_is_free, self._may_accept = self._may_accept, self._has_budget
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
@@ -87,20 +88,27 @@ class MessageAcceptor(Acceptor):
         self._lingering: list[MessageConnection] = []
 
     def _watch(self) -> None:
-        """Have the loop call `doRead` itself: a reader of the reactor costs as much as a peer."""
-        if self._watches_natively:
-            self._descriptor = self.fileno()
-            self.reactor.watchReadable(self._descriptor, self.doRead)
+        """Have the loop call `doRead` itself: a reader of the reactor costs as much as a peer.
+
+        The loop watches a duplicate: if other code closes the descriptor, and its number is used
+        again, the loop would confuse the two.
+        """
+        if self._watches_natively and self._watched is None:
+            with suppress(OSError):  # no descriptor is left
+                self._watched = self._sock.dup()
+        if self._watched is not None:
+            self.reactor.watchReadable(self._watched.fileno(), self.doRead)
         else:
             super()._watch()
 
     def _unwatch(self) -> None:
-        if self._descriptor != -1:
-            self._cancel_retry()
-            self.reactor.ignoreReadable(self._descriptor)
-            self._descriptor = -1
-        else:
+        if self._watched is None:
             super()._unwatch()
+        else:
+            self._cancel_retry()
+            self.reactor.ignoreReadable(self._watched.fileno())
+            self._watched.close()
+            self._watched = None
 
     def _accept_batch(self) -> bool:
         gate = self._gate
