@@ -19,7 +19,7 @@ def sends_back(method: Method) -> Method:
 
 def drops(method: Method) -> Method:
     """Mark a ``dataReceived`` that does nothing, so that a listener need not call it."""
-    method.shortcut = "drop"  # type: ignore[attr-defined]
+    method.shortcut = "dropInput"  # type: ignore[attr-defined]
     return method
 
 

@@ -154,7 +154,7 @@ class Connection(WritingConnection):
         """
         return self._use_receiver(SendBack, counter)
 
-    def drop(self, counter: ByteCounter) -> bool:
+    def dropInput(self, counter: ByteCounter) -> bool:
         """Drop what the peer sends, and count it, as `sendBack` sends it back."""
         return self._use_receiver(Drop, counter)
 
