@@ -46,6 +46,7 @@ WORKS = {
     "echo": _ROWS["echo"],
     "echo-protocol": _ROWS["echo-protocol"],
     "accept": _ROWS["accept"],
+    "accept-one": _ROWS["accept"],
     "daytime": _ROWS["daytime"],
     "udp": _ROWS["udp"],
     "udp-any": _ROWS["udp-any"],
@@ -139,20 +140,25 @@ def exchanges(port: int) -> Iterator[Round]:
 
 
 @contextmanager
-def connections(port: int) -> Iterator[Round]:
-    """Yield a round of `CONNECTIONS` connections, which the server closes."""
+def connections(port: int, together: int = CONNECTIONS) -> Iterator[Round]:
+    """Yield a round of so many connections, which the server closes."""
 
     def run(while_stopped: Stopped = nullcontext) -> int:
         address = LOCALHOST, port
         with while_stopped():
-            socks = [socket.create_connection(address, TIMEOUT) for _ in range(CONNECTIONS)]
+            socks = [socket.create_connection(address, TIMEOUT) for _ in range(together)]
         for sock in socks:
             with sock:
                 while sock.recv(4096):
                     pass
-        return CONNECTIONS
+        return together
 
     yield run
+
+
+def one_connection(port: int) -> AbstractContextManager[Round]:
+    """Yield a round of a connection that the server finds alone, as at half load."""
+    return connections(port, 1)
 
 
 @contextmanager
@@ -180,13 +186,19 @@ def datagrams(port: int) -> Iterator[Round]:
         yield run
 
 
-LOADS = {"exchange": (exchanges, 20), "accept": (connections, 10), "datagrams": (datagrams, 8)}
-"""For the mode of a row: the load, and the rounds of a turn."""
+LOADS = {
+    "exchange": (exchanges, 20),
+    "accept": (connections, 10),
+    "accept-one": (one_connection, 200),
+    "datagrams": (datagrams, 8),
+}
+"""For a work, or for the mode of its row: the load, and the rounds of a turn."""
 
 
-def measure(name: str, row: Row, folder: Path, core: int, turns: int) -> int:
+def measure(name: str, work: str, folder: Path, core: int, turns: int) -> int:
     """Return the instructions of an operation: the least of some turns."""
-    load, rounds = LOADS[row.mode]
+    row = WORKS[work]
+    load, rounds = LOADS.get(work) or LOADS[row.mode]
     results = []
     with (
         Counted(name, row, folder, core) as server,
@@ -211,7 +223,7 @@ def measure_all(
         def contender(name: str, core: int) -> dict[str, int]:
             if absent(name):
                 return {}
-            return {work: measure(name, WORKS[work], Path(folder), core, turns) for work in works}
+            return {work: measure(name, work, Path(folder), core, turns) for work in works}
 
         with ThreadPoolExecutor() as both:
             results = dict(zip(names, both.map(contender, names, cores()), strict=True))

@@ -38,7 +38,7 @@ from zope.interface import implementer
 from netsrv.forwarding import forward
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
-from netsrv.shortcuts import is_sent_back
+from netsrv.shortcuts import shortcut_of
 from netsrv.sockets.addresses import show_sockaddr
 
 
@@ -135,8 +135,9 @@ class Connection:
             self.protocol.makeConnection(self)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._service_failed("connectionMade")
-        if is_sent_back(self.protocol):
-            self._send_back()
+        shortcut = shortcut_of(self.protocol)
+        if shortcut is not None:
+            self._take(shortcut)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -317,12 +318,12 @@ class Connection:
 
     # Internals
 
-    def _send_back(self) -> None:
-        """Let the transport send back what comes, unless an observer intercepts it."""
-        send_back = getattr(self.transport, "sendBack", None)
+    def _take(self, shortcut: str) -> None:
+        """Let the transport do the service's work, unless an observer intercepts what comes."""
+        work = getattr(self.transport, shortcut, None)
         seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
-        if send_back is not None and self._state is OPEN and not seen:
-            send_back(self)
+        if work is not None and self._state is OPEN and not seen:
+            work(self)
 
     def _start_closing(self) -> None:
         self._state = CLOSING
