@@ -42,6 +42,7 @@ CLIENTS = {
     "openssl": "openssl",
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
+    "xinetd": "xinetd",
 }
 """Programs that some tests use, and their Debian packages."""
 
