@@ -44,6 +44,7 @@ CLIENTS = {
     "openssl": "openssl",
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
+    "xinetd": "xinetd",
 }
 """Programs that some tests use, and their Debian packages."""
 

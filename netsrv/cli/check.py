@@ -20,6 +20,7 @@ from netsrv.files import STANDARD_OUTPUT
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
+    expand,
     open_socket,
     opening_order,
     try_options,
@@ -65,18 +66,19 @@ def check(configuration: Configuration, registry: Registry, as_json: bool = Fals
 
 
 def _check_listeners(configuration: Configuration, registry: Registry) -> list[CheckedListener]:
-    for settings in configuration.listeners:
+    listeners = expand(configuration.listeners)
+    for settings in listeners:
         build_factory(settings, registry)
     checked: list[CheckedListener] = []
     same: int | None = None
     with ExitStack() as stack:
-        for index in opening_order(configuration.listeners):
-            settings = configuration.listeners[index]
+        for index in opening_order(listeners):
+            settings = listeners[index]
             port = settings.port
             try:
                 opened = open_socket(settings, same)
             except AddressUnavailable as error:
-                if not error.in_use:
+                if not (error.in_use or error.at_start):
                     raise
                 address, note, options = str(settings.address), str(error), try_options(settings)
             else:
@@ -87,7 +89,7 @@ def _check_listeners(configuration: Configuration, registry: Registry) -> list[C
                 same = port
             checked.append(CheckedListener(settings, address, note, options))
         in_effect = [(listener.settings, listener.options) for listener in checked]
-        check_options_fit(configuration.listeners, in_effect)
+        check_options_fit(listeners, in_effect)
     return checked
 
 

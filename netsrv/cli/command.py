@@ -26,8 +26,13 @@ from netsrv.sockets.steps import AddressUnavailable, SocketError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return the exit status."""
     command = SERVE
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if any(word.startswith("--in") for word in arguments):  # --inetd, which may be abbreviated
+        from netsrv.cli.inetd import separate_streams
+
+        separate_streams()
     try:
-        command, given = parse(sys.argv[1:] if arguments is None else list(arguments))
+        command, given = parse(arguments)
         print_reports(command, given, ExitStatus.IO_ERROR)
         start = make_start(given)
         start.check_usage()
@@ -76,6 +81,10 @@ def serve(start: Start) -> int:
     begin_logging(configuration.log_format, lambda: server.log_level)
     start.install_signals(reactor, server)
     server.startService()
+    if start.inetd is not None:
+        from netsrv.cli.inetd import stop_when_served
+
+        stop_when_served(reactor, server, start.is_connected)
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()
     status = ExitStatus.ABORTED if server.aborted else ExitStatus.DRAINED

@@ -7,6 +7,7 @@ its signals included.
 import io
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from twisted.logger import Logger
@@ -94,6 +95,8 @@ def replace_standard_streams(reopen: bool = True) -> None:
     """Put a `LogStream` in the place of standard output and error, if they are open."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, LogStream):
-            stream.flush()
+        if stream is None or isinstance(stream, LogStream):
+            continue
+        stream.flush()
+        with suppress(io.UnsupportedOperation):  # it has no descriptor, and cannot block
             setattr(sys, name, LogStream(stream, reopen))

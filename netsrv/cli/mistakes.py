@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from netsrv.cli.options import Command, Option
+from netsrv.cli.options import INETD, Command, Option
 from netsrv.settings import (
     MAX_QUOTED_LENGTH,
     MAX_TEXT_LENGTH,
@@ -33,6 +33,7 @@ TWISTD_FLAGS = ("-n", "--nodaemon", "-l", "--logfile", "--pidfile", "--reactor",
 """Options of twistd that its users expect of ``netsrv serve`` too."""
 
 NO_CONFIG = "--config needs the path of a file"
+INETD_ALONE = "--inetd serves one socket: leave out --tcp, --udp, --unix and --config"
 JSON_OF_NOTHING = "--json goes with --check"
 
 
@@ -47,6 +48,8 @@ def unknown_option(word: str, options: Iterable[Option]) -> str:
     word = word.partition("=")[0]
     if word in TWISTD_FLAGS:
         return launchers_option(word, "twistd")
+    if word == INETD.long:
+        return f"{word} is an option of netsrv serve only"
     names = [flag[2:] for flag in _flags(options) if flag.startswith("--")]
     near = nearest(word.lstrip("-"), names)
     return f"there is no option {_shown(word)}{f'; did you mean --{near}?' if near else ''}"

@@ -109,6 +109,15 @@ COMPLETION = Option(
     is_setting=False,
 )
 
+INETD = Option(
+    "inetd",
+    ("--inetd",),
+    LISTENERS,
+    "serve the socket on descriptor 0, as inetd and systemd's Accept=yes pass it",
+    "SERVICE",
+    is_setting=False,
+)
+
 SERVE_OPTIONS: tuple[Option, ...] = (
     Option(
         "tcp",
@@ -144,6 +153,7 @@ SERVE_OPTIONS: tuple[Option, ...] = (
         "take listeners and limits from a TOML file",
         "FILE",
     ),
+    INETD,
     *_setting_options(),
     CHECK,
     JSON,
@@ -152,7 +162,10 @@ SERVE_OPTIONS: tuple[Option, ...] = (
     VERSION,
     HELP,
 )
-"""The options of ``netsrv serve`` and of ``twistd netsrv``."""
+"""The options of ``netsrv serve``."""
+
+TWISTD_OPTIONS = tuple(option for option in SERVE_OPTIONS if option is not INETD)
+"""The options of ``twistd netsrv``."""
 
 TOP_OPTIONS: tuple[Option, ...] = (COMPLETION, VERSION, HELP)
 """The options of ``netsrv`` without a command."""
@@ -183,7 +196,8 @@ class Command:
 
 ADDRESSES = (
     "ADDRESS is PORT, HOST:PORT or [IPV6]:PORT. Port 0 lets the kernel choose; port 'same' is that "
-    "of the first --tcp. SERVICE is a name that --list-services shows."
+    "of the first --tcp. ADDRESS and PATH may be systemd:NAME, a socket that systemd passes. "
+    "SERVICE is a name that --list-services shows."
 )
 VARIABLES = (
     "To netsrv serve, an environment variable stands for each option that is not a report: "
@@ -217,7 +231,7 @@ TWISTD = Command(
     "serve TCP, UDP and unix sockets as a daemon",
     "Serves TCP, UDP and unix sockets, as a daemon or, with twistd's option -n, in the foreground. "
     "The options of twistd, such as -n, --uid and --reactor, go before the word netsrv.",
-    SERVE_OPTIONS,
+    TWISTD_OPTIONS,
     EXAMPLES,
     (ADDRESSES, TWISTD_LOG),
 )

@@ -30,7 +30,8 @@ class Reloader:
     """Reloads a server's configuration, one reload after the other.
 
     However many reloads are asked for during one, one follows it, and reads the file again.
-    The log has the result of each.
+    The log has the result of each.  *progress* is called with True when one begins, and with
+    False when it has ended.
     """
 
     log = Logger()
@@ -42,12 +43,14 @@ class Reloader:
         read: Read,
         in_thread: Callable[[Callable[[], None]], None] = start_thread,
         in_directory: Callable[[], AbstractContextManager[None]] = nullcontext,
+        progress: Callable[[bool], None] = lambda reloading: None,
     ) -> None:
         self._reactor = reactor
         self._server = server
         self._read = read
         self._in_thread = in_thread
         self._in_directory = in_directory
+        self._progress = progress
         self._full_collections = FullCollections()
         self._reloading = False
         self._again = False
@@ -58,6 +61,7 @@ class Reloader:
             self._again = True
             return
         self._reloading = True
+        self._progress(True)
         self._full_collections.postpone()
         running = [listener.settings for listener in self._server.listeners]
         self._in_thread(lambda: self._read_in_thread(running))
@@ -89,6 +93,7 @@ class Reloader:
 
     def _finished(self, _result: None) -> None:
         self._reloading = False
+        self._progress(False)
         self._full_collections.allow()
         if self._again:
             self._again = False

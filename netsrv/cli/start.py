@@ -1,13 +1,22 @@
 """The start of a server that a command line asks for, by ``netsrv serve`` or by twistd."""
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from attrs import evolve
+
 from netsrv.cli.check import check
 from netsrv.cli.directory import StartDirectory
-from netsrv.cli.mistakes import JSON_OF_NOTHING, NO_CONFIG, NOTHING_TO_SERVE, UsageMistake
+from netsrv.cli.mistakes import (
+    INETD_ALONE,
+    JSON_OF_NOTHING,
+    NO_CONFIG,
+    NOTHING_TO_SERVE,
+    UsageMistake,
+)
 from netsrv.cli.parser import Given
 from netsrv.cli.printing import ExitStatus
 from netsrv.cli.reloading import Reloader, format_errors, start_thread
@@ -21,8 +30,16 @@ from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.reload import CheckedConfiguration, check_configuration
 from netsrv.server.server import Server
 from netsrv.settings import MAX_SHOWN_PATH, shorten
-from netsrv.sockets.addresses import ADDRESS_FORMS, ENDPOINTS, InternetAddress
+from netsrv.sockets.addresses import (
+    ADDRESS_FORMS,
+    ENDPOINTS,
+    SYSTEMD,
+    InheritedName,
+    InternetAddress,
+)
+from netsrv.sockets.inherited import adopt, inherited_sockets, transport_of
 from netsrv.sockets.steps import AddressUnavailable
+from netsrv.streams.connected import is_connected
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
 
@@ -46,6 +63,10 @@ class Start:
         """The arguments of the other options, by the names of the settings."""
         self.config: str | None = None
         """The configuration file as the user wrote it."""
+        self.inetd: str | None = None
+        """The service of the socket on descriptor 0."""
+        self.is_connected = False
+        """True if that socket is a connection."""
         self.is_daemon = False
         """True if the server has, or will have, no standard output."""
         self._variables = variables or {}
@@ -53,6 +74,7 @@ class Start:
         self._reports: set[str] = set()
         """The options that ask for a report: ``check``, ``json``."""
         self._directory = StartDirectory()
+        self._manager: Any = None
         for name, value in given:
             self._add(name, value)
 
@@ -60,8 +82,8 @@ class Start:
         """Add an option by its name, with its argument."""
         if name in list(Transport):
             self.listeners.append((name, value))
-        elif name == "config":
-            self.config = value
+        elif name in ("config", "inetd"):
+            setattr(self, name, value)
         elif name not in OPTIONS:
             self._reports.add(name)
         elif OPTIONS[name].kind.repeatable:
@@ -75,7 +97,10 @@ class Start:
             raise UsageMistake(JSON_OF_NOTHING)
         if self.config == "":
             raise UsageMistake(NO_CONFIG)
-        if not self.listeners and self.config is None:
+        listens = bool(self.listeners) or self.config is not None
+        if self.inetd is not None and listens:
+            raise UsageMistake(INETD_ALONE)
+        if self.inetd is None and not listens:
             raise UsageMistake(NOTHING_TO_SERVE)
 
     def configuration(self, registry: Registry | None = None) -> Configuration:
@@ -106,14 +131,23 @@ class Start:
 
         Raises `ConfigurationError` or `SocketError`.
         """
+        inherited_sockets()  # before Twisted, or another user of the variables, takes them
+        sock = None
+        if self.inetd is not None:
+            from netsrv.cli.inetd import take_socket
+
+            sock = take_socket()
         reserve_stdio()
         registry = find_services() if self.config or "check" in self._reports else None
         configuration = self.configuration(registry)
+        if sock is not None:
+            configuration = self._on_socket(configuration, sock)
         try:
             with self._naming_variables():
                 if registry is not None and "check" in self._reports:
                     lines = check(configuration, registry, "json" in self._reports)
                     print_about_services(lines, registry, self._io_error)
+                self._find_manager(configuration)
                 return configuration, prepare(configuration, registry)
         except AddressUnavailable as error:
             hint = _address_hint(error.unknown_host, configuration.listeners)
@@ -131,14 +165,48 @@ class Start:
             ]
             raise ConfigurationError(*lines) from error
 
+    def _find_manager(self, configuration: Configuration) -> None:
+        """Claim what the service manager has stored, if there is one to talk to."""
+        if "NOTIFY_SOCKET" in os.environ:
+            from netsrv.cli.service_manager import ServiceManager
+
+            self._manager = ServiceManager()
+            self._manager.claim_sockets(configuration)
+
+    def _on_socket(self, configuration: Configuration, sock: socket.socket) -> Configuration:
+        """Return the configuration with a listener on the socket of descriptor 0."""
+        transport = Transport(transport_of(sock))
+        named = [(transport, f"{self.inetd}={SYSTEMD}0")]
+        settings = from_command_line(named, self.arguments).listeners[0]
+        settings = evolve(settings, address=InheritedName(""))
+        opened = adopt(sock, settings.address_label, settings.all_options(), settings.backlog)
+        inherited_sockets().claimed[settings.address_label] = opened
+        self.is_connected = is_connected(sock)
+        return evolve(configuration, listeners=(settings,))
+
     def install_signals(self, reactor: Any, server: Server) -> None:
-        """Make signals stop the server and, with a file, make SIGHUP reload it."""
+        """Make signals stop the server and, with a file, make SIGHUP reload it.
+
+        The service manager is notified, if there is one.
+        """
+        if self._manager is not None:
+            self._manager.attach(reactor, server)
         reload = None
         if self.config is not None:
             reload = Reloader(
-                reactor, server, self._read_again, self._start_reading, self._directory.entered
+                reactor,
+                server,
+                self._read_again,
+                self._start_reading,
+                self._directory.entered,
+                self._on_reload,
             ).reload
         install_signal_handlers(reactor, server, reload)
+
+    def _on_reload(self, reloading: bool) -> None:
+        """Notify the service manager that a reload begins or has ended."""
+        if self._manager is not None:
+            self._manager.reload_changed(reloading)
 
     def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
         """Read the configuration for a server that runs with the settings *running*."""

@@ -23,7 +23,7 @@ from netsrv.cli.mistakes import (
     surplus_value,
     unknown_option,
 )
-from netsrv.cli.options import SERVE_OPTIONS, TWISTD, Option
+from netsrv.cli.options import TWISTD, TWISTD_OPTIONS, Option
 from netsrv.cli.parser import Given
 from netsrv.cli.reactor import install_reactor
 from netsrv.cli.reports import print_reports
@@ -45,7 +45,7 @@ IO_ERROR = 1
 
 def _add_options(options: type["Options"]) -> type["Options"]:
     """Add a method for each option, as `twisted.python.usage` wants it."""
-    for option in SERVE_OPTIONS:
+    for option in TWISTD_OPTIONS:
         for flag, method in _option_methods(option):
             setattr(options, f"opt_{flag.lstrip('-').replace('-', '_')}", method)
     return options
@@ -123,14 +123,14 @@ class Options(usage.Options):
             return str(error)
         flag = f"-{cause.opt}" if len(cause.opt) == 1 else f"--{cause.opt}"
         if "requires argument" in cause.msg:
-            return missing_argument(flag, SERVE_OPTIONS)
+            return missing_argument(flag, TWISTD_OPTIONS)
         if "must not have an argument" in cause.msg:
             return surplus_value(flag)
         if "unique prefix" in cause.msg:
-            return ambiguous_option(flag, SERVE_OPTIONS)
+            return ambiguous_option(flag, TWISTD_OPTIONS)
         if self._is_launchers(cause.opt):
             return launchers_option(flag, self._launcher_name)
-        return unknown_option(flag, SERVE_OPTIONS)
+        return unknown_option(flag, TWISTD_OPTIONS)
 
     def _is_launchers(self, name: str) -> bool:
         """Return True for the name of an option of twistd or twist: ``n``, ``pidfile``."""

@@ -40,7 +40,7 @@ from netsrv.settings import (
     shorten,
     unknown_key,
 )
-from netsrv.sockets.addresses import Address, printable
+from netsrv.sockets.addresses import Address, InheritedName, printable
 
 _BARE_KEY = re.compile("[A-Za-z0-9_-]{1,60}")
 
@@ -68,6 +68,13 @@ LISTENER_KEYS = [
     *_TABLES,
 ]
 """The keys of a listener's table in a file."""
+
+BIND_SETTINGS = {
+    "mode": "the socket unit has SocketMode=",
+    "reuse_address": "systemd sets SO_REUSEADDR itself",
+    "reuse_port": "the socket unit has ReusePort=",
+}
+"""Settings that only a socket which netsrv binds has, and what an inherited one has instead."""
 
 FILE_NAMES = [
     *LISTENER_KEYS,
@@ -262,6 +269,7 @@ class DocumentReader:
         if "service" not in table:
             values.setdefault("service", transport.default_service)
         self._check_together(transport, values, path)
+        self._check_inherited(addresses.get(transport), table, path)
         if self._registry is not None and "service" in values:
             find = self._registry.stream if transport.is_stream else self._registry.datagram
             values["settings"] = self._service_settings(find, values, path)
@@ -339,6 +347,14 @@ class DocumentReader:
         if embedded:
             with self.errors.at(*path, "service"):
                 values["service"] = service_object(transport, service)
+
+    def _check_inherited(
+        self, address: Address | None, table: dict[str, Any], path: KeyPath
+    ) -> None:
+        """Check that a listener on an inherited socket has no settings of its ``bind``."""
+        if isinstance(address, InheritedName):
+            for name in BIND_SETTINGS.keys() & table.keys():
+                self.errors.add((*path, name), f"{address} is bound already; {BIND_SETTINGS[name]}")
 
     def _service_settings(
         self, find: Callable[[str], Any], values: dict[str, Any], path: KeyPath

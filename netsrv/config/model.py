@@ -30,7 +30,7 @@ from netsrv.settings import (
     shorten,
     whole_number,
 )
-from netsrv.sockets.addresses import Address, InternetAddress, printable
+from netsrv.sockets.addresses import Address, InheritedName, InternetAddress, printable
 from netsrv.sockets.options import SocketOption, named_option
 
 
@@ -174,7 +174,7 @@ class ListenerSettings:
 
     @property
     def port(self) -> int | str | None:
-        """The port as it was asked for, 0 or ``same`` too; None for a unix socket."""
+        """The port as it was asked for, 0 or ``same`` too; None for a unix or inherited socket."""
         return self.address.port if isinstance(self.address, InternetAddress) else None
 
     @property
@@ -200,6 +200,8 @@ class ListenerSettings:
     def _default_options(self) -> list[SocketOption]:
         if not self.transport.takes_port:
             return []
+        if isinstance(self.address, InheritedName):  # it is bound already
+            return [named_option("TCP_NODELAY", 1)] if self.transport.is_stream else []
         is_tcp = self.transport.is_stream
         reuse = is_tcp if self.reuse_address is None else self.reuse_address
         options = [named_option("SO_REUSEADDR", int(reuse))]

@@ -13,9 +13,10 @@ from netsrv.config.model import Configuration, ConfigurationError, ListenerSetti
 from netsrv.files import LogFile
 from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
-from netsrv.server.binding import bind, close_all, info_of
+from netsrv.server.binding import bind, close_all, expand, info_of
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.settings import MAX_SHOWN_PATH, shorten
+from netsrv.sockets.inherited import unused_sockets
 from netsrv.sockets.opening import OpenSocket
 
 
@@ -44,7 +45,7 @@ class Prepared:
 
     listeners: tuple[PreparedListener, ...]
     problems: tuple[str, ...]
-    """The plugins that cannot be used, a line each."""
+    """The plugins that cannot be used, and inherited sockets without a listener, a line each."""
     access_log: LogFile | None = None
 
     def close(self) -> None:
@@ -59,7 +60,7 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
     """
-    listeners = configuration.listeners
+    listeners = expand(configuration.listeners)
     registry = registry or find_services()
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
@@ -70,7 +71,8 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
         close_all(sockets)
         raise
     prepared = map(PreparedListener, listeners, services, sockets)
-    return Prepared(tuple(prepared), tuple(registry.problems), access_log)
+    problems = (*registry.problems, *unused_sockets())
+    return Prepared(tuple(prepared), problems, access_log)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

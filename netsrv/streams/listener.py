@@ -22,6 +22,7 @@ from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
+from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import PendingFactory, Stage
 
@@ -56,8 +57,10 @@ class StreamListener:
         self._overload = overload
         self._stages = stages
         callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if accepts_messages(sock, factory) and not stages:
-            self._acceptor: Any = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
+        if is_connected(sock):
+            self._acceptor: Any = ConnectedAcceptor(reactor, sock, *callbacks)
+        elif accepts_messages(sock, factory) and not stages:
+            self._acceptor = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
         else:
             self._acceptor = accept_streams(reactor, sock, *callbacks)
         self._open = False

@@ -26,6 +26,7 @@ PLAYED = {
     "from-inetd.rst": [],
     "reference.rst": ["nc"],
     "secure.rst": ["socat"],
+    "systemd.rst": ["socat", "systemd-analyze", "systemd-socket-activate"],
     "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
