@@ -42,6 +42,8 @@ CLIENTS = {
     "openssl": "openssl",
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
+    "curl": "curl",
+    "promtool": "prometheus",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -17,6 +17,7 @@ from netsrv.server.binding import bind, close_all, info_of
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.opening import OpenSocket
+from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
 
 
 @frozen
@@ -46,10 +47,12 @@ class Prepared:
     problems: tuple[str, ...]
     """The plugins that cannot be used, a line each."""
     access_log: LogFile | None = None
+    status: PreparedStatus = NO_STATUS_SERVER
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
         close_all(listener.socket for listener in self.listeners)
+        self.status.close()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -64,13 +67,16 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
     sockets = bind(listeners)
+    status = NO_STATUS_SERVER
     try:
+        status = open_status(configuration.status)
         access_log = open_access_log(configuration)
-    except ConfigurationError:
+    except BaseException:
+        status.close()
         close_all(sockets)
         raise
     prepared = map(PreparedListener, listeners, services, sockets)
-    return Prepared(tuple(prepared), tuple(registry.problems), access_log)
+    return Prepared(tuple(prepared), tuple(registry.problems), access_log, status)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

@@ -10,6 +10,7 @@ from docs.settings_tables import keys_table, options_list
 from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.document import FILE_NAMES
+from netsrv.config.model import SERVER_TABLES, TABLE_SETTINGS
 from netsrv.interfaces import IService
 from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
@@ -65,7 +66,8 @@ def keys() -> list[str]:
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
     tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
-    return [tables.get(name, name) for name in names]
+    names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
+    return [*(tables.get(name, name) for name in names), *names_of_tables, *TABLE_SETTINGS]
 
 
 def test_the_reference_has_exactly_the_keys_of_a_file():

@@ -7,7 +7,7 @@
 
 _shtab_netsrv_subparsers=(serve)
 
-_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --check --json --schema --list-services --version -h --help)
+_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --check --json --schema --list-services --version -h --help)
 _shtab_netsrv_option_strings=(--completion --version -h --help)
 
 _shtab_netsrv_serve__t_COMPGEN=_netsrv_tcp
@@ -18,6 +18,7 @@ _shtab_netsrv_serve___unix_COMPGEN=_netsrv_unix
 _shtab_netsrv_serve__c_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___config_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___access_log_COMPGEN=_shtab_compgen_files
+_shtab_netsrv_serve___status_token_file_COMPGEN=_shtab_compgen_files
 
 _shtab_netsrv_serve___overload_choices=(pause close reset)
 _shtab_netsrv_serve___log_level_choices=(critical error warn info debug)

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -98,6 +98,9 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json 
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-rate -x -d 'log at most N lines a second about single peers'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log -xka "(__fish_complete_path (commandline -ct))" -d 'write a line of JSON for each connection to FILE; - is standard output'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'write a line for each datagram to the access log too'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve a web page, metrics and health on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l health -x -d 'serve only /livez, /readyz and /healthz on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE read --status'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l check -d 'open every socket, print all that is in effect, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l json -d 'print the report of --check as JSON'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l schema -d 'print the JSON Schema of the configuration file, and exit'
