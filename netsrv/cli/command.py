@@ -9,13 +9,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.clients import CLIENTS, HELP, run_client
+from netsrv.cli.commands import Command
 from netsrv.cli.environment import given_by, unknown_variables
 from netsrv.cli.help import render_help
 from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
 from netsrv.cli.mistakes import UsageMistake, mistake_lines, wrong_choice
-from netsrv.cli.options import COMPLETION, HELP, SERVE, VERSION, Command
-from netsrv.cli.parser import Given, parse
+from netsrv.cli.options import COMPLETION, SERVE, VERSION
+from netsrv.cli.parser import parse
 from netsrv.cli.printing import ExitStatus, print_error, print_report
 from netsrv.cli.start import Start, error_text_of, install_reactor
 from netsrv.config.model import ConfigurationError
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, given = parse(sys.argv[1:] if arguments is None else list(arguments))
         print_reports(command, given)
+        if command in CLIENTS:
+            return run_client(command, given)
         start = make_start(given)
         start.check_usage()
     except UsageMistake as error:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.commands import Option
 from netsrv.cli.mistakes import UsageMistake
-from netsrv.cli.options import Option
-from netsrv.cli.parser import Given
 from netsrv.settings import nearest, quote_value
 from netsrv.status.access import TOKEN_VARIABLE
 

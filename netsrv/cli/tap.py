@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from twisted.python import usage
 
+from netsrv.cli.commands import Option
 from netsrv.cli.help import render_help
 from netsrv.cli.log_stream import LogStream, replace_standard_streams
 from netsrv.cli.mistakes import (
@@ -23,7 +24,7 @@ from netsrv.cli.mistakes import (
     surplus_value,
     unknown_option,
 )
-from netsrv.cli.options import SERVE_OPTIONS, TWISTD, Option
+from netsrv.cli.options import SERVE_OPTIONS, TWISTD
 from netsrv.cli.printing import print_report
 from netsrv.cli.signals import hold_signals
 from netsrv.cli.start import Start, error_text_of, install_reactor
@@ -108,7 +109,7 @@ class Options(usage.Options):
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
-            raise UsageMistake(surplus_argument(arguments[0]))
+            raise UsageMistake(surplus_argument(arguments[0], SERVE_OPTIONS))
 
     def postOptions(self) -> None:
         self.start.check_usage()

@@ -60,8 +60,8 @@ function _shtab_netsrv_using
   test "$_shtab_netsrv_cmdpath" = "$argv"
 end
 
-set -g _shtab_netsrv_commands serve
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_commands serve status
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -107,3 +107,6 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l schema -d 'print the JSON S
 complete -c netsrv -n '_shtab_netsrv_using serve' -l list-services -d 'print the services that are installed, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l version -d 'print the versions of netsrv and of what it runs on, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -s h -l help -d 'print this help, and exit'
+complete -c netsrv -n '_shtab_netsrv_using; and test $_shtab_netsrv_npos -eq 0' -a status -d 'ask whether a running server is ready'
+complete -c netsrv -n '_shtab_netsrv_using status' -l timeout -x -d 'wait S seconds for the answer'
+complete -c netsrv -n '_shtab_netsrv_using status' -s h -l help -d 'print this help, and exit'
