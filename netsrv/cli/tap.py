@@ -173,7 +173,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
-    _import_rest()
+    _import_rest(options.prepared[0])
     server = Server(reactor, *options.prepared)
     options.start.install_signals(reactor, server)
     return server
@@ -185,10 +185,15 @@ def _import_reactor() -> Any:
     return reactor
 
 
-def _import_rest() -> None:
+def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
     from netsrv.streams import message_acceptor  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
+
+    if configuration.status.wanted:
+        from prometheus_client.openmetrics import exposition  # noqa: F401
+
+        from netsrv.status import service  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

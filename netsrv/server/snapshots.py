@@ -156,8 +156,8 @@ class ListenerReader:
             "duration": _duration(counts) if is_stream else None,
             "options": [],
             "limits": [],
-            "tls": None,
-            "proxy": None,
+            "tls": _tls(counts),
+            "proxy": _proxy(counts),
             "faults": [],
         }
         received, sent = yield from _bytes_of(gate, counts)
@@ -210,7 +210,7 @@ def _connections(gate: Gate, counts: Counts) -> dict[str, Any]:
         "accepted": counts.accepted,
         "refused": dict(counts.refused),
         "closed": dict(counts.closed),
-        "pending": {},
+        "pending": dict(gate.pending),
     }
 
 
@@ -227,6 +227,23 @@ def _duration(counts: Counts) -> dict[str, Any]:
     bounds = (*DURATION_BUCKETS, None)
     buckets = [list(pair) for pair in zip(bounds, counts.duration_buckets, strict=True)]
     return {"seconds": counts.seconds, "buckets": buckets}
+
+
+def _tls(counts: Counts) -> dict[str, Any] | None:
+    """Return the handshakes by result; None if there was none."""
+    handshakes = getattr(counts, "tls_handshakes", None)
+    if not handshakes:
+        return None
+    seconds: float = getattr(counts, "tls_handshake_seconds", 0.0)
+    return {"handshakes": dict(handshakes), "seconds": seconds}
+
+
+def _proxy(counts: Counts) -> dict[str, Any] | None:
+    """Return the headers by version and result; None if there was none."""
+    headers: dict[str, dict[str, int]] = {}
+    for (version, result), count in getattr(counts, "proxy_headers", {}).items():
+        headers.setdefault(version, {})[result] = count
+    return {"headers": headers} if headers else None
 
 
 def _option(option: OptionInEffect) -> dict[str, str]:

@@ -77,7 +77,7 @@ def make_metrics(snapshot: Snapshot, families: Sequence[Family]) -> Iterator[Met
 
 
 def _new_metric(family: Family, labels: Sequence[str]) -> Any:
-    from prometheus_client import core
+    from prometheus_client import metrics_core as core
 
     kinds = {
         Kind.COUNTER: core.CounterMetricFamily,
@@ -120,6 +120,10 @@ def _with_flags(snapshot: Snapshot) -> dict[str, Any]:
     return {
         **snapshot,
         "build": {"version": snapshot["version"], "reactor": snapshot["reactor"]},
+        "certificate_expiry": {
+            certificate["name"]: certificate["not_after"]
+            for certificate in snapshot["certificates"]
+        },
         "draining": int(snapshot["state"] == ServerState.DRAINING),
         "ready": int(snapshot["ready"]),
         "reload_successful": int(last is None or last["result"] != "failure"),

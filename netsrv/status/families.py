@@ -156,6 +156,20 @@ LISTENER_FAMILIES = (
         "1 if new peers wait or are rejected, because of a limit or of the listener's owner.",
         ("suspended",),
     ),
+    Family(
+        COUNTER,
+        "netsrv_proxy_headers",
+        "Headers of the PROXY protocol, by version and result.",
+        ("proxy", "headers"),
+        ("version", "result"),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_tls_handshakes",
+        "TLS handshakes, by result.",
+        ("tls", "handshakes"),
+        ("result",),
+    ),
     Family(GAUGE, "netsrv_listener_failed", "1 if the listener's socket has failed.", ("failed",)),
 )
 """The metrics with the label ``listener``."""
@@ -213,6 +227,13 @@ SERVER_FAMILIES = (
         "Lines of the log that were summed up (log_rate) or lost.",
         ("log_lines_dropped",),
         ("log",),
+    ),
+    Family(
+        GAUGE,
+        "netsrv_tls_certificate_expiry_timestamp_seconds",
+        "Unix time until which a certificate is valid.",
+        ("certificate_expiry",),
+        ("certificate",),
     ),
 )
 """The metrics of the whole server."""
