@@ -191,8 +191,6 @@ def _import_rest(configuration: Configuration) -> None:
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
     if configuration.status.wanted:
-        from prometheus_client.openmetrics import exposition  # noqa: F401
-
         from netsrv.status import service  # noqa: F401
 
 

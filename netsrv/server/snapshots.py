@@ -22,6 +22,7 @@ from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import OptionInEffect
+from netsrv.status.document import encode
 from netsrv.status.source import Sample
 
 BATCH_SIZE = 256
@@ -101,10 +102,11 @@ class ListenerReader:
         top = _Top([])
         for listener in running:
             if listener in self._listeners.running:
-                rows.append((yield from self._read_running(listener, top)))
+                rows.append(encode((yield from self._read_running(listener, top))))
                 yield Phase.PLANNING
         for gate in retired:
-            rows.append((yield from self._read_gate(gate, ListenerState.CLOSING, "", top)))
+            closing = yield from self._read_gate(gate, ListenerState.CLOSING, "", top)
+            rows.append(encode(closing))
             yield Phase.PLANNING
         return {"listeners": rows, "sources": top.as_plain()}
 

@@ -27,6 +27,7 @@ from netsrv.server.reloads import FAILURE, ReloadHistory
 from netsrv.server.slices import SlicedWork, Steps
 from netsrv.server.snapshots import ListenerReader
 from netsrv.server.watchdog import StallDetector
+from netsrv.status.document import decode_listeners
 from netsrv.status.opening import PreparedStatus
 from netsrv.status.process import process_facts
 from netsrv.status.source import Sample, ServerState, Snapshot
@@ -153,12 +154,15 @@ class ServerStatus:
         return waiter
 
     def read_snapshot(self) -> Snapshot:
-        """Take a snapshot at once, in the reactor's thread; any thread may call."""
+        """Take a snapshot at once, in the reactor's thread, with listeners as plain values.
+
+        Any thread may call.
+        """
         in_other_thread = threadable.ioThread not in (None, threadable.getThreadID())
         if in_other_thread and self.reactor.running:
             snapshot: Snapshot = blockingCallFromThread(self.reactor, self.read_snapshot)
             return snapshot
-        return _take_all(self._read_steps())
+        return decode_listeners(_take_all(self._read_steps()))
 
     def take_samples(self) -> Deferred[Sequence[Sample]]:
         """Read the counts of all listeners in slices."""

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from netsrv.interfaces import ListenerState
-from netsrv.status.families import (
-    LISTENER_FAMILIES,
-    PROCESS_FAMILIES,
-    SERVER_FAMILIES,
-    Family,
-    Kind,
-)
+from netsrv.status.families import LISTENER_FAMILIES, SERVER_FAMILIES, Family, Kind
 from netsrv.status.source import ServerState, Snapshot
 
 if TYPE_CHECKING:  # it costs 60 ms, which a server without a status does not need
@@ -41,39 +35,34 @@ class ServerCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics with their present values."""
-        snapshot = self._server.status.read_snapshot()
-        return make_metrics(snapshot, (*SERVER_FAMILIES, *LISTENER_FAMILIES))
+        return make_metrics(self._server.status.read_snapshot())
 
     def describe(self) -> Iterator[Metric]:
         """Yield the metrics without values: the registry compares the names."""
-        return make_metrics({"listeners": []}, (*SERVER_FAMILIES, *LISTENER_FAMILIES))
+        return make_metrics({"listeners": []})
 
 
-class SnapshotCollector:
-    """The metrics of one snapshot, those of the process included."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
-        families = (*SERVER_FAMILIES, *LISTENER_FAMILIES, *PROCESS_FAMILIES)
-        return make_metrics(self._snapshot, families)
+def make_metrics(snapshot: Snapshot) -> Iterator[Metric]:
+    """Yield the metrics of a snapshot, but those of the process."""
+    for family in SERVER_FAMILIES:
+        yield server_metric(family, snapshot)
+    for family in LISTENER_FAMILIES:
+        yield listener_metric(family, snapshot["listeners"])
 
 
-def make_metrics(snapshot: Snapshot, families: Sequence[Family]) -> Iterator[Metric]:
-    """Yield the metrics of *families* with the values of a snapshot."""
-    server = _with_flags(snapshot)
-    rows = [(row["id"], _with_listener_flags(row)) for row in snapshot["listeners"]]
-    for family in families:
-        if family in LISTENER_FAMILIES:
-            metric = _new_metric(family, ("listener", *family.labels))
-            for name, row in rows:
-                _add(metric, family, (name,), family.read(row))
-        else:
-            metric = _new_metric(family, family.labels)
-            _add(metric, family, (), family.read(server))
-        yield metric
+def server_metric(family: Family, snapshot: Snapshot) -> Metric:
+    """Return a metric of the whole server."""
+    metric: Metric = _new_metric(family, family.labels)
+    _add(metric, family, (), family.read(_with_flags(snapshot)))
+    return metric
+
+
+def listener_metric(family: Family, rows: Iterable[Mapping[str, Any]]) -> Metric:
+    """Return a metric with the samples of some listeners."""
+    metric: Metric = _new_metric(family, ("listener", *family.labels))
+    for row in rows:
+        _add(metric, family, (row["id"],), family.read(_with_listener_flags(row)))
+    return metric
 
 
 def _new_metric(family: Family, labels: Sequence[str]) -> Any:

@@ -10,7 +10,11 @@ from twisted.internet.defer import Deferred
 from netsrv.interfaces import ListenerInfo
 
 Snapshot = dict[str, Any]
-"""The state of a server at one time, in plain values: the keys of ``/status.json``."""
+"""The state of a server at one time, in plain values: the keys of ``/status.json``.
+
+Each listener is JSON already.  A thousand of them as plain values would be so many objects that the
+garbage collector examined all those of the process at every other snapshot.
+"""
 
 
 class ServerState(StrEnum):

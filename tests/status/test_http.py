@@ -31,7 +31,7 @@ class Source:
         return self.failed
 
     def take_snapshot(self):
-        snapshot = {"state": "ready", "listeners": [{"id": "tcp 1"}, {"id": "tcp 2"}]}
+        snapshot = {"state": "ready", "listeners": ['{"id": "tcp 1"}', '{"id": "tcp 2"}']}
         return succeed(snapshot) if self.error is None else fail(self.error)
 
 

@@ -46,9 +46,16 @@ def server():
     return MemoryServer("echo", max_connections=2, overload="close", idle_timeout=60)
 
 
+def text_of(server, content_type):
+    """Return the metrics as text."""
+    waiting = server.server.status.take_snapshot()
+    server.settle()
+    return render_metrics(waiting.result, content_type).decode()
+
+
 def samples_of(server, content_type=TEXT_TYPE):
     """Return the value of each sample, by name and labels."""
-    text = render_metrics(server.server.status.read_snapshot(), content_type).decode()
+    text = text_of(server, content_type)
     return {
         (sample.name, *sorted(sample.labels.values())): sample.value
         for family in PARSERS[content_type](text)
@@ -92,7 +99,7 @@ def test_the_metrics_have_the_promised_names():
 def test_both_formats_are_exactly_typed(content_type, server):
     """The parser of `prometheus_client` finds each family with its type, and OpenMetrics' end."""
     server.connect()
-    text = render_metrics(server.server.status.read_snapshot(), content_type).decode()
+    text = text_of(server, content_type)
     parsed = {family.name: family for family in PARSERS[content_type](text)}
     assert text.endswith("# EOF\n") == (content_type == OPENMETRICS_TYPE)
     for family in FAMILIES:

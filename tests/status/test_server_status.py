@@ -1,6 +1,7 @@
 """The status of a server: readiness, snapshots, names, exact counts."""
 
 import errno
+import json
 import os
 from itertools import count
 from types import SimpleNamespace
@@ -134,7 +135,7 @@ def test_a_sum_never_falls_while_connections_end_between_two_slices():
         try:
             next(steps)
         except StopIteration as end:
-            during = end.value["listeners"][0]
+            during = json.loads(end.value["listeners"][0])
             break
     assert during["bytes"]["received"] == 2 * len(clients)
     assert row(server)["bytes"]["received"] == 2 * len(clients)
