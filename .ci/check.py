@@ -43,6 +43,7 @@ CLIENTS = {
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
     "curl": "curl",
+    "jq": "jq",
     "promtool": "prometheus",
 }
 """Programs that some tests use, and their Debian packages."""
