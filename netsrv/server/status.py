@@ -92,10 +92,14 @@ class ServerStatus:
             self._service.stop()
             self._service = None
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where ``status`` and ``health`` are served, while they are."""
+        return self._service.urls if self._service is not None else {}
+
     def announcements(self) -> Iterator[Announcement]:
         """Yield a line of the log for each address of the status server."""
-        served = self._service.urls if self._service is not None else {}
-        for what, url in served.items():
+        for what, url in self.urls.items():
             yield "Serving {what} on {url}", {"what": what, "url": url}
 
     def read_token(self, settings: StatusSettings) -> str | None:
@@ -147,7 +151,7 @@ class ServerStatus:
 
         Callers that come during one share the next one.
         """
-        waiter: Deferred[Snapshot] = Deferred(self._waiters.remove)
+        waiter: Deferred[Snapshot] = Deferred()
         self._waiters.append(waiter)
         if not self._reading:
             self._begin_reading()
@@ -189,8 +193,7 @@ class ServerStatus:
             if self._waiters:
                 self._begin_reading()
             for waiter in waiters:
-                if not waiter.called:
-                    waiter.callback(result)
+                waiter.callback(result)
 
         self._in_slices(self._read_steps()).addBoth(finished)
 

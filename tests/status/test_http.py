@@ -12,9 +12,10 @@ from netsrv.status.page_files import TYPES
 from netsrv.status.site import COMMON_HEADERS, HealthSite, StatusSite
 from netsrv.status.source import ServerState
 from netsrv.testing import MemoryServer
-from tests.status.test_access import TOKEN
 
 SINCE = "since: the number of a row of the history"
+
+TOKEN = "0123456789abcdef"
 
 FILES = {"/": (TYPES["html"], b"<p>page"), "/app.js": (TYPES["js"], b"1")}
 
@@ -184,7 +185,7 @@ def test_f108_garbage_is_answered_and_closed(data, server):
     """With 4xx, or closed where a line does not end; the next client is served."""
     client = server.connect()
     client.send(data)
-    assert re.match(rb"HTTP/1\.1 4\d\d |$", client.received), client.received
+    assert re.match(rb"HTTP/\d\.\d 4\d\d |$", client.received), client.received
     assert client.close_kind == "closed" or client.received
     assert ask(server, "/readyz")[0] == 200
 
