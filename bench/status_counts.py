@@ -159,7 +159,7 @@ def add(*parts: Expected) -> Expected:
 def act(addresses: Addresses, connections: int, datagrams: int) -> list[Expected]:
     """Do all this, and return what is expected of each listener."""
     [echo, daytime, accept, idle, lifetime, denied, per_source, full, dgram] = addresses
-    share = connections // 10
+    share = -(-connections // 9)
     return [
         add(end_by_peer(echo, 2 * share), end_by_reset(echo, 2 * share)),
         add(end_by_server(daytime, share, "service")),

@@ -108,7 +108,7 @@ class ServerStatus:
 
     def update(self, settings: StatusSettings, token: str | None) -> list[str]:
         """Use other settings; return a line for each that needs a restart."""
-        names = ["address", "health"] if settings.wanted else []
+        names = [name for name in ("address", "health") if getattr(settings, name) is not None]
         if self._service is not None:
             names = self._service.update(settings, token)
         return [f"status.{name} changes with a restart" for name in names]
