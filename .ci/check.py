@@ -45,6 +45,9 @@ CLIENTS = {
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
     "xinetd": "xinetd",
+    "curl": "curl",
+    "jq": "jq",
+    "promtool": "prometheus",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -9,12 +9,14 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.clients import CLIENTS, run_client
 from netsrv.cli.environment import given_by, unknown_variables
 from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
 from netsrv.cli.mistakes import UsageMistake, mistake_lines
 from netsrv.cli.options import SERVE
-from netsrv.cli.parser import Given, parse
+from netsrv.cli.parser import parse
 from netsrv.cli.printing import ExitStatus, print_error
 from netsrv.cli.reactor import install_reactor
 from netsrv.cli.reports import print_reports
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, given = parse(arguments)
         print_reports(command, given, ExitStatus.IO_ERROR)
+        if command in CLIENTS:
+            return run_client(command, given)
         start = make_start(given)
         start.check_usage()
     except UsageMistake as error:

@@ -3,12 +3,16 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.commands import Option
 from netsrv.cli.mistakes import UsageMistake
-from netsrv.cli.options import Option
-from netsrv.cli.parser import Given
 from netsrv.settings import nearest, quote_value
+from netsrv.status.access import TOKEN_VARIABLE
 
 PREFIX = "NETSRV_"
+OTHER_NAMES = (TOKEN_VARIABLE.removeprefix(PREFIX),)
+"""Names of variables that stand for no option."""
+
 FLAGS = {
     **dict.fromkeys(("1", "yes", "true", "on"), True),
     **dict.fromkeys(("0", "no", "false", "off"), False),
@@ -59,7 +63,8 @@ def unknown_variables(environ: Mapping[str, str], options: Iterable[Option]) -> 
 
     Other programs may use the prefix for their own variables, so only a near miss is named.
     """
-    known = [option.variable.removeprefix(PREFIX) for option in options if option.is_setting]
+    settings = [option for option in options if option.is_setting]
+    known = [*OTHER_NAMES, *(option.variable.removeprefix(PREFIX) for option in settings)]
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX)
         if variable == name or name in known or _OTHERS.fullmatch(name):

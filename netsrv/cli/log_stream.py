@@ -33,6 +33,8 @@ class LogStream(io.TextIOBase):
         self._writing = False
         self._reporting = False
         self._lost = 0
+        self.dropped = 0
+        """Lines that were not accepted, since the start."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -56,7 +58,7 @@ class LogStream(io.TextIOBase):
     def write(self, text: str) -> int:
         with self._lock:
             if self._lost and not self._report_lost():
-                self._lost += text.count("\n")
+                self._count_lost(text.count("\n"))
                 return len(text)
             self._pending.append(text)
             if not self._writing:  # or a signal handler has interrupted this very method
@@ -71,7 +73,11 @@ class LogStream(io.TextIOBase):
     def _write_text(self, text: str) -> None:
         before = self._writer.dropped
         self._writer.write(text.encode(self._encoding, "backslashreplace"))
-        self._lost += self._writer.dropped - before
+        self._count_lost(self._writer.dropped - before)
+
+    def _count_lost(self, lines: int) -> None:
+        self._lost += lines
+        self.dropped += lines
 
     def _report_lost(self) -> bool:
         """Log how many lines were lost; return False if no line can be written yet."""

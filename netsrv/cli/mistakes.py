@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from netsrv.cli.options import INETD, Command, Option
+from netsrv.cli.commands import INETD, Command, Option
 from netsrv.settings import (
     MAX_QUOTED_LENGTH,
     MAX_TEXT_LENGTH,
@@ -72,9 +72,11 @@ def misplaced_option(word: str, command: Command) -> str:
     return f"{_shown(word)} is an option of {command.name}, and goes after the word {command.word}"
 
 
-def surplus_argument(word: str) -> str:
-    """Return the text about a word that belongs to no option."""
+def surplus_argument(word: str, options: Iterable[Option]) -> str:
+    """Return the text about a word that belongs to none of *options*."""
     text = f"{quote_value(word)} belongs to no option"
+    if "--tcp" not in _flags(options):
+        return text
     with suppress(ValueError):
         parse_internet(split_service(word, "")[1])
         text = f"{text}; did you mean --tcp {_shown(word)}?"

@@ -81,6 +81,7 @@ class Reloader:
 
     def _start(self, result: CheckedConfiguration | Failure) -> Deferred[None]:
         if isinstance(result, Failure):
+            self._server.status.reloads.add(result.value)
             result.raiseException()
         return self._server.reload_in_turns(result, entered=self._in_directory)
 

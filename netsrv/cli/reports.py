@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from typing import NoReturn
 
+from netsrv.cli.arguments import Given
 from netsrv.cli.check import list_services
+from netsrv.cli.clients import HELP
+from netsrv.cli.commands import Command
 from netsrv.cli.help import render_help
 from netsrv.cli.mistakes import UsageMistake, wrong_choice
-from netsrv.cli.options import COMPLETION, HELP, LIST_SERVICES, SCHEMA, VERSION, Command
-from netsrv.cli.parser import Given
+from netsrv.cli.options import COMPLETION, LIST_SERVICES, SCHEMA, VERSION
 from netsrv.cli.printing import print_error, print_report
 from netsrv.registry import Registry, find_services
 from netsrv.sockets.addresses import printable

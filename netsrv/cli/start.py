@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import evolve
 
+from netsrv.cli.arguments import Given
 from netsrv.cli.check import check
 from netsrv.cli.directory import StartDirectory
 from netsrv.cli.mistakes import (
@@ -17,7 +18,6 @@ from netsrv.cli.mistakes import (
     NOTHING_TO_SERVE,
     UsageMistake,
 )
-from netsrv.cli.parser import Given
 from netsrv.cli.printing import ExitStatus
 from netsrv.cli.reloading import Reloader, format_errors, start_thread
 from netsrv.cli.reports import print_about_services

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from twisted.python import usage
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.commands import Option
 from netsrv.cli.help import render_help
 from netsrv.cli.log_stream import LogStream, replace_standard_streams
 from netsrv.cli.mistakes import (
@@ -23,8 +25,7 @@ from netsrv.cli.mistakes import (
     surplus_value,
     unknown_option,
 )
-from netsrv.cli.options import TWISTD, TWISTD_OPTIONS, Option
-from netsrv.cli.parser import Given
+from netsrv.cli.options import TWISTD, TWISTD_OPTIONS
 from netsrv.cli.reactor import install_reactor
 from netsrv.cli.reports import print_reports
 from netsrv.cli.signals import hold_signals
@@ -98,7 +99,7 @@ class Options(usage.Options):
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
-            raise UsageMistake(surplus_argument(arguments[0]))
+            raise UsageMistake(surplus_argument(arguments[0], TWISTD_OPTIONS))
 
     def postOptions(self) -> None:
         print_reports(TWISTD, self.given, IO_ERROR)
@@ -164,7 +165,7 @@ class Options(usage.Options):
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
-    _import_rest()
+    _import_rest(options.prepared[0])
     server = Server(reactor, *options.prepared)
     options.start.install_signals(reactor, server)
     return server
@@ -176,10 +177,13 @@ def _import_reactor() -> Any:
     return reactor
 
 
-def _import_rest() -> None:
+def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
     from netsrv.streams import message_acceptor  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
+
+    if configuration.status.wanted:
+        from netsrv.status import service  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

@@ -14,6 +14,7 @@ from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,
     SERVER_SETTINGS,
+    TABLE_SETTINGS,
     Configuration,
     ListenerSettings,
     Transport,
@@ -23,7 +24,7 @@ from netsrv.sockets.addresses import SAME, split_service
 
 OPTIONS: dict[str, Setting] = {
     name: setting
-    for name, setting in (LISTENER_SETTINGS | SERVER_SETTINGS).items()
+    for name, setting in (LISTENER_SETTINGS | SERVER_SETTINGS | TABLE_SETTINGS).items()
     if setting.option is not None
 }
 """The settings that are options of the command line."""
@@ -44,7 +45,7 @@ def from_command_line(
     reader = DocumentReader(Source(_locate, OPTIONS, "option", " ", options=True))
     document = reader.make_document(options or {}, {})
     shared = reader.listener_values(document["listener"][0], ())
-    server = reader.server_values(document)
+    server = reader.server_values(document, file)
     added = []
     for transport, text in listeners:
         service, address = split_service(text, Transport(transport).default_service)

@@ -13,11 +13,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from netsrv.config.model import (
     LISTENER_SETTINGS,
+    NO_CONFIGURATION,
     SERVER_SETTINGS,
+    SERVER_TABLES,
+    TABLE_SETTINGS,
     Configuration,
     ConfigurationError,
     ListenerSettings,
@@ -217,6 +220,8 @@ class DocumentReader:
                 self.errors.add((name,), text)
             elif name in SERVER_SETTINGS:
                 document[name] = value
+            elif name in TABLE_SETTINGS and name not in LISTENER_SETTINGS:
+                document.setdefault(TABLE_SETTINGS[name].section.table, {})[name] = value
             elif not inner:
                 table[name] = value
             elif isinstance(below := table.setdefault(inner, {}), dict):
@@ -234,10 +239,18 @@ class DocumentReader:
         self.errors.raise_all()
         return Configuration(tuple(filter(None, listeners)), **server)
 
-    def server_values(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Read the settings of the whole server."""
+    def server_values(
+        self, document: dict[str, Any], base: Configuration = NO_CONFIGURATION
+    ) -> dict[str, Any]:
+        """Read the settings of the whole server; what a table lacks is that of *base*."""
         values = self._values(document, SERVER_SETTINGS, ())
-        self._check_keys(document, ["listener", *SERVER_SETTINGS], ())
+        for name in filter(document.__contains__, SERVER_TABLES):
+            settings = SERVER_TABLES[name][1]
+            with self.errors.at(name):
+                table = parse_table(document[name])
+                values[name] = evolve(getattr(base, name), **self._values(table, settings, (name,)))
+                self._check_keys(table, settings, (name,))
+        self._check_keys(document, ["listener", *SERVER_SETTINGS, *SERVER_TABLES], ())
         return values
 
     def _listener_tables(self, document: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
+from netsrv.config.status import NO_STATUS, StatusSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
     ANYTHING,
@@ -22,6 +23,7 @@ from netsrv.settings import (
     TEXT,
     Kind,
     Section,
+    Setting,
     choice,
     exception_text,
     setting,
@@ -295,6 +297,7 @@ class Configuration:
     access_log_datagrams: bool = setting(
         False, LOGS, BOOLEAN, "write a line for each datagram to the access log too"
     )
+    status: StatusSettings = NO_STATUS
     file: str | None = field(default=None, eq=False)
     """The absolute path of the configuration file; None if there is none."""
 
@@ -310,7 +313,17 @@ class Configuration:
 NO_CONFIGURATION = Configuration(())
 
 SERVER_SETTINGS = settings_of(Configuration)
-"""The settings of the whole server."""
+"""The settings of the whole server, except those of `SERVER_TABLES`."""
+
+SERVER_TABLES: dict[str, tuple[type, dict[str, Setting]]] = {
+    "status": (StatusSettings, settings_of(StatusSettings)),
+}
+"""The tables at the top of a file: their classes, which are fields of `Configuration`, and their
+settings."""
+
+TABLE_SETTINGS = {
+    name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
+}
 
 LISTENER_SETTINGS = settings_of(ListenerSettings, Limits)
 """The settings of a listener, its limits and access rules included."""

@@ -18,6 +18,7 @@ from netsrv.server.factories import build_factory, check_protocols
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.inherited import unused_sockets
 from netsrv.sockets.opening import OpenSocket
+from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
 
 
 @frozen
@@ -47,10 +48,12 @@ class Prepared:
     problems: tuple[str, ...]
     """The plugins that cannot be used, and inherited sockets without a listener, a line each."""
     access_log: LogFile | None = None
+    status: PreparedStatus = NO_STATUS_SERVER
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
         close_all(listener.socket for listener in self.listeners)
+        self.status.close()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -65,14 +68,17 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
     sockets = bind(listeners)
+    status = NO_STATUS_SERVER
     try:
+        status = open_status(configuration.status)
         access_log = open_access_log(configuration)
-    except ConfigurationError:
+    except BaseException:
+        status.close()
         close_all(sockets)
         raise
     prepared = map(PreparedListener, listeners, services, sockets)
     problems = (*registry.problems, *unused_sockets())
-    return Prepared(tuple(prepared), problems, access_log)
+    return Prepared(tuple(prepared), problems, access_log, status)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

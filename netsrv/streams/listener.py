@@ -50,6 +50,9 @@ class StreamListener:
         from netsrv.uvreactor.acceptor import accept_streams
 
         self.gate = gate
+        self.failure = ""
+        """Why the socket has failed; empty if it has not."""
+        self._paused_at: RejectReason | None = None
         self._reactor = reactor
         self._sock = sock
         self._factory = factory
@@ -79,6 +82,7 @@ class StreamListener:
     def suspend(self) -> None:
         """Stop accepting; new connections wait in the backlog."""
         self._open = False
+        self._paused_at = None
         self._acceptor.suspend()
         self._cancel_retry()
 
@@ -86,6 +90,7 @@ class StreamListener:
         """Accept again."""
         if not self.failed:
             self._open = True
+            self._paused_at = None
             self._acceptor.resume()
 
     def drain(self) -> None:
@@ -118,6 +123,13 @@ class StreamListener:
     def failed(self) -> bool:
         """True if the socket has failed for good, or is closed."""
         return self._sock.fileno() == -1
+
+    @property
+    def limit_reached(self) -> str:
+        """The limit that keeps new connections from being served; empty if there is none."""
+        if self._paused_at is not None:
+            return self._paused_at
+        return RejectReason.MAX_CONNECTIONS if self.gate.admission.full else ""
 
     def _stop(self) -> None:
         """Close the gate, but not before a pending connection is served, in the next turn."""
@@ -181,6 +193,7 @@ class StreamListener:
 
     def _socket_failed(self, error: OSError) -> None:
         self._open = False
+        self.failure = error.strerror or str(error)
         with suppress(OSError):
             self._sock.close()  # so that clients are refused, and do not wait in vain
         self.gate.observer.listener_failed(self.gate.listener_info, error, False)
@@ -189,12 +202,14 @@ class StreamListener:
 
     def _pause(self, reason: RejectReason) -> bool:
         self._acceptor.suspend()
+        self._paused_at = reason
         self.gate.observer.suspended(self.gate.listener_info, reason)
         return False
 
     def _try_again(self) -> None:
         self._cancel_retry()
         if self._open:
+            self._paused_at = None
             self.gate.observer.resumed(self.gate.listener_info)
             self._acceptor.resume()
 

@@ -31,6 +31,7 @@ PLAYED = {
     "testing.rst": [],
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
+    "watch-a-server.rst": ["curl", "jq", "promtool"],
     "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""
