@@ -18,6 +18,7 @@ from netsrv.cli.fetching import Target, fetch, parse_target
 from netsrv.status.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from tests.clients import exchange, tcp
 from tests.process.needs import tool
+from tests.process.running import killed_at_end
 from tests.process.starts import SERVE, finish
 from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 
@@ -250,7 +251,7 @@ def test_prometheus_scrapes_both_formats(serve, tmp_path):
     command = [prometheus, "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"]
     command.append(f"--web.listen-address=127.0.0.1:{port}")
     log = (tmp_path / "log").open("w")
-    with log, subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log) as running:
+    with log, killed_at_end(command, cwd=tmp_path, stdout=log, stderr=log):
         try:
             with tcp(server.port("tcp")) as client:
                 assert exchange(client, b"hello") == b"hello"
@@ -262,8 +263,6 @@ def test_prometheus_scrapes_both_formats(serve, tmp_path):
                 wait_for_values(port, sums, dict.fromkeys(jobs, 5.0))
                 wait_for_values(port, "process_open_fds > bool 10", both)
         finally:
-            running.terminate()
-            running.wait(TIMEOUT)
             relay.shutdown()
             relay.server_close()
     assert AsText.types == {TEXT_TYPE}
