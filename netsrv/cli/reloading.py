@@ -1,9 +1,11 @@
 """The reload of a configuration file: read and checked in a thread, applied over turns."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Thread
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -12,10 +14,12 @@ from twisted.python.failure import Failure
 from netsrv.cli.collector import FullCollections
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.server.reload import CheckedConfiguration
-from netsrv.server.server import Server
 from netsrv.settings import MAX_TEXT_LENGTH, exception_text, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 Read = Callable[[Sequence[ListenerSettings]], CheckedConfiguration]
 """Reads the configuration for a server that runs with these settings; called in a thread."""

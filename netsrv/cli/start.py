@@ -1,10 +1,12 @@
 """The start of a server that a command line asks for, by ``netsrv serve`` or by twistd."""
 
+from __future__ import annotations
+
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
 
@@ -28,7 +30,6 @@ from netsrv.files import standard_descriptor
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.reload import CheckedConfiguration, check_configuration
-from netsrv.server.server import Server
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.addresses import (
     ADDRESS_FORMS,
@@ -40,6 +41,9 @@ from netsrv.sockets.addresses import (
 from netsrv.sockets.inherited import adopt, inherited_sockets, transport_of
 from netsrv.sockets.steps import AddressUnavailable
 from netsrv.streams.connected import is_connected
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
 

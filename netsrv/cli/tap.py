@@ -4,10 +4,12 @@ The sockets are opened while the options are parsed: so an error at the start is
 and ports below 1024 are open before twistd drops root privileges.
 """
 
+from __future__ import annotations
+
 import atexit
 from collections.abc import Callable, Iterator
 from getopt import GetoptError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.python import usage
 
@@ -32,9 +34,11 @@ from netsrv.cli.signals import hold_signals
 from netsrv.cli.start import Start, error_text_of
 from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.server.prepare import Prepared
-from netsrv.server.server import Server
 from netsrv.sockets.steps import SocketError
 from netsrv.sockets.unixfiles import file_mode
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 T = TypeVar("T")
 
@@ -44,7 +48,7 @@ IO_ERROR = 1
 """The exit status if a report cannot be printed: within twistd every error has this one."""
 
 
-def _add_options(options: type["Options"]) -> type["Options"]:
+def _add_options(options: type[Options]) -> type[Options]:
     """Add a method for each option, as `twisted.python.usage` wants it."""
     for option in TWISTD_OPTIONS:
         for flag, method in _option_methods(option):
@@ -55,13 +59,13 @@ def _add_options(options: type["Options"]) -> type["Options"]:
 def _option_methods(option: Option) -> Iterator[tuple[str, Callable[..., None]]]:
     """Yield the forms of an option, each with its handler."""
 
-    def set_flag(options: "Options") -> None:
+    def set_flag(options: Options) -> None:
         options.given.append((option.name, True))
 
-    def clear_flag(options: "Options") -> None:
+    def clear_flag(options: Options) -> None:
         options.given.append((option.name, False))
 
-    def set_value(options: "Options", text: str) -> None:
+    def set_value(options: Options, text: str) -> None:
         options.given.append((option.name, text))
 
     method = set_value if option.metavar else set_flag
@@ -166,6 +170,8 @@ def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
     _import_rest(options.prepared[0])
+    from netsrv.server.server import Server  # an error at the start does not pay for it
+
     server = Server(reactor, *options.prepared)
     options.start.install_signals(reactor, server)
     return server
@@ -183,6 +189,8 @@ def _import_rest(configuration: Configuration) -> None:
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
     if configuration.status.wanted:
+        import prometheus_client.openmetrics.exposition  # noqa: F401
+
         from netsrv.status import service  # noqa: F401
 
 
