@@ -102,7 +102,7 @@ class StatusSettings:
         None,
         STATUS,
         STATUS_ADDRESS,
-        "serve a web page, metrics and health on ADDRESS",
+        "serve metrics, the state as JSON, and health on ADDRESS",
         details="``unix:PATH`` is a unix socket. On any other address than one of loopback a token "
         "is needed, see :option:`--status-token-file`. A new address needs a restart. See "
         ":doc:`watch-a-server`.",
