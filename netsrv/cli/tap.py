@@ -189,8 +189,6 @@ def _import_rest(configuration: Configuration) -> None:
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
     if configuration.status.wanted:
-        import prometheus_client.openmetrics.exposition  # noqa: F401
-
         from netsrv.status import service  # noqa: F401
 
 

@@ -87,8 +87,6 @@ class StatusService:
         """Serve; the first row of the history comes in a second."""
         prepared = self._prepared
         if prepared.status is not None:
-            import prometheus_client.openmetrics.exposition  # noqa: F401 - 70 ms, so not in a scrape
-
             rules = self._rules(prepared.settings, prepared.token)
             self._site = StatusSite(
                 self._source, rules, prepared.files, self._more, self._in_thread
