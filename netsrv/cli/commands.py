@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-LISTENERS = "Listeners"
 REPORTS = "Reports"
 
 
@@ -62,16 +61,6 @@ class Option:
     def takes_file(self) -> bool:
         """True if the argument is the path of a file."""
         return self.metavar.startswith("FILE") or self.name == "unix"
-
-
-INETD = Option(
-    "inetd",
-    ("--inetd",),
-    LISTENERS,
-    "serve the socket on descriptor 0, as inetd and systemd's Accept=yes pass it",
-    "SERVICE",
-    is_setting=False,
-)
 
 
 @frozen

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from netsrv.cli.commands import INETD, Command, Option
+from netsrv.cli.commands import Command, Option
 from netsrv.settings import (
     MAX_QUOTED_LENGTH,
     MAX_TEXT_LENGTH,
@@ -48,8 +48,6 @@ def unknown_option(word: str, options: Iterable[Option]) -> str:
     word = word.partition("=")[0]
     if word in TWISTD_FLAGS:
         return launchers_option(word, "twistd")
-    if word == INETD.long:
-        return f"{word} is an option of netsrv serve only"
     names = [flag[2:] for flag in _flags(options) if flag.startswith("--")]
     near = nearest(word.lstrip("-"), names)
     return f"there is no option {_shown(word)}{f'; did you mean --{near}?' if near else ''}"

@@ -8,10 +8,12 @@ of the server are the settings themselves.
 from collections.abc import Iterator
 
 from netsrv.cli.clients import CLIENTS, HELP
-from netsrv.cli.commands import INETD, LISTENERS, REPORTS, Command, Option, report_option
+from netsrv.cli.commands import REPORTS, Command, Option, report_option
 from netsrv.cli.completion import NAMES
 from netsrv.config.command_line import OPTIONS
 from netsrv.config.model import Transport
+
+LISTENERS = "Listeners"
 
 
 def _setting_options() -> Iterator[Option]:
@@ -44,6 +46,15 @@ COMPLETION = Option(
     "print the completion for a shell, to be loaded by it, and exit",
     "|".join(NAMES),
     choices=tuple(NAMES),
+    is_setting=False,
+)
+
+INETD = Option(
+    "inetd",
+    ("--inetd",),
+    LISTENERS,
+    "serve the socket on descriptor 0, as inetd and systemd's Accept=yes pass it",
+    "SERVICE",
     is_setting=False,
 )
 

@@ -27,7 +27,7 @@ from netsrv.cli.mistakes import (
     surplus_value,
     unknown_option,
 )
-from netsrv.cli.options import TWISTD, TWISTD_OPTIONS
+from netsrv.cli.options import SERVE_OPTIONS, TWISTD, TWISTD_OPTIONS
 from netsrv.cli.reactor import install_reactor
 from netsrv.cli.reports import print_reports
 from netsrv.cli.signals import hold_signals
@@ -133,7 +133,12 @@ class Options(usage.Options):
             return surplus_value(flag)
         if "unique prefix" in cause.msg:
             return ambiguous_option(flag, TWISTD_OPTIONS)
-        if self._is_launchers(cause.opt):
+        return self._describe_unknown(cause.opt, flag)
+
+    def _describe_unknown(self, name: str, flag: str) -> str:
+        if any(flag in option.flags for option in SERVE_OPTIONS):
+            return f"{flag} is an option of netsrv serve only"
+        if self._is_launchers(name):
             return launchers_option(flag, self._launcher_name)
         return unknown_option(flag, TWISTD_OPTIONS)
 
