@@ -17,7 +17,14 @@ from netsrv.settings import (
     setting,
     short_repr,
 )
-from netsrv.sockets.addresses import Address, UnixPath, parse_internet, parse_unix
+from netsrv.sockets.addresses import (
+    Address,
+    InheritedName,
+    InternetAddress,
+    UnixPath,
+    parse_port_address,
+    parse_unix,
+)
 
 UNIX_PREFIX = "unix:"
 
@@ -32,14 +39,20 @@ def show_status_address(address: Address | None) -> str | None:
 
 
 def parse_status_address(value: Any) -> Address:
-    """Parse ``PORT``, ``HOST:PORT``, ``[IPV6]:PORT`` or ``unix:PATH``.  Raises ValueError."""
+    """Parse ``PORT``, ``HOST:PORT``, ``[IPV6]:PORT``, ``unix:PATH`` or ``systemd:NAME``.
+
+    Raises ValueError.
+    """
     if type(value) not in (int, str):
         raise ValueError(f"{quote_value(value)}: an address, as in '127.0.0.1:8423'")
     text = str(value)
     if text.startswith(UNIX_PREFIX):
-        return parse_unix(text.removeprefix(UNIX_PREFIX))
-    address = parse_internet(text)
-    if isinstance(address.port, str):
+        path = parse_unix(text.removeprefix(UNIX_PREFIX))
+        if isinstance(path, InheritedName):
+            raise ValueError(f"{quote_value(value)}: write {path}, without {UNIX_PREFIX}")
+        return path
+    address = parse_port_address(text)
+    if isinstance(address, InternetAddress) and isinstance(address.port, str):
         raise ValueError(f"{quote_value(value)}: write the number of a port")
     return address
 
@@ -65,7 +78,7 @@ def _parse_host_names(value: Any) -> tuple[str, ...]:
 
 STATUS_ADDRESS = Kind(
     parse_status_address,
-    "an address, or ``unix:`` and a path",
+    "an address, ``unix:`` and a path, or ``systemd:`` and the name of a socket",
     "ADDRESS",
     parse_status_address,
     plain=show_status_address,
@@ -73,7 +86,7 @@ STATUS_ADDRESS = Kind(
     schema={
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 65535},
-            {"type": "string", "pattern": "(^|:)[0-9]{1,5}$|^unix:."},
+            {"type": "string", "pattern": "(^|:)[0-9]{1,5}$|^(unix|systemd):."},
         ]
     },
 )
@@ -103,9 +116,9 @@ class StatusSettings:
         STATUS,
         STATUS_ADDRESS,
         "serve metrics, the state as JSON, and health on ADDRESS",
-        details="``unix:PATH`` is a unix socket. On any other address than one of loopback a token "
-        "is needed, see :option:`--status-token-file`. A new address needs a restart. See "
-        ":doc:`watch-a-server`.",
+        details="``unix:PATH`` is a unix socket, ``systemd:NAME`` one that systemd passes. On any "
+        "other address than one of loopback a token is needed, see :option:`--status-token-file`. "
+        "A new address needs a restart. See :doc:`watch-a-server`.",
         default_text="off",
         option="--status",
     )

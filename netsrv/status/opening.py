@@ -12,7 +12,7 @@ from netsrv.config.model import ConfigurationError
 from netsrv.config.status import NO_STATUS, StatusSettings
 from netsrv.guards.sources import source_of
 from netsrv.sockets.addresses import Address, InheritedName, UnixPath
-from netsrv.sockets.inherited import open_inherited
+from netsrv.sockets.inherited import inherited_sockets, open_inherited
 from netsrv.sockets.opening import OpenSocket, open_stream, open_unix
 from netsrv.sockets.options import named_option
 from netsrv.status.access import TOKEN_VARIABLE, read_token
@@ -88,7 +88,8 @@ def _open(address: Address, mode: int | None) -> OpenSocket:
     if isinstance(address, UnixPath):
         return open_unix(address, (), BACKLOG, mode)
     if isinstance(address, InheritedName):
-        return open_inherited("tcp", address, (), BACKLOG)
+        transport = "unix" if inherited_sockets().find("unix", address.name) else "tcp"
+        return open_inherited(transport, address, (), BACKLOG)
     return open_stream(address, (named_option("SO_REUSEADDR", 1),), BACKLOG)
 
 

@@ -16,7 +16,7 @@ import pytest
 from bench.status_counts import check
 from netsrv.cli.fetching import Target, fetch, parse_target
 from netsrv.status.exposition import OPENMETRICS_TYPE, TEXT_TYPE
-from tests.clients import exchange, tcp
+from tests.clients import exchange, read_all, tcp
 from tests.process.needs import tool
 from tests.process.running import killed_at_end
 from tests.process.starts import SERVE, finish
@@ -93,6 +93,22 @@ def test_readiness_follows_a_server_to_its_end(serve, tmp_path):
     ended = finish(["netsrv", "status", "unix:status.sock"], tmp_path)
     assert (ended.returncode, ended.stdout) == (69, "")
     assert not (tmp_path / "status.sock").exists()
+
+
+def test_a_file_has_the_names_of_hosts_and_the_permissions(serve, tmp_path):
+    """A page that reaches the server by a name of its own gets nothing."""
+    (tmp_path / "netsrv.toml").write_text(
+        '[status]\naddress = "127.0.0.1:0"\nhealth = "unix:health.sock"\nunix_mode = "0600"\n'
+        'hosts = ["status.lan"]\n[[listener]]\nservice = "echo"\ntcp = "127.0.0.1:0"\n'
+    )
+    server = serve("-c", "netsrv.toml")
+    target = status_of(server)
+    for host, status in (("status.lan:80", b"200"), ("evil.example", b"403")):
+        with tcp(target.port) as client:
+            client.sendall(b"GET /status.json HTTP/1.0\r\nHost: %s\r\n\r\n" % host.encode())
+            assert read_all(client).split(b" ", 2)[1] == status
+    assert (tmp_path / "health.sock").stat().st_mode & 0o777 == 0o600
+    server.stop()
 
 
 def test_a_reload_takes_a_new_token_and_reports_its_result(serve, tmp_path):

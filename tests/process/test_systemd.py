@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from netsrv.cli.fetching import Target, fetch
 from tests.process import needs
 from tests.process.activation import activated, free_port
 from tests.process.running import Running, interruptible
@@ -27,17 +28,20 @@ def ask(port: int, data: bytes = b"hello") -> bytes:
 @pytest.mark.parametrize("start", [SERVE, TWISTD], ids=str)
 def test_systemd_passes_stream_sockets(start, tmp_path):
     """Each listener gets the socket of its name, and the client whose connection has started it."""
-    web, other = free_port(), free_port()
+    web, other, status = free_port(), free_port(), free_port()
     command = [
         *(needs.tool("systemd-socket-activate"), "-l", f"127.0.0.1:{web}"),
-        *("-l", f"127.0.0.1:{other}", "--fdname=web:other"),
-        *start.located,
+        *("-l", f"127.0.0.1:{other}", "-l", f"127.0.0.1:{status}", "-l", f"{tmp_path}/health"),
+        *("--fdname=web:other:status:health", *start.located),
         *("--tcp", "echo=systemd:other", "--tcp", "daytime=systemd:web"),
+        *("--status", "systemd:status", "--health", "systemd:health"),
     ]
     with Running(command, tmp_path) as server:
-        server.wait_for("Listening on", 2)
+        server.wait_for("Listening on", 4)
         assert ask(other) == b"hello"
         assert ask(web, b"").endswith(b"\r\n")
+        assert fetch(Target("127.0.0.1", status), "/metrics").status == 200
+        assert fetch(Target("", 0, f"{tmp_path}/health"), "/readyz").status == 200
         assert server.stop() == start.drained
 
 
