@@ -9,7 +9,8 @@ from typing import Any
 
 from attrs import evolve
 
-from netsrv.config.document import DocumentReader, Source, duplicate_addresses
+from netsrv.config.document import DocumentReader, duplicate_addresses
+from netsrv.config.errors import Source
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,
