@@ -40,6 +40,7 @@ from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
 from netsrv.shortcuts import shortcut_of
 from netsrv.sockets.addresses import show_sockaddr
+from netsrv.streams.producer import Producer
 
 
 class State(Enum):
@@ -259,7 +260,7 @@ class Connection:
         return buffered + int(getattr(transport, "_tempDataLen", 0))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._producer = producer if producer is self else _Producer(producer, self._call_service)
+        self._producer = producer if producer is self else Producer(producer, self._call_service)
         self.transport.registerProducer(self._producer, streaming)
 
     def unregisterProducer(self) -> None:
@@ -380,22 +381,3 @@ class Connection:
     def _service_failed(self, callback: str) -> None:
         self._gate.report_failure(callback)
         self.abort(CloseReason.SERVICE_FAILED)
-
-
-class _Producer:
-    """A service's producer, whose `stopProducing` may raise without harm.
-
-    A transport that is lost stops its producer first, and skips the rest if that raises.
-    """
-
-    def __init__(self, producer: Any, call_service: Callable[..., None]) -> None:
-        self._producer = producer
-        self._call_service = call_service
-        # The transport looks this up at each write of a stream.
-        self.resumeProducing = getattr(producer, "resumeProducing", None)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._producer, name)
-
-    def stopProducing(self) -> None:
-        self._call_service("stopProducing", self._producer.stopProducing)
