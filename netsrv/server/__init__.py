@@ -18,3 +18,8 @@ def __getattr__(name: str) -> Any:
     from netsrv.server.server import Server
 
     return Server
+
+
+def __dir__() -> list[str]:
+    """Name the server too, which is not imported yet: for completion, and for Sphinx."""
+    return __all__
