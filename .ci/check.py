@@ -3,8 +3,9 @@
 Usage: python3 .ci/check.py
 
 It makes two virtual environments in .ci, one with the project's tools and one with the
-oldest versions of what it depends on, and runs each check, two at a time; the tests come
-last, by two processes (pytest-xdist).  The exit status is 0 if all passed.
+oldest versions of what it depends on, and runs the checks, two at a time; tests run by two
+processes each (pytest-xdist), so that tests that wait leave no processor idle.  A line of
+output begins with the name of its check.  The exit status is 0 if all passed.
 """
 
 import os
@@ -14,6 +15,7 @@ import sys
 import time
 import venv
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
@@ -42,54 +44,85 @@ CLIENTS = {
     "openssl": "openssl",
     "systemd-analyze": "systemd",
     "tcpdump": "tcpdump",
+    "xinetd": "xinetd",
+    "curl": "curl",
+    "jq": "jq",
+    "promtool": "prometheus",
 }
 """Programs that some tests use, and their Debian packages."""
 
-CHECKS = {
-    "formatting": ["ruff", "format", "--check", "--quiet", "."],
-    "lint": ["ruff", "check", "--quiet", "."],
-    "types": ["mypy"],
-    "layers": ["lint-imports", "--no-cache"],
-    "documents": ["sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build"],
-}
-TESTS = ["pytest", "-q", "--numprocesses=2", "--dist=worksteal"]
-STRICT = [
-    *("env", "PYTHONDEVMODE=1"),
-    *TESTS,
-    *("-W", "error", "-W", "ignore::DeprecationWarning", "-W", "ignore::PendingDeprecationWarning"),
-    *("--ignore=tests/process", "--ignore=tests/docs", "--ignore=tests/uvreactor"),
-]
-"""In Python's development mode, where an unclosed socket or any other warning is an error."""
-INSTRUCTIONS = [
-    "python",
-    "-m",
-    "bench.instructions",
-    "--only",
-    "echo,echo-protocol,accept,udp,udp-any",
-]
-"""Work whose count of instructions is steady, so that a slower path is found."""
+TESTS = ("pytest", "-q", "--numprocesses=2", "--dist=worksteal")
+SLOW_TIERS = ("tests/process", "tests/docs", "tests/uvreactor")
+FAST_TIERS = [f"--ignore={folder}" for folder in SLOW_TIERS]
+"""All tests but those of `SLOW_TIERS`: in memory, and on loopback."""
 
-ON_UVLOOP = ["env", "NETSRV_TEST_REACTOR=uvloop"]
-"""The reactor of the tests themselves; servers in processes of their own are on uvloop anyway."""
+STRICT = (
+    "-W",
+    "error",
+    "-W",
+    "ignore::DeprecationWarning",
+    "-W",
+    "ignore::PendingDeprecationWarning",
+)
+"""Any other warning is an error; in Python's development mode an unclosed socket is one."""
 
-VERSIONED = ["-m", "not version_independent"]
+VERSIONED = ("-m", "not version_independent")
 """The tests that are repeated with the oldest versions of the dependencies."""
 
+WORKS = "echo,echo-protocol,accept,udp,udp-any"
+"""Work whose count of instructions is steady, so that a slower path is found."""
 
-def run(*command: str, env: Path = VENV, **popen: int) -> subprocess.CompletedProcess[str]:
-    """Run a command of an environment at the top of the project."""
+
+@dataclass(frozen=True)
+class Check:
+    """A command that has to pass, in an environment, with further environment variables."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: dict[str, str] = field(default_factory=dict)
+    env: Path = VENV
+
+
+LANES = (
+    (Check("tests", (*TESTS, "--durations=10", *SLOW_TIERS)),),
+    (
+        Check("formatting", ("ruff", "format", "--check", "--quiet", ".")),
+        Check("lint", ("ruff", "check", "--quiet", ".")),
+        Check("layers", ("lint-imports", "--no-cache")),
+        Check("types", ("mypy",)),
+        Check("documents", ("sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build")),
+        Check("instructions", ("python", "-m", "bench.instructions", "--ours", "--only", WORKS)),
+        Check("development", (*TESTS, *STRICT, *FAST_TIERS), {"PYTHONDEVMODE": "1"}),
+        # Servers in processes of their own are on uvloop anyway.
+        Check("uvloop", (*TESTS, "tests/loopback"), {"NETSRV_TEST_REACTOR": "uvloop"}),
+        Check("oldest", (*TESTS, *VERSIONED), env=OLDEST),
+        Check("pythons", ("python", ".ci/pythons.py")),
+    ),
+)
+"""Checks that run one after the other, beside those of the other lane."""
+
+
+def environment(env: Path) -> dict[str, str]:
+    """Return the environment variables with which the programs of *env* run."""
     path = f"{env / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environ = {**os.environ, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     # Hundreds of processes are started, which need not compile the same modules each.
     environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    return subprocess.run(command, cwd=TOP, env=environ, check=False, text=True, **popen)
+    return environ
+
+
+def run(*command: str) -> bool:
+    """Run a command at the top of the project; return True if its status is 0."""
+    return subprocess.run(command, cwd=TOP, env=environment(VENV), check=False).returncode == 0
 
 
 def install(env: Path, *what: str) -> bool:
-    """Install into an environment, which is made if there is none; tell whether it succeeded."""
-    if not (env / "bin" / "pip").exists():
-        venv.create(env, with_pip=True, clear=True)
-    return run(str(env / "bin" / "pip"), "install", "--quiet", *what).returncode == 0
+    """Install into an environment by uv, or by pip if that fails; return True if it succeeded."""
+    python = ("--python", str(env / "bin" / "python"))
+    uv, pip = str(VENV / "bin" / "uv"), str(VENV / "bin" / "pip")
+    if Path(uv).exists() and run(uv, "pip", "install", "--quiet", *python, *what):
+        return True
+    return run(pip, *python, "install", "--quiet", *what)
 
 
 def install_project() -> bool:
@@ -97,6 +130,10 @@ def install_project() -> bool:
     if sys.version_info < (3, 11):  # noqa: UP036 - this script comes before any installation
         print(f"netsrv needs Python 3.11 or later; this is {sys.version.split()[0]}")
         return False
+    for env in (VENV, OLDEST):
+        if not (env / "bin" / "python").exists():
+            venv.create(env, with_pip=env is VENV, clear=True)
+    run(str(VENV / "bin" / "pip"), "install", "--quiet", "uv")
     oldest = f"{OLDEST}.txt"
     with ThreadPoolExecutor() as both:
         newest = both.submit(install, VENV, "-e", ".[check]")
@@ -117,31 +154,40 @@ def install_clients() -> None:
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing)
 
 
+def passes(check: Check) -> bool:
+    """Run a check, print its output and what it has cost, and return True if it has passed."""
+    began = time.monotonic()
+    print(f"{check.name}| {' '.join(check.command)}", flush=True)
+    process = subprocess.Popen(
+        check.command,
+        cwd=TOP,
+        env={**environment(check.env), **check.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
+        errors="backslashreplace",
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(f"{check.name}| {line}", end="", flush=True)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = f"{time.monotonic() - began:.0f} s, {usage.ru_utime + usage.ru_stime:.0f} s of CPU"
+    print(f"{check.name}| {'failed' if process.returncode else 'passed'}: {seconds}", flush=True)
+    return process.returncode == 0
+
+
 def main() -> int:
     """Run all checks, and say of each how it went."""
     began = time.monotonic()
     if not install_project():
         return 1
     install_clients()
-    failed = []
-    with ThreadPoolExecutor(2) as two:
-        results = two.map(
-            lambda command: run(*command, stdout=PIPE, stderr=STDOUT), CHECKS.values()
-        )
-        for (name, command), done in zip(CHECKS.items(), results, strict=True):
-            print(f"== {name}: {' '.join(command)}\n{done.stdout}", end="", flush=True)
-            if done.returncode:
-                failed.append(name)
-    for name, env, command in (
-        ("tests", VENV, [*TESTS, "--durations=10"]),
-        ("instructions per operation", VENV, INSTRUCTIONS),
-        ("tests in development mode", VENV, STRICT),
-        ("tests on the uvloop reactor", VENV, [*ON_UVLOOP, *TESTS, "tests/loopback"]),
-        ("tests with the oldest versions that setup.cfg allows", OLDEST, [*TESTS, *VERSIONED]),
-    ):
-        print(f"== {name}: {' '.join(command)}", flush=True)
-        if run(*command, env=env).returncode:
-            failed.append(name)
+    print(f"installed: {time.monotonic() - began:.0f} s", flush=True)
+    with ThreadPoolExecutor(len(LANES)) as lanes:
+        results = lanes.map(lambda lane: [check.name for check in lane if not passes(check)], LANES)
+        failed = [name for names in results for name in names]
     print(f"== {time.monotonic() - began:.0f} s", end=": ")
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed")
     return 1 if failed else 0

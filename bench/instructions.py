@@ -1,6 +1,6 @@
 """Count the instructions that a server executes in user space for one operation.
 
-Usage: python -m bench.instructions [--only WORK,...] [--figures FILE] [--accept]
+Usage: python -m bench.instructions [--only WORK,...] [--ours] [--figures FILE] [--accept]
 
 A count hardly depends on how busy the machine is, unlike a time.  Each server runs under
 callgrind, which counts only after a warm-up.  The result is compared with the figures in FILE;
@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +30,8 @@ FIGURES = TOP / "bench" / "instructions.json"
 TOLERANCE = 0.05
 TURNS = 3
 """The least count of these is the result: what disturbs a turn adds instructions."""
+DOUBTFUL_TURNS = 20
+"""Turns of a work that seems worse: on a busy machine, the load may disturb most of them."""
 
 LOCALHOST = "127.0.0.1"
 PROGRAMS = ("valgrind", "callgrind_control")
@@ -44,6 +46,7 @@ WORKS = {
     "echo": _ROWS["echo"],
     "echo-protocol": _ROWS["echo-protocol"],
     "accept": _ROWS["accept"],
+    "accept-one": _ROWS["accept"],
     "daytime": _ROWS["daytime"],
     "udp": _ROWS["udp"],
     "udp-any": _ROWS["udp-any"],
@@ -137,20 +140,25 @@ def exchanges(port: int) -> Iterator[Round]:
 
 
 @contextmanager
-def connections(port: int) -> Iterator[Round]:
-    """Yield a round of `CONNECTIONS` connections, which the server closes."""
+def connections(port: int, together: int = CONNECTIONS) -> Iterator[Round]:
+    """Yield a round of so many connections, which the server closes."""
 
     def run(while_stopped: Stopped = nullcontext) -> int:
         address = LOCALHOST, port
         with while_stopped():
-            socks = [socket.create_connection(address, TIMEOUT) for _ in range(CONNECTIONS)]
+            socks = [socket.create_connection(address, TIMEOUT) for _ in range(together)]
         for sock in socks:
             with sock:
                 while sock.recv(4096):
                     pass
-        return CONNECTIONS
+        return together
 
     yield run
+
+
+def one_connection(port: int) -> AbstractContextManager[Round]:
+    """Yield a round of a connection that the server finds alone, as at half load."""
+    return connections(port, 1)
 
 
 @contextmanager
@@ -178,13 +186,19 @@ def datagrams(port: int) -> Iterator[Round]:
         yield run
 
 
-LOADS = {"exchange": (exchanges, 20), "accept": (connections, 10), "datagrams": (datagrams, 8)}
-"""For the mode of a row: the load, and the rounds of a turn."""
+LOADS = {
+    "exchange": (exchanges, 20),
+    "accept": (connections, 10),
+    "accept-one": (one_connection, 200),
+    "datagrams": (datagrams, 8),
+}
+"""For a work, or for the mode of its row: the load, and the rounds of a turn."""
 
 
-def measure(name: str, row: Row, folder: Path, core: int) -> int:
+def measure(name: str, work: str, folder: Path, core: int, turns: int) -> int:
     """Return the instructions of an operation: the least of some turns."""
-    load, rounds = LOADS[row.mode]
+    row = WORKS[work]
+    load, rounds = LOADS.get(work) or LOADS[row.mode]
     results = []
     with (
         Counted(name, row, folder, core) as server,
@@ -192,7 +206,7 @@ def measure(name: str, row: Row, folder: Path, core: int) -> int:
     ):
         run()  # on connections that the server has accepted by then
         server.begin()
-        for turn in range(TURNS + 1):
+        for turn in range(turns + 1):
             operations = sum(run(server.stopped) for _ in range(rounds))
             instructions = server.count()
             if turn:  # the first one warms up
@@ -200,19 +214,19 @@ def measure(name: str, row: Row, folder: Path, core: int) -> int:
     return round(min(results))
 
 
-def measure_all(works: Iterable[str]) -> Figures:
-    """Measure some works, the two contenders on a core each."""
+def measure_all(
+    works: Iterable[str], names: Sequence[str] = (OURS, UVLOOP), turns: int = TURNS
+) -> Figures:
+    """Measure some works of one or two contenders, on a core each."""
     with tempfile.TemporaryDirectory(prefix="netsrv-bench-") as folder:
 
         def contender(name: str, core: int) -> dict[str, int]:
             if absent(name):
                 return {}
-            return {work: measure(name, WORKS[work], Path(folder), core) for work in works}
+            return {work: measure(name, work, Path(folder), core, turns) for work in works}
 
         with ThreadPoolExecutor() as both:
-            results = dict(
-                zip((OURS, UVLOOP), both.map(contender, (OURS, UVLOOP), cores()), strict=True)
-            )
+            results = dict(zip(names, both.map(contender, names, cores()), strict=True))
     return {
         work: {name: figures[work] for name, figures in results.items() if figures}
         for work in works
@@ -258,7 +272,7 @@ def compare(figures: Figures, file: Path) -> int:
     same = record.get("environment") == environment()
     accepted: Figures = record.get("instructions", {}) if same else {}
     if doubtful := [line.partition(":")[0] for line in worse(figures, accepted)]:
-        for work, by_name in measure_all(doubtful).items():
+        for work, by_name in measure_all(doubtful, [OURS], DOUBTFUL_TURNS).items():
             figures[work][OURS] = min(figures[work][OURS], by_name[OURS])
     print(table(figures, accepted))
     if not same:
@@ -274,10 +288,10 @@ def compare(figures: Figures, file: Path) -> int:
 
 
 def accept(figures: Figures, file: Path) -> None:
-    """Write the figures; those of other works stay if they are of the same versions."""
+    """Write the figures; those of other works and contenders stay if of the same versions."""
     record = json.loads(file.read_text()) if file.exists() else {}
     before = record.get("instructions", {}) if record.get("environment") == environment() else {}
-    merged = {**before, **figures}
+    merged = before | {work: before.get(work, {}) | figures[work] for work in figures}
     ordered = {work: merged[work] for work in WORKS if work in merged}
     record = {"environment": environment(), "instructions": ordered}
     file.write_text(json.dumps(record, indent=2) + "\n")
@@ -290,6 +304,7 @@ def main() -> int:
         prog="bench.instructions", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--only", metavar="WORK,...", help=f"of {', '.join(WORKS)}; default all")
+    parser.add_argument("--ours", action="store_true", help=f"measure {OURS} alone: half the time")
     parser.add_argument("--figures", metavar="FILE", type=Path, default=FIGURES)
     parser.add_argument("--accept", action="store_true", help="replace the figures in FILE")
     options = parser.parse_args()
@@ -299,7 +314,7 @@ def main() -> int:
     if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
         print(f"Not measured: {missing[0]} is not installed")
         return 0
-    figures = measure_all(works)
+    figures = measure_all(works, [OURS] if options.ours else (OURS, UVLOOP))
     if not options.accept:
         return compare(figures, options.figures)
     accept(figures, options.figures)

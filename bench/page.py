@@ -1,23 +1,23 @@
 """Write the table, the plots and the figures of docs/benchmark.rst from a run.
 
-Usage: python -m bench.page FILE
+Usage: python -m bench.page FILE...
 
-FILE is what ``bench.compare --json`` has written.  The table replaces the lines between two
-comments of the page; docs/benchmark/ gets the plots, and ``run.json``: the figures without
-those of the single rounds.
+A FILE is what ``bench.compare --json`` has written; a row that several have is that of the last
+one.  The table replaces the lines between two comments of the page; docs/benchmark/ gets the
+plots, and ``run.json``: the figures without those of the single rounds.
 """
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import Any
 
 from bench.plot import picture
 from bench.processes import TOP
-from bench.report import verdict
-from bench.rows import START_EMPTY, STOCK, UVLOOP, WEB_STOCK, C
+from bench.report import ratio, verdict
+from bench.rows import ROWS, START_EMPTY, STOCK, UVLOOP, WEB_STOCK, C
 
 PAGE = TOP / "docs" / "benchmark.rst"
 FOLDER = TOP / "docs" / "benchmark"
@@ -28,16 +28,22 @@ END = ".. The table ends here."
 
 OTHERS = ((UVLOOP,), (STOCK, WEB_STOCK, START_EMPTY), (C,))
 """The contenders of the columns after netsrv's; a row has at most one of each."""
-HEAD = """\
+FIGURES_HEAD = """\
 .. csv-table::
-   :header: Work | netsrv | uvloop | Twisted | C | Promised ratio
-   :widths: 34 9 9 9 9 30
+   :header: Work | netsrv | uvloop | Twisted | C
+   :widths: 60 10 10 10 10
+   :delim: |
+"""
+GOALS_HEAD = """\
+.. csv-table::
+   :header: Work | Beside | Ratio | Promised | Chased
+   :widths: 44 20 16 10 10
    :delim: |
 """
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """Return the run's settings and its table, a row per work, as reStructuredText."""
+    """Return the run's settings, its figures and its goals as reStructuredText."""
     settings = result["settings"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
     measured = (
@@ -45,15 +51,16 @@ def table(result: Mapping[str, Any]) -> str:
         f"{settings['rounds']} rounds of {settings['seconds']} s, "
         f"{result['took'] / 60:.0f} minutes."
     )
-    return "\n".join([fill(measured, 100), "", HEAD, *map(_line, result["rows"]), ""])
+    goals = [line for row in result["rows"] for line in _goals(row)]
+    figures = [FIGURES_HEAD, *map(_figures, result["rows"]), ""]
+    return "\n".join([fill(measured, 100), "", *figures, GOALS_HEAD, *goals, ""])
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _figures(row: Mapping[str, Any]) -> str:
     ours = next(iter(row["contenders"]), None)
     shown = [ours, *(_first(row, names) for names in OTHERS)]
     values = [_value(row, name) for name in shown]
-    goals = "; ".join(_goal(goal, ours) for goal in row["goals"] if not goal["chase"])
-    return "   " + " | ".join([f"{row['title']}: {row['unit']}", *values, goals])
+    return "   " + " | ".join([f"{row['title']}: {row['unit']}", *values]).rstrip()
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
@@ -66,15 +73,32 @@ def _value(row: Mapping[str, Any], name: str | None) -> str:
     return f"{abs(row['contenders'][name]['median']['value']):,.{row['digits']}f}"
 
 
-def _goal(goal: Mapping[str, Any], ours: str | None) -> str:
-    """Return a goal in short: the other contender, the ratio, the bound, and the answer."""
-    of = "" if goal["of"] == ours else f"{goal['of']} / "
-    other = f"{of}{goal['against'] or ''}{' (CPU)' if goal['figure'] == 'cpu' else ''}"
+def _goals(row: Mapping[str, Any]) -> list[str]:
+    """Return a line for each ratio that has a goal: whose, its interval, and the answers."""
+    ours = next(iter(row["contenders"]), None)
+    ratios: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for goal in row["goals"]:
+        ratios.setdefault((goal["of"], goal["against"] or "", goal["figure"]), []).append(goal)
+    lines = []
+    for (of, against, figure), goals in ratios.items():
+        pair = " / ".join(name for name in ("" if of == ours else of, against) if name)
+        beside = f"{pair or row['unit']}{' (CPU)' if figure == 'cpu' else ''}"
+        promised, chased = (
+            "; ".join(_answer(goal) for goal in goals if goal["chase"] is chase)
+            for chase in (False, True)
+        )
+        title = "" if lines else row["title"]
+        cells = [title, beside, ratio(goals[0]), promised, chased]
+        lines.append("   " + " | ".join(cells).rstrip())
+    return lines
+
+
+def _answer(goal: Mapping[str, Any]) -> str:
+    """Return a bound, and whether it is kept."""
     if goal["median"] is None:
-        return f"{other}: {verdict(goal)}"
+        return verdict(goal)
     bound = f"{'≥' if goal['more'] else '≤'} {goal['limit']:.2f}"
-    answer = ("yes" if goal["reached"] else "no") + ("" if goal["sure"] else "?")
-    return f"{other} {goal['median']:.2f} {bound}: {answer}".strip()
+    return f"{bound}: {'yes' if goal['reached'] else 'no'}{'' if goal['sure'] else '?'}"
 
 
 def replaced(page: str, figures: str) -> str:
@@ -84,6 +108,12 @@ def replaced(page: str, figures: str) -> str:
     if not begin or not end:
         raise ValueError(f"the page has no lines {BEGIN!r} and {END!r}")
     return f"{before}{begin}\n\n{figures}\n{end}{after}"
+
+
+def joined(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the first result with the rows of all, in the order of `ROWS`."""
+    rows = {row["name"]: row for result in results for row in result["rows"]}
+    return {**results[0], "rows": [rows[row.name] for row in ROWS if row.name in rows]}
 
 
 def without_rounds(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,8 +134,8 @@ def without_rounds(result: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Write the page, the plots and the figures."""
     parser = argparse.ArgumentParser(prog="bench.page", description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path, help="the file of bench.compare --json")
-    result = json.loads(parser.parse_args().file.read_text())
+    parser.add_argument("files", type=Path, nargs="+", help="files of bench.compare --json")
+    result = joined([json.loads(file.read_text()) for file in parser.parse_args().files])
     PAGE.write_text(replaced(PAGE.read_text(), table(result)))
     figures = json.dumps(without_rounds(result), ensure_ascii=False)
     (FOLDER / "run.json").write_text(figures + "\n")

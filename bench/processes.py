@@ -100,11 +100,14 @@ class Load:
         self._process.kill()
         self._process.communicate(timeout=TIMEOUT)
 
-    def run(self, seconds: float) -> dict[str, Any]:
-        """Run for some seconds, or for one message per peer if 0; return the figures."""
+    def run(self, seconds: float, rate: float = 0) -> dict[str, Any]:
+        """Run for some seconds, or for one message per peer if 0; return the figures.
+
+        With a *rate*, that many messages a second are planned, and times count from the plan.
+        """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(f"{seconds}\n")
+            self._process.stdin.write(f"{seconds} {rate}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             self._fail()

@@ -110,7 +110,9 @@ def cells(row: Mapping[str, Any], name: str) -> list[str]:
     value = f"{middle['value']:,.{digits}f} ({low:,.{digits}f}-{high:,.{digits}f})"
     if "rate" not in middle:
         return [value, *[""] * 6]
-    share = f"{middle['load_busy']:.0%}{'*' if one['load_was_full'] else ''}"
+    share = ""
+    if "load_busy" in middle:
+        share = f"{middle['load_busy']:.0%}{'*' if one['load_was_full'] else ''}"
     times = [f"{middle[key]:,.0f}" if middle["p50"] else "" for key in ("p50", "p99", "p999")]
     return [value, f"{middle['rate']:,.0f}", *times, f"{middle['server_busy']:.0%}", share]
 

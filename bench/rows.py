@@ -202,6 +202,18 @@ ROWS: Sequence[Row] = (
         _ECHO,
     ),
     Row(
+        "latency",
+        "TCP echo at half load, 50 connections, 64 bytes",
+        "µs from the planned time of a message to its answer, 99.9th percentile",
+        "echo",
+        "exchange",
+        (50, 64, 1, 64),
+        (OURS, UVLOOP),
+        (Goal(OURS, UVLOOP, 1.25), Goal(OURS, UVLOOP, 1.1, chase=True)),
+        kind="paced",
+        digits=0,
+    ),
+    Row(
         "accept",
         "TCP connections accepted and closed, each in the access log",
         "µs of CPU per connection",

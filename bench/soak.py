@@ -25,6 +25,7 @@ from pathlib import Path
 from bench.measure import machine, memory_bytes
 from bench.processes import Load, compile_programs, serving
 from bench.servers import RECEIVE_BUFFER
+from tests.clients import exchange, udp
 
 HOST = "127.0.0.1"
 PEERS = 64
@@ -132,6 +133,8 @@ def soak(folder: Path, reactor: str, connections: int, datagrams: int) -> None:
         server = stack.enter_context(serving(command))
         ports = {"tcp": server.port("tcp"), "udp": server.port("udp")}
         pid = server.process.pid
+        with udp(ports["udp"], HOST) as client:
+            exchange(client, b"x")  # the reactor has opened its own descriptors once it serves
         before = memory_bytes(pid)["rss"], descriptors(pid)
         reloads = Reloads(folder, pid, {"tcp": 0, "udp": 0})
         reloads.start()

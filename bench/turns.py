@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,37 @@ class Loaded:
     def close(self) -> None:
         """End the server and the load."""
         self._stack.close()
+
+
+class Paced(Loaded):
+    """A server under messages that come at planned times: half of what it sustains, or less.
+
+    The first turn has no plan; it measures what the server sustains, for `pace`.
+    """
+
+    sustained = rate = 0.0
+    """Messages a second."""
+
+    def turn(self, seconds: float) -> Figures:
+        """Put the server under load for some seconds; the value is the 99.9th percentile."""
+        before = self._busy()[0]
+        done = self.load.run(seconds, self.rate)
+        busy = self._busy()[0] - before
+        self.sustained = done["operations"] / done["seconds"]
+        return {
+            "value": done["p999"],
+            "amount": done["operations"],
+            "rate": self.sustained,
+            "server_busy": min(1.0, busy / done["seconds"]),
+            **{name: done[name] for name in ("p50", "p99", "p999")},
+        }
+
+
+def pace(contenders: Iterable[Paced]) -> None:
+    """Plan for all of them half of the rate that the slowest has sustained."""
+    contenders = list(contenders)
+    for one in contenders:
+        one.rate = min(other.sustained for other in contenders) / 2
 
 
 class Web(Loaded):
@@ -193,6 +225,7 @@ class Start:
 
 KINDS: dict[str, type[Loaded | Memory | Start]] = {
     "load": Loaded,
+    "paced": Paced,
     "web": Web,
     "memory": Memory,
     "start": Start,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import shtab
 
+from netsrv.cli.arguments import make_parser
+from netsrv.cli.commands import Command
 from netsrv.cli.completion import SCRIPTS
-from netsrv.cli.options import COMMANDS, NETSRV, Command
-from netsrv.cli.parser import make_parser
+from netsrv.cli.options import COMMANDS, NETSRV
 
 BASH = r"""
 # Prints the services of a transport, each with an equals sign.
@@ -99,7 +100,8 @@ class _Repeated(argparse._AppendAction):
 
 def _add_values(parser: argparse.ArgumentParser, command: Command = NETSRV) -> None:
     """Add what the arguments of a command's options may be."""
-    options = {option.name: option for option in command.options}
+    operands = () if command.operand is None else (command.operand,)
+    options = {option.name: option for option in (*command.options, *operands)}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, subparser in action.choices.items():

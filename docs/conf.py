@@ -22,6 +22,7 @@ from netsrv import __version__
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docs.metrics_table import metrics_list
 from docs.settings_tables import OPTIONS, keys_table, options_list
 from tests.docs.faults import FaultTest, tests_by_fault
 
@@ -66,13 +67,14 @@ TESTS_WIDTH = 45
 
 
 class SettingsDirective(SphinxDirective):
-    """``.. settings:: options`` or ``.. settings:: keys``: made from the settings."""
+    """``.. settings:: options``, ``keys`` or ``metrics``: made from the code."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the nodes.  Sphinx calls it."""
-        lines_of = {"options": options_list, "keys": keys_table}[self.arguments[0]]
+        makers = {"options": options_list, "keys": keys_table, "metrics": metrics_list}
+        lines_of = makers[self.arguments[0]]
         parent = nodes.Element()
         lines = StringList(lines_of(), source=self.get_source_info()[0])
         self.state.nested_parse(lines, self.content_offset, parent)

@@ -9,6 +9,8 @@ from pathlib import Path
 from textwrap import wrap
 
 from netsrv import __version__
+from netsrv.cli.clients import CLIENTS
+from netsrv.cli.commands import Command, Option, groups
 from netsrv.cli.options import (
     ADDRESSES,
     COMMANDS,
@@ -17,8 +19,6 @@ from netsrv.cli.options import (
     SERVE_OPTIONS,
     TWISTD,
     VARIABLES,
-    Option,
-    groups,
 )
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.command_line import OPTIONS
@@ -62,6 +62,8 @@ def make_page() -> str:
     ]
     for title, options in groups((*SERVE_OPTIONS, COMPLETION)).items():
         lines += [f".SS {title}", *_options(options)]
+    for command in CLIENTS:
+        lines += [f".SS {_escape(command.name)}", *_client(command)]
     lines += _section("Addresses", _paragraphs(ADDRESSES))
     lines += _section("Environment", _paragraphs(VARIABLES, LOG_VARIABLES))
     lines += _section("Signals", _list(SIGNALS.items()))
@@ -74,7 +76,7 @@ def make_page() -> str:
 
 
 def _synopsis() -> Iterator[str]:
-    commands = [*(f"{command.name} [options]" for command in COMMANDS.values())]
+    commands = [*(f"{command.name} {command.synopsis}" for command in COMMANDS.values())]
     commands += ["netsrv --help | --version | --completion bash|zsh|fish"]
     for number, line in enumerate([*commands, "twistd [-n] netsrv [options]"]):
         if number:
@@ -104,6 +106,14 @@ def _options(options: Iterable[Option]) -> Iterator[str]:
         text = re.sub(r" \[default: (.*)\]\.$", r". Default: \1.", text)
         details = OPTIONS[option.name].details if option.name in OPTIONS else ""
         yield from _list([(option.spellings, f"{text} {details}".strip())])
+
+
+def _client(command: Command) -> Iterator[str]:
+    if command.operand is not None:
+        text = f"{_capital(command.operand.description)}."
+        yield from _list([(command.operand.spellings, text)])
+    yield from _options(command.options)
+    yield from _paragraphs("", *command.notes)
 
 
 def _capital(text: str) -> str:

@@ -2,7 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 
-from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS
+from netsrv.config.model import (
+    LISTENER_SETTINGS,
+    SERVER_SETTINGS,
+    SERVER_TABLES,
+    TABLE_SETTINGS,
+)
 from netsrv.settings import Setting
 
 Row = tuple[str, str, str]
@@ -23,6 +28,9 @@ TABLE_ROWS: dict[str, Row] = {
     "limits": ("[listener.limits]", "The limits, see `Limits`_: the keys below.", ""),
     "access": ("[listener.access]", "The access rules, see `Limits`_: the keys below.", ""),
 }
+SERVER_TABLE_ROWS: dict[str, Row] = {
+    "status": ("[status]", "The status server, see :doc:`watch-a-server`: the keys below.", ""),
+}
 SETTINGS_ROW: Row = (
     "[listener.settings]",
     "The service's own settings, see `Settings of the services`_.",
@@ -32,7 +40,7 @@ SETTINGS_ROW: Row = (
 
 OPTIONS = {
     setting.option: setting
-    for setting in (LISTENER_SETTINGS | SERVER_SETTINGS).values()
+    for setting in (LISTENER_SETTINGS | SERVER_SETTINGS | TABLE_SETTINGS).values()
     if setting.option is not None
 }
 """The settings that are options of the command, by the option."""
@@ -61,6 +69,8 @@ def keys_table() -> list[str]:
 
 def _key_rows() -> Iterator[Row]:
     rows = [_key_row(setting) for setting in SERVER_SETTINGS.values()]
+    for table, (_, settings) in SERVER_TABLES.items():
+        rows += [SERVER_TABLE_ROWS[table], *map(_key_row, settings.values())]
     rows += LISTENER_ROWS
     for table in ("", *TABLE_ROWS):
         rows += [TABLE_ROWS[table]] if table else []

@@ -90,6 +90,8 @@ class Gate:
         self.limits = limits
         self.listener_info = listener_info
         self.observer = observer
+        self.started_at = time.time()
+        """Unix time since which the listener's events are counted."""
         self._time_limits = TimeLimits(clock, now, self._close_at_limit)
         self.connections = self._time_limits.connections
         """The live connections."""

@@ -95,6 +95,20 @@ class CloseReason(StrEnum):
     """It was still open at the end of a drain."""
 
 
+class ListenerState(StrEnum):
+    """What a listener does; the value is the word in the status."""
+
+    SERVING = "serving"
+    SUSPENDED = "suspended"
+    """Its owner has suspended it: new peers wait in the kernel."""
+    FULL = "full"
+    """It is at a limit: new connections wait, or are rejected."""
+    FAILED = "failed"
+    """Its socket has failed."""
+    CLOSING = "closing"
+    """It is closed, and old connections go on."""
+
+
 @frozen(eq=False)
 class ListenerInfo:
     """The identity of a running listener, in events, logs and metrics; `str` is its log name.

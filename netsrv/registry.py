@@ -18,11 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import twisted.plugin
 from attrs import field, frozen
-from twisted.plugin import getCache
+from twisted.logger import LogLevel
+from twisted.python import log
 from twisted.python.modules import getModule
 
-import twisted
 from netsrv.interfaces import IDatagramService, IService, IStreamService
 from netsrv.settings import did_you_mean, exception_text, quote_value
 from netsrv.sockets.addresses import SERVICE_NAME, printable
@@ -90,9 +91,8 @@ def find_services(package: ModuleType | None = None) -> Registry:
     package = package or importlib.import_module("twisted.plugins")
     registry = Registry()
     sources: dict[str, str] = {}
-    cache = getCache(package)
-    registry.problems.extend(_failed_imports(package, cache))
-    registry.empty.extend(_empty_modules(package, cache))
+    cache = _plugin_cache(package)
+    _check_modules(package, cache, registry)
     for candidate in chain(_plugins(cache), _entry_points(registry.problems)):
         try:
             service = candidate.load()
@@ -111,6 +111,26 @@ def find_services(package: ModuleType | None = None) -> Registry:
         registry.services[name] = service
         sources[name] = candidate.source
     return registry
+
+
+class _CacheLog:
+    """The log of `twisted.plugin` in a search: a line of ours is enough about a bad module."""
+
+    msg = staticmethod(log.msg)
+
+    @staticmethod
+    def err() -> None:
+        log.err(log_level=LogLevel.debug)
+
+
+def _plugin_cache(package: ModuleType) -> dict[str, Any]:
+    """Return Twisted's cache of a package's plugins, by modules, after an update."""
+    plugin: Any = twisted.plugin
+    plugin.log = _CacheLog
+    try:
+        return plugin.getCache(package)  # type: ignore[no-any-return]
+    finally:
+        plugin.log = log
 
 
 def _plugins(cache: dict[str, Any]) -> Iterator[_Candidate]:
@@ -179,25 +199,23 @@ def _load(entry: Any) -> Any:
     return service
 
 
-def _failed_imports(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each plugin module that does not import; Twisted's cache omits those."""
+def _check_modules(package: ModuleType, cache: dict[str, Any], registry: Registry) -> None:
+    """Add a line for each plugin module that does not import, or has no plugin in it.
+
+    Twisted's cache omits the former.  Twisted's own modules may be empty.
+    """
+    of_twisted = str(Path(twisted.__file__).parent)
     for module in getModule(package.__name__).iterModules():
-        if module.name.rpartition(".")[2] not in cache:
+        path = module.filePath.path
+        dropin = cache.get(module.name.rpartition(".")[2])
+        if dropin is None:
             try:
                 importlib.import_module(module.name)
             except BaseException as error:
-                path, text = module.filePath.path, _error_text(error)
-                yield f"plugin module {printable(path)} cannot be imported: {text}"
-
-
-def _empty_modules(package: ModuleType, cache: dict[str, Any]) -> Iterator[str]:
-    """Yield a line for each module beside Twisted's own that has no plugin in it."""
-    of_twisted = str(Path(twisted.__file__).parent)
-    for module in getModule(package.__name__).iterModules():
-        dropin = cache.get(module.name.rpartition(".")[2])
-        path = module.filePath.path
-        if dropin is not None and not dropin.plugins and not path.startswith(of_twisted):
-            yield f"plugin module {printable(path)} has no service in it"
+                text = f"plugin module {printable(path)} cannot be imported: {_error_text(error)}"
+                registry.problems.append(text)
+        elif not dropin.plugins and not path.startswith(of_twisted):
+            registry.empty.append(f"plugin module {printable(path)} has no service in it")
 
 
 def _checked_name(service: Any) -> str:

@@ -13,13 +13,22 @@ def sends_back(method: Method) -> Method:
     ``connectionMade`` has returned, since the order would not be kept.  A subclass that overrides
     the method is called, unless it marks its own.
     """
-    method.sends_back = True  # type: ignore[attr-defined]
+    method.shortcut = "sendBack"  # type: ignore[attr-defined]
     return method
 
 
-def is_sent_back(protocol: object) -> bool:
-    """Return whether a protocol's ``dataReceived`` is one that `sends_back` marks."""
-    return getattr(getattr(protocol, "dataReceived", None), "sends_back", False)
+def drops(method: Method) -> Method:
+    """Mark a ``dataReceived`` that does nothing, so that a listener need not call it."""
+    method.shortcut = "dropInput"  # type: ignore[attr-defined]
+    return method
+
+
+def shortcut_of(protocol: object) -> str | None:
+    """Return the method of the uvloop reactor's transports that does what ``dataReceived`` does.
+
+    None if the protocol has to be called.
+    """
+    return getattr(getattr(protocol, "dataReceived", None), "shortcut", None)
 
 
 def defined_last(instance: object, fast: str, plain: str) -> bool:

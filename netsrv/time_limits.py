@@ -32,11 +32,65 @@ With multiples of the golden ratio any number of looks is spread evenly.
 """
 
 
-class TimeLimits:
+class _Watch:
+    """A timing wheel of connections, and one timer of *clock*, for the wheel's next slot.
+
+    *clock* provides IReactorTime; *now* returns seconds of a monotonic clock.
+    """
+
+    def __init__(self, clock: Any, now: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = now
+        self._wheel = Wheel()
+        self.connections = self._wheel.slot_of
+        """The connections that are watched."""
+        self._timer: Any = None
+        self._armed_for = NEVER
+
+    def discard(self, connection: Any) -> None:
+        """Forget a connection."""
+        self._wheel.discard(connection)
+
+    def stop(self) -> None:
+        """Stop the timer; there is no connection."""
+        self._wheel.forget_empty_slots()
+        self._armed_for = NEVER
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_at(self, connection: Any, timeouts: Timeouts | None, now: float) -> None:
+        """Look at a connection whose time has come."""
+        raise NotImplementedError
+
+    def _look(self) -> None:
+        """Look at the connections whose time has come, up to `BATCH_SIZE` of them."""
+        self._timer, self._armed_for = None, NEVER
+        now = self._now()
+        try:
+            for _ in range(BATCH_SIZE):
+                item = self._wheel.pop_due(now)
+                if item is None:
+                    break
+                self._look_at(*item, now)
+        finally:
+            self._wheel.forget_empty_slots()
+            self._arm()
+
+    def _arm(self) -> None:
+        """Set the timer for the next slot, unless it comes earlier."""
+        time = self._wheel.next_time
+        if time < self._armed_for:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._armed_for = time
+            self._timer = self._clock.callLater(max(MIN_DELAY, time - self._now()), self._look)
+
+
+class TimeLimits(_Watch):
     """Finds the connections that have reached a time limit.
 
-    *clock* provides IReactorTime; *now* returns seconds of a monotonic clock.  *close* is called
-    with a connection that has reached a limit, and the limit.
+    *close* is called with a connection that has reached a limit, and the limit.
     """
 
     def __init__(
@@ -45,15 +99,9 @@ class TimeLimits:
         now: Callable[[], float],
         close: Callable[[Any, CloseReason], None],
     ) -> None:
-        self._clock = clock
-        self._now = now
+        super().__init__(clock, now)
         self._close = close
-        self._wheel = Wheel()
-        self.connections = self._wheel.slot_of
-        """The live connections."""
         self._phase = 0.0
-        self._timer: Any = None
-        self._armed_for = NEVER
 
     def add(self, connection: Any) -> None:
         """Add a connection that was just accepted."""
@@ -74,10 +122,6 @@ class TimeLimits:
             self._wheel.put_batch(connections, *self._first_look_at_close(permit, permit.since))
             self._arm()
 
-    def discard(self, connection: Any) -> None:
-        """Forget a connection that has ended."""
-        self._wheel.discard(connection)
-
     def start_closing(self, connection: Any) -> None:
         """Look at a connection by the limits of a close, which has just begun."""
         if connection not in self.connections:
@@ -89,14 +133,6 @@ class TimeLimits:
         self._wheel.put(connection, timeouts, when, slot_width)
         self._arm()
 
-    def stop(self) -> None:
-        """Stop the timer; there is no connection."""
-        self._wheel.forget_empty_slots()
-        self._armed_for = NEVER
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _pace(self, limits: Limits, closing: bool) -> Pace:
         paces = limits.closing_paces if closing else limits.open_paces
         return paces.many if len(self.connections) > MAX_EXACT_CONNECTIONS else paces.few
@@ -106,20 +142,6 @@ class TimeLimits:
         pace, lifetime = self._pace(permit.limits, True), permit.limits.lifetime
         when = now + pace.interval
         return when if lifetime is None else min(when, permit.since + lifetime), pace.slot_width
-
-    def _look(self) -> None:
-        """Look at the connections whose time has come, up to `BATCH_SIZE` of them."""
-        self._timer, self._armed_for = None, NEVER
-        now = self._now()
-        try:
-            for _ in range(BATCH_SIZE):
-                item = self._wheel.pop_due(now)
-                if item is None:
-                    break
-                self._look_at(*item, now)
-        finally:
-            self._wheel.forget_empty_slots()
-            self._arm()
 
     def _look_at(self, connection: Any, timeouts: Timeouts | None, now: float) -> None:
         if timeouts is None:  # a short-lived connection never needs them
@@ -147,27 +169,9 @@ class TimeLimits:
             timeouts.start_grace(now)
         self._close(connection, reason)
 
-    def _arm(self) -> None:
-        """Set the timer for the next slot, unless it comes earlier."""
-        time = self._wheel.next_time
-        if time < self._armed_for:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed_for = time
-            self._timer = self._clock.callLater(max(MIN_DELAY, time - self._now()), self._look)
 
-
-class Deadlines:
-    """Calls ``time_out`` of the connections that wait, each at its deadline; see `TimeLimits`."""
-
-    def __init__(self, clock: Any, now: Callable[[], float]) -> None:
-        self._clock = clock
-        self._now = now
-        self._wheel = Wheel()
-        self.connections = self._wheel.slot_of
-        """The connections that wait."""
-        self._timer: Any = None
-        self._armed_for = NEVER
+class Deadlines(_Watch):
+    """Calls ``time_out`` of the connections that wait, each at its deadline."""
 
     def put(self, connection: Any, seconds: float) -> None:
         """Set the deadline of a connection, *seconds* from now."""
@@ -175,36 +179,5 @@ class Deadlines:
         self._wheel.put(connection, None, self._now() + seconds, DEADLINE_WIDTH)
         self._arm()
 
-    def discard(self, connection: Any) -> None:
-        """Forget a connection."""
-        self._wheel.discard(connection)
-
-    def stop(self) -> None:
-        """Stop the timer; there is no connection."""
-        self._wheel.forget_empty_slots()
-        self._armed_for = NEVER
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _expire(self) -> None:
-        self._timer, self._armed_for = None, NEVER
-        now = self._now()
-        try:
-            for _ in range(BATCH_SIZE):
-                item = self._wheel.pop_due(now)
-                if item is None:
-                    break
-                item[0].time_out()
-        finally:
-            self._wheel.forget_empty_slots()
-            self._arm()
-
-    def _arm(self) -> None:
-        """Set the timer for the next slot, unless it comes earlier."""
-        time = self._wheel.next_time
-        if time < self._armed_for:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._armed_for = time
-            self._timer = self._clock.callLater(max(MIN_DELAY, time - self._now()), self._expire)
+    def _look_at(self, connection: Any, timeouts: Timeouts | None, now: float) -> None:
+        connection.time_out()

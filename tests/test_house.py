@@ -38,6 +38,20 @@ def test_no_module_imports_a_test_module():
     assert [name for name in names if name.startswith("tests.") and ".test_" in name] == []
 
 
+def waits_without_end(path):
+    """Return the lines of a file where a ``with`` statement waits for the end of a process."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.With):
+            for item in node.items:
+                if ast.unparse(item.context_expr).startswith(("subprocess.Popen(", "Popen(")):
+                    yield node.lineno
+
+
+def test_no_test_waits_for_a_process_that_its_failure_leaves_running():
+    """A test uses `Running` or `killed_at_end`, which kill the process."""
+    assert {path.name: lines for path in TESTS if (lines := list(waits_without_end(path)))} == {}
+
+
 def test_test_functions_have_no_annotations():
     """No type checker reads the tests, and pytest passes the arguments by name."""
     assert {path.name: names for path in TESTS if (names := list(annotated_tests(path)))} == {}

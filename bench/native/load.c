@@ -14,6 +14,10 @@
  * It says "ready" when all are connected.  Each line on standard input, a number of seconds,
  * has it work for so long (0: one message each), and is answered by a line of JSON.  What is
  * on its way at the end is waited for.  It ends with its input.
+ *
+ * For "exchange" a second number on the line is a rate: so many messages a second are planned, at
+ * equal distances.  Each is sent at its time, or when a connection is free again, and its time
+ * counts from the plan: a server that stalls delays every message that was due meanwhile.
  */
 
 #include "common.h" /* first: it asks for what is Linux's own */
@@ -43,7 +47,7 @@ static struct peer *peers;
 static int count, in_flight, epoll;
 static size_t size, reply;
 static char *request, *answer;
-static bool pattern, stopping;
+static bool pattern, stopping, planned;
 static long busy;                /* messages on their way, of all peers */
 static int file;                 /* what is written from, without a copy */
 
@@ -79,12 +83,38 @@ static void send_message(struct peer *peer)
     peer->sent += sent > 0 ? sent : 0;
 }
 
-static void begin_message(struct peer *peer)
+static void begin_message_at(struct peer *peer, uint64_t began)
 {
     peer->sent = peer->got = 0;
-    peer->began = now();
+    peer->began = began;
     busy++;
     send_message(peer);
+}
+
+static void begin_message(struct peer *peer)
+{
+    begin_message_at(peer, now());
+}
+
+/* The peers without a message on its way, while messages are planned: a ring. */
+static struct {
+    struct peer **peers;
+    int first, count;
+} idle;
+
+static void add_idle(struct peer *peer)
+{
+    peer->sent = size;
+    peer->got = reply;
+    idle.peers[(idle.first + idle.count++) % count] = peer;
+}
+
+static struct peer *take_idle(void)
+{
+    struct peer *peer = idle.peers[idle.first];
+    idle.first = (idle.first + 1) % count;
+    idle.count--;
+    return peer;
 }
 
 static void message_ready(struct peer *peer)
@@ -107,7 +137,9 @@ static void message_ready(struct peer *peer)
     record(now() - peer->began);
     counted.bytes += reply;
     busy--;
-    if (!stopping)
+    if (planned)
+        add_idle(peer);
+    else if (!stopping)
         begin_message(peer);
 }
 
@@ -324,13 +356,41 @@ static void work(const struct mode *mode, uint64_t until)
         close(peers[i].fd);
 }
 
-static void turn(const struct mode *mode, double seconds)
+/* Send *rate* messages a second at their planned times.  It does not sleep, so that the time in
+ * which the system wakes it up is no part of a figure. */
+static void work_to_plan(const struct mode *mode, uint64_t began, double seconds, double rate)
+{
+    struct epoll_event ready[EVENTS];
+    uint64_t total = seconds * rate;
+    idle.count = 0;
+    for (int i = 0; i < count; i++)
+        add_idle(&peers[i]);
+    for (uint64_t sent = 0; sent < total || busy > 0;) {
+        for (; sent < total && idle.count > 0; sent++) {
+            uint64_t due = began + sent * 1e9 / rate;
+            if (due > now())
+                break;
+            begin_message_at(take_idle(), due);
+        }
+        int events = epoll_wait(epoll, ready, EVENTS, 0);
+        for (int i = 0; i < events; i++) {
+            struct peer *peer = ready[i].data.ptr;
+            if (peer->got < reply) /* not idle */
+                mode->ready(peer);
+        }
+    }
+}
+
+static void turn(const struct mode *mode, double seconds, double rate)
 {
     alarm(seconds + PATIENCE);
     memset(&counted, 0, sizeof counted);
     uint64_t began = now(), cpu = clock_now(CLOCK_PROCESS_CPUTIME_ID);
+    planned = rate > 0 && mode->begin == begin_message;
     if (!mode->ready)
         visit(began + seconds * 1e9);
+    else if (planned)
+        work_to_plan(mode, began, seconds, rate);
     else
         work(mode, began + seconds * 1e9);
     printf("{\"operations\": %llu, \"bytes\": %llu, \"lost\": %llu, \"seconds\": %.6f, "
@@ -362,6 +422,7 @@ static void prepare(char **words, int length)
     if (count < 1 || in_flight < 1 || in_flight > WINDOW || size > PIECE / WINDOW)
         die("too few or too many");
     peers = calloc(count, sizeof *peers);
+    idle.peers = calloc(count, sizeof *idle.peers);
     answer = calloc(1, PIECE + (reply > PIECE ? reply : 0));
     pattern = length < 9;
     request = pattern ? malloc(size) : words[8];
@@ -388,7 +449,10 @@ int main(int length, char **words)
     alarm(0);
     puts("ready");
     fflush(stdout);
-    while (fgets(line, sizeof line, stdin))
-        turn(mode, atof(line));
+    while (fgets(line, sizeof line, stdin)) {
+        double seconds = 0, rate = 0;
+        sscanf(line, "%lf %lf", &seconds, &rate);
+        turn(mode, seconds, rate);
+    }
     return 0;
 }

@@ -14,12 +14,19 @@ from typing import Any
 from attrs import frozen
 
 from netsrv import __version__
-from netsrv.config.model import SERVER_SETTINGS, Configuration, ListenerSettings, Transport
+from netsrv.config.model import (
+    SERVER_SETTINGS,
+    SERVER_TABLES,
+    Configuration,
+    ListenerSettings,
+    Transport,
+)
 from netsrv.config.showing import limits_in_effect, plain_value, show_plain
 from netsrv.files import STANDARD_OUTPUT
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
+    expand,
     open_socket,
     opening_order,
     try_options,
@@ -34,6 +41,7 @@ from netsrv.server.factories import build_factory
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
+from netsrv.status.opening import open_status
 
 
 @frozen
@@ -54,29 +62,32 @@ def check(configuration: Configuration, registry: Registry, as_json: bool = Fals
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
     """
     checked = _check_listeners(configuration, registry)
+    note = _check_status(configuration)
     descriptors = descriptor_limit()
     if as_json:
-        yield from json.dumps(_report(configuration, checked, descriptors), indent=2).splitlines()
+        report = _report(configuration, checked, descriptors, note)
+        yield from json.dumps(report, indent=2).splitlines()
         return
     for listener in checked:
         yield from _show_listener(listener, descriptors)
         yield ""
-    yield from _show_server(configuration, descriptors)
+    yield from _show_server(configuration, descriptors, note)
 
 
 def _check_listeners(configuration: Configuration, registry: Registry) -> list[CheckedListener]:
-    for settings in configuration.listeners:
+    listeners = expand(configuration.listeners)
+    for settings in listeners:
         build_factory(settings, registry)
     checked: list[CheckedListener] = []
     same: int | None = None
     with ExitStack() as stack:
-        for index in opening_order(configuration.listeners):
-            settings = configuration.listeners[index]
+        for index in opening_order(listeners):
+            settings = listeners[index]
             port = settings.port
             try:
                 opened = open_socket(settings, same)
             except AddressUnavailable as error:
-                if not error.in_use:
+                if not (error.in_use or error.at_start):
                     raise
                 address, note, options = str(settings.address), str(error), try_options(settings)
             else:
@@ -87,8 +98,19 @@ def _check_listeners(configuration: Configuration, registry: Registry) -> list[C
                 same = port
             checked.append(CheckedListener(settings, address, note, options))
         in_effect = [(listener.settings, listener.options) for listener in checked]
-        check_options_fit(configuration.listeners, in_effect)
+        check_options_fit(listeners, in_effect)
     return checked
+
+
+def _check_status(configuration: Configuration) -> str:
+    """Open the sockets of the status server; return a note about an address in use, or ``""``."""
+    try:
+        open_status(configuration.status).close()
+    except AddressUnavailable as error:
+        if not error.in_use:
+            raise
+        return str(error)
+    return ""
 
 
 # As text
@@ -126,7 +148,7 @@ def _own_values(settings: ListenerSettings) -> dict[str, Any]:
     return values
 
 
-def _show_server(configuration: Configuration, descriptors: int) -> Iterator[str]:
+def _show_server(configuration: Configuration, descriptors: int, note: str) -> Iterator[str]:
     yield "the server"
     yield _row("version", __version__)
     yield _row("configuration", configuration.file or "none")
@@ -134,6 +156,13 @@ def _show_server(configuration: Configuration, descriptors: int) -> Iterator[str
     yield _row("descriptors", f"{descriptors}, {RESERVED_DESCRIPTORS} reserved: {limit} for peers")
     for name, value in _server_values(configuration).items():
         yield _row(name, SERVER_SETTINGS[name].default_text if value is None else show_plain(value))
+    for table, values in _table_values(configuration).items():
+        settings = SERVER_TABLES[table][1]
+        for name, value in values.items():
+            text = settings[name].default_text if value in (None, []) else show_plain(value)
+            yield _row(f"{table}.{name}", text)
+    if note:
+        yield f"  note: {note}"
 
 
 def _server_values(configuration: Configuration) -> dict[str, Any]:
@@ -144,6 +173,17 @@ def _server_values(configuration: Configuration) -> dict[str, Any]:
     return values
 
 
+def _table_values(configuration: Configuration) -> dict[str, dict[str, Any]]:
+    """Return the settings of the tables at the top of a file."""
+    return {
+        table: {
+            name: plain_value(setting.kind.plain(getattr(getattr(configuration, table), name)))
+            for name, setting in settings.items()
+        }
+        for table, (_, settings) in SERVER_TABLES.items()
+    }
+
+
 def _row(name: str, text: str) -> str:
     return f"  {name:<20} {text}"
 
@@ -152,7 +192,10 @@ def _row(name: str, text: str) -> str:
 
 
 def _report(
-    configuration: Configuration, checked: Sequence[CheckedListener], descriptors: int
+    configuration: Configuration,
+    checked: Sequence[CheckedListener],
+    descriptors: int,
+    note: str,
 ) -> dict[str, Any]:
     return {
         "version": __version__,
@@ -163,6 +206,7 @@ def _report(
             "connections": connection_limit(descriptors),
         },
         **_server_values(configuration),
+        "status": {**_table_values(configuration)["status"], "note": note or None},
         "listeners": [_listener_report(listener, descriptors) for listener in checked],
     }
 

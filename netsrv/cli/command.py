@@ -9,15 +9,18 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.clients import CLIENTS, run_client
 from netsrv.cli.environment import given_by, unknown_variables
-from netsrv.cli.help import render_help
 from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
-from netsrv.cli.mistakes import UsageMistake, mistake_lines, wrong_choice
-from netsrv.cli.options import COMPLETION, HELP, SERVE, VERSION, Command
-from netsrv.cli.parser import Given, parse
-from netsrv.cli.printing import ExitStatus, print_error, print_report
-from netsrv.cli.start import Start, error_text_of, install_reactor
+from netsrv.cli.mistakes import UsageMistake, mistake_lines
+from netsrv.cli.options import SERVE
+from netsrv.cli.parser import parse
+from netsrv.cli.printing import ExitStatus, print_error
+from netsrv.cli.reactor import install_reactor
+from netsrv.cli.reports import print_reports
+from netsrv.cli.start import Start, error_text_of
 from netsrv.config.model import ConfigurationError
 from netsrv.sockets.steps import AddressUnavailable, SocketError
 
@@ -25,9 +28,16 @@ from netsrv.sockets.steps import AddressUnavailable, SocketError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return the exit status."""
     command = SERVE
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if any(word.startswith("--in") for word in arguments):  # --inetd, which may be abbreviated
+        from netsrv.cli.inetd import separate_streams
+
+        separate_streams()
     try:
-        command, given = parse(sys.argv[1:] if arguments is None else list(arguments))
-        print_reports(command, given)
+        command, given = parse(arguments)
+        print_reports(command, given, ExitStatus.IO_ERROR)
+        if command in CLIENTS:
+            return run_client(command, given)
         start = make_start(given)
         start.check_usage()
     except UsageMistake as error:
@@ -45,26 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.SOFTWARE
 
 
-def print_reports(command: Command, given: Given) -> None:
-    """Print what a command prints about itself, if it is asked for, and exit.
-
-    Raises `UsageMistake`.
-    """
-    for name, value in given:
-        if name == HELP.name:
-            print_report(render_help(command), ExitStatus.IO_ERROR)
-        if name == VERSION.name:
-            from netsrv.cli.versions import version_report
-
-            print_report(version_report(), ExitStatus.IO_ERROR)
-        if name == COMPLETION.name:
-            if value not in COMPLETION.choices:
-                raise UsageMistake(wrong_choice(COMPLETION, value))
-            from netsrv.cli.completion import completion_script
-
-            print_report(completion_script(value), ExitStatus.IO_ERROR)
-
-
 def make_start(given: Given) -> Start:
     """Return the start that a command line and the environment ask for.
 
@@ -77,9 +67,9 @@ def make_start(given: Given) -> Start:
     from_environment = given_by(os.environ, options)
     for line in unknown_variables(os.environ, SERVE.options):
         print_error(f"netsrv: {line}")
-    variables = {option.name: option.variable for option in options}
-    chosen = {name: variables[name] for name, _ in from_environment}
-    return Start([*from_environment, *given], chosen)
+    chosen = {name for name, _ in from_environment}
+    variables = {option.long: option.variable for option in options if option.name in chosen}
+    return Start([*from_environment, *given], variables)
 
 
 def serve(start: Start) -> int:
@@ -95,6 +85,10 @@ def serve(start: Start) -> int:
     begin_logging(configuration.log_format, lambda: server.log_level)
     start.install_signals(reactor, server)
     server.startService()
+    if start.inetd is not None:
+        from netsrv.cli.inetd import stop_when_served
+
+        stop_when_served(reactor, server, start.is_connected)
     reactor.addSystemEventTrigger("before", "shutdown", server.stopService)
     reactor.run()
     status = ExitStatus.ABORTED if server.aborted else ExitStatus.DRAINED

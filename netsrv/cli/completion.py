@@ -1,11 +1,11 @@
 """The completion of the shells: scripts made from the parser, which the package has as files."""
 
-from importlib.resources import files
+from pathlib import Path
 
 NAMES = {"bash": "netsrv.bash", "zsh": "_netsrv", "fish": "netsrv.fish"}
 """The names by which the shells look for the scripts."""
 
-SCRIPTS = {shell: files("netsrv.cli") / "scripts" / name for shell, name in NAMES.items()}
+SCRIPTS = {shell: Path(__file__).parent / "scripts" / name for shell, name in NAMES.items()}
 
 
 def completion_script(shell: str) -> str:

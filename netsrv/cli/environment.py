@@ -3,20 +3,25 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.commands import Option
 from netsrv.cli.mistakes import UsageMistake
-from netsrv.cli.options import Option
-from netsrv.cli.parser import Given
 from netsrv.settings import nearest, quote_value
+from netsrv.status.access import TOKEN_VARIABLE
 
 PREFIX = "NETSRV_"
+OTHER_NAMES = (TOKEN_VARIABLE.removeprefix(PREFIX),)
+"""Names of variables that stand for no option."""
+
 FLAGS = {
     **dict.fromkeys(("1", "yes", "true", "on"), True),
     **dict.fromkeys(("0", "no", "false", "off"), False),
 }
 """The values of a flag, in lower case."""
 
-_KUBERNETES = re.compile(r".*_SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP).*)?")
-"""What Kubernetes and Docker's links set for a service named ``netsrv``, after the prefix."""
+_OTHERS = re.compile(r"TEST_.*|.*_SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP|SCTP).*)?")
+"""The variables of our tests, and what Kubernetes and Docker's links set for a service named
+``netsrv``, after the prefix."""
 
 
 def given_by(environ: Mapping[str, str], options: Iterable[Option]) -> Given:
@@ -58,10 +63,11 @@ def unknown_variables(environ: Mapping[str, str], options: Iterable[Option]) -> 
 
     Other programs may use the prefix for their own variables, so only a near miss is named.
     """
-    known = [option.variable.removeprefix(PREFIX) for option in options if option.is_setting]
+    settings = [option for option in options if option.is_setting]
+    known = [*OTHER_NAMES, *(option.variable.removeprefix(PREFIX) for option in settings)]
     for variable in sorted(environ):
         name = variable.removeprefix(PREFIX)
-        if variable == name or name in known or _KUBERNETES.fullmatch(name):
+        if variable == name or name in known or _OTHERS.fullmatch(name):
             continue
         if near := nearest(name, known):
             yield f"{variable}: there is no such variable; did you mean {PREFIX}{near}?"

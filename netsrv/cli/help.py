@@ -4,7 +4,8 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from textwrap import wrap
 
-from netsrv.cli.options import COMMANDS, NETSRV, Command, groups
+from netsrv.cli.commands import Command, groups
+from netsrv.cli.options import COMMANDS, NETSRV
 
 HELP_COLUMN = 24
 """Where the descriptions of the options begin."""

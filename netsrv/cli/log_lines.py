@@ -92,31 +92,30 @@ def lines_of(event: LogEvent) -> list[str]:
 def file_text() -> Form:
     """Return the form with the full time: for files and pipes."""
     clock = LocalTime("%Y-%m-%dT%H:%M:%S")
-
-    def form(event: LogEvent) -> str | None:
-        lines = lines_of(event)
-        if not lines:
-            return None
-        level = level_of(event)
-        shown = "" if level == "info" else f"{level}: "
-        return f"{clock.full(event['log_time'])} {shown}{_joined(lines)}"
-
-    return form
+    return _text(lambda seconds: f"{clock.full(seconds)} ", lambda level: level)
 
 
 def terminal_text(colours: bool) -> Form:
     """Return the form with the time of day: for a terminal."""
     clock = LocalTime("%H:%M:%S")
 
+    def coloured(level: str) -> str:
+        return f"\x1b[{COLOURS[level]}m{level}\x1b[0m" if colours else level
+
+    return _text(lambda seconds: f"{clock.short(seconds)}  ", coloured)
+
+
+def _text(show_time: Callable[[float], str], show_level: Callable[[str], str]) -> Form:
+    """Return the form with the time, the level unless it is ``info``, and the message."""
+
     def form(event: LogEvent) -> str | None:
         lines = lines_of(event)
         if not lines:
             return None
         level = level_of(event)
-        shown = ""
-        if level != "info":
-            shown = f"\x1b[{COLOURS[level]}m{level}\x1b[0m: " if colours else f"{level}: "
-        return f"{clock.short(event['log_time'])}  {shown}{_joined(lines)}"
+        shown = "" if level == "info" else f"{show_level(level)}: "
+        text = "\n\t".join(lines)
+        return f"{show_time(event['log_time'])}{shown}{text}\n"
 
     return form
 
@@ -128,35 +127,30 @@ def journal_text(event: LogEvent) -> str | None:
     return "".join(f"<{priority}>{line}\n" for line in lines) or None
 
 
-def _joined(lines: list[str]) -> str:
-    """Return the text of a record: all lines after the first are indented."""
-    return "\n\t".join(lines) + "\n"
-
-
 # Fields
 
 
 def json_lines() -> Form:
     """Return the form with an object of JSON a line."""
-    clock = LocalTime("%Y-%m-%dT%H:%M:%S")
-
-    def form(event: LogEvent) -> str | None:
-        pairs = [f"{quoted(key)}:{_json_value(value)}" for key, value in _fields(event, clock.full)]
-        return f"{{{','.join(pairs)}}}\n" if pairs else None
-
-    return form
+    return _fields_in("{", ",", "}\n", lambda key, value: f"{quoted(key)}:{_json_value(value)}")
 
 
 def logfmt_lines() -> Form:
     """Return the form with ``key=value`` pairs."""
+
+    def pair(key: str, value: Any) -> str:
+        return f"{_NOT_IN_A_KEY.sub('_', key)}={_logfmt_value(value)}"
+
+    return _fields_in("", " ", "\n", pair)
+
+
+def _fields_in(begin: str, separator: str, end: str, pair: Callable[[str, Any], str]) -> Form:
+    """Return the form with the pairs of a record between *begin* and *end*."""
     clock = LocalTime("%Y-%m-%dT%H:%M:%S")
 
     def form(event: LogEvent) -> str | None:
-        pairs = [
-            f"{_NOT_IN_A_KEY.sub('_', key)}={_logfmt_value(value)}"
-            for key, value in _fields(event, clock.full)
-        ]
-        return f"{' '.join(pairs)}\n" if pairs else None
+        pairs = [pair(key, value) for key, value in _fields(event, clock.full)]
+        return f"{begin}{separator.join(pairs)}{end}" if pairs else None
 
     return form
 

@@ -51,7 +51,8 @@ def choose_form(stream: Any, log_format: LogFormat, environ: Mapping[str, str]) 
     if stream.isatty():
         plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
         return terminal_text(colours=not plain)
-    return journal_text if is_journal(stream, environ) else file_text()
+    takes_priorities = getattr(stream, "takes_priorities", False) or is_journal(stream, environ)
+    return journal_text if takes_priorities else file_text()
 
 
 def is_journal(stream: Any, environ: Mapping[str, str], errors: int = 2) -> bool:

@@ -7,6 +7,7 @@ its signals included.
 import io
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from twisted.logger import Logger
@@ -32,6 +33,8 @@ class LogStream(io.TextIOBase):
         self._writing = False
         self._reporting = False
         self._lost = 0
+        self.dropped = 0
+        """Lines that were not accepted, since the start."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -55,7 +58,7 @@ class LogStream(io.TextIOBase):
     def write(self, text: str) -> int:
         with self._lock:
             if self._lost and not self._report_lost():
-                self._lost += text.count("\n")
+                self._count_lost(text.count("\n"))
                 return len(text)
             self._pending.append(text)
             if not self._writing:  # or a signal handler has interrupted this very method
@@ -70,7 +73,11 @@ class LogStream(io.TextIOBase):
     def _write_text(self, text: str) -> None:
         before = self._writer.dropped
         self._writer.write(text.encode(self._encoding, "backslashreplace"))
-        self._lost += self._writer.dropped - before
+        self._count_lost(self._writer.dropped - before)
+
+    def _count_lost(self, lines: int) -> None:
+        self._lost += lines
+        self.dropped += lines
 
     def _report_lost(self) -> bool:
         """Log how many lines were lost; return False if no line can be written yet."""
@@ -94,6 +101,8 @@ def replace_standard_streams(reopen: bool = True) -> None:
     """Put a `LogStream` in the place of standard output and error, if they are open."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is not None and not isinstance(stream, LogStream):
-            stream.flush()
+        if stream is None or isinstance(stream, LogStream):
+            continue
+        stream.flush()
+        with suppress(io.UnsupportedOperation):  # it has no descriptor, and cannot block
             setattr(sys, name, LogStream(stream, reopen))

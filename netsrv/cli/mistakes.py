@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
-from netsrv.cli.options import Command, Option
+from netsrv.cli.commands import Command, Option
 from netsrv.settings import (
     MAX_QUOTED_LENGTH,
     MAX_TEXT_LENGTH,
@@ -33,6 +33,7 @@ TWISTD_FLAGS = ("-n", "--nodaemon", "-l", "--logfile", "--pidfile", "--reactor",
 """Options of twistd that its users expect of ``netsrv serve`` too."""
 
 NO_CONFIG = "--config needs the path of a file"
+INETD_ALONE = "--inetd serves one socket: leave out --tcp, --udp, --unix and --config"
 JSON_OF_NOTHING = "--json goes with --check"
 
 
@@ -69,9 +70,11 @@ def misplaced_option(word: str, command: Command) -> str:
     return f"{_shown(word)} is an option of {command.name}, and goes after the word {command.word}"
 
 
-def surplus_argument(word: str) -> str:
-    """Return the text about a word that belongs to no option."""
+def surplus_argument(word: str, options: Iterable[Option]) -> str:
+    """Return the text about a word that belongs to none of *options*."""
     text = f"{quote_value(word)} belongs to no option"
+    if "--tcp" not in _flags(options):
+        return text
     with suppress(ValueError):
         parse_internet(split_service(word, "")[1])
         text = f"{text}; did you mean --tcp {_shown(word)}?"

@@ -5,68 +5,15 @@ the completion of the shells and the manual page have the same entries.  Those o
 of the server are the settings themselves.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from attrs import frozen
-
+from netsrv.cli.clients import CLIENTS, HELP
+from netsrv.cli.commands import REPORTS, Command, Option, report_option
+from netsrv.cli.completion import NAMES
 from netsrv.config.command_line import OPTIONS
 from netsrv.config.model import Transport
 
 LISTENERS = "Listeners"
-REPORTS = "Reports"
-
-
-@frozen
-class Option:
-    """An option of a command."""
-
-    name: str
-    """The name of its value: that of a setting, a transport, or a report."""
-    flags: tuple[str, ...]
-    """How it is written: ``-t`` and ``--tcp``; the long form is the last."""
-    group: str
-    """The heading below which the help lists it."""
-    help: str
-    """What it does: a verb first, no full stop."""
-    metavar: str = ""
-    """The placeholder of its argument; a flag has none."""
-    default: str = ""
-    """The default as users read it."""
-    negation: str = ""
-    """The option that turns a flag off, where there is one."""
-    choices: tuple[str, ...] = ()
-    """The only arguments there are."""
-    repeatable: bool = False
-    listed: bool = False
-    """True if the argument is a list with commas."""
-    is_setting: bool = True
-    """True if the environment may give it too; a report is asked for on the command line only."""
-
-    @property
-    def long(self) -> str:
-        """The long form: ``--max-connections``."""
-        return self.flags[-1]
-
-    @property
-    def variable(self) -> str:
-        """The environment variable: ``NETSRV_MAX_CONNECTIONS``."""
-        return f"NETSRV_{self.long.removeprefix('--').replace('-', '_').upper()}"
-
-    @property
-    def spellings(self) -> str:
-        """All forms, with the placeholder, as the help has them."""
-        forms = [*self.flags, *filter(None, [self.negation])]
-        return f"{', '.join(forms)} {self.metavar}".rstrip()
-
-    @property
-    def description(self) -> str:
-        """The help text with the default."""
-        return f"{self.help} [default: {self.default}]" if self.default else self.help
-
-    @property
-    def takes_file(self) -> bool:
-        """True if the argument is the path of a file."""
-        return self.metavar.startswith("FILE") or self.name == Transport.UNIX
 
 
 def _setting_options() -> Iterator[Option]:
@@ -87,24 +34,27 @@ def _setting_options() -> Iterator[Option]:
         )
 
 
-def _report(name: str, help_text: str, *short: str) -> Option:
-    flags = (*short, f"--{name.replace('_', '-')}")
-    return Option(name, flags, REPORTS, help_text, is_setting=False)
-
-
-VERSION = _report("version", "print the versions of netsrv and of what it runs on, and exit")
-HELP = _report("help", "print this help, and exit", "-h")
-CHECK = _report("check", "open every socket, print all that is in effect, and exit")
-JSON = _report("json", "print the report of --check as JSON")
-SCHEMA = _report("schema", "print the JSON Schema of the configuration file, and exit")
-LIST_SERVICES = _report("list_services", "print the services that are installed, and exit")
+VERSION = report_option("version", "print the versions of netsrv and of what it runs on, and exit")
+CHECK = report_option("check", "open every socket, print all that is in effect, and exit")
+JSON = report_option("json", "print the report of --check as JSON")
+SCHEMA = report_option("schema", "print the JSON Schema of the configuration file, and exit")
+LIST_SERVICES = report_option("list_services", "print the services that are installed, and exit")
 COMPLETION = Option(
     "completion",
     ("--completion",),
     REPORTS,
     "print the completion for a shell, to be loaded by it, and exit",
-    "bash|zsh|fish",
-    choices=("bash", "zsh", "fish"),
+    "|".join(NAMES),
+    choices=tuple(NAMES),
+    is_setting=False,
+)
+
+INETD = Option(
+    "inetd",
+    ("--inetd",),
+    LISTENERS,
+    "serve the socket on descriptor 0, as inetd and systemd's Accept=yes pass it",
+    "SERVICE",
     is_setting=False,
 )
 
@@ -143,6 +93,7 @@ SERVE_OPTIONS: tuple[Option, ...] = (
         "take listeners and limits from a TOML file",
         "FILE",
     ),
+    INETD,
     *_setting_options(),
     CHECK,
     JSON,
@@ -151,38 +102,19 @@ SERVE_OPTIONS: tuple[Option, ...] = (
     VERSION,
     HELP,
 )
-"""The options of ``netsrv serve`` and of ``twistd netsrv``."""
+"""The options of ``netsrv serve``."""
+
+TWISTD_OPTIONS = tuple(option for option in SERVE_OPTIONS if option is not INETD)
+"""The options of ``twistd netsrv``."""
 
 TOP_OPTIONS: tuple[Option, ...] = (COMPLETION, VERSION, HELP)
 """The options of ``netsrv`` without a command."""
 
 
-@frozen
-class Command:
-    """A command of ``netsrv``, or ``netsrv`` itself."""
-
-    name: str
-    """As the user writes it: ``netsrv serve``."""
-    help: str
-    """What it does, in a few words: a verb first, no full stop."""
-    description: str
-    """What it does, in sentences, for its own help."""
-    options: tuple[Option, ...]
-    examples: tuple[tuple[str, str], ...] = ()
-    """Pairs of a command line without the name, and what it does."""
-    notes: tuple[str, ...] = ()
-    """Paragraphs after the options."""
-    synopsis: str = "[options]"
-
-    @property
-    def word(self) -> str:
-        """The last word of the name: ``serve``."""
-        return self.name.rpartition(" ")[2]
-
-
 ADDRESSES = (
     "ADDRESS is PORT, HOST:PORT or [IPV6]:PORT. Port 0 lets the kernel choose; port 'same' is that "
-    "of the first --tcp. SERVICE is a name that --list-services shows."
+    "of the first --tcp. ADDRESS and PATH may be systemd:NAME, a socket that systemd passes. "
+    "SERVICE is a name that --list-services shows."
 )
 VARIABLES = (
     "To netsrv serve, an environment variable stands for each option that is not a report: "
@@ -216,11 +148,11 @@ TWISTD = Command(
     "serve TCP, UDP and unix sockets as a daemon",
     "Serves TCP, UDP and unix sockets, as a daemon or, with twistd's option -n, in the foreground. "
     "The options of twistd, such as -n, --uid and --reactor, go before the word netsrv.",
-    SERVE_OPTIONS,
+    TWISTD_OPTIONS,
     EXAMPLES,
     (ADDRESSES, TWISTD_LOG),
 )
-COMMANDS = {command.word: command for command in (SERVE,)}
+COMMANDS = {command.word: command for command in (SERVE, *CLIENTS)}
 """The commands of ``netsrv`` by their names."""
 
 NETSRV = Command(
@@ -231,16 +163,9 @@ NETSRV = Command(
     TOP_OPTIONS,
     (
         ("serve --tcp 127.0.0.1:51423", "accept connections, log each peer and close"),
-        ("serve --tcp echo=7 --udp 7", "echo on TCP and UDP"),
+        ("serve --tcp echo=51423 --udp same", "echo on TCP and, on the same port, on UDP"),
+        ("status 127.0.0.1:8423", "ask whether a server is ready"),
     ),
     ("netsrv COMMAND --help shows the options of a command.",),
     "COMMAND [options]",
 )
-
-
-def groups(options: Sequence[Option]) -> dict[str, list[Option]]:
-    """Return options by their headings, in the order of the table."""
-    grouped: dict[str, list[Option]] = {}
-    for option in options:
-        grouped.setdefault(option.group, []).append(option)
-    return grouped

@@ -43,6 +43,12 @@ def print_report(text: str, io_error: int) -> NoReturn:
     raise SystemExit(0)
 
 
+def print_line(text: str) -> None:
+    """Print a line on standard output, whose reader may be gone."""
+    with suppress(OSError):
+        write_text(sys.stdout, f"{text}\n")
+
+
 def print_error(text: str) -> None:
     """Print text on standard error, which may be closed or full."""
     with suppress(OSError):

@@ -1,9 +1,11 @@
 """The reload of a configuration file: read and checked in a thread, applied over turns."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import Thread
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -12,10 +14,12 @@ from twisted.python.failure import Failure
 from netsrv.cli.collector import FullCollections
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.server.reload import CheckedConfiguration
-from netsrv.server.server import Server
 from netsrv.settings import MAX_TEXT_LENGTH, exception_text, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 Read = Callable[[Sequence[ListenerSettings]], CheckedConfiguration]
 """Reads the configuration for a server that runs with these settings; called in a thread."""
@@ -30,7 +34,8 @@ class Reloader:
     """Reloads a server's configuration, one reload after the other.
 
     However many reloads are asked for during one, one follows it, and reads the file again.
-    The log has the result of each.
+    The log has the result of each.  *progress* is called with True when one begins, and with
+    False when it has ended.
     """
 
     log = Logger()
@@ -42,12 +47,14 @@ class Reloader:
         read: Read,
         in_thread: Callable[[Callable[[], None]], None] = start_thread,
         in_directory: Callable[[], AbstractContextManager[None]] = nullcontext,
+        progress: Callable[[bool], None] = lambda reloading: None,
     ) -> None:
         self._reactor = reactor
         self._server = server
         self._read = read
         self._in_thread = in_thread
         self._in_directory = in_directory
+        self._progress = progress
         self._full_collections = FullCollections()
         self._reloading = False
         self._again = False
@@ -58,6 +65,7 @@ class Reloader:
             self._again = True
             return
         self._reloading = True
+        self._progress(True)
         self._full_collections.postpone()
         running = [listener.settings for listener in self._server.listeners]
         self._in_thread(lambda: self._read_in_thread(running))
@@ -77,6 +85,7 @@ class Reloader:
 
     def _start(self, result: CheckedConfiguration | Failure) -> Deferred[None]:
         if isinstance(result, Failure):
+            self._server.status.reloads.add(result.value)
             result.raiseException()
         return self._server.reload_in_turns(result, entered=self._in_directory)
 
@@ -89,6 +98,7 @@ class Reloader:
 
     def _finished(self, _result: None) -> None:
         self._reloading = False
+        self._progress(False)
         self._full_collections.allow()
         if self._again:
             self._again = False

@@ -1,17 +1,28 @@
 """The start of a server that a command line asks for, by ``netsrv serve`` or by twistd."""
 
-import os
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, NoReturn
+from __future__ import annotations
 
-from netsrv.cli.check import check, list_services
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
+
+from netsrv.cli.arguments import Given
+from netsrv.cli.check import check
 from netsrv.cli.directory import StartDirectory
-from netsrv.cli.mistakes import JSON_OF_NOTHING, NO_CONFIG, NOTHING_TO_SERVE, UsageMistake
-from netsrv.cli.printing import ExitStatus, print_error, print_report
+from netsrv.cli.mistakes import (
+    INETD_ALONE,
+    JSON_OF_NOTHING,
+    NO_CONFIG,
+    NOTHING_TO_SERVE,
+    UsageMistake,
+)
+from netsrv.cli.printing import ExitStatus
 from netsrv.cli.reloading import Reloader, format_errors, start_thread
+from netsrv.cli.reports import print_about_services
 from netsrv.cli.signals import install_signal_handlers
 from netsrv.config.command_line import OPTIONS, from_command_line
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
@@ -19,10 +30,20 @@ from netsrv.files import standard_descriptor
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import Prepared, prepare
 from netsrv.server.reload import CheckedConfiguration, check_configuration
-from netsrv.server.server import Server
 from netsrv.settings import MAX_SHOWN_PATH, shorten
-from netsrv.sockets.addresses import ADDRESS_FORMS, ENDPOINTS, InternetAddress, printable
+from netsrv.sockets.addresses import (
+    ADDRESS_FORMS,
+    ENDPOINTS,
+    SYSTEMD,
+    InheritedName,
+    InternetAddress,
+)
+from netsrv.sockets.inherited import adopt, inherited_sockets, transport_of
 from netsrv.sockets.steps import AddressUnavailable
+from netsrv.streams.connected import is_connected
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
 
@@ -30,13 +51,13 @@ STANDARD_DESCRIPTORS = (0, 1, 2)
 class Start:
     """What a command line asks for.
 
-    *variables* are the environment variables that have given something, by the names of the
-    settings and transports.  *io_error* is the exit status if a report cannot be printed.
+    *variables* are the environment variables that have given something, by the options for which
+    they stand.  *io_error* is the exit status if a report cannot be printed.
     """
 
     def __init__(
         self,
-        given: Iterable[tuple[str, Any]] = (),
+        given: Given,
         variables: Mapping[str, str] | None = None,
         io_error: int = ExitStatus.IO_ERROR,
     ) -> None:
@@ -46,45 +67,44 @@ class Start:
         """The arguments of the other options, by the names of the settings."""
         self.config: str | None = None
         """The configuration file as the user wrote it."""
-        self.reports: set[str] = set()
-        """The reports that are asked for: ``check``, ``list_services``."""
+        self.inetd: str | None = None
+        """The service of the socket on descriptor 0."""
+        self.is_connected = False
+        """True if that socket is a connection."""
         self.is_daemon = False
         """True if the server has, or will have, no standard output."""
         self._variables = variables or {}
         self._io_error = io_error
+        self._reports: set[str] = set()
+        """The options that ask for a report: ``check``, ``json``."""
         self._directory = StartDirectory()
+        self._manager: Any = None
         for name, value in given:
-            self.add(name, value)
+            self._add(name, value)
 
-    def add(self, name: str, value: Any) -> None:
+    def _add(self, name: str, value: Any) -> None:
         """Add an option by its name, with its argument."""
         if name in list(Transport):
             self.listeners.append((name, value))
-        elif name == "config":
-            self.config = value
+        elif name in ("config", "inetd"):
+            setattr(self, name, value)
         elif name not in OPTIONS:
-            self.reports.add(name)
+            self._reports.add(name)
         elif OPTIONS[name].kind.repeatable:
             self.arguments.setdefault(name, []).append(value)
         else:
             self.arguments[name] = value
 
     def check_usage(self) -> None:
-        """Print the list of services, or the schema, if it is asked for, and exit.
-
-        Raises `UsageMistake` if there is nothing to serve.
-        """
-        if "schema" in self.reports:
-            from netsrv.config.schema import FILE
-
-            print_report(FILE.read_text().rstrip(), self._io_error)
-        if "json" in self.reports and "check" not in self.reports:
+        """Raise `UsageMistake` if there is nothing to serve."""
+        if "json" in self._reports and "check" not in self._reports:
             raise UsageMistake(JSON_OF_NOTHING)
         if self.config == "":
             raise UsageMistake(NO_CONFIG)
-        if "list_services" in self.reports:
-            self._print(list_services)
-        if not self.listeners and self.config is None:
+        listens = bool(self.listeners) or self.config is not None
+        if self.inetd is not None and listens:
+            raise UsageMistake(INETD_ALONE)
+        if self.inetd is None and not listens:
             raise UsageMistake(NOTHING_TO_SERVE)
 
     def configuration(self, registry: Registry | None = None) -> Configuration:
@@ -104,7 +124,8 @@ class Start:
                     f"{self.config}: nothing to serve: it has no [[listener]], and there is no "
                     "--tcp, --udp or --unix"
                 )
-        configuration = from_command_line(self.listeners, self.arguments, file, self._variables)
+        with self._naming_variables():
+            configuration = from_command_line(self.listeners, self.arguments, file)
         if self.is_daemon:
             _check_access_log(configuration)
         return configuration
@@ -114,42 +135,90 @@ class Start:
 
         Raises `ConfigurationError` or `SocketError`.
         """
+        inherited_sockets()  # before Twisted, or another user of the variables, takes them
+        sock = None
+        if self.inetd is not None:
+            from netsrv.cli.inetd import take_socket
+
+            sock = take_socket()
         reserve_stdio()
-        registry = find_services() if self.config or "check" in self.reports else None
+        registry = find_services() if self.config or "check" in self._reports else None
         configuration = self.configuration(registry)
+        if sock is not None:
+            configuration = self._on_socket(configuration, sock)
         try:
-            if "check" in self.reports:
-                as_json = "json" in self.reports
-                self._print(partial(check, configuration, as_json=as_json), registry)
-            return configuration, prepare(configuration, registry)
-        except ConfigurationError as error:
-            raise ConfigurationError(*map(self._name_variable, error.lines)) from error
+            with self._naming_variables():
+                if registry is not None and "check" in self._reports:
+                    lines = check(configuration, registry, "json" in self._reports)
+                    print_about_services(lines, registry, self._io_error)
+                self._find_manager(configuration)
+                return configuration, prepare(configuration, registry)
         except AddressUnavailable as error:
             hint = _address_hint(error.unknown_host, configuration.listeners)
             raise AddressUnavailable(f"{error}{hint}") from error
 
-    def _name_variable(self, line: str) -> str:
-        """Return a line about an option with the variable, if that has given it."""
-        option, space, rest = line.partition(" ")
-        for name, variable in self._variables.items():
-            if name in OPTIONS and option == OPTIONS[name].option:
-                option = variable
-        return f"{option}{space}{rest}"
+    @contextmanager
+    def _naming_variables(self) -> Iterator[None]:
+        """Have errors about an option that a variable has given name the variable."""
+        try:
+            yield
+        except ConfigurationError as error:
+            words = (line.partition(" ") for line in error.lines)
+            lines = [
+                f"{self._variables.get(word, word)}{space}{rest}" for word, space, rest in words
+            ]
+            raise ConfigurationError(*lines) from error
+
+    def _find_manager(self, configuration: Configuration) -> None:
+        """Claim what the service manager has stored, if there is one to talk to."""
+        if "NOTIFY_SOCKET" in os.environ:
+            from netsrv.cli.service_manager import ServiceManager
+
+            self._manager = ServiceManager()
+            self._manager.claim_sockets(configuration)
+
+    def _on_socket(self, configuration: Configuration, sock: socket.socket) -> Configuration:
+        """Return the configuration with a listener on the socket of descriptor 0."""
+        transport = Transport(transport_of(sock))
+        named = [(transport, f"{self.inetd}={SYSTEMD}0")]
+        settings = from_command_line(named, self.arguments).listeners[0]
+        settings = evolve(settings, address=InheritedName(""))
+        opened = adopt(sock, settings.address_label, settings.all_options(), settings.backlog)
+        inherited_sockets().claimed[settings.address_label] = opened
+        self.is_connected = is_connected(sock)
+        return evolve(configuration, listeners=(settings,))
 
     def install_signals(self, reactor: Any, server: Server) -> None:
-        """Make signals stop the server and, with a file, make SIGHUP reload it."""
+        """Make signals stop the server and, with a file, make SIGHUP reload it.
+
+        The service manager is notified, if there is one.
+        """
+        if self._manager is not None:
+            self._manager.attach(reactor, server)
         reload = None
         if self.config is not None:
             reload = Reloader(
-                reactor, server, self._read_again, self._start_reading, self._directory.entered
+                reactor,
+                server,
+                self._read_again,
+                self._start_reading,
+                self._directory.entered,
+                self._on_reload,
             ).reload
         install_signal_handlers(reactor, server, reload)
+
+    def _on_reload(self, reloading: bool) -> None:
+        """Notify the service manager that a reload begins or has ended."""
+        if self._manager is not None:
+            self._manager.reload_changed(reloading)
 
     def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
         """Read the configuration for a server that runs with the settings *running*."""
         with self._directory.entered():
             registry = find_services()
-            return check_configuration(self.configuration(registry), running, registry)
+            configuration = self.configuration(registry)
+            with self._naming_variables():
+                return check_configuration(configuration, running, registry)
 
     def _start_reading(self, read: Callable[[], None]) -> None:
         """Read in a thread, or at once if the directory of the start has to be entered for it.
@@ -160,15 +229,6 @@ class Start:
             read()
         else:
             start_thread(read)
-
-    def _print(
-        self, lines: Callable[[Registry], Iterator[str]], registry: Registry | None = None
-    ) -> NoReturn:
-        """Print the lines that *lines* yields for the installed services, and exit."""
-        registry = registry or find_services()
-        for problem in registry.problems:
-            print_error(f"netsrv: {problem}")
-        print_report("\n".join(map(printable, lines(registry))), self._io_error)
 
 
 def _check_access_log(configuration: Configuration) -> None:
@@ -199,15 +259,6 @@ def _open_placeholder() -> None:
         os.open(os.devnull, os.O_RDWR)
     except OSError:
         os.open(os.sep, os.O_RDONLY)
-
-
-def install_reactor() -> None:
-    """Install the uvloop reactor, unless there is a reactor or uvloop cannot be imported."""
-    if "twisted.internet.reactor" not in sys.modules:
-        with suppress(ImportError):
-            from netsrv.uvreactor import install
-
-            install()
 
 
 def error_text_of(error: BaseException) -> str:

@@ -4,13 +4,17 @@ The sockets are opened while the options are parsed: so an error at the start is
 and ports below 1024 are open before twistd drops root privileges.
 """
 
+from __future__ import annotations
+
 import atexit
 from collections.abc import Callable, Iterator
 from getopt import GetoptError
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.python import usage
 
+from netsrv.cli.arguments import Given
+from netsrv.cli.commands import Option
 from netsrv.cli.help import render_help
 from netsrv.cli.log_stream import LogStream, replace_standard_streams
 from netsrv.cli.mistakes import (
@@ -23,15 +27,18 @@ from netsrv.cli.mistakes import (
     surplus_value,
     unknown_option,
 )
-from netsrv.cli.options import SERVE_OPTIONS, TWISTD, Option
-from netsrv.cli.printing import print_report
+from netsrv.cli.options import SERVE_OPTIONS, TWISTD, TWISTD_OPTIONS
+from netsrv.cli.reactor import install_reactor
+from netsrv.cli.reports import print_reports
 from netsrv.cli.signals import hold_signals
-from netsrv.cli.start import Start, error_text_of, install_reactor
+from netsrv.cli.start import Start, error_text_of
 from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.server.prepare import Prepared
-from netsrv.server.server import Server
 from netsrv.sockets.steps import SocketError
 from netsrv.sockets.unixfiles import file_mode
+
+if TYPE_CHECKING:
+    from netsrv.server.server import Server
 
 T = TypeVar("T")
 
@@ -41,26 +48,25 @@ IO_ERROR = 1
 """The exit status if a report cannot be printed: within twistd every error has this one."""
 
 
-def _add_options(options: type["Options"]) -> type["Options"]:
-    """Add a method for each option that is not a report, as `twisted.python.usage` wants it."""
-    for option in SERVE_OPTIONS:
+def _add_options(options: type[Options]) -> type[Options]:
+    """Add a method for each option, as `twisted.python.usage` wants it."""
+    for option in TWISTD_OPTIONS:
         for flag, method in _option_methods(option):
-            if not hasattr(options, name := f"opt_{flag.lstrip('-').replace('-', '_')}"):
-                setattr(options, name, method)
+            setattr(options, f"opt_{flag.lstrip('-').replace('-', '_')}", method)
     return options
 
 
 def _option_methods(option: Option) -> Iterator[tuple[str, Callable[..., None]]]:
     """Yield the forms of an option, each with its handler."""
 
-    def set_flag(options: "Options") -> None:
-        options.start.add(option.name, True)
+    def set_flag(options: Options) -> None:
+        options.given.append((option.name, True))
 
-    def clear_flag(options: "Options") -> None:
-        options.start.add(option.name, False)
+    def clear_flag(options: Options) -> None:
+        options.given.append((option.name, False))
 
-    def set_value(options: "Options", text: str) -> None:
-        options.start.add(option.name, text)
+    def set_value(options: Options, text: str) -> None:
+        options.given.append((option.name, text))
 
     method = set_value if option.metavar else set_flag
     method.__doc__ = f"{option.metavar}: {option.description}".removeprefix(": ")
@@ -76,23 +82,12 @@ class Options(usage.Options):
     """The options within ``twistd`` and ``twist``, where every error has the exit status 1."""
 
     synopsis = TWISTD.synopsis
+    start: Start
     prepared: tuple[Configuration, Prepared]
 
     def __init__(self) -> None:
         super().__init__()
-        self.start = Start(io_error=IO_ERROR)
-
-    def opt_version(self) -> None:
-        """print the versions of netsrv and of what it runs on, and exit"""
-        from netsrv.cli.versions import version_report
-
-        print_report(version_report(), IO_ERROR)
-
-    def opt_help(self) -> None:
-        """print this help, and exit"""
-        print_report(self.getUsage(), IO_ERROR)
-
-    opt_h = opt_help
+        self.given: Given = []
 
     def getUsage(self, width: int | None = None) -> str:
         return render_help(TWISTD, width)
@@ -108,9 +103,11 @@ class Options(usage.Options):
 
     def parseArgs(self, *arguments: str) -> None:
         if arguments:
-            raise UsageMistake(surplus_argument(arguments[0]))
+            raise UsageMistake(surplus_argument(arguments[0], TWISTD_OPTIONS))
 
     def postOptions(self) -> None:
+        print_reports(TWISTD, self.given, IO_ERROR)
+        self.start = Start(self.given, io_error=IO_ERROR)
         self.start.check_usage()
         self._replace_streams()
         self.start.is_daemon = self._is_daemon
@@ -131,14 +128,19 @@ class Options(usage.Options):
             return str(error)
         flag = f"-{cause.opt}" if len(cause.opt) == 1 else f"--{cause.opt}"
         if "requires argument" in cause.msg:
-            return missing_argument(flag, SERVE_OPTIONS)
+            return missing_argument(flag, TWISTD_OPTIONS)
         if "must not have an argument" in cause.msg:
             return surplus_value(flag)
         if "unique prefix" in cause.msg:
-            return ambiguous_option(flag, SERVE_OPTIONS)
-        if self._is_launchers(cause.opt):
+            return ambiguous_option(flag, TWISTD_OPTIONS)
+        return self._describe_unknown(cause.opt, flag)
+
+    def _describe_unknown(self, name: str, flag: str) -> str:
+        if any(flag in option.flags for option in SERVE_OPTIONS):
+            return f"{flag} is an option of netsrv serve only"
+        if self._is_launchers(name):
             return launchers_option(flag, self._launcher_name)
-        return unknown_option(flag, SERVE_OPTIONS)
+        return unknown_option(flag, TWISTD_OPTIONS)
 
     def _is_launchers(self, name: str) -> bool:
         """Return True for the name of an option of twistd or twist: ``n``, ``pidfile``."""
@@ -172,7 +174,9 @@ class Options(usage.Options):
 def makeService(options: Options) -> Server:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
-    _import_rest()
+    _import_rest(options.prepared[0])
+    from netsrv.server.server import Server  # an error at the start does not pay for it
+
     server = Server(reactor, *options.prepared)
     options.start.install_signals(reactor, server)
     return server
@@ -184,10 +188,13 @@ def _import_reactor() -> Any:
     return reactor
 
 
-def _import_rest() -> None:
+def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
     from netsrv.streams import message_acceptor  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
+
+    if configuration.status.wanted:
+        from netsrv.status import service  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

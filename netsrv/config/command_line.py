@@ -5,16 +5,17 @@ overrides the file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from attrs import evolve
 
-from netsrv.config.document import DocumentReader, Source, duplicate_addresses
+from netsrv.config.document import DocumentReader, duplicate_addresses
+from netsrv.config.errors import Source
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,
     SERVER_SETTINGS,
+    TABLE_SETTINGS,
     Configuration,
     ListenerSettings,
     Transport,
@@ -24,7 +25,7 @@ from netsrv.sockets.addresses import SAME, split_service
 
 OPTIONS: dict[str, Setting] = {
     name: setting
-    for name, setting in (LISTENER_SETTINGS | SERVER_SETTINGS).items()
+    for name, setting in (LISTENER_SETTINGS | SERVER_SETTINGS | TABLE_SETTINGS).items()
     if setting.option is not None
 }
 """The settings that are options of the command line."""
@@ -34,41 +35,34 @@ def from_command_line(
     listeners: Sequence[tuple[str, str]],
     options: Mapping[str, Any] | None = None,
     file: Configuration = NO_CONFIGURATION,
-    variables: Mapping[str, str] | None = None,
 ) -> Configuration:
     """Make the configuration from a command line as the user wrote it.
 
     *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``; they come after those of
     *file*.  *options* are arguments of options by the names of the settings: texts, lists of texts
-    of the repeatable ones, and True or False of flags.  *variables* are the environment variables
-    that have given some of these, by the names of the settings and transports.  Raises
-    `ConfigurationError` with a line for each error.
+    of the repeatable ones, and True or False of flags.  Raises `ConfigurationError` with a line for
+    each error, which begins with the option.
     """
-    variables = variables or {}
-    locate = partial(_locate, variables)
-    reader = DocumentReader(Source(locate, OPTIONS, "option", " ", options=True))
+    reader = DocumentReader(Source(_locate, OPTIONS, "option", " ", options=True))
     document = reader.make_document(options or {}, {})
     shared = reader.listener_values(document["listener"][0], ())
-    server = reader.server_values(document)
+    server = reader.server_values(document, file)
     added = []
     for transport, text in listeners:
         service, address = split_service(text, Transport(transport).default_service)
         added.append(reader.listener({"service": service, transport: address}, (), shared))
     reader.errors.raise_all()
     every = (*file.listeners, *filter(None, added))
-    lines = [*duplicate_addresses(every), *_misplaced_same(every)]
-    reader.errors.add_lines(_name_variable(line, variables) for line in lines)
+    reader.errors.add_lines([*duplicate_addresses(every), *_misplaced_same(every)])
     reader.errors.raise_all()
     if "log_level" in server:  # it overrides the file's key quiet too
         server.setdefault("quiet", False)
     return evolve(file, listeners=every, **server)
 
 
-def _locate(variables: Mapping[str, str], keys: KeyPath) -> str:
-    """Return what the user wrote for a key path: ``--max-connections``, or the variable."""
+def _locate(keys: KeyPath) -> str:
+    """Return the option for a key path: ``--max-connections``."""
     for key in map(str, keys):
-        if key in variables:
-            return variables[key]
         if key in OPTIONS:
             return str(OPTIONS[key].option)
         if key in list(Transport):
@@ -84,9 +78,3 @@ def _misplaced_same(listeners: Sequence[ListenerSettings]) -> Iterator[str]:
         if listener.port == SAME and (first is None or first is listener):
             text = f"{SAME!r} is the port of the first TCP listener, and there is none before it"
             yield f"{listener.option_label}: {text}"
-
-
-def _name_variable(line: str, variables: Mapping[str, str]) -> str:
-    """Return a line about a listener with the variable, if that has given it."""
-    option, space, rest = line.partition(" ")
-    return f"{variables.get(option.removeprefix('--'), option)}{space}{rest}"

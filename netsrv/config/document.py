@@ -2,24 +2,25 @@
 
 A document has the form of the file: tables of settings.  `DocumentReader.make_document` puts the
 options of a command line, the keywords of a program and the options of the test fixture into this
-form.  The `Source` of a document determines how errors name locations.
+form.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from attrs import frozen
+from attrs import evolve
 
+from netsrv.config.errors import ErrorCollector, Source
 from netsrv.config.model import (
     LISTENER_SETTINGS,
+    NO_CONFIGURATION,
     SERVER_SETTINGS,
+    SERVER_TABLES,
+    TABLE_SETTINGS,
     Configuration,
-    ConfigurationError,
     ListenerSettings,
     Transport,
     service_object,
@@ -27,10 +28,8 @@ from netsrv.config.model import (
 from netsrv.guards.limits import Limits
 from netsrv.registry import Registry
 from netsrv.settings import (
-    MAX_ERRORS,
     MAX_TEXT_LENGTH,
     TEXT,
-    InvalidValues,
     KeyPath,
     Kind,
     Setting,
@@ -40,9 +39,7 @@ from netsrv.settings import (
     shorten,
     unknown_key,
 )
-from netsrv.sockets.addresses import Address, printable
-
-_BARE_KEY = re.compile("[A-Za-z0-9_-]{1,60}")
+from netsrv.sockets.addresses import Address, InheritedName
 
 
 def _settings_in(table: str) -> dict[str, Setting]:
@@ -69,52 +66,19 @@ LISTENER_KEYS = [
 ]
 """The keys of a listener's table in a file."""
 
+BIND_SETTINGS = {
+    "mode": "the socket unit has SocketMode=",
+    "reuse_address": "systemd sets SO_REUSEADDR itself",
+    "reuse_port": "the socket unit has ReusePort=",
+}
+"""Settings that only a socket which netsrv binds has, and what an inherited one has instead."""
+
 FILE_NAMES = [
     *LISTENER_KEYS,
     *(name for table in _TABLES.values() for name in table),
     *SERVER_SETTINGS,
 ]
 """All keys of a file, in whatever table."""
-
-
-@frozen
-class Source:
-    """The origin of a document, which determines how its errors read."""
-
-    locate: Callable[[KeyPath], str]
-    """Returns how the user finds a key path: ``netsrv.toml: listener[0].backlog``."""
-    names: Collection[str] = ()
-    """The names that `DocumentReader.make_document` takes."""
-    noun: str = "key"
-    """The user's word for a name."""
-    separator: str = ": "
-    """Stands between a location and a message."""
-    options: bool = False
-    """True if the values are arguments of options, False if they have TOML's types."""
-    folder: str = ""
-    """The folder in which relative paths begin; empty for the working directory."""
-
-
-def file_source(
-    name: str, names: Collection[str] = (), noun: str = "key", folder: str = ""
-) -> Source:
-    """Return the source for a file in *folder*, which errors call *name*."""
-
-    def locate(keys: KeyPath) -> str:
-        return ": ".join(filter(None, (name, show_keys(keys))))
-
-    return Source(locate, names, noun, folder=folder)
-
-
-def show_keys(keys: KeyPath) -> str:
-    """Return a key path as TOML's users write it: ``listener[0].limits.lifetime``."""
-    shown = ""
-    for key in keys:
-        if isinstance(key, int):
-            shown += f"[{key}]"
-        else:
-            shown += f".{key if _BARE_KEY.fullmatch(key) else quote_value(key)}"
-    return shown.removeprefix(".")
 
 
 def _place_of(key: str) -> str:
@@ -128,55 +92,6 @@ def _place_of(key: str) -> str:
     if key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
         return f"in [listener.{LISTENER_SETTINGS[key].section.table}]"
     return "in a [[listener]]" if key in LISTENER_KEYS else ""
-
-
-class ErrorCollector:
-    """Collects the errors of a document as lines that name their locations."""
-
-    def __init__(self, source: Source) -> None:
-        self.count = 0
-        """The number of errors, of which `MAX_ERRORS` are listed."""
-        self._lines: dict[str, None] = {}
-        self._source = source
-
-    def add(self, keys: KeyPath, text: str | Callable[[], str]) -> None:
-        """Add an error at a key path; a function returns its text, if it is listed."""
-        self.count += 1
-        if len(self._lines) >= MAX_ERRORS:
-            return
-        text = text if isinstance(text, str) else text()
-        location = self._source.locate(keys)
-        line = printable(f"{location}{self._source.separator}{text}" if location else text)
-        self._lines[shorten(line, MAX_TEXT_LENGTH)] = None
-
-    def add_lines(self, lines: Iterable[str]) -> None:
-        """Add errors as they are, with their locations."""
-        for line in lines:
-            self.count += 1
-            if len(self._lines) < MAX_ERRORS:
-                self._lines[shorten(printable(line), MAX_TEXT_LENGTH)] = None
-
-    @contextmanager
-    def at(self, *keys: str | int) -> Iterator[None]:
-        """Collect what the block raises as ValueError; it concerns the value at *keys*."""
-        try:
-            yield
-        except InvalidValues as error:
-            for below, text in error.errors:
-                self.add((*keys, *below), text)
-        except ValueError as error:
-            self.add(keys, str(error))
-
-    def raise_all(self) -> None:
-        """Raise `ConfigurationError` if there are errors."""
-        if not self._lines:
-            return
-        lines = list(self._lines)
-        if len(lines) == MAX_ERRORS and self.count > MAX_ERRORS:
-            location = self._source.locate(())
-            more = f"and {self.count - MAX_ERRORS} more errors"
-            lines.append(printable(f"{location}: {more}" if location else more))
-        raise ConfigurationError(*lines)
 
 
 class DocumentReader:
@@ -210,6 +125,8 @@ class DocumentReader:
                 self.errors.add((name,), text)
             elif name in SERVER_SETTINGS:
                 document[name] = value
+            elif name in TABLE_SETTINGS and name not in LISTENER_SETTINGS:
+                document.setdefault(TABLE_SETTINGS[name].section.table, {})[name] = value
             elif not inner:
                 table[name] = value
             elif isinstance(below := table.setdefault(inner, {}), dict):
@@ -227,10 +144,18 @@ class DocumentReader:
         self.errors.raise_all()
         return Configuration(tuple(filter(None, listeners)), **server)
 
-    def server_values(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Read the settings of the whole server."""
+    def server_values(
+        self, document: dict[str, Any], base: Configuration = NO_CONFIGURATION
+    ) -> dict[str, Any]:
+        """Read the settings of the whole server; what a table lacks is that of *base*."""
         values = self._values(document, SERVER_SETTINGS, ())
-        self._check_keys(document, ["listener", *SERVER_SETTINGS], ())
+        for name in filter(document.__contains__, SERVER_TABLES):
+            settings = SERVER_TABLES[name][1]
+            with self.errors.at(name):
+                table = parse_table(document[name])
+                values[name] = evolve(getattr(base, name), **self._values(table, settings, (name,)))
+                self._check_keys(table, settings, (name,))
+        self._check_keys(document, ["listener", *SERVER_SETTINGS, *SERVER_TABLES], ())
         return values
 
     def _listener_tables(self, document: dict[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -262,6 +187,7 @@ class DocumentReader:
         if "service" not in table:
             values.setdefault("service", transport.default_service)
         self._check_together(transport, values, path)
+        self._check_inherited(addresses.get(transport), table, path)
         if self._registry is not None and "service" in values:
             find = self._registry.stream if transport.is_stream else self._registry.datagram
             values["settings"] = self._service_settings(find, values, path)
@@ -344,6 +270,14 @@ class DocumentReader:
         if embedded:
             with self.errors.at(*path, "service"):
                 values["service"] = service_object(transport, service)
+
+    def _check_inherited(
+        self, address: Address | None, table: dict[str, Any], path: KeyPath
+    ) -> None:
+        """Check that a listener on an inherited socket has no settings of its ``bind``."""
+        if isinstance(address, InheritedName):
+            for name in BIND_SETTINGS.keys() & table.keys():
+                self.errors.add((*path, name), f"{address} is bound already; {BIND_SETTINGS[name]}")
 
     def _service_settings(
         self, find: Callable[[str], Any], values: dict[str, Any], path: KeyPath

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
-from netsrv.config.document import DocumentReader, Source
+from netsrv.config.document import DocumentReader
+from netsrv.config.errors import Source
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings, Transport
 from netsrv.settings import MAX_QUOTED_LENGTH, KeyPath, choice, quote_value, shorten
 

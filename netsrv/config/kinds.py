@@ -9,9 +9,11 @@ from typing import Any
 from netsrv.files import STANDARD_OUTPUT
 from netsrv.settings import Kind, parse_each, parse_integer, parse_text, quote_value
 from netsrv.sockets.addresses import (
+    SYSTEMD,
+    InheritedName,
     InternetAddress,
     UnixPath,
-    parse_internet,
+    parse_port_address,
     parse_unix,
     split_service,
 )
@@ -21,7 +23,7 @@ from netsrv.sockets.unixfiles import MAX_SUN_PATH
 _MODE = re.compile("(0o)?[0-7]{3,4}")
 
 
-def _parse_internet(value: Any) -> InternetAddress:
+def _parse_internet(value: Any) -> InternetAddress | InheritedName:
     if type(value) not in (int, str):
         raise ValueError(f"{quote_value(value)}: an address, as in '127.0.0.1:7'")
     service, address = split_service(str(value), "")
@@ -29,10 +31,10 @@ def _parse_internet(value: Any) -> InternetAddress:
         raise ValueError(
             f"{quote_value(value)}: write service = {quote_value(service)} and the address alone"
         )
-    return parse_internet(address)
+    return parse_port_address(address)
 
 
-def _parse_unix(value: Any) -> UnixPath:
+def _parse_unix(value: Any) -> UnixPath | InheritedName:
     return parse_unix(parse_text(value))
 
 
@@ -102,6 +104,8 @@ def socket_path_in(folder: str, path: str) -> str:
 
     The kernel takes paths of `MAX_SUN_PATH` bytes.
     """
+    if path.startswith(SYSTEMD):
+        return path
     absolute = path_in(folder, path)
     if len(os.fsencode(absolute)) > MAX_SUN_PATH and "\0" not in absolute:
         with suppress(OSError):  # the working directory was deleted
@@ -113,11 +117,11 @@ INTERNET = Kind(
     _parse_internet,
     "an address",
     "[SERVICE=]ADDRESS",
-    parse_internet,
+    parse_port_address,
     schema={
         "anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 65535},
-            {"type": "string", "pattern": "(^|:)([0-9]{1,5}|same)$"},
+            {"type": "string", "pattern": "^systemd:.|(^|:)([0-9]{1,5}|same)$"},
         ]
     },
 )

@@ -14,6 +14,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, Serve
 
 from netsrv.config.faults import FAULTS, Fault
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
+from netsrv.config.status import NO_STATUS, StatusSettings
 from netsrv.faults.fault import FaultSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
@@ -24,6 +25,7 @@ from netsrv.settings import (
     TEXT,
     Kind,
     Section,
+    Setting,
     choice,
     exception_text,
     setting,
@@ -32,7 +34,7 @@ from netsrv.settings import (
     shorten,
     whole_number,
 )
-from netsrv.sockets.addresses import Address, InternetAddress, printable
+from netsrv.sockets.addresses import Address, InheritedName, InternetAddress, printable
 from netsrv.sockets.options import SocketOption, named_option
 
 
@@ -191,7 +193,7 @@ class ListenerSettings:
 
     @property
     def port(self) -> int | str | None:
-        """The port as it was asked for, 0 or ``same`` too; None for a unix socket."""
+        """The port as it was asked for, 0 or ``same`` too; None for a unix or inherited socket."""
         return self.address.port if isinstance(self.address, InternetAddress) else None
 
     @property
@@ -217,6 +219,8 @@ class ListenerSettings:
     def _default_options(self) -> list[SocketOption]:
         if not self.transport.takes_port:
             return []
+        if isinstance(self.address, InheritedName):  # it is bound already
+            return [named_option("TCP_NODELAY", 1)] if self.transport.is_stream else []
         is_tcp = self.transport.is_stream
         reuse = is_tcp if self.reuse_address is None else self.reuse_address
         options = [named_option("SO_REUSEADDR", int(reuse))]
@@ -310,6 +314,7 @@ class Configuration:
     access_log_datagrams: bool = setting(
         False, LOGS, BOOLEAN, "write a line for each datagram to the access log too"
     )
+    status: StatusSettings = NO_STATUS
     file: str | None = field(default=None, eq=False)
     """The absolute path of the configuration file; None if there is none."""
 
@@ -325,7 +330,17 @@ class Configuration:
 NO_CONFIGURATION = Configuration(())
 
 SERVER_SETTINGS = settings_of(Configuration)
-"""The settings of the whole server."""
+"""The settings of the whole server, except those of `SERVER_TABLES`."""
+
+SERVER_TABLES: dict[str, tuple[type, dict[str, Setting]]] = {
+    "status": (StatusSettings, settings_of(StatusSettings)),
+}
+"""The tables at the top of a file: their classes, which are fields of `Configuration`, and their
+settings."""
+
+TABLE_SETTINGS = {
+    name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
+}
 
 LISTENER_SETTINGS = settings_of(ListenerSettings, Limits)
 """The settings of a listener, its limits and access rules included."""

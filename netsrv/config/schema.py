@@ -4,11 +4,12 @@
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from netsrv.config.document import LISTENER_KEYS
-from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, Transport
+from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, SERVER_TABLES, Transport
 from netsrv.settings import Setting
 
 FILE = Path(__file__).with_name("netsrv.schema.json")
@@ -24,7 +25,11 @@ def make_schema() -> Schema:
         "$schema": DIALECT,
         "title": "netsrv: the configuration file",
         **_table_of(
-            {name: _property(setting) for name, setting in SERVER_SETTINGS.items()}
+            _properties(SERVER_SETTINGS)
+            | {
+                name: _table_of(_properties(settings))
+                for name, (_, settings) in SERVER_TABLES.items()
+            }
             | {"listener": {"type": "array", "items": _listener()}}
         ),
     }
@@ -50,6 +55,10 @@ def _listener() -> Schema:
     ordered = {key: properties[key] for key in LISTENER_KEYS}
     addresses = [{"required": [transport.value]} for transport in Transport]
     return {**_table_of(ordered), "oneOf": addresses}
+
+
+def _properties(settings: Mapping[str, Setting]) -> Schema:
+    return {name: _property(setting) for name, setting in settings.items()}
 
 
 def _property(setting: Setting) -> Schema:

@@ -7,7 +7,8 @@ from typing import Any
 
 from attrs import evolve
 
-from netsrv.config.document import DocumentReader, ErrorCollector, file_source
+from netsrv.config.document import DocumentReader
+from netsrv.config.errors import ErrorCollector, file_source
 from netsrv.config.model import Configuration
 from netsrv.files import read_text_file
 from netsrv.registry import Registry

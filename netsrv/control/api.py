@@ -95,14 +95,7 @@ class Api:
                 return Answer(405)
             if agent.startswith(BROWSER):
                 return Answer(403, b"User agent not allowed\n", TEXT, NOSNIFF)
-            try:
-                return handler(body, *match.groups())
-            except ProxyError as error:
-                return _error(str(error), error.status)
-            except WrongToxic as error:
-                return _error(str(error), 400)
-            except BadRequest as error:
-                return _error(f"bad request body: {error}", 400)
+            return _call(handler, body, *match.groups())
         return Answer(404, b"404 page not found\n", TEXT, NOSNIFF)
 
     # The server
@@ -323,6 +316,18 @@ class _ProxyFields:
         for name in ("name", "upstream"):
             if not getattr(self, name):
                 raise ProxyError(f"missing required field: {name}{place}", 400)
+
+
+def _call(handler: Handler, body: bytes, *names: str) -> Answer:
+    """Return the answer of a handler, or that of the error that it raises."""
+    try:
+        return handler(body, *names)
+    except ProxyError as error:
+        return _error(str(error), error.status)
+    except WrongToxic as error:
+        return _error(str(error), 400)
+    except BadRequest as error:
+        return _error(f"bad request body: {error}", 400)
 
 
 def _check_listen(text: str) -> None:

@@ -64,10 +64,19 @@ def _attributes(kind: FaultKind, table: Mapping[str, Any]) -> dict[str, Any]:
     given = as_object(table.get("attributes"))
     names = [attribute.name for attribute in fields(kind.attributes)]
     return {
-        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        name: _whole(name, value) if isinstance(value, int | float) else value
         for name in names
         if (value := given.get(name)) is not None
     }
+
+
+def _whole(name: str, value: float) -> float:
+    """Return a number as an int if it is whole.  Raises `BadRequest` beyond 64 bits."""
+    if isinstance(value, bool) or not float(value).is_integer():
+        return value
+    if not -(2**63) <= value < 2**63:
+        raise BadRequest(f"{name}: {value}: a number of 64 bits")
+    return int(value)
 
 
 def updated(settings: FaultSettings, table: Mapping[str, Any]) -> FaultSettings:

@@ -31,6 +31,7 @@ class DatagramListener:
     """
 
     failed = False
+    limit_reached = ""
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class DatagramListener:
         reopen: Callable[[], socket.socket],
     ) -> None:
         self.gate = gate
+        self.failure = ""
+        """Why the socket has failed; empty if it has not, or is open again."""
         self._reactor = reactor
         self._protocol = DatagramGate(gate, protocol, guard)
         self._port = DatagramPort(
@@ -112,6 +115,7 @@ class DatagramListener:
     # A socket that fails
 
     def _socket_failed(self, error: OSError) -> None:
+        self.failure = error.strerror or str(error)
         self.gate.observer.listener_failed(self.gate.listener_info, error, True)
         self._reason = ""
         wait = max(0.0, self._not_before - self.gate.now())
@@ -130,6 +134,7 @@ class DatagramListener:
                 observer.listener_reopen_failed(info, self._reason)
             self._next_attempt = self._reactor.callLater(REOPEN_INTERVAL, self._try_reopening)
             return
+        self.failure = ""
         observer.listener_reopened(info)
 
     def _cancel_attempt(self) -> None:

@@ -8,7 +8,7 @@ No sockets and no timers here: *now* is passed in.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from netsrv.guards.capacity import ConnectionSlots, PerSource
 from netsrv.guards.limits import Limits
@@ -124,6 +124,17 @@ class Admission:
         own, shared = self.slots
         own.release()
         shared.release()
+
+    @property
+    def limit(self) -> float:
+        """The most connections that there may be: of the listener, or of the process if less."""
+        own, shared = self.slots
+        return min(own.limit, shared.limit)
+
+    @property
+    def sources(self) -> Mapping[bytes, int]:
+        """The number of connections by `Source.key`."""
+        return self._per_source.sources
 
     @property
     def full(self) -> bool:

@@ -30,6 +30,8 @@ class Counts:
 
     accepted: int = 0
     active: int = 0
+    most: int = 0
+    """The most connections at once, as far as one has ended since; see `peak`."""
     refused: Counter[str] = field(factory=Counter)
     """Connections by reason."""
     closed: Counter[str] = field(factory=Counter)
@@ -48,6 +50,11 @@ class Counts:
     accept_errors: int = 0
     service_failures: int = 0
     suspended: bool = False
+
+    @property
+    def peak(self) -> int:
+        """The most connections at once."""
+        return max(self.most, self.active)
 
 
 class Counters(Observer):
@@ -83,6 +90,8 @@ class Counters(Observer):
         self, listener: ListenerInfo, connections: Sequence[IConnection]
     ) -> None:
         counts = self.listeners[listener]
+        if counts.active > counts.most:  # noqa: PLR1730 - a call for each end would cost more
+            counts.most = counts.active
         counts.active -= len(connections)
         closed, buckets = counts.closed, counts.duration_buckets
         for connection in connections:

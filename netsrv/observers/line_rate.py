@@ -35,12 +35,18 @@ class LineRate:
         self.rate = rate
         self._lines = 0
         self._suppressed: Counter[Kind] = Counter()
+        self._suppressed_before = 0
         self._window: Any = None
 
     @property
     def used_up(self) -> bool:
         """True if no more lines may be logged in this window."""
         return self._lines >= self.rate and self._window is not None
+
+    @property
+    def suppressed(self) -> int:
+        """The number of lines that were not logged, of all windows."""
+        return self._suppressed_before + self._suppressed.total()
 
     def suppress(self, kind: Kind, count: int = 1) -> None:
         """Count lines that are not logged, for the sums of this window."""
@@ -71,6 +77,7 @@ class LineRate:
         self._window = None
         self._lines = 0
         suppressed, self._suppressed = self._suppressed, Counter()
+        self._suppressed_before += suppressed.total()
         if suppressed:
             sums = ", ".join(
                 f"{count_of(count, noun)}{detail}" for (noun, detail), count in suppressed.items()

@@ -11,7 +11,8 @@ from attrs import evolve
 from netsrv.config.model import ConfigurationError, ListenerSettings, Transport
 from netsrv.interfaces import ListenerInfo
 from netsrv.server.descriptors import check_spare_descriptors
-from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
+from netsrv.sockets.addresses import SAME, Address, InheritedName, InternetAddress, UnixPath
+from netsrv.sockets.inherited import claimed_socket, inherited_sockets, open_inherited
 from netsrv.sockets.opening import (
     OpenSocket,
     Resolver,
@@ -59,6 +60,23 @@ def info_of(settings: ListenerSettings, opened: OpenSocket) -> ListenerInfo:
     return ListenerInfo(settings.transport, opened.address, settings.service_name)
 
 
+def expand(listeners: Iterable[ListenerSettings]) -> list[ListenerSettings]:
+    """Return a listener for each socket: systemd may pass several of one name."""
+    expanded = []
+    for settings in listeners:
+        address = settings.address
+        addresses: Sequence[Address] = (address,)
+        if isinstance(address, InheritedName) and address.occurrence is None:
+            count = len(inherited_sockets().find(settings.transport, address.name))
+            if count > 1:
+                addresses = [evolve(address, occurrence=number) for number in range(count)]
+        expanded += [
+            settings if chosen is address else evolve(settings, address=chosen)
+            for chosen in addresses
+        ]
+    return expanded
+
+
 def opening_order(listeners: Sequence[ListenerSettings]) -> list[int]:
     """Return the listeners' indices, those last whose port is `SAME` as another's."""
     return sorted(
@@ -72,6 +90,10 @@ def open_socket(
 ) -> OpenSocket:
     """Open one listener's socket; *same* is the port that `SAME` stands for."""
     address, options = settings.address, settings.all_options()
+    if (claimed := claimed_socket(settings.address_label)) is not None:
+        return claimed
+    if isinstance(address, InheritedName):
+        return open_inherited(settings.transport, address, options, settings.backlog)
     if isinstance(address, UnixPath):
         return open_unix(address, options, settings.backlog, settings.mode)
     if address.port == SAME:
@@ -92,7 +114,10 @@ def make_reopener(settings: ListenerSettings, opened: OpenSocket) -> Callable[[]
 
     def reopen() -> socket.socket:
         opened.sock.close()
-        opened.sock = open_datagram_at(label, family, sockaddr, options).sock
+        if isinstance(settings.address, InheritedName):
+            opened.sock = open_socket(settings).sock
+        else:
+            opened.sock = open_datagram_at(label, family, sockaddr, options).sock
         return opened.sock
 
     return reopen
@@ -118,9 +143,19 @@ def look_up(
     """
     kind = socket.SOCK_STREAM if settings.transport.is_stream else socket.SOCK_DGRAM
     address, family = settings.address, socket.AF_UNIX
+    if isinstance(address, InheritedName) and settings.transport.takes_port:
+        family = _inherited_family(settings.transport, address)
     if isinstance(address, InternetAddress):
         family, _ = resolver.resolve(settings.address_label, evolve(address, port=0), kind)
     return family, kind
+
+
+def _inherited_family(transport: Transport, address: InheritedName) -> socket.AddressFamily:
+    """Return the family of an inherited socket; IPv4 if there is no such socket."""
+    for passed in inherited_sockets().find(transport, address.name):
+        if passed.sock is not None:
+            return socket.AddressFamily(passed.sock.family)
+    return socket.AF_INET
 
 
 def check_options_fit(

@@ -13,7 +13,12 @@ from attrs import NOTHING, fields, has
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol
 
-from netsrv.config.model import ConfigurationError, ListenerSettings, check_service_object
+from netsrv.config.model import (
+    ConfigurationError,
+    ListenerSettings,
+    Transport,
+    check_service_object,
+)
 from netsrv.registry import Registry
 from netsrv.settings import MAX_QUOTED_LENGTH, exception_text, quote_value, shorten
 
@@ -34,18 +39,42 @@ def build_factory(
     except LookupError as error:
         raise ConfigurationError(f"{settings.address_label}: {error.args[0]}") from error
     try:
-        if settings.transport.is_stream:
-            service: Any = plugin.stream(_service_settings(settings, plugin))
-        else:
-            service = plugin.datagram(_service_settings(settings, plugin))
-        return _checked(service, settings.transport.is_stream)
-    except ConfigurationError:
-        raise
+        return make_service(plugin, settings.transport, settings.settings)
+    except SettingsMissing as error:
+        how = "give them as settings="
+        if not settings.config_location:
+            how = "they stand in a file, see --config"
+        raise ConfigurationError(f"{settings.address_label}: {error}: {how}") from error
     except BaseException as error:  # a third party's service may raise anything at all
         raise ConfigurationError(
             f"{settings.address_label}: the service {quote_value(settings.service)} failed: "
             f"{exception_text(error)}"
         ) from error
+
+
+class SettingsMissing(Exception):
+    """A service has no settings, and its class of settings has not only defaults."""
+
+
+def make_service(
+    plugin: Any, transport: Transport, settings: Any = None
+) -> IProtocolFactory | DatagramProtocol:
+    """Return what the service *plugin* gives for *transport*, by default with default settings.
+
+    Raises `SettingsMissing`, TypeError if that cannot serve a listener, and whatever the service
+    raises.
+    """
+    kind = getattr(plugin, "settings", None)
+    if settings is None and kind is not None:
+        required = (
+            [field.name for field in fields(kind) if field.default is NOTHING] if has(kind) else []
+        )
+        if required:
+            name = quote_value(plugin.name)
+            raise SettingsMissing(f"the service {name} needs the settings {', '.join(required)}")
+        settings = kind()
+    make = plugin.stream if transport.is_stream else plugin.datagram
+    return _checked(make(settings), transport.is_stream)
 
 
 def _checked(service: Any, is_stream: bool) -> IProtocolFactory | DatagramProtocol:
@@ -79,20 +108,3 @@ def _embedded_service(settings: ListenerSettings) -> IProtocolFactory | Datagram
         return check_service_object(settings.transport, settings.service)
     except ValueError as error:
         raise ConfigurationError(f"{settings.address_label}: service: {error}") from error
-
-
-def _service_settings(settings: ListenerSettings, plugin: Any) -> Any:
-    """Return the settings for a service: those given, or the defaults of its class."""
-    kind = getattr(plugin, "settings", None)
-    if settings.settings is not None or kind is None:
-        return settings.settings
-    required = [each.name for each in fields(kind) if each.default is NOTHING] if has(kind) else []
-    if required:
-        how = "give them as settings="
-        if not settings.config_location:
-            how = "they stand in a file, see --config"
-        raise ConfigurationError(
-            f"{settings.address_label}: the service {quote_value(settings.service)} needs the "
-            f"settings {', '.join(required)}: {how}"
-        )
-    return kind()

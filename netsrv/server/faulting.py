@@ -6,8 +6,8 @@ Without faults nothing of this stands on the way of a peer.
 from collections.abc import Callable
 from typing import Any
 
-from netsrv.datagrams.listener import DatagramListener
 from netsrv.datagrams.faulty import FaultyDatagrams
+from netsrv.datagrams.listener import DatagramListener
 from netsrv.faults.endings import Refusal
 from netsrv.faults.fault import Fault, Level
 from netsrv.faults.table import FaultTable

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
@@ -21,48 +21,16 @@ from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.datagrams import DatagramGuard
-from netsrv.guards.limits import Limits
-from netsrv.interfaces import IObserver, ListenerInfo
+from netsrv.interfaces import IObserver, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counts
 from netsrv.registry import Registry, find_services
 from netsrv.server.binding import make_reopener
 from netsrv.server.factories import build_factory
 from netsrv.server.faulting import Faulting
+from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
 from netsrv.streams.listener import StreamListener
-
-
-class Listener(Protocol):
-    """What stream listeners and datagram listeners have in common."""
-
-    gate: Gate
-
-    @property
-    def kernel_drops(self) -> int | None:
-        """Datagrams that the kernel has dropped; None for streams, or if unknown."""
-
-    def start(self) -> None:
-        """Start the service, and accept or receive."""
-
-    def suspend(self) -> None:
-        """Stop accepting or receiving; the socket stays bound, and peers wait in the kernel."""
-
-    def resume(self) -> None:
-        """Accept or receive again, first what has waited."""
-
-    def drain(self) -> None:
-        """Take the backlog, then stop; live connections go on."""
-
-    def detach(self) -> None:
-        """Stop, and leave the socket and its backlog to another listener."""
-
-    def set_limits(self, limits: Limits) -> None:
-        """Apply other limits to new connections and datagrams."""
-
-    @property
-    def failed(self) -> bool:
-        """True if the socket has failed for good, or is closed."""
 
 
 class RunningListener:
@@ -140,6 +108,16 @@ class RunningListener:
     def kernel_drops(self) -> int | None:
         """Datagrams that the kernel has dropped; None for streams, or if unknown."""
         return self._listener.kernel_drops
+
+    @property
+    def state(self) -> tuple[ListenerState, str]:
+        """Whether the listener serves, and if not, the error or the limit that is the reason."""
+        if self.failed or self._listener.failure:
+            return ListenerState.FAILED, self._listener.failure
+        if self.suspended:
+            return ListenerState.SUSPENDED, ""
+        limit = self._listener.limit_reached
+        return (ListenerState.FULL, limit) if limit else (ListenerState.SERVING, "")
 
     # Operations
 
@@ -322,6 +300,11 @@ class Listeners:
         self._retired: dict[Gate, None] = {}
         self._own_ports: Counter[int] = Counter()
         self._suspended = False
+
+    @property
+    def retired(self) -> list[Gate]:
+        """The gates of closed listeners that still have connections."""
+        return list(self._retired)
 
     @property
     def gates(self) -> list[Gate]:

@@ -29,6 +29,11 @@ class ServerLogs:
         self._log: LogObserver | None = None
         self._peer_logs: list[Observer] = []
 
+    @property
+    def suppressed_lines(self) -> int:
+        """The number of lines about single peers that ``log_rate`` has summed up."""
+        return self._rate.suppressed
+
     def start(self, configuration: Configuration, access_log: LogFile | None) -> None:
         """Log from now on; *access_log* is open, or None if there is none."""
         self._log = LogObserver(self._rate)

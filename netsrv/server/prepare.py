@@ -13,10 +13,12 @@ from netsrv.config.model import Configuration, ConfigurationError, ListenerSetti
 from netsrv.files import LogFile
 from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
-from netsrv.server.binding import bind, close_all, info_of
+from netsrv.server.binding import bind, close_all, expand, info_of
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.settings import MAX_SHOWN_PATH, shorten
+from netsrv.sockets.inherited import unused_sockets
 from netsrv.sockets.opening import OpenSocket
+from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
 
 
 @frozen
@@ -44,12 +46,14 @@ class Prepared:
 
     listeners: tuple[PreparedListener, ...]
     problems: tuple[str, ...]
-    """The plugins that cannot be used, a line each."""
+    """The plugins that cannot be used, and inherited sockets without a listener, a line each."""
     access_log: LogFile | None = None
+    status: PreparedStatus = NO_STATUS_SERVER
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
         close_all(listener.socket for listener in self.listeners)
+        self.status.close()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -59,18 +63,22 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
     """
-    listeners = configuration.listeners
+    listeners = expand(configuration.listeners)
     registry = registry or find_services()
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
     sockets = bind(listeners)
+    status = NO_STATUS_SERVER
     try:
+        status = open_status(configuration.status)
         access_log = open_access_log(configuration)
-    except ConfigurationError:
+    except BaseException:
+        status.close()
         close_all(sockets)
         raise
     prepared = map(PreparedListener, listeners, services, sockets)
-    return Prepared(tuple(prepared), tuple(registry.problems), access_log)
+    problems = (*registry.problems, *unused_sockets())
+    return Prepared(tuple(prepared), problems, access_log, status)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from netsrv.config.model import Configuration, ListenerSettings, Transport
+from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
     close_all,
+    expand,
     look_up,
     open_socket,
     opening_order,
@@ -28,7 +29,7 @@ from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.prepare import PreparedListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.settings import exception_text, quote_value
-from netsrv.sockets.addresses import SAME, InternetAddress, UnixPath
+from netsrv.sockets.addresses import SAME, InheritedName, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
 
@@ -159,7 +160,8 @@ def check_configuration(
     present = dict(zip(_keys(running), running, strict=True))
     resolver = Resolver()
     listeners = []
-    for key, settings in zip(_keys(configuration.listeners), configuration.listeners, strict=True):
+    wanted = expand(configuration.listeners)
+    for key, settings in zip(_keys(wanted), wanted, strict=True):
         before = present.get(key)
         if before is not None and before == settings:
             listeners.append(before)
@@ -179,7 +181,7 @@ def plan_reload(
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open;
     nor does one if the generator is ended.
     """
-    settings = checked.configuration.listeners
+    settings = expand(checked.configuration.listeners)
     before = {listener: listener.settings for listener in running}
     healthy = [listener for listener in running if not listener.failed]
     running_keys = yield from _in_steps(_keys([listener.settings for listener in healthy]))
@@ -216,12 +218,13 @@ def _plan_services(
     for key, settings in wanted.items():
         services[key] = _service(settings, present.get(key), checked.registry)
         yield Phase.PLANNING
-    check_protocols(checked.configuration.listeners, list(services.values()))
+    listeners = list(wanted.values())
+    check_protocols(listeners, list(services.values()))
     options = []
     for key, settings in wanted.items():
         options.append((settings, _options(settings, present.get(key), checked.resolver)))
         yield Phase.PLANNING
-    check_options_fit(checked.configuration.listeners, options)
+    check_options_fit(listeners, options)
     return services
 
 
@@ -255,6 +258,11 @@ def prepare_listener(
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
     """
+    if (count := len(expand([settings]))) > 1:
+        raise ConfigurationError(
+            f"{settings.address_label}: systemd has passed {count} sockets of this name; add one "
+            "by its position, as in systemd:0"
+        )
     service, resolver = build_factory(settings, registry), Resolver()
     if not settings.transport.is_stream:
         check_protocols(
@@ -342,15 +350,17 @@ def _place(settings: ListenerSettings, same: int | None) -> Place:
     """Return the place that *settings* ask for: only one of it may be free."""
     if isinstance(settings.address, UnixPath):
         return settings.transport, os.path.abspath(settings.address.path)
-    port = settings.address.port
+    port = settings.port
     return settings.transport, same if port == SAME else port
 
 
 def _by_address(listeners: Iterable[RunningListener]) -> Mapping[Place, list[RunningListener]]:
-    """Return listeners by the place that they have."""
+    """Return listeners by the place that they have, and that is free once they are closed."""
     places: defaultdict[Place, list[RunningListener]] = defaultdict(list)
     for listener in listeners:
         identity = listener.socket.unix_identity
+        if isinstance(listener.settings.address, InheritedName):
+            continue  # the service manager keeps the socket
         if listener.settings.transport.takes_port:
             places[listener.settings.transport, listener.port].append(listener)
         elif identity is not None:

@@ -1,10 +1,13 @@
 """The reloads of a server: one at a time, at once or over turns of the reactor."""
 
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
+from attrs import frozen
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensureDeferred
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
@@ -13,9 +16,49 @@ from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.registry import Registry, find_services
 from netsrv.server.reload import CheckedConfiguration, check_configuration
 from netsrv.server.slices import SlicedWork, Steps
+from netsrv.settings import MAX_TEXT_LENGTH, shorten
 from netsrv.sockets.opening import Resolver
 
 REPLACED = "another reload has taken the place of this one"
+
+SUCCESS, FAILURE, ABANDONED = RESULTS = ("success", "failure", "abandoned")
+"""How a reload may end; an abandoned one has changed nothing because another event came first."""
+
+MAX_REMEMBERED = 10
+
+MAX_ERROR_LENGTH = 4 * MAX_TEXT_LENGTH
+"""Characters of the error of a reload that are remembered."""
+
+
+@frozen
+class ReloadResult:
+    """How a reload has ended: Unix time, one of `RESULTS`, and the lines of the error."""
+
+    time: float
+    result: str
+    error: str
+
+
+class ReloadHistory:
+    """How the reloads of a server have ended."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(RESULTS, 0)
+        self.last: deque[ReloadResult] = deque(maxlen=MAX_REMEMBERED)
+        """The last results, the newest at the end."""
+        self.success_at: float | None = None
+        """Unix time of the last successful reload."""
+
+    def add(self, error: BaseException | None = None) -> None:
+        """Add a reload that has succeeded, or has failed with *error*."""
+        result = SUCCESS if error is None else FAILURE
+        if isinstance(error, CancelledError | RuntimeError):
+            result = ABANDONED
+        self.counts[result] += 1
+        text = "" if error is None else str(error) or type(error).__name__
+        self.last.append(ReloadResult(time.time(), result, shorten(text, MAX_ERROR_LENGTH)))
+        if error is None:
+            self.success_at = self.last[-1].time
 
 
 class Reloads:
@@ -40,6 +83,7 @@ class Reloads:
         self._present: SlicedWork | None = None
         self._reason = ""
         self._ended = 0
+        self.history = ReloadHistory()
 
     def end_all(self, reason: str) -> None:
         """End the present reload, see `SlicedWork.settle`, and those that wait for it."""
@@ -86,7 +130,11 @@ class Reloads:
         ended: int,
     ) -> None:
         if not isinstance(configuration, CheckedConfiguration):
-            configuration = await self._check(configuration, registry)
+            try:
+                configuration = await self._check(configuration, registry)
+            except BaseException as error:
+                self.history.add(error)
+                raise
         if ended != self._ended:
             raise RuntimeError(self._reason)
         work = self._begin(self._steps(configuration), entered)
@@ -99,7 +147,12 @@ class Reloads:
         entered: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> SlicedWork:
         self._present = work = SlicedWork(self._reactor, steps, self._now, entered)
+        work.result.addBoth(self._record)
         return work
+
+    def _record(self, result: Failure | None) -> Failure | None:
+        self.history.add(None if result is None else result.value)
+        return result
 
     async def _check(
         self, configuration: Configuration, registry: Registry | None

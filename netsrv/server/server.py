@@ -31,10 +31,12 @@ from netsrv.server.prepare import Prepared, open_access_log, prepare
 from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
 from netsrv.server.reloads import Reloads
 from netsrv.server.slices import Phase, Steps
+from netsrv.server.status import ServerStatus
 from netsrv.server.watchdog import StallDetector
 from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.opening import OpenSocket
+from netsrv.status.source import ServerState
 
 NOT_RUNNING = "the server is not running"
 
@@ -78,6 +80,20 @@ class Server(Service):
         self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
         self._logs = ServerLogs(reactor, self.observers, lambda: self._has_several)
+        self.status = ServerStatus(
+            reactor=reactor,
+            listeners=self._listeners,
+            slots=slots,
+            counters=self.counters,
+            stall_detector=self._stall_detector,
+            reloads=self._reloads.history,
+            logs=self._logs,
+            observers=self.observers,
+            configuration=lambda: self._configuration,
+            descriptors=self._descriptors,
+            now=now,
+        )
+        """Whether the server is ready, and its state in plain values."""
         self._announcements: list[Announcement] = []
         self._had_several = False
         self._serving = False
@@ -136,20 +152,28 @@ class Server(Service):
         self._had_several = False
         self._logs.start(self._configuration, prepared.access_log)
         try:
+            self.status.start(prepared.status)
             for listener in prepared.listeners:
                 self._listeners.add(listener)
         except BaseException:
             for running in self.listeners:
                 running.suspend()  # do not serve the backlog of a server that does not start
                 self._listeners.remove(running)
+            self.status.stop()
             prepared.close()
             self._logs.stop()
             raise
         super().startService()
         self._serving = True
+        self.status.state = ServerState.READY
         self._stall_detector.start()
         self._announce(
-            announce_start(self._reactor, self._configuration, self.listeners, self._descriptors)
+            [
+                *announce_start(
+                    self._reactor, self._configuration, self.listeners, self._descriptors
+                ),
+                *self.status.announcements(),
+            ]
         )
 
     # Drain
@@ -165,6 +189,7 @@ class Server(Service):
         All listeners take their backlog and are closed before any connection is waited for.  A
         reload in progress is completed first, or abandoned if it has changed nothing yet.
         """
+        self.status.state = ServerState.DRAINING
         self._reloads.end_all(NOT_RUNNING)
         self._announcements = []
         self._had_several = self._has_several
@@ -185,6 +210,7 @@ class Server(Service):
     def _drained(self, drained: Drained, drain: Drain) -> Drained:
         self._drains.remove(drain)
         if not self._drains:
+            self.status.stop()
             self._logs.stop()
         return drained
 
@@ -295,6 +321,7 @@ class Server(Service):
         plan = yield from plan_reload(checked, self.listeners)
         try:
             other_log = configuration.access_log != self._configuration.access_log
+            token = self.status.read_token(configuration.status)
             access_log = open_access_log(configuration) if other_log else None
         except BaseException:
             plan.discard()
@@ -303,6 +330,7 @@ class Server(Service):
             self.log.warn("log_format changes with a restart")
             configuration = evolve(configuration, log_format=self._configuration.log_format)
         self._configuration = configuration
+        problems = self.status.update(configuration.status, token)
         self._logs.configure(configuration)
         if other_log:
             self._logs.open_access_log(access_log, configuration.access_log_datagrams)
@@ -315,7 +343,7 @@ class Server(Service):
         for _ in range(gone):
             plan.closed.popleft().report_closed()  # free one in each step
             yield Phase.APPLYING
-        for problem in (*checked.registry.problems, *plan.problems):
+        for problem in (*checked.registry.problems, *plan.problems, *problems):
             self.log.warn("{problem}", problem=printable(problem))
             yield Phase.APPLYING
         self.log.info(

@@ -4,11 +4,15 @@ While the reactor is blocked, no connection is served.  A timer is due each seco
 is the time for which the reactor was blocked.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 TICK_INTERVAL = 1.0
 """Seconds from one tick to the next."""
+
+MAX_LAGS = 60
+"""Ticks whose delays are remembered."""
 
 STALL_THRESHOLD = 1.0
 """Seconds of delay from which a stall is reported."""
@@ -28,6 +32,8 @@ class StallDetector:
         self._now = now
         self._stalled = stalled
         self._next_tick: Any = None
+        self.lags: deque[float] = deque(maxlen=MAX_LAGS)
+        """The delays of the last ticks, in seconds; the newest is the last."""
 
     def start(self) -> None:
         """Start to tick."""
@@ -44,5 +50,6 @@ class StallDetector:
         self._next_tick = None
         elapsed = min(self._now() - self._last[0], self._clock.seconds() - self._last[1])
         self.start()
+        self.lags.append(max(0.0, elapsed - TICK_INTERVAL))
         if elapsed - TICK_INTERVAL >= STALL_THRESHOLD:
             self._stalled(elapsed - TICK_INTERVAL)

@@ -7,10 +7,15 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramBatchProtocol, IDatagramService, IStreamService
+from netsrv.shortcuts import drops
 
 
 class DiscardStream(Protocol):
-    """Reads until the peer closes.  `Protocol` drops what it receives."""
+    """Reads until the peer closes."""
+
+    @drops
+    def dataReceived(self, data: bytes) -> None:
+        """Drop *data*."""
 
 
 @implementer(IDatagramBatchProtocol)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from ipaddress import IPv6Address
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IAddress, ITransport
 
 from netsrv.settings import quote_value, shorten
@@ -30,6 +30,12 @@ MAX_PATH_LENGTH = 4095
 """Bytes of a path (PATH_MAX, which counts the NUL character too)."""
 
 ADDRESS_FORMS = "PORT, HOST:PORT or [IPV6]:PORT"
+
+SYSTEMD = "systemd:"
+"""Stands before the name of a socket that the service manager passes."""
+
+MAX_SOCKET_NAME = 255
+"""Characters of such a name (systemd.socket(5), FileDescriptorName=)."""
 
 ENDPOINTS = ("tcp", "tcp4", "tcp6", "ssl", "tls", "udp", "unix")
 """Words before the first colon of Twisted's endpoints, and of URLs."""
@@ -62,7 +68,25 @@ class UnixPath:
         return self.path
 
 
-Address = InternetAddress | UnixPath
+@frozen
+class InheritedName:
+    """The name of a socket that the service manager passes, or its position, from 0 on.
+
+    Without a name it is the socket on descriptor 0, which inetd passes.
+    """
+
+    name: str
+    occurrence: int | None = field(default=None, eq=False)
+    """The index among the sockets of one name; None for the first one, or the only one."""
+
+    def __str__(self) -> str:
+        if not self.name:
+            return "descriptor 0"
+        number = f" (socket {self.occurrence + 1})" if self.occurrence else ""
+        return f"{SYSTEMD}{self.name}{number}"
+
+
+Address = InternetAddress | UnixPath | InheritedName
 
 
 def printable(text: str) -> str:
@@ -78,6 +102,27 @@ def split_service(text: str, default: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (default, text)
 
 
+def parse_port_address(text: str) -> InternetAddress | InheritedName:
+    """Parse ``systemd:NAME``, or an address as `parse_internet` does."""
+    return parse_systemd(text) if text.startswith(SYSTEMD) else parse_internet(text)
+
+
+def parse_systemd(text: str) -> InheritedName:
+    """Parse ``systemd:NAME``.  Raises ValueError with what would be right."""
+    name = text.removeprefix(SYSTEMD)
+    if not name:
+        raise ValueError(f"{quote_value(text)}: the name of a socket follows, as in systemd:web")
+    if ":" in name or not (name.isascii() and name.isprintable()):
+        raise ValueError(
+            f"{quote_value(text)}: the name of a socket has printable ASCII characters, and no ':'"
+        )
+    if len(name) > MAX_SOCKET_NAME:
+        raise ValueError(
+            f"{quote_value(text)}: the name of a socket has at most {MAX_SOCKET_NAME} characters"
+        )
+    return InheritedName(name)
+
+
 def parse_internet(text: str) -> InternetAddress:
     """Parse ``PORT``, ``HOST:PORT`` or ``[IPV6]:PORT``.
 
@@ -85,10 +130,6 @@ def parse_internet(text: str) -> InternetAddress:
     """
     host, colon, port = text.rpartition(":")
     word = text.partition(":")[0]
-    if host and word == "systemd":
-        raise ValueError(
-            f"{quote_value(text)}: sockets of systemd are not supported yet; write {ADDRESS_FORMS}"
-        )
     if ":" in host and word in ENDPOINTS:
         raise ValueError(f"{quote_value(text)}: write {ADDRESS_FORMS}, without {word}:")
     if colon and not host:
@@ -121,8 +162,13 @@ def _parse_port(text: str, port: str) -> int | str:
     return int(port)
 
 
-def parse_unix(text: str) -> UnixPath:
-    """Parse the path of a unix socket.  Raises ValueError with what would be right."""
+def parse_unix(text: str) -> UnixPath | InheritedName:
+    """Parse the path of a unix socket, or ``systemd:NAME``.
+
+    Raises ValueError with what would be right.
+    """
+    if text.startswith(SYSTEMD):
+        return parse_systemd(text)
     if not text:
         raise ValueError(
             f"{quote_value(text)}: a unix socket needs a path, as in /run/netsrv/echo.sock"

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
@@ -30,6 +30,13 @@ from netsrv.sockets.steps import (
 from netsrv.sockets.unixfiles import file_mode, find_stale_file, is_stale, lock_folder, path_to_bind
 
 
+class ISocketKeeper(Protocol):
+    """Keeps sockets open beyond the end of the process."""
+
+    def release(self, opened: "OpenSocket") -> bool:
+        """Stop keeping a socket that is closed; return True if it is kept nevertheless."""
+
+
 @define
 class OpenSocket:
     """A bound socket, the options requested for it, and those in effect."""
@@ -40,6 +47,8 @@ class OpenSocket:
     options: tuple[OptionInEffect, ...]
     unix_identity: tuple[str, int, int] | None = None
     """Path, device and inode of the socket file that we created; None if there is none."""
+    keeper: ISocketKeeper | None = None
+    """What else keeps the socket open; None if it ends with this process."""
     sockaddr: Any = field(init=False)
     """The address in effect, as the kernel returns it; it stays valid after the socket fails."""
 
@@ -113,10 +122,12 @@ class OpenSocket:
     def close(self) -> None:
         """Close the socket and remove its file, if the file is still the one we created.
 
-        An inode number can be reused, so a file on which a server listens now is not ours.
+        An inode number can be reused, so a file on which a server listens now is not ours.  That
+        of a socket which is kept open stays.
         """
+        kept = self.keeper is not None and self.keeper.release(self)
         self.sock.close()
-        if self.unix_identity is not None:
+        if self.unix_identity is not None and not kept:
             path, device, inode = self.unix_identity
             self.unix_identity = None
             try:

@@ -13,7 +13,7 @@ served on a socket.
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,14 @@ class SocketError(Exception):
 class AddressUnavailable(SocketError):
     """The address cannot be bound: in use, absent, forbidden or not resolved."""
 
-    def __init__(self, text: str, in_use: bool = False, unknown_host: str = "") -> None:
+    def __init__(
+        self, text: str, in_use: bool = False, unknown_host: str = "", at_start: bool = False
+    ) -> None:
         super().__init__(text)
         self.in_use = in_use
         """True if another socket has the address."""
+        self.at_start = at_start
+        """True if only a start by the service manager has the socket."""
         self.unknown_host = unknown_host
         """The host that cannot be resolved, if that is the reason."""
 
@@ -80,6 +84,28 @@ def set_options(sock: socket.socket, options: Iterable[SocketOption]) -> list[Op
             applied.append(option)
     return [
         OptionInEffect(option.name, option.value, _read_back(sock, option)) for option in applied
+    ]
+
+
+def set_late_options(
+    sock: socket.socket, options: Sequence[SocketOption], label: str
+) -> list[OptionInEffect]:
+    """Set options as `set_options` does on a socket that another program has bound.
+
+    An option that can be set before ``bind`` only is right if it has its value already.
+    """
+    for option in options:
+        if option.belongs_to(sock):
+            try:
+                option.set(sock)
+            except OSError as error:
+                if _read_back(sock, option) != option.value:
+                    text = f"{option.name}: {error_text(error)}: the socket is bound already"
+                    raise OptionRefused(f"{label}: {text}") from error
+    return [
+        OptionInEffect(option.name, option.value, _read_back(sock, option))
+        for option in options
+        if option.belongs_to(sock)
     ]
 
 

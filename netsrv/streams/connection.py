@@ -38,8 +38,9 @@ from zope.interface import implementer
 from netsrv.forwarding import forward, unsent_of
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
-from netsrv.shortcuts import is_sent_back
+from netsrv.shortcuts import shortcut_of
 from netsrv.sockets.addresses import show_sockaddr
+from netsrv.streams.producer import Producer
 
 
 class State(Enum):
@@ -135,8 +136,9 @@ class Connection:
             self.protocol.makeConnection(self)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._service_failed("connectionMade")
-        if is_sent_back(self.protocol):
-            self._send_back()
+        shortcut = shortcut_of(self.protocol)
+        if shortcut is not None:
+            self._take(shortcut)
 
     def dataReceived(self, data: bytes) -> None:
         self.received += len(data)
@@ -249,7 +251,7 @@ class Connection:
         return unsent_of(self.transport)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        self._producer = producer if producer is self else _Producer(producer, self._call_service)
+        self._producer = producer if producer is self else Producer(producer, self._call_service)
         self.transport.registerProducer(self._producer, streaming)
 
     def unregisterProducer(self) -> None:
@@ -335,12 +337,12 @@ class Connection:
 
     # Internals
 
-    def _send_back(self) -> None:
-        """Let the transport send back what comes, unless an observer intercepts it."""
-        send_back = getattr(self.transport, "sendBack", None)
+    def _take(self, shortcut: str) -> None:
+        """Let the transport do the service's work, unless an observer intercepts what comes."""
+        work = getattr(self.transport, shortcut, None)
         seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
-        if send_back is not None and self._state is OPEN and not seen:
-            send_back(self)
+        if work is not None and self._state is OPEN and not seen:
+            work(self)
 
     def _start_closing(self) -> None:
         self._state = CLOSING
@@ -397,22 +399,3 @@ class Connection:
     def _service_failed(self, callback: str) -> None:
         self._gate.report_failure(callback)
         self.abort(CloseReason.SERVICE_FAILED)
-
-
-class _Producer:
-    """A service's producer, whose `stopProducing` may raise without harm.
-
-    A transport that is lost stops its producer first, and skips the rest if that raises.
-    """
-
-    def __init__(self, producer: Any, call_service: Callable[..., None]) -> None:
-        self._producer = producer
-        self._call_service = call_service
-        # The transport looks this up at each write of a stream.
-        self.resumeProducing = getattr(producer, "resumeProducing", None)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._producer, name)
-
-    def stopProducing(self) -> None:
-        self._call_service("stopProducing", self._producer.stopProducing)

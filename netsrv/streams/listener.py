@@ -22,6 +22,7 @@ from netsrv.gate import Gate
 from netsrv.guards.limits import Limits, Overload
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
+from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import PendingFactory, Stage
 
@@ -45,6 +46,9 @@ class StreamListener:
         stages: Sequence[Stage] = (),
     ) -> None:
         self.gate = gate
+        self.failure = ""
+        """Why the socket has failed; empty if it has not."""
+        self._paused_at: RejectReason | None = None
         self._reactor = reactor
         self._sock = sock
         self._factory = factory
@@ -69,6 +73,7 @@ class StreamListener:
     def suspend(self) -> None:
         """Stop accepting; new connections wait in the backlog."""
         self._open = False
+        self._paused_at = None
         self._acceptor.suspend()
         self._cancel_retry()
 
@@ -76,6 +81,7 @@ class StreamListener:
         """Accept again."""
         if not self.failed:
             self._open = True
+            self._paused_at = None
             self._acceptor.resume()
 
     def drain(self) -> None:
@@ -126,6 +132,8 @@ class StreamListener:
 
         reactor, sock = self._reactor, self._sock
         callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
+        if is_connected(sock):
+            return ConnectedAcceptor(reactor, sock, *callbacks)
         if accepts_messages(sock, self._factory) and not self._stages:
             return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
         return accept_streams(reactor, sock, *callbacks)
@@ -134,6 +142,13 @@ class StreamListener:
     def failed(self) -> bool:
         """True if the socket has failed for good, or is closed."""
         return self._sock.fileno() == -1
+
+    @property
+    def limit_reached(self) -> str:
+        """The limit that keeps new connections from being served; empty if there is none."""
+        if self._paused_at is not None:
+            return self._paused_at
+        return RejectReason.MAX_CONNECTIONS if self.gate.admission.full else ""
 
     def _stop(self) -> None:
         """Close the gate, but not before a pending connection is served, in the next turn."""
@@ -197,6 +212,7 @@ class StreamListener:
 
     def _socket_failed(self, error: OSError) -> None:
         self._open = False
+        self.failure = error.strerror or str(error)
         with suppress(OSError):
             self._sock.close()  # so that clients are refused, and do not wait in vain
         self.gate.observer.listener_failed(self.gate.listener_info, error, False)
@@ -205,12 +221,14 @@ class StreamListener:
 
     def _pause(self, reason: RejectReason) -> bool:
         self._acceptor.suspend()
+        self._paused_at = reason
         self.gate.observer.suspended(self.gate.listener_info, reason)
         return False
 
     def _try_again(self) -> None:
         self._cancel_retry()
         if self._open:
+            self._paused_at = None
             self.gate.observer.resumed(self.gate.listener_info)
             self._acceptor.resume()
 

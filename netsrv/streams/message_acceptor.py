@@ -20,6 +20,7 @@ import select
 import socket
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from netsrv.gate import Gate, Permit
@@ -30,6 +31,7 @@ from netsrv.sockets.addresses import show_credentials, show_sockaddr
 from netsrv.streams.lingering import linger_watcher
 from netsrv.streams.message_connection import AcceptedPeer, MessageConnection, ServedConnections
 from netsrv.uvreactor.acceptor import BATCH_SIZE, Acceptor
+from netsrv.uvreactor.interfaces import IReadableWatcher
 from netsrv.uvreactor.socket_handle import reset_on_close
 
 _NOTHING = bytearray(4)
@@ -72,6 +74,8 @@ class MessageAcceptor(Acceptor):
         self._family = int(sock.family)  # an enumeration, which takes its time to look up
         self._is_unix = sock.family == socket.AF_UNIX
         self._peer = AcceptedPeer(self._family)
+        self._watches_natively = IReadableWatcher.providedBy(reactor)
+        self._watched: socket.socket | None = None
         self._watcher: Any = None
         self._slot_is_free, self._may_accept = self._may_accept, self._has_budget
         self._accept: Callable[[], tuple[int, Any]] = sock._accept  # type: ignore[attr-defined]
@@ -82,6 +86,29 @@ class MessageAcceptor(Acceptor):
         self._made: list[MessageConnection] = []
         self._over: list[MessageConnection] = []
         self._lingering: list[MessageConnection] = []
+
+    def _watch(self) -> None:
+        """Have the loop call `doRead` itself: a reader of the reactor costs as much as a peer.
+
+        The loop watches a duplicate: if other code closes the descriptor, and its number is used
+        again, the loop would confuse the two.
+        """
+        if self._watches_natively and self._watched is None:
+            with suppress(OSError):  # no descriptor is left
+                self._watched = self._sock.dup()
+        if self._watched is not None:
+            self.reactor.watchReadable(self._watched.fileno(), self.doRead)
+        else:
+            super()._watch()
+
+    def _unwatch(self) -> None:
+        if self._watched is None:
+            super()._unwatch()
+        else:
+            self._cancel_retry()
+            self.reactor.ignoreReadable(self._watched.fileno())
+            self._watched.close()
+            self._watched = None
 
     def _accept_batch(self) -> bool:
         gate = self._gate

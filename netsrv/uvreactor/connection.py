@@ -24,7 +24,7 @@ from zope.interface import directlyProvides, implementer
 from netsrv.uvreactor import socket_handle, writing_connection
 from netsrv.uvreactor.connection_info import DISCARD, JOIN, TLS
 from netsrv.uvreactor.early_read import EarlyRead
-from netsrv.uvreactor.sending_back import ByteCounter, SendBack
+from netsrv.uvreactor.receivers import ByteCounter, Drop, Receiver, SendBack
 from netsrv.uvreactor.socket_handle import (
     borrowed_socket,
     discard_unread,
@@ -152,9 +152,16 @@ class Connection(WritingConnection):
 
         That ends when either side closes.  Returns False if it is not possible here.
         """
+        return self._use_receiver(SendBack, counter)
+
+    def dropInput(self, counter: ByteCounter) -> bool:
+        """Drop what the peer sends, and count it, as `sendBack` sends it back."""
+        return self._use_receiver(Drop, counter)
+
+    def _use_receiver(self, receiver: type[Receiver], counter: ByteCounter) -> bool:
         if self._early_read is not None or self.TLS or self.disconnecting or self._half_closing:
             return False
-        self._transport.set_protocol(SendBack(self, self._transport, counter))
+        self._transport.set_protocol(receiver(self, self._transport, counter))
         return True
 
     def endSendBack(self) -> None:

@@ -64,7 +64,11 @@ class IReadableWatcher(Interface):
     """A reactor that watches a descriptor at a lower price than a reader's."""
 
     def watchReadable(descriptor, ready):  # type: ignore[no-untyped-def]
-        """Call *ready* while *descriptor* is readable, for as long as the reactor exists.
+        """Call *ready* while *descriptor* is readable, until `ignoreReadable`.
 
-        It is for descriptors that never have an error, such as epoll objects.
+        It is for descriptors that never have an error, such as epoll objects, or never one that
+        they survive, such as listening sockets: after an error, *ready* is called only once more.
         """
+
+    def ignoreReadable(descriptor):  # type: ignore[no-untyped-def]
+        """Watch *descriptor* no longer."""

@@ -122,6 +122,10 @@ class UvloopReactor(WatchingReactor):
         """Call *ready* while *descriptor* is readable; see `IReadableWatcher`."""
         self.loop.add_reader(descriptor, ready)
 
+    def ignoreReadable(self, descriptor: int) -> None:
+        """Watch *descriptor* no longer; see `IReadableWatcher`."""
+        self.loop.remove_reader(descriptor)
+
     def addReader(self, reader: Any) -> None:
         if isinstance(reader, Connection):
             reader.resumeProducing()

@@ -3,7 +3,7 @@
 What the application writes during one call of its protocol, or else in one turn of the loop,
 goes out in one piece, as with Twisted's transports: uvloop sends every write by itself, and the
 second of two small ones would wait until the peer acknowledges the first.  With a pull producer
-every write goes out by itself.
+every write goes out by itself, unless the producer makes several in one call.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,6 +39,9 @@ CONNECTION_ABORTED = Failure(error.ConnectionAborted())
 
 MAX_JOINED_SIZE = 16384
 """Bytes that are joined while there is a producer, which must learn that the peer is slow."""
+
+MAX_PULLS = 4
+"""Calls of a pull producer before other events get their turn."""
 
 NOT_BYTES = "Data must be bytes"
 
@@ -184,7 +187,7 @@ class WritingConnection(ConnectionInfo):
     def _call_protocol(self, call: Callable[..., Any], *arguments: Any) -> None:
         """Call the application, and send what it writes; an exception aborts the connection.
 
-        `data_received` and `begin` do the same in place, since passing arguments on takes time.
+        `data_received` and others do the same in place, since passing arguments on takes time.
         """
         if self._write_mode is NEXT_TURN:
             self._write_mode = JOIN
@@ -227,11 +230,11 @@ class WritingConnection(ConnectionInfo):
             return
         if not self._write_buffer and self._write_mode is not JOIN:
             self.reactor.loop.call_soon(self._flush)
-        if self.producer is not None:
+        if self.producer is not None and self.streamingProducer:
             self._write_buffer = self._joined_writes() + data
             if self._full or len(self._write_buffer) > MAX_JOINED_SIZE:
                 self._flush()
-                if self._full and self.streamingProducer:
+                if self._full:
                     self._pause_producer()
         elif not self._write_buffer:
             self._write_buffer = data
@@ -266,9 +269,31 @@ class WritingConnection(ConnectionInfo):
             self.reactor.loop.call_soon(self._pull)
 
     def _pull(self) -> None:
+        """Call the pull producer, up to `MAX_PULLS` times, while there is room to write."""
         self._pull_scheduled = False
-        if self.connected and self.producer is not None and not self.streamingProducer:
-            self._call_protocol(self.producer.resumeProducing)
+        for _ in range(MAX_PULLS):
+            producer = self.producer
+            if producer is None or self.streamingProducer or not self.connected:
+                return
+            if self._write_mode is UNBUFFERED:
+                self._write_mode = JOIN
+            log_context.append(self)
+            try:
+                self.context.run(producer.resumeProducing)
+            except BaseException:
+                self._protocol_failed()
+            log_context.pop()
+            if self._write_mode is JOIN:
+                self._write_mode = NEXT_TURN if self.producer is None else UNBUFFERED
+            buffer = self._write_buffer
+            if buffer.__class__ is list:
+                self._flush()
+            elif buffer:
+                self._write_buffer = b""
+                self._transport.write(buffer)
+            if self._full or not buffer:
+                return
+        self._pull_soon()
 
     def _close(self) -> None:
         self._flush()

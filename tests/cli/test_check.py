@@ -83,6 +83,11 @@ the server
   log_rate             100
   access_log           FOLDER/access.log
   access_log_datagrams false
+  status.address       off
+  status.health        off
+  status.token_file    none
+  status.unix_mode     what the umask leaves
+  status.hosts         none
 """
 
 
@@ -123,6 +128,14 @@ def test_the_report_as_json(configuration, tmp_path):
         "log_rate": 100,
         "access_log": f"{tmp_path}/access.log",
         "access_log_datagrams": False,
+        "status": {
+            "address": None,
+            "health": None,
+            "token_file": None,
+            "unix_mode": None,
+            "hosts": [],
+            "note": None,
+        },
     }
     stream, unix, datagrams = listeners
     assert (stream["transport"], stream["service"], stream["note"]) == ("tcp", "accept", None)

@@ -19,7 +19,7 @@ from unittest.mock import patch
 import pytest
 from twisted.scripts.twistd import ServerOptions as TwistdOptions
 
-from netsrv.cli import command, tap
+from netsrv.cli import command, reports, tap
 from netsrv.cli.start import Start
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -54,11 +54,8 @@ def printed_by(line: str) -> str:
     output = io.StringIO()
     with ExitStack() as stack:
         stack.enter_context(patch.dict(os.environ, {"COLUMNS": "80", **variables}))
-        if "NETSRV_TEST_REACTOR" not in variables:
-            os.environ.pop("NETSRV_TEST_REACTOR", None)
         stack.enter_context(patch.object(socket, "getaddrinfo", unknown_host))
-        for module in (command, tap):
-            stack.enter_context(patch.object(module, "print_report", report))
+        stack.enter_context(patch.object(reports, "print_report", report))
         stack.enter_context(patch.object(command, "serve", Start.prepare))
         stack.enter_context(patch.object(tap, "hold_signals", lambda: None))
         stack.enter_context(redirect_stdout(output))

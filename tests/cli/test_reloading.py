@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from types import SimpleNamespace
 
 import pytest
 from twisted.internet.defer import fail, succeed
@@ -11,6 +12,7 @@ from netsrv.cli.reloading import Reloader
 from netsrv.config import Configuration, ConfigurationError, listener
 from netsrv.registry import Registry, find_services
 from netsrv.server.reload import CheckedConfiguration, check_configuration
+from netsrv.server.reloads import ReloadHistory
 from netsrv.sockets.steps import AddressUnavailable
 from tests.timeouts import TIMEOUT
 
@@ -40,6 +42,7 @@ class FakeServer:
     def __init__(self):
         self.reloads = []
         self.error = None
+        self.status = SimpleNamespace(reloads=ReloadHistory())
 
     def reload_in_turns(self, checked, entered):
         if self.error is not None:

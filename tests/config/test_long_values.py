@@ -21,7 +21,7 @@ from netsrv.sockets.steps import SocketError
 VALUES = ["x" * 10_000, "1" * 10_000, "\x1b[31m" * 5_000, "a\nb\0" * 5_000, "é" * 10_000]
 """Texts that no message may repeat, nor print as they are."""
 
-TAKEN = {"access_log"}
+TAKEN = {"access_log", "token_file"}
 """Options whose text is checked only when it is used."""
 
 MAX_LENGTH = 900
@@ -97,6 +97,14 @@ def test_f139_a_keyword_is_cut(value):
 def test_f139_the_path_of_an_access_log_is_cut(value, tmp_path):
     """A path that is too long, or in no folder, is named in short."""
     configuration = from_command_line([], {"access_log": f"{tmp_path}/no/{value}"})
+    check_lines(error_of(prepare, configuration, Registry()), run=MAX_SHOWN_PATH + 1)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value[:4]))
+def test_f139_the_path_of_a_token_is_cut(value, tmp_path):
+    """A file that is not there is named in short."""
+    options = {"address": "127.0.0.1:0", "token_file": f"{tmp_path}/no/{value}"}
+    configuration = from_command_line([], options)
     check_lines(error_of(prepare, configuration, Registry()), run=MAX_SHOWN_PATH + 1)
 
 

@@ -22,6 +22,13 @@ log_rate = 0
 access_log = "-"
 access_log_datagrams = true
 
+[status]
+address = "127.0.0.1:8423"
+health = "unix:health.sock"
+token_file = "token"
+unix_mode = "0660"
+hosts = ["status.example.org"]
+
 [[listener]]
 service = "echo"
 tcp = "127.0.0.1:7007"
@@ -76,6 +83,11 @@ WRONG = [
     "quiet = 1",
     "log_rate = 1.5",
     "acces_log = '-'",
+    "status = 8423",
+    "[status]\naddress = 70000",
+    "[status]\nhealth = 'localhost'",
+    "[status]\nhosts = ['not a name']",
+    "[status]\ntoken = 'secret'",
     "listener = 5",
     "[listener]\ntcp = 7",
     "[[listener]]",
@@ -125,6 +137,7 @@ def test_the_example_has_every_key():
     properties = SCHEMA["properties"]
     listener = properties["listener"]["items"]["properties"]
     assert document.keys() == properties.keys()
+    assert document["status"].keys() == properties["status"]["properties"].keys()
     assert keys == listener.keys()
     assert tables == listener["limits"]["properties"].keys()
 

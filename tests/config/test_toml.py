@@ -19,6 +19,7 @@ from netsrv.config.document import LISTENER_KEYS
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     SERVER_SETTINGS,
+    TABLE_SETTINGS,
     ConfigurationError,
     LogLevel,
 )
@@ -379,7 +380,11 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         log_rate = -1
         lograte = 5
         [status]
-        address = "127.0.0.1:8423"
+        address = "status:8423:1"
+        unix_mode = 660
+        token = "secret"
+        hosts = ["a b", 5]
+        [statuses]
         [[listener]]
         service = "ecko"
         tcp = 65536
@@ -420,14 +425,18 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
     address = "give it one address: tcp, udp or unix, as in tcp = '127.0.0.1:7'"
     keys = (
         "there are service, tcp, udp, unix, mode, backlog, reuse_address, reuse_port, "
-        "socket_options, settings, limits, access"
+        "socket_options, settings, fault, limits, access"
     )
     assert mistakes(text) == [
         "shutdown_timeout: '5': a number of seconds, more than 0 and at most 1000000000",
         "log_rate: -1: a whole number from 0 to 1000000000",
+        "status.address: 'status:8423:1': an IPv6 address is written in brackets, as in [::1]:7",
+        "status.unix_mode: 660: permissions in octal, as in '0660' or 0o660",
+        "status.hosts[0]: 'a b': a host name, as in 'status.example.org'",
+        "status.hosts[1]: 5: a text, in quotes",
+        "status.token: there is no such key; did you mean token_file?",
         "lograte: there is no such key; did you mean log_rate?",
-        "status: there is no such key; there are listener, shutdown_timeout, log_level, quiet, "
-        "log_format, log_rate, access_log, access_log_datagrams",
+        "statuses: there is no such key; did you mean status?",
         "listener[0].tcp: '65536': a port is a number from 0 to 65535",
         "listener[0].backlog: '1000': a whole number from 0 to 2147483647",
         "listener[0].reuse_address: 1: true or false, without quotes",
@@ -625,7 +634,9 @@ listeners = tables(
     settings=values | tables(names_of(GreetSettings)) | tables(names_of(QotdSettings)),
 )
 documents = tables(
-    ["listener", *SERVER_SETTINGS], listener=values | st.lists(listeners, max_size=3)
+    ["listener", "status", *SERVER_SETTINGS],
+    listener=values | st.lists(listeners, max_size=3),
+    status=values | tables(TABLE_SETTINGS),
 )
 
 

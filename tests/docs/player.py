@@ -112,6 +112,8 @@ ELSEWHERE = (
             "sudo adduser --system --group --no-create-home netsrv",
             "sudo install -m 644 netsrv.toml /etc/netsrv.toml",
             "sudo install -m 644 deploy/systemd/netsrv.service /etc/systemd/system/",
+            "sudo install -m 644 -D -t /etc/systemd/system/netsrv.service.d "
+            "deploy/systemd/netsrv.service.d/low-ports.conf",
             "sudo systemd-analyze verify /etc/systemd/system/netsrv.service",
             "sudo systemctl daemon-reload",
             "sudo systemctl enable --now netsrv",

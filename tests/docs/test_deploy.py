@@ -3,6 +3,7 @@
 import shlex
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -31,12 +32,34 @@ def run(*command: str) -> str:
     return output
 
 
-def test_systemd_accepts_the_unit(tmp_path):
-    """Every line of the unit is known to systemd; only the folder of the program differs here."""
-    unit = (TOP / "deploy/systemd/netsrv.service").read_text()
-    copy = tmp_path / "netsrv.service"
-    copy.write_text(unit.replace("/opt/netsrv/bin/", f"{BIN}/"))
-    assert run(tool("systemd-analyze"), "verify", "--man=no", str(copy)) == ""
+UNITS = ("netsrv.service", "netsrv.socket", "daytime@.service", "daytime.socket")
+
+
+DROP_IN = "netsrv.service.d/low-ports.conf"
+
+
+def copy_units(folder: Path, *names: str) -> list[str]:
+    """Copy units, with this Python's folder of programs; return the paths of the copies."""
+    for name in names:
+        text = (TOP / "deploy" / "systemd" / name).read_text()
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text.replace("/opt/netsrv/bin/", f"{BIN}/"))
+    return [str(folder / name) for name in names]
+
+
+def test_systemd_accepts_the_units(tmp_path):
+    """Every line is known to systemd; only the folder of the program differs here."""
+    *units, _ = copy_units(tmp_path, *UNITS, DROP_IN)
+    assert run(tool("systemd-analyze"), "verify", "--man=no", *units) == ""
+
+
+@pytest.mark.parametrize("drop_ins", [(), (DROP_IN,)], ids=["units", "with the drop-in"])
+def test_the_units_expose_little(drop_ins, tmp_path):
+    """The exposure is 1.8 at most, also with the capability for ports below 1024."""
+    names = [name for name in UNITS if name.endswith(".service")]
+    services = copy_units(tmp_path, *names, *drop_ins)[: len(names)]
+    options = "security", "--offline=yes", "--threshold=18", "--no-pager"
+    assert "Overall exposure level" in run(tool("systemd-analyze"), *options, *services)
 
 
 @pytest.mark.parametrize("number", range(2))

@@ -26,10 +26,12 @@ PLAYED = {
     "from-inetd.rst": [],
     "reference.rst": ["nc"],
     "secure.rst": ["socat"],
+    "systemd.rst": ["socat", "systemd-analyze", "systemd-socket-activate"],
     "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
+    "watch-a-server.rst": ["curl", "jq", "promtool"],
     "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""

@@ -1,5 +1,6 @@
-"""The files made from the tables of options: the completion of the shells, and the manual page."""
+"""The files that are made by a program: the completion, the manual page, a picture."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -42,3 +43,15 @@ def test_the_manual_page_is_clean():
 def test_the_files_are_in_the_package():
     """They are beside the module that prints them."""
     assert {Path(str(path)).parent for path in SCRIPTS.values()} == {man_page.PATH.parent}
+
+
+def test_the_picture_of_a_terminal_has_its_colours_and_needs_no_network():
+    """A browser shows it as a picture, which may load nothing."""
+    pytest.importorskip("rich")
+    from docs import terminal
+
+    picture = terminal.draw("$ netsrv serve\n12:00:00  \x1b[33mwarn\x1b[0m: full\n")
+    assert re.search(r'class="netsrv-r2"[^>]*>warn</text>', picture)
+    assert "@font-face" not in picture
+    shown = "".join(re.findall(r"<text [^>]*>([^<]*)</text>", terminal.PATH.read_text()))
+    assert shown.replace("&#160;", " ").startswith(f"netsrv serve$ {terminal.COMMAND}")

@@ -6,11 +6,14 @@ from configparser import ConfigParser
 import attrs
 import pytest
 
+from docs.metrics_table import metrics_list
 from docs.settings_tables import keys_table, options_list
 from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.document import FILE_NAMES
+from netsrv.config.model import SERVER_TABLES, TABLE_SETTINGS
 from netsrv.interfaces import IService
+from netsrv.status.families import LISTENER_FAMILIES, PROCESS_FAMILIES, SERVER_FAMILIES
 from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
 from twisted.plugins import netsrv_services
@@ -22,8 +25,8 @@ ARCHITECTURE = path_of("architecture.rst").read_text()
 PACKAGE = TOP / "netsrv"
 
 FAULTS = [
-    *(*range(1, 44), *range(81, 84), 91, 92, 94, 95),
-    *(*range(98, 108), 109, 110),
+    *(*range(1, 44), *range(81, 84), 91, 92, *range(94, 98)),
+    *range(98, 111),
     *range(112, 150),
 ]
 """The numbers of the faults of the existing features."""
@@ -65,7 +68,8 @@ def keys() -> list[str]:
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
     tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
-    return [tables.get(name, name) for name in names]
+    names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
+    return [*(tables.get(name, name) for name in names), *names_of_tables, *TABLE_SETTINGS]
 
 
 def test_the_reference_has_exactly_the_keys_of_a_file():
@@ -112,6 +116,15 @@ def test_the_architecture_has_the_layers_of_the_contract():
     """The layers in the document are word for word those that import-linter checks."""
     shown = "\n".join(line.strip() for line in ARCHITECTURE.splitlines())
     assert f"\n{layers()}\n" in shown
+
+
+def test_the_reference_has_every_metric():
+    """Each with its type, labels and meaning."""
+    assert "\n.. settings:: metrics\n" in REFERENCE
+    table = "\n".join(metrics_list())
+    for family in (*LISTENER_FAMILIES, *SERVER_FAMILIES, *PROCESS_FAMILIES):
+        assert f"``{family.sample_name}``" in table
+        assert f"     - {family.help}\n" in table
 
 
 def test_every_fault_has_its_row():

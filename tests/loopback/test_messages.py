@@ -1,5 +1,6 @@
 """Services of one message, which the accept loop serves itself."""
 
+import errno
 import os
 import socket
 import struct
@@ -16,6 +17,7 @@ from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Server
 from netsrv.services.message import MessageFactory
 from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
+from netsrv.uvreactor.interfaces import IReadableWatcher
 from tests.clients import connect, read_all, reset, visit
 from tests.reactor import until
 from tests.timeouts import TIMEOUT
@@ -33,6 +35,10 @@ class Events(Observer):
         self.made = []
         self.closed = []
         self.refused = []
+        self.failed = []
+
+    def listener_failed(self, listener, error, reopening):
+        self.failed.append(error.errno)
 
     def connection_made(self, listener, connection):
         self.made.append(connection.peer)
@@ -380,3 +386,21 @@ async def test_many_peers_at_once_are_all_served(served, client, events):
     await over(server)
     assert answers == [LINE] * 200
     assert len(events.closed) == 200
+
+
+@pytest.mark.skipif(
+    not IReadableWatcher.providedBy(reactor), reason="other reactors watch the descriptor itself"
+)
+@pytest_twisted.ensureDeferred
+async def test_a_descriptor_that_other_code_has_closed_is_reported_with_the_next_peer(
+    served, client, events
+):
+    """The listener fails, and a later one that gets the number of the descriptor serves."""
+    server = served(LINE)
+    address = server.sockets[0].sock.getsockname()
+    with socket.socket() as sock:
+        os.close(server.sockets[0].sock.fileno())
+        await client(sock.connect, address)
+        await until(lambda: events.failed)
+    assert events.failed == [errno.EBADF]
+    assert await client(visit, served(LINE).sockets[0], b"") == LINE

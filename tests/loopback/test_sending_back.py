@@ -13,8 +13,9 @@ from netsrv.config.keywords import listener
 from netsrv.interfaces import CloseReason
 from netsrv.observers.dispatch import Observer
 from netsrv.server.server import Server
+from netsrv.services.discard import DiscardStream
 from netsrv.services.echo import EchoStream
-from netsrv.shortcuts import is_sent_back, sends_back
+from netsrv.shortcuts import sends_back, shortcut_of
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from tests.clients import connect, read_all, visit
 from tests.reactor import until
@@ -51,11 +52,24 @@ def served(started):
     return serve
 
 
+class Counting(DiscardStream):
+    """Looks at what it drops, and so does not promise what `DiscardStream` does."""
+
+    size = 0
+
+    def dataReceived(self, data):
+        type(self).size += len(data)
+
+
 def test_the_promise_is_that_of_a_method():
     """A subclass that overrides the method has to make it again; a wrapper makes none."""
     wrapped = ProtocolWrapper(WrappingFactory(Factory()), EchoStream())
     protocols = EchoStream(), Promising(), Upper(), wrapped
-    assert [is_sent_back(protocol) for protocol in protocols] == [True, True, False, False]
+    assert [shortcut_of(protocol) for protocol in (DiscardStream(), Counting())] == [
+        "dropInput",
+        None,
+    ]
+    assert [shortcut_of(protocol) for protocol in protocols] == ["sendBack", "sendBack", None, None]
 
 
 @pytest_twisted.ensureDeferred
@@ -107,6 +121,26 @@ async def test_the_bytes_are_counted(served, client):
     counts = server.info()["listeners"][0]["counts"]
     assert (counts["received_bytes"], counts["sent_bytes"]) == (len(data), len(data))
     assert counts["closed"] == {"peer": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_dropped_bytes_are_counted(served, client):
+    """`discard` counts what it drops, and closes when the peer has ended."""
+    server = served(DiscardStream)
+    assert await client(visit, server.sockets[0], random.randbytes(3 * MIB)) == b""
+    await until(lambda: server.connections == 0)
+    counts = server.info()["listeners"][0]["counts"]
+    assert (counts["received_bytes"], counts["sent_bytes"]) == (3 * MIB, 0)
+    assert counts["closed"] == {"peer": 1}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_subclass_that_looks_at_what_it_drops_sees_it(served, client, monkeypatch):
+    """Every byte."""
+    monkeypatch.setattr(Counting, "size", 0)
+    server = served(Counting)
+    assert await client(visit, server.sockets[0], bytes(MIB)) == b""
+    assert Counting.size == MIB
 
 
 @pytest_twisted.ensureDeferred

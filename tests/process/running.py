@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,32 @@ class Running:
         with self._news:
             self._ended = True
             self._news.notify_all()
+
+
+@contextmanager
+def killed_at_end(command: Sequence[str], **popen: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Run a command until the block ends, or for `TIMEOUT` seconds; then kill its process.
+
+    At the end of a ``with`` statement, `subprocess.Popen` waits for its process, which may
+    never end if the block has raised; and a block that reads its output may wait forever.
+    """
+    with subprocess.Popen(command, **popen) as process:
+        deadline = threading.Timer(TIMEOUT, process.kill)
+        deadline.start()
+        try:
+            yield process
+        finally:
+            deadline.cancel()
+            process.kill()
+
+
+def still_runs(process: subprocess.Popen[Any]) -> bool:
+    """Return True if a process has not ended within the next hundredth of a second."""
+    try:
+        process.wait(0.01)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
 
 
 def interruptible() -> None:

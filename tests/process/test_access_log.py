@@ -11,7 +11,7 @@ import pytest
 
 from tests.clients import tcp, udp, visit
 from tests.process import needs
-from tests.process.running import Running, located
+from tests.process.running import Running, killed_at_end, located
 from tests.process.starts import SERVE, TWISTD, each_start, finish, only_line
 from tests.timeouts import TIMEOUT
 
@@ -147,18 +147,14 @@ def test_f100_the_log_itself_may_be_a_pipe_that_is_closed(tmp_path):
     log = tmp_path / "access"
     command = located([*SERVE.command, *ECHO, "--access-log", "access"])
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None
-        try:
-            waiting = next(line for line in process.stdout if "Waiting for" in line)
-            port = int(waiting.rpartition(" (")[0].rpartition(":")[2])
-            process.stdout.close()
-            for _ in range(20):
-                assert visit(port, b"x") == b"x"
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(TIMEOUT) == 0
-        finally:
-            process.kill()
+    with killed_at_end(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
+        waiting = next(line for line in process.stdout if "Waiting for" in line)
+        port = int(waiting.rpartition(" (")[0].rpartition(":")[2])
+        process.stdout.close()
+        for _ in range(20):
+            assert visit(port, b"x") == b"x"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT) == 0
     assert len(records(log)) == 20
 
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from tests.clients import visit
-from tests.process.running import Running
+from tests.process.running import Running, killed_at_end, still_runs
 from tests.process.starts import SERVE, TWIST, TWISTD, finish, located, only_line
 from tests.timeouts import TIMEOUT
 
@@ -22,13 +22,13 @@ ROUNDS = 50
 def visited(file, path, options, cwd, errors=subprocess.DEVNULL) -> str:
     """Serve with the log in *file* until it has all lines, and return its text."""
     command = located([*SERVE.command, "--tcp", "echo=127.0.0.1:0", *options])
-    with subprocess.Popen(command, cwd=cwd, stdout=file, stderr=errors) as process:
+    with killed_at_end(command, cwd=cwd, stdout=file, stderr=errors) as process:
         while not (found := re.search(r"on tcp 127\.0\.0\.1:(\d+) ", path.read_text())):
-            assert process.poll() is None
+            assert still_runs(process)
         for number in range(1, ROUNDS + 1):
             assert visit(int(found[1]), b"x") == b"x"
             while number == ROUNDS // 2 and '"ended"' not in path.read_text():
-                assert process.poll() is None
+                assert still_runs(process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT) == 0
     return path.read_text()
@@ -66,16 +66,13 @@ def test_f148_standard_output_is_a_socket(name, tmp_path):
     ours, theirs = socket.socketpair()
     ours.settimeout(TIMEOUT)
     command = located([*SERVE.command, "--tcp", "echo=127.0.0.1:0", "--access-log", name])
-    with ours, ours.makefile() as lines, subprocess.Popen(command, stdout=theirs) as process:
+    with ours, ours.makefile() as lines, killed_at_end(command, stdout=theirs) as process:
         theirs.close()
-        try:
-            waiting = next(line for line in lines if "Waiting for" in line)
-            assert visit(int(re.search(r":(\d+) \(echo\)", waiting)[1]), b"x") == b"x"
-            assert any('"ended":"peer"}' in line for line in lines)
-            process.terminate()
-            assert process.wait(TIMEOUT) == 0
-        finally:
-            process.kill()
+        waiting = next(line for line in lines if "Waiting for" in line)
+        assert visit(int(re.search(r":(\d+) \(echo\)", waiting)[1]), b"x") == b"x"
+        assert any('"ended":"peer"}' in line for line in lines)
+        process.terminate()
+        assert process.wait(TIMEOUT) == 0
 
 
 @pytest.mark.parametrize("name", [*NAMES, "/dev/stderr", "/proc/self/fd/2"])

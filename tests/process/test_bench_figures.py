@@ -9,7 +9,7 @@ from statistics import median
 import pytest
 
 from bench.measure import cpu_seconds, interval
-from bench.page import BEGIN, END, FOLDER, PAGE, PLOTTED, replaced, table, without_rounds
+from bench.page import BEGIN, END, FOLDER, PAGE, PLOTTED, joined, replaced, table, without_rounds
 from bench.plot import picture
 from bench.report import judged, load_was_full, summary, text, verdict
 from bench.rows import OURS, ROWS, UVLOOP, Goal
@@ -120,11 +120,12 @@ def result(missing):
     }
 
 
-def test_the_table_has_figures_and_goals():
-    """A row has the medians of its contenders and the goals that are promised."""
+def test_the_tables_have_figures_and_goals():
+    """A row has the medians of its contenders, and its goals with ratio, interval and answer."""
     shown = table(result({"gevent": "it is not installed"}))
-    assert " | 5.00 | 5.00 |  |  | uvloop 1.00 ≤ 1.08: yes; " in shown
-    assert "Twisted on epoll: not measured" in shown
+    assert " 64 bytes: µs of CPU per round trip | 5.00 | 5.00 |  |\n" in shown
+    assert " 64 bytes | uvloop | 1.00 (1.00-1.00) | ≤ 1.08: yes | ≤ 1.04: yes\n" in shown
+    assert "    | Twisted on epoll |  | not measured |\n" in shown
 
 
 def test_the_page_is_made_of_the_figures_beside_it():
@@ -136,6 +137,13 @@ def test_the_page_is_made_of_the_figures_beside_it():
     for row in run["rows"]:
         if row["name"] in PLOTTED:
             assert (FOLDER / f"{row['name']}.svg").read_text() == picture(row)
+
+
+def test_rows_of_several_runs_are_joined():
+    """A row that was measured again is the later one; the order is that of the page."""
+    echo, again, udp = ({"name": name, "n": n} for n, name in enumerate(["echo", "echo", "udp"]))
+    whole = joined([{"took": 1, "rows": [udp, echo]}, {"took": 2, "rows": [again]}])
+    assert whole == {"took": 1, "rows": [again, udp]}
 
 
 def test_the_page_keeps_the_text_around_the_table():

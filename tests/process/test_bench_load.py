@@ -14,7 +14,7 @@ import pytest
 
 from bench.processes import Load, LoadError, compile_programs
 from bench.rows import ROWS, C, Row
-from bench.turns import KINDS, Loaded
+from bench.turns import KINDS, Loaded, Paced, pace
 from tests.checkout import TOP
 from tests.process.needs import tool
 from tests.process.running import Running
@@ -68,6 +68,40 @@ def test_every_mode_moves_what_it_says(programs, name):
         assert figures["amount"] > 0
         assert figures["lost"] == 0
         assert 0 < figures["server_busy"] <= 1
+
+
+def test_times_of_planned_messages_count_from_the_plan(programs):
+    """Of messages that are due at about the same time, most wait for the others before them."""
+
+    class Echo(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while data := self.request.recv(64):
+                self.request.sendall(data)
+
+    with (
+        served(socketserver.TCPServer(("127.0.0.1", 0), Echo)) as port,
+        load(programs, "exchange", port, 1, 64, 1, 64) as running,
+    ):
+        done = running.run(2**-10, 2**20)
+    assert done["operations"] == 1024
+    assert done["p50"] / 1e6 > 0.05 * done["seconds"]
+    assert done["p999"] / 1e6 > 0.5 * done["seconds"]
+
+
+def test_half_of_what_the_slowest_sustains_is_planned(programs):
+    """All contenders get the same rate, and keep to it."""
+    contenders = [Paced(C, row("latency"), "127.0.0.1", programs) for _ in range(2)]
+    try:
+        rates = [one.turn(0.02)["rate"] for one in contenders]
+        pace(contenders)
+        figures = [one.turn(0.02) for one in contenders]
+    finally:
+        for one in contenders:
+            one.close()
+    assert [one.rate for one in contenders] == [min(rates) / 2] * 2
+    for turn in figures:
+        assert turn["amount"] == int(0.02 * min(rates) / 2)
+        assert 0 < turn["p50"] <= turn["p99"] <= turn["p999"] == turn["value"]
 
 
 def test_lost_datagrams_are_counted_and_not_waited_for(programs):

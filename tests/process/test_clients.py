@@ -4,14 +4,13 @@ import calendar
 import json
 import re
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.process import needs
-from tests.process.running import Running
+from tests.process.running import Running, killed_at_end
 from tests.process.starts import SERVE
 from tests.timeouts import TIMEOUT
 
@@ -50,17 +49,10 @@ def ask(*command: str, data: bytes = b"") -> bytes:
 
 def ask_for(size: int, *command: str, data: bytes) -> bytes:
     """Run an endless client that sends *data*, until it has printed *size* bytes."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
-        assert client.stdin is not None
-        assert client.stdout is not None
-        deadline = threading.Timer(TIMEOUT, client.kill)
-        deadline.start()
+    with killed_at_end(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         client.stdin.write(data)
         client.stdin.flush()
-        printed = client.stdout.read(size)
-        deadline.cancel()
-        client.kill()
-    return printed
+        return client.stdout.read(size)
 
 
 # rdate: the time, RFC 868

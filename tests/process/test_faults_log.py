@@ -33,11 +33,21 @@ def logging_to(place: Path) -> list[str]:
 
 def still_serves(folder: Path) -> None:
     """Check that the server answers; its log may not tell its port."""
+    wait_until_it_listens(folder / "echo.sock")
     for _ in range(3):
-        deadline = time.monotonic() + TIMEOUT
-        while not (folder / "echo.sock").exists():
-            assert time.monotonic() < deadline
         assert talk(unix(folder / "echo.sock"), b"hello") == b"hello"
+
+
+def wait_until_it_listens(path: Path) -> None:
+    """Wait until a unix socket takes a connection: its file is there before, since bind(2)."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            unix(path).close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < deadline
+        else:
+            return
 
 
 def wait_until_written(path: Path, words: str) -> str:

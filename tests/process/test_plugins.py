@@ -73,11 +73,12 @@ def test_a_changed_module_is_read_again(tmp_path):
     ],
 )
 def test_f109_module_that_fails_to_import(fault, words, tmp_path, serve):
-    """A module that does not import is logged with its path and the exception; the rest works."""
+    """A line has its path and the exception, at level debug a traceback; the rest works."""
     thirdparty.services(tmp_path, GREET)
     path = thirdparty.module(tmp_path, "acme_broken", fault)
     env = thirdparty.on_path(tmp_path)
-    server = serve("--tcp", "greet=0", env=env)
+    server = serve("--tcp", "greet=0", "--log-level", "debug", env=env)
+    server.wait_for("debug: Unhandled Error$")
     assert talk(tcp(server.port("tcp")), b"") == GREETING
     server.wait_for(rf"plugin module {path} cannot be imported: {words}")
 
@@ -109,18 +110,28 @@ def test_f134_module_that_raises_no_exception(surprise, start, tmp_path, serve):
     assert server.stop() == start.drained
 
 
-def test_a_missing_service_has_its_reason_at_every_start(tmp_path):
-    """The error names the module that does not import, also once Twisted has cached its plugins."""
-    path = thirdparty.module(tmp_path, "acme_broken", "def broken(:")
-    thirdparty.module(tmp_path, "acme_empty", "class Hello: pass")
-    env = thirdparty.on_path(tmp_path)
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def broken(:", "cannot be imported: SyntaxError: invalid syntax (acme.py, line 1)"),
+        (
+            "import no_such_module",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'",
+        ),
+        ("class Hello: pass", "has no service in it"),
+    ],
+    ids=["syntax", "import", "empty"],
+)
+def test_a_missing_service_has_its_reason_at_every_start(source, reason, tmp_path):
+    """One line names the module that may be the reason, also once Twisted has a cache of it."""
+    path = thirdparty.module(tmp_path, "acme", source)
     for _ in range(2):
-        done = finish([*SERVE.command, "--tcp", "hello=0"], tmp_path, env)
+        done = finish([*SERVE.command, "--tcp", "hello=0"], tmp_path, thirdparty.on_path(tmp_path))
         assert done.returncode == SERVE.misconfigured
-        line = done.stderr.splitlines()[-1]
-        assert line.startswith("netsrv: tcp 0.0.0.0:0: there is no service 'hello'; there are ")
-        assert f"; plugin module {path} cannot be imported: SyntaxError: " in line
-        assert line.endswith("acme_empty.py has no service in it")
+        assert only_line(done) == (
+            "netsrv: tcp 0.0.0.0:0: there is no service 'hello'; there are accept, chargen, "
+            f"daytime, discard, echo, info, qotd, time; plugin module {path} {reason}"
+        )
 
 
 def test_what_a_plugin_says_is_one_line(tmp_path, serve):

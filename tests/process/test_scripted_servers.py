@@ -111,7 +111,7 @@ def test_the_journal_and_the_counts(server):
         with connect(server) as client:
             client.sendall(b"%d" % number)
     server.wait_for_connections(7)
-    with pytest.raises(TimeoutError, match="7 connections instead of 8"):
+    with pytest.raises(TimeoutError, match="accepted 7 of 8 connections"):
         server.wait_for_connections(8, timeout=0.01)
     assert server.received == [b"2", b"3", b"4", b"5", b"6"]
     assert (server.dropped, server.truncated) == (2, True)
@@ -132,7 +132,7 @@ def test_asynchronous_waits(library, server):
         task = asyncio.create_task(connect_later(asyncio.sleep))
         await server.async_wait_for_connections(1, TIMEOUT)
         await task
-        with pytest.raises(TimeoutError, match="1 connections instead of 2 were accepted"):
+        with pytest.raises(TimeoutError, match="accepted 1 of 2 connections"):
             await server.async_wait_for_connections(2, timeout=0.01)
         with pytest.raises(ValueError, match="no datagrams on tcp"):
             await server.async_wait_for_datagrams(1)
@@ -141,7 +141,7 @@ def test_asynchronous_waits(library, server):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connect_later, trio.sleep)
             await server.async_wait_for_connections(1, TIMEOUT)
-        with pytest.raises(TimeoutError, match="1 connections instead of 2 were accepted"):
+        with pytest.raises(TimeoutError, match="accepted 1 of 2 connections"):
             await server.async_wait_for_connections(2, timeout=0.01)
 
     if library == "asyncio":

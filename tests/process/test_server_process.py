@@ -1,5 +1,6 @@
 """The fixture ``netsrv_server``: what a client's test can ask of its server."""
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from netsrv.fixture import process as serverprocess
+from netsrv.fixture import views
 from netsrv.fixture.process import ServerError, ServerProcess, start_server
 from tests.clients import exchange, read_all, talk
 from tests.timeouts import TIMEOUT
@@ -264,7 +266,7 @@ def test_waiting_in_vain(netsrv_server):
         with pytest.raises(TimeoutError) as caught:
             server.wait_for_connections(2, timeout=0.01)
     lines = str(caught.value).splitlines()
-    assert "echo: 1 connections instead of 2 were accepted within 0.01 s" in lines[0]
+    assert "echo: accepted 1 of 2 connections within 0.01 s" in lines[0]
     assert str(server.address) in lines[0]
     assert "Got connection from 127.0.0.1:" in lines[-1]
     with pytest.raises(ValueError, match="no datagrams on tcp"):
@@ -377,11 +379,17 @@ def read_ends(sock: socket.socket) -> bool:
         return True
 
 
-def test_a_service_that_blocks_is_ended(services, netsrv_server):
-    """A server with a blocked reactor is ended too."""
+def test_a_service_that_blocks_is_ended(services, netsrv_server, monkeypatch):
+    """A wait for a server with a blocked reactor gives up, and the server is ended too."""
+    monkeypatch.setattr(views, "COUNT_TIMEOUT", 0.01)
     server = netsrv_server(f"{services}:Blocks")
     with client(server) as sock:
         assert exchange(sock, b"x") == b"x"
+        blocked = "is blocked: no answer about 2 connections within 0.01 s; "
+        with pytest.raises(TimeoutError, match=blocked):
+            server.wait_for_connections(2, timeout=0.01)
+        with pytest.raises(TimeoutError, match=blocked):
+            asyncio.run(server.async_wait_for_connections(2, timeout=0.01))
         server.stop()
         assert server.process.returncode == 1
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from netsrv.cli.fetching import fetch, parse_target
 from tests.clients import exchange, name_of, read_all, talk, tcp, udp, unix
 from tests.process import needs, thirdparty
 from tests.process.running import Running
@@ -305,6 +306,8 @@ def test_f95_a_foreign_pid_file_stays(linked, content, tmp_path):
     done = finish(["twistd", "-n", "--pidfile=pid", "netsrv", *options], tmp_path)
     assert done.returncode != 0
     assert "Traceback" not in done.stdout + done.stderr
+    if content.isdigit():
+        assert f"Another twistd server is running, PID {content}\n" in done.stderr
     assert file.read_text() == content
     assert path.is_symlink() == linked
     assert not (tmp_path / "echo.sock").exists()
@@ -336,11 +339,11 @@ def test_same_is_a_port_that_is_free_on_both(serve):
 
 @pytest.mark.parametrize("reactor", ["uvloop", "epoll"])
 def test_f94_a_server_in_a_jail_serves(reactor, tmp_path):
-    """After twistd --chroot no module can be imported: TCP, UDP and unix sockets serve."""
+    """After twistd --chroot no module can be imported: all sockets serve, and the status does."""
     needs.root()
     path = tmp_path / "echo.sock"
     launcher, options = on_reactor(reactor)[:-1], ["--tcp", "info=127.0.0.1:0", "--udp", "same"]
-    options += ["--unix", f"echo={path}"]
+    options += ["--unix", f"echo={path}", "--status", "127.0.0.1:0", "--health", "127.0.0.1:0"]
     command = [*launcher, f"--chroot={tmp_path}", "netsrv", *options]
     with Running(command, tmp_path) as server:
         server.wait_for("Waiting for connections on unix ")
@@ -349,5 +352,8 @@ def test_f94_a_server_in_a_jail_serves(reactor, tmp_path):
         assert talk(unix(path), MEBIBYTE) == MEBIBYTE
         with udp(port) as client:
             assert exchange(client, b"hello") == b"hello"
+        status = parse_target(server.wait_for(r"Serving status on (\S+)")[1])
+        for name in ("metrics", "status.json", "readyz", "no"):
+            assert fetch(status, f"/{name}").status == (404 if name == "no" else 200)
         server.stop()
         assert "Traceback" not in server.output

@@ -16,6 +16,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.wire import Echo
 from zope.interface.verify import verifyObject
 
+from netsrv.uvreactor.writing_connection import MAX_PULLS
 from tests.process import needs
 from tests.uvreactor.conftest import HalfCloseable, Recorder
 from tests.uvreactor.peer import Peer
@@ -304,6 +305,34 @@ def test_a_pull_producer_that_writes_nothing_is_not_asked_again(served, runner):
     protocol.transport.registerProducer(producer, False)
     runner.turns(20)
     assert producer.calls == ["resume"]
+
+
+def test_a_pull_producer_may_write_several_times_in_a_call(served, runner):
+    """All of it goes out, and the producer is called again, also for long writes."""
+
+    class Bursts(Producer):
+        def resumeProducing(self):
+            super().resumeProducing()
+            super().resumeProducing()
+
+    peer, protocol = served()
+    producer = Bursts(protocol.transport, 500)
+    producer.streaming = False
+    protocol.transport.registerProducer(producer, False)
+    protocol.transport.loseConnection()
+    assert len(peer.read_all()) == 5_000_000
+
+
+def test_a_pull_producer_leaves_other_events_their_turns(served, runner):
+    """It is called a few times in one turn of the loop, however much the peer reads."""
+    _, protocol = served()
+    producer = Producer(protocol.transport, 1000)
+    producer.streaming = False
+    protocol.transport.registerProducer(producer, False)
+    calls = []
+    runner.reactor.loop.call_soon(lambda: calls.append(len(producer.calls)))
+    runner.until(lambda: calls)
+    assert calls == [1 + MAX_PULLS]
 
 
 def test_a_producer_is_stopped_at_the_end(served, runner):

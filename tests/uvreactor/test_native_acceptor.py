@@ -2,8 +2,8 @@
 
 import errno
 import os
+import re
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +14,8 @@ from netsrv.uvreactor import native_acceptor
 from netsrv.uvreactor.fd_pressure import AcceptWatchdog
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from netsrv.uvreactor.native_acceptor import MIN_FREE_DESCRIPTORS, NativeAcceptor
+from tests.checkout import TOP
+from tests.process.running import Running
 from tests.uvreactor.accepting import accepting_on_loopback, backlog_length
 from tests.uvreactor.conftest import Recorder, Served
 from tests.uvreactor.peer import PATIENCE, Peer
@@ -248,21 +250,22 @@ reactor.run()
     "reactor",
     ["netsrv.uvreactor.reactor.UvloopReactor", "twisted.internet.pollreactor.PollReactor"],
 )
-def test_without_descriptors_no_connection_is_lost(reactor):
+def test_without_descriptors_no_connection_is_lost(reactor, tmp_path):
     """F16: of 100 connections those without a descriptor wait, and are served later."""
     command = [sys.executable, "-c", STARVED, reactor]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        port = int(process.stdout.readline())
+    with Running(command, tmp_path, {"PYTHONPATH": str(TOP)}) as process:
+        port = int(process.wait_for(r"^(\d+)$")[1])
         clients = [socket.create_connection(("127.0.0.1", port), PATIENCE) for _ in range(100)]
-        failures = [process.stdout.readline().split() for _ in range(10)]
-        assert {(word, number) for word, number, _ in failures} == {("failed", str(errno.EMFILE))}
-        first, last = float(failures[0][2]), float(failures[-1][2])
+        failure = rf"^failed {errno.EMFILE} (\S+)$"
+        last = float(process.wait_for(failure, 10)[1])
+        first = float(process.wait_for(failure)[1])
+        assert [line for line in process.lines[1:10] if not re.match(failure, line)] == []
         assert last - first < 0.3  # of 0.9 seconds that nine pauses last
         for client in clients:
             client.sendall(b"hello")
             assert client.recv(10) == b"hello"
             client.close()
-        process.terminate()
+        process.stop()
 
 
 def test_a_port_pauses_and_resumes(runner):

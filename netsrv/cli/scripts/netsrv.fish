@@ -60,8 +60,8 @@ function _shtab_netsrv_using
   test "$_shtab_netsrv_cmdpath" = "$argv"
 end
 
-set -g _shtab_netsrv_commands serve
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --fault --idle-timeout --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --tcp --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_commands serve status
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --fault --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -74,6 +74,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -s t -l tcp -xka "(__netsrv_se
 complete -c netsrv -n '_shtab_netsrv_using serve' -s u -l udp -xka "(__netsrv_services udp)" -d 'serve a datagram service on UDP; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l unix -xka "(__netsrv_services tcp; __fish_complete_path (commandline -ct))" -d 'serve a stream service on a unix socket; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'take listeners and limits from a TOML file'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l inetd -x -d 'serve the socket on descriptor 0, as inetd and systemd'"'"'s Accept=yes pass it'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l backlog -x -d 'let N connections wait in the kernel until they are accepted'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l reuse-address -d 'set SO_REUSEADDR'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l no-reuse-address -d 'do not set SO_REUSEADDR'
@@ -99,9 +100,15 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json 
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-rate -x -d 'log at most N lines a second about single peers'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log -xka "(__fish_complete_path (commandline -ct))" -d 'write a line of JSON for each connection to FILE; - is standard output'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'write a line for each datagram to the access log too'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve metrics, the state as JSON, and health on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l health -x -d 'serve only /livez, /readyz and /healthz on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE read --status'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l check -d 'open every socket, print all that is in effect, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l json -d 'print the report of --check as JSON'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l schema -d 'print the JSON Schema of the configuration file, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l list-services -d 'print the services that are installed, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l version -d 'print the versions of netsrv and of what it runs on, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -s h -l help -d 'print this help, and exit'
+complete -c netsrv -n '_shtab_netsrv_using; and test $_shtab_netsrv_npos -eq 0' -a status -d 'ask whether a running server is ready'
+complete -c netsrv -n '_shtab_netsrv_using status' -l timeout -x -d 'wait S seconds for the answer'
+complete -c netsrv -n '_shtab_netsrv_using status' -s h -l help -d 'print this help, and exit'

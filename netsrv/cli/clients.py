@@ -1,0 +1,68 @@
+"""The commands that ask a running server: their options and texts."""
+
+from argparse import ArgumentError
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Any
+
+from netsrv.cli.arguments import make_parser
+from netsrv.cli.commands import Command, Option, report_option
+
+HELP = report_option("help", "print this help, and exit", "-h")
+
+ADDRESS = Option(
+    "address", (), "The server", "the address of --status or --health", "ADDRESS", is_setting=False
+)
+TIMEOUT = Option(
+    "timeout",
+    ("--timeout",),
+    "The server",
+    "wait S seconds for the answer",
+    "S",
+    "5",
+    is_setting=False,
+)
+STATUS_ADDRESSES = (
+    "ADDRESS is PORT, HOST:PORT, [IPV6]:PORT or unix:PATH; without it the environment variable "
+    "NETSRV_STATUS has it."
+)
+STATUS = Command(
+    "netsrv status",
+    "ask whether a running server is ready",
+    "Asks a running server whether it is ready, and prints one line. The exit status is 0 if it is "
+    "ready, 1 if it is not, and 69 if it cannot be reached.",
+    (TIMEOUT, HELP),
+    (
+        ("127.0.0.1:8423", "ask the server on this address of --status or --health"),
+        ("unix:/run/netsrv/status.sock", "ask the server on this unix socket"),
+    ),
+    (STATUS_ADDRESSES,),
+    "[options] [ADDRESS]",
+    ADDRESS,
+)
+CLIENTS = (STATUS,)
+"""Each has a module ``netsrv.cli.NAME_command`` with a function ``run``."""
+
+
+def run_client(command: Command, given: Iterable[tuple[str, Any]]) -> int:
+    """Run one of `CLIENTS` with the options that are given, and return the exit status."""
+    status: int = import_module(f"netsrv.cli.{command.word}_command").run(given)
+    return status
+
+
+def run_fast(arguments: Sequence[str]) -> int | None:
+    """Run a command line of one of `CLIENTS`, and return the exit status.
+
+    Returns None, and does nothing, if it is one of another command, asks for help or is wrong:
+    that needs the tables of all commands, which take longer to import.
+    """
+    for command in CLIENTS:
+        if arguments and arguments[0] == command.word:
+            try:
+                namespace, extras = make_parser(command).parse_known_args(arguments[1:])
+            except ArgumentError:
+                return None
+            given = getattr(namespace, "given", [])
+            if not extras and HELP.name not in dict(given):
+                return run_client(command, given)
+    return None

@@ -1,0 +1,25 @@
+"""The text of ``/status.json``."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from netsrv.status.source import Snapshot
+
+
+def encode(value: Any) -> str:
+    """Return a plain value as JSON."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def decode_listeners(snapshot: Snapshot) -> Snapshot:
+    """Return a snapshot with its listeners as plain values."""
+    return {**snapshot, "listeners": [*map(json.loads, snapshot["listeners"])]}
+
+
+def render_document(snapshot: Snapshot, more: Mapping[str, Any]) -> bytes:
+    """Return a snapshot with *more* keys as JSON."""
+    listeners = snapshot["listeners"]
+    server = {key: value for key, value in snapshot.items() if key != "listeners"}
+    head = encode({**server, **more})
+    return f'{head[:-1]},"listeners":[{",".join(listeners)}]}}\n'.encode()

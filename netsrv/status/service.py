@@ -1,0 +1,185 @@
+"""The status server: its listeners, the history that it keeps, and its end.
+
+Its listeners are none of those that it reports on: they have gates, slots and limits of their
+own, and answer also when no other listener accepts.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from netsrv.config.model import Transport
+from netsrv.config.status import StatusSettings
+from netsrv.gate import Gate
+from netsrv.guards.admission import Admission
+from netsrv.guards.capacity import ConnectionSlots
+from netsrv.guards.limits import Limits
+from netsrv.interfaces import ListenerInfo
+from netsrv.observers.dispatch import ObserverDispatcher
+from netsrv.observers.line_rate import LineRate
+from netsrv.observers.log import LogObserver
+from netsrv.sockets.opening import OpenSocket
+from netsrv.status.access import AccessRules
+from netsrv.status.channel import MAX_CHANNELS, StatusFactory
+from netsrv.status.history import INTERVAL, History
+from netsrv.status.opening import PreparedStatus, checked_token
+from netsrv.status.recent import MAX_ENTRIES, RecentEndings, RecentEvents, RecentRefusals
+from netsrv.status.site import HealthSite, StatusSite
+from netsrv.status.source import Sample, StatusSource
+from netsrv.streams.listener import StreamListener
+
+LIMITS = Limits(
+    max_connections=MAX_CHANNELS + 4,  # one more than `MAX_CHANNELS` is accepted to end another
+    idle_timeout=120.0,
+    write_timeout=10.0,
+    close_grace=2.0,
+)
+"""The limits of a status listener."""
+
+LOG_RATE = 10
+"""Lines a second about the clients of a status listener."""
+
+MAX_SAMPLING_SHARE = 0.005
+"""The part of the time that samples may take; with very many connections they come later."""
+
+
+class StatusService:
+    """Serves the status of *source* from `start` to `stop`.
+
+    *prepared* has the open sockets.  *observers* are those of the server that the status is
+    about; *now* returns seconds of a monotonic clock.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        prepared: PreparedStatus,
+        source: StatusSource,
+        observers: ObserverDispatcher,
+        now: Callable[[], float],
+    ) -> None:
+        self.history = History()
+        self._reactor = reactor
+        self._prepared = prepared
+        self._source = source
+        self._observers = observers
+        self._now = now
+        self._rate = LineRate(reactor, LOG_RATE)
+        self._log_observer = ObserverDispatcher([LogObserver(self._rate)])
+        self._recent = {
+            "refusals": RecentRefusals(reactor),
+            "endings": RecentEndings(reactor),
+            "events": RecentEvents(reactor),
+        }
+        self._listeners: list[tuple[StreamListener, OpenSocket]] = []
+        self._site: StatusSite | None = None
+        self._sampling: Any = None
+
+    def start(self) -> None:
+        """Serve; the first row of the history comes in a second."""
+        prepared = self._prepared
+        if prepared.status is not None:
+            rules = self._rules(prepared.settings, prepared.token)
+            self._site = StatusSite(
+                self._source, rules, prepared.files, self._more, self._in_thread
+            )
+            self._listen(prepared.status, self._site, "status")
+            for recent in self._recent.values():
+                recent.start(self._observers)
+            self._take_sample()
+        if prepared.health is not None:
+            self._listen(prepared.health, HealthSite(self._source), "health")
+
+    def stop(self) -> None:
+        """Close the listeners and the connections."""
+        if self._sampling is not None:
+            self._sampling.cancel()
+            self._sampling = None
+        for recent in self._recent.values():
+            recent.stop()
+        for listener, opened in self._listeners:
+            listener.suspend()
+            listener.detach()
+            opened.close()
+            listener.gate.abort_all()
+        self._listeners.clear()
+        self._rate.close()
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where ``status`` and ``health`` are served, as a browser or a client takes it."""
+        return {
+            listener.gate.listener_info.service: _url(opened)
+            for listener, opened in self._listeners
+        }
+
+    def read_token(self, settings: StatusSettings) -> str | None:
+        """Return the token for other *settings*.  Raises `ConfigurationError`."""
+        if self._prepared.status is None or settings.address is None:
+            return self._prepared.token
+        return checked_token(settings, self._prepared.status)
+
+    def update(self, settings: StatusSettings, token: str | None) -> list[str]:
+        """Use other settings; return the names of those that need a restart."""
+        if self._site is not None and settings.address is not None:
+            self._site.rules = self._rules(settings, token)
+        before = self._prepared.settings
+        names = ("address", "health", "unix_mode")
+        return [name for name in names if getattr(settings, name) != getattr(before, name)]
+
+    def _rules(self, settings: StatusSettings, token: str | None) -> AccessRules:
+        opened = self._prepared.status
+        return AccessRules(token, settings.hosts, any_name=opened is None or not opened.host)
+
+    def _listen(self, opened: OpenSocket, site: HealthSite, service: str) -> None:
+        reactor, now = self._reactor, self._now
+        transport = Transport.TCP if opened.host else Transport.UNIX
+        info = ListenerInfo(transport, opened.address, service)
+        admission = Admission(LIMITS, ConnectionSlots(), now())
+        gate = Gate(reactor, info, self._log_observer, admission, LIMITS, now)
+        listener = StreamListener(reactor, opened.sock, gate, StatusFactory(site))
+        listener.start()
+        self._listeners.append((listener, opened))
+
+    def _in_thread(self, render: Callable[[], bytes]) -> Deferred[bytes]:
+        """Call a function in a thread, if the reactor has threads."""
+        if not IReactorThreads.providedBy(self._reactor):
+            return maybeDeferred(render)
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), render)
+
+    def _more(self, since: int) -> Mapping[str, Any]:
+        """Return the keys of the status that are not in a snapshot."""
+        recent = {
+            name: observer.entries(self._source.id_of) for name, observer in self._recent.items()
+        }
+        events = sorted([*recent["events"], *self._source.reload_events()], key=itemgetter("time"))
+        recent["events"] = events[-MAX_ENTRIES:]
+        return {"recent": recent, "history": self.history.as_plain(since)}
+
+    # The history
+
+    def _take_sample(self) -> None:
+        self._sampling = None
+        began = self._now()
+        samples = self._source.take_samples()
+        samples.addCallback(self._add_sample, began)
+        samples.addErrback(lambda failure: self.log.failure("No sample of the status", failure))
+
+    def _add_sample(self, samples: Sequence[Sample], began: float) -> None:
+        self.history.add(samples, time.time(), began, self._source.lag)
+        if not self._listeners:
+            return  # it has ended meanwhile
+        wait = max(INTERVAL, (self._now() - began) / MAX_SAMPLING_SHARE)
+        self._sampling = self._reactor.callLater(wait, self._take_sample)
+
+
+def _url(opened: OpenSocket) -> str:
+    return f"http://{opened.address}/" if opened.host else f"unix:{opened.address}"

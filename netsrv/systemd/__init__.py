@@ -1,0 +1,1 @@
+"""What systemd offers a server: notifications, a watchdog, a store for descriptors."""
