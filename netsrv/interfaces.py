@@ -215,6 +215,7 @@ class IConnection(Interface):
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
     proxy = Attribute("The header of the PROXY protocol with which it came, or None")
     tls = Attribute("The TLS session, or None")
+    details = Attribute("dict or None: what the service adds to the access log, ready for JSON")
 
 
 class IServedConnections(Interface):

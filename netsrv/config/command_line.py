@@ -5,6 +5,7 @@ overrides the file.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from attrs import evolve
@@ -62,7 +63,8 @@ def from_command_line(
 
 def _locate(keys: KeyPath) -> str:
     """Return the option for a key path: ``--max-connections``."""
-    for key in map(str, keys):
+    names = list(map(str, keys))
+    for key in [*map("_".join, pairwise(names)), *names]:  # control_address is one of control
         if key in OPTIONS:
             return str(OPTIONS[key].option)
         if key in list(Transport):

@@ -126,7 +126,8 @@ class DocumentReader:
             elif name in SERVER_SETTINGS:
                 document[name] = value
             elif name in TABLE_SETTINGS and name not in LISTENER_SETTINGS:
-                document.setdefault(TABLE_SETTINGS[name].section.table, {})[name] = value
+                below_top = TABLE_SETTINGS[name]
+                document.setdefault(below_top.section.table, {})[below_top.name] = value
             elif not inner:
                 table[name] = value
             elif isinstance(below := table.setdefault(inner, {}), dict):

@@ -12,6 +12,7 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
+from netsrv.config.control import NO_CONTROL, ControlSettings
 from netsrv.config.faults import FAULTS, Fault
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.config.status import NO_STATUS, StatusSettings
@@ -315,6 +316,7 @@ class Configuration:
         False, LOGS, BOOLEAN, "write a line for each datagram to the access log too"
     )
     status: StatusSettings = NO_STATUS
+    control: ControlSettings = NO_CONTROL
     file: str | None = field(default=None, eq=False)
     """The absolute path of the configuration file; None if there is none."""
 
@@ -333,14 +335,18 @@ SERVER_SETTINGS = settings_of(Configuration)
 """The settings of the whole server, except those of `SERVER_TABLES`."""
 
 SERVER_TABLES: dict[str, tuple[type, dict[str, Setting]]] = {
-    "status": (StatusSettings, settings_of(StatusSettings)),
+    name: (settings_class, {one.name: one for one in settings_of(settings_class).values()})
+    for name, settings_class in (("status", StatusSettings), ("control", ControlSettings))
 }
 """The tables at the top of a file: their classes, which are fields of `Configuration`, and their
 settings."""
 
 TABLE_SETTINGS = {
-    name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
+    setting.keyword: setting
+    for _, settings in SERVER_TABLES.values()
+    for setting in settings.values()
 }
+"""The settings of `SERVER_TABLES` by their keywords."""
 
 LISTENER_SETTINGS = settings_of(ListenerSettings, Limits)
 """The settings of a listener, its limits and access rules included."""

@@ -5,36 +5,30 @@ Where it differs from toxiproxy, it is whole: a request that fails changes nothi
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from secrets import token_hex
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
-from attrs import field as attribute
-from attrs import frozen
+from attrs import evolve, frozen
 
 from netsrv.control.bodies import BadRequest, as_object, decode, decode_object, field
 from netsrv.control.listening import ListenError, parse_listen, resolve, show_listen
 from netsrv.control.proxies import Proxies, Proxy, ProxyError
 from netsrv.control.toxics import ALL_STREAMS, WrongToxic, read_toxic, updated
 from netsrv.faults.fault import FaultSettings
+from netsrv.interfaces import CloseReason
+from netsrv.status.site import Answer
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
-NOSNIFF = {"X-Content-Type-Options": "nosniff"}
+NO_HEADERS: Mapping[str, str] = {}
 
 BROWSER = "Mozilla/"
 """The beginning of the User-Agent of a browser, which is refused: a page must not send requests."""
 
 
-@frozen
-class Answer:
-    """An answer: its status, its body, and headers."""
-
-    status: int
-    body: bytes = b""
-    content_type: str = ""
-    headers: dict[str, str] = attribute(factory=dict)
-
+REQUEST_ID = "X-Toxiproxy-Request-Id"
 
 Handler = Callable[..., Answer]
 
@@ -85,7 +79,7 @@ class Api:
         decoded = unquote(path)
         clean = _cleaned(decoded)
         if clean != decoded:
-            return Answer(301, headers={"Location": clean})
+            return Answer(301, headers={"Location": quote(clean)})
         for pattern, methods in self._routes:
             match = pattern.fullmatch(decoded)
             if match is None:
@@ -94,9 +88,10 @@ class Api:
             if handler is None:
                 return Answer(405)
             if agent.startswith(BROWSER):
-                return Answer(403, b"User agent not allowed\n", TEXT, NOSNIFF)
-            return _call(handler, body, *match.groups())
-        return Answer(404, b"404 page not found\n", TEXT, NOSNIFF)
+                return Answer(403, b"User agent not allowed\n", TEXT, {REQUEST_ID: token_hex(10)})
+            answer = _call(handler, body, *match.groups())
+            return evolve(answer, headers={**answer.headers, REQUEST_ID: token_hex(10)})
+        return Answer(404, b"404 page not found\n", TEXT)
 
     # The server
 
@@ -154,6 +149,7 @@ class Api:
         _check_listen(fields.listen)
         if _same_listen(before, fields.listen) and before.upstream == fields.upstream:
             return before
+        _check_movable(before)
         was_enabled = before.enabled
         before.disable()
         proxy = self._proxies.create(fields.name, fields.listen, fields.upstream, fields.udp)
@@ -203,6 +199,7 @@ class Api:
 
     def _move(self, proxy: Proxy, listen: str, upstream: str) -> None:
         """Give a proxy other addresses; if it cannot listen there, it goes on as before."""
+        _check_movable(proxy)
         before = proxy.listen, proxy.upstream, proxy.enabled
         proxy.disable()
         proxy.listen, proxy.upstream = listen, upstream
@@ -223,12 +220,12 @@ class Api:
 
     def _list_toxics(self, _body: bytes, name: str) -> Answer:
         proxy = self._proxies.get(name)
-        proxy.forget_expired()
+        proxy.refresh()
         return _json([proxy.show_fault(fault) for fault in proxy.ordered_faults()])
 
     def _create_toxic(self, body: bytes, name: str) -> Answer:
         proxy = self._proxies.get(name)
-        proxy.forget_expired()
+        proxy.refresh()
         table = decode_object(body)
         fault = self._read_toxic(proxy, table)
         proxy.add_fault(fault)
@@ -263,7 +260,7 @@ class Api:
 
     def _find(self, name: str, toxic: str) -> tuple[Proxy, FaultSettings]:
         proxy = self._proxies.get(name)
-        proxy.forget_expired()
+        proxy.refresh()
         try:
             return proxy, proxy.faults[toxic]
         except KeyError:
@@ -272,20 +269,16 @@ class Api:
     # Connections
 
     def _list_connections(self, _body: bytes, name: str) -> Answer:
-        return _json([shown for shown, _ in self._connections(name)])
+        return _json([shown for shown, _ in self._proxies.get(name).connections()])
 
     def _end_connection(self, _body: bytes, name: str, number: str) -> Answer:
-        for shown, connection in self._connections(name):
-            if str(shown["id"]) == number:
-                connection.end_by_user()
-                return Answer(204)
-        raise ProxyError("connection not found", 404)
-
-    def _connections(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        proxy = self._proxies.get(name)
-        if proxy.listener is None:
-            return []
-        return proxy.listener.describe_connections()  # type: ignore[no-any-return]
+        listed = self._proxies.get(name).connections()
+        ending = [connection for shown, connection in listed if shown["id"] == number]
+        if not ending:
+            raise ProxyError("connection not found", 404)
+        for connection in ending:
+            connection.end(CloseReason.FAULT)
+        return Answer(204)
 
 
 @frozen
@@ -323,11 +316,18 @@ def _call(handler: Handler, body: bytes, *names: str) -> Answer:
     try:
         return handler(body, *names)
     except ProxyError as error:
-        return _error(str(error), error.status)
+        return error_answer(str(error), error.status)
     except WrongToxic as error:
-        return _error(str(error), 400)
+        return error_answer(str(error), 400)
     except BadRequest as error:
-        return _error(f"bad request body: {error}", 400)
+        return error_answer(f"bad request body: {error}", 400)
+
+
+def _check_movable(proxy: Proxy) -> None:
+    """Raise `ProxyError` for a proxy whose addresses the API cannot change."""
+    if proxy.fixed:
+        text = f"{proxy.name} is a listener of the server: its configuration has its address"
+        raise ProxyError(text, 409)
 
 
 def _check_listen(text: str) -> None:
@@ -369,6 +369,7 @@ def _json(value: Any, status: int = 200) -> Answer:
     return Answer(status, f"{json.dumps(value)}\n".encode(), JSON)
 
 
-def _error(text: str, status: int) -> Answer:
+def error_answer(text: str, status: int, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+    """Return the answer of an error, as toxiproxy has it: JSON that is called text."""
     body = json.dumps({"error": text, "status": status}) + "\n"
-    return Answer(status, body.encode(), TEXT, NOSNIFF)
+    return Answer(status, body.encode(), TEXT, headers)

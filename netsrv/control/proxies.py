@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -10,11 +11,13 @@ from netsrv.control.listening import ListenError, parse_listen, resolve, show_li
 from netsrv.control.toxics import show_toxic
 from netsrv.faults.fault import Direction, FaultSettings
 from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS, FaultKind
-from netsrv.faults.table import FaultTable
 from netsrv.interfaces import CloseReason
 from netsrv.sockets.steps import SocketError
 
 UPSTREAM = Direction.UPSTREAM
+
+DISABLED = "disabled"
+"""The name of the fault that takes a listener of the server down while its proxy is disabled."""
 
 
 class ProxyError(Exception):
@@ -25,24 +28,15 @@ class ProxyError(Exception):
         self.status = status
 
 
-class Listening(Protocol):
-    """A running listener, as far as a proxy needs it: `netsrv.server.listeners.RunningListener`."""
-
-    faults: FaultTable
-    host: str
-    port: int
-
-    def close(self) -> Any: ...
-
-
 class ProxyServer(Protocol):
     """What the API needs of a server."""
 
+    @property
+    def listeners(self) -> list[Any]:
+        """The running listeners, each a `netsrv.server.listeners.RunningListener`."""
+
     def open_proxy(self, transport: str, host: str, port: int, upstream: str) -> Any:
         """Return a new running listener that forwards to *upstream*."""
-
-    def reopen(self, listener: Any) -> Any:
-        """Return a running listener that takes the place of one that was closed."""
 
     def now(self) -> float:
         """Return seconds of a monotonic clock."""
@@ -50,6 +44,9 @@ class ProxyServer(Protocol):
 
 class Proxy:
     """A proxy: a listener that may be there or not, and its faults, which outlive the listener."""
+
+    fixed = False
+    """True if its addresses are those of the server's configuration."""
 
     def __init__(self, server: ProxyServer, name: str, listen: str, upstream: str, udp: bool):
         self.name = name
@@ -84,22 +81,22 @@ class Proxy:
             raise ProxyError(f"listen tcp: {error}", 500) from None
         transport = "udp" if self.udp else "tcp"
         try:
-            self.listener = self._open(transport, resolve(host), port)
-        except (SocketError, ConfigurationError, OSError) as error:
+            self.listener = self._server.open_proxy(transport, resolve(host), port, self.upstream)
+        except (SocketError, ConfigurationError, OSError, RuntimeError) as error:
             text = f"listen {transport} {self.listen}: bind: {_reason_of(error)}"
             raise ProxyError(text, 500) from error
         self.listen = show_listen(self.listener.host, self.listener.port)
         for fault in self.faults.values():
             self.listener.faults.add(fault)
 
-    def _open(self, transport: str, host: str, port: int) -> Any:
-        return self._server.open_proxy(transport, host, port, self.upstream)
-
     def disable(self) -> None:
         """Stop listening, and end all connections."""
         listener, self.listener = self.listener, None
         if listener is not None:
-            close_listener(listener)
+            connections = list(listener.gate.connections)
+            listener.close()
+            for connection in connections:
+                connection.end(CloseReason.FAULT)
 
     def add_fault(self, fault: FaultSettings) -> None:
         """Add a fault.  Raises `ProxyError` if its name is taken."""
@@ -117,11 +114,11 @@ class Proxy:
 
     def remove_fault(self, name: str) -> None:
         """Remove a fault."""
-        del self.faults[name]
+        self.faults.pop(name, None)
         if self.listener is not None and name in self.listener.faults.faults:
             self.listener.faults.remove(name)
 
-    def forget_expired(self) -> None:
+    def refresh(self) -> None:
         """Forget faults whose time is over."""
         if self.listener is not None:
             in_effect = self.listener.faults.faults
@@ -141,7 +138,7 @@ class Proxy:
 
     def show(self) -> dict[str, Any]:
         """Return the object of the proxy."""
-        self.forget_expired()
+        self.refresh()
         shown = {
             "name": self.name,
             "listen": self.listen,
@@ -151,39 +148,61 @@ class Proxy:
         }
         return shown | {"protocol": "udp"} if self.udp else shown
 
+    def connections(self) -> list[tuple[dict[str, Any], Any]]:
+        """Return the object of each live connection, and the connection."""
+        if self.listener is None:
+            return []
+        gate, table = self.listener.gate, self.listener.faults
+        now = gate.now()
+        return [
+            (
+                {
+                    "id": connection.peer,
+                    "received": connection.received,
+                    "sent": connection.sent,
+                    "seconds": round(now - connection.permit.since, 6),
+                    "toxics": table.names_hitting(connection),
+                    **(connection.details or {}),
+                },
+                connection,
+            )
+            for connection in gate.connections
+        ]
+
 
 class OwnListener(Proxy):
-    """A listener of the server's configuration, as a proxy."""
+    """A listener of the server's configuration, as a proxy; disabled, it is taken down."""
 
-    def __init__(self, server: ProxyServer, listener: Any) -> None:
+    fixed = True
+
+    def __init__(self, server: ProxyServer, name: str, listener: Any) -> None:
         settings = listener.settings
         address = show_listen(listener.host, listener.port) if listener.host else listener.name
         udp = not settings.transport.is_stream
-        super().__init__(server, listener.name, address, settings.service_name, udp)
+        super().__init__(server, name, address, settings.service_name, udp)
         self.listener = listener
-        self._closed: Any = None
+        self.refresh()
 
-    def forget_expired(self) -> None:
-        """Show the faults in effect, also those of the configuration."""
-        if self.listener is not None:
-            table = self.listener.faults.faults
-            self.faults = {name: fault.settings for name, fault in table.items()}
+    @property
+    def enabled(self) -> bool:
+        """True if the listener is not taken down."""
+        return DISABLED not in self.listener.faults.faults
 
-    def _open(self, transport: str, host: str, port: int) -> Any:
-        return self._server.reopen(self._closed)
+    def enable(self) -> None:
+        """Let the listener go on."""
+        if not self.enabled:
+            self.listener.faults.remove(DISABLED)
 
     def disable(self) -> None:
-        self.forget_expired()
-        self._closed = self.listener or self._closed
-        super().disable()
+        """Take the listener down, and end all connections."""
+        if self.enabled:
+            down = self.kinds["down"]
+            self.listener.faults.add(FaultSettings(down, DISABLED, down.attributes()))
 
-
-def close_listener(listener: Any) -> None:
-    """Close a listener, and end its connections."""
-    connections = list(listener.gate.connections)
-    listener.close()
-    for connection in connections:
-        connection.end(CloseReason.FAULT)
+    def refresh(self) -> None:
+        """Show the faults in effect, also those of the configuration."""
+        in_effect = self.listener.faults.faults.items()
+        self.faults = {name: fault.settings for name, fault in in_effect if name != DISABLED}
 
 
 def _reason_of(error: BaseException) -> str:
@@ -197,23 +216,33 @@ def _reason_of(error: BaseException) -> str:
 class Proxies:
     """The proxies by name: those of the API, and the listeners of the server."""
 
-    def __init__(self, server: ProxyServer, listeners: Iterable[Any] = ()) -> None:
+    def __init__(self, server: ProxyServer) -> None:
         self._server = server
         self._proxies: dict[str, Proxy] = {}
-        for listener in listeners:
-            own = OwnListener(server, listener)
-            self._proxies[own.name] = own
+
+    def _present(self) -> dict[str, Proxy]:
+        """Return the proxies by name, with the listeners that the server has now."""
+        proxies, running = self._proxies, self._server.listeners
+        for name, proxy in list(proxies.items()):
+            if proxy.fixed and proxy.listener not in running:
+                del proxies[name]
+        shown = {id(proxy.listener) for proxy in proxies.values()}
+        for listener in running:
+            if id(listener) not in shown:
+                name = next(name for name in _names(listener) if name not in proxies)
+                proxies[name] = OwnListener(self._server, name, listener)
+        return proxies
 
     def __iter__(self) -> Iterator[Proxy]:
-        return iter(list(self._proxies.values()))
+        return iter(list(self._present().values()))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._proxies
+        return name in self._present()
 
     def get(self, name: str) -> Proxy:
         """Return a proxy.  Raises `ProxyError` if there is none of this name."""
         try:
-            return self._proxies[name]
+            return self._present()[name]
         except KeyError:
             raise ProxyError("proxy not found", 404) from None
 
@@ -233,6 +262,21 @@ class Proxies:
         self._proxies[proxy.name] = proxy
 
     def remove(self, proxy: Proxy) -> None:
-        """Disable a proxy, and forget it."""
+        """Disable a proxy, and forget it.  Raises `ProxyError` for a listener of the server."""
+        if proxy.fixed:
+            raise ProxyError(f"{proxy.name} is a listener of the server: disable it instead", 409)
         proxy.disable()
         self._proxies.pop(proxy.name, None)
+
+
+def _names(listener: Any) -> Iterator[str]:
+    """Yield names for a listener of the server: ``echo``, ``echo-udp``, ``echo-udp-7`` ..."""
+    service = re.sub(r"[^A-Za-z0-9._-]+", "-", listener.settings.service_name).strip("-")
+    yield service
+    name = f"{service}-{listener.settings.transport}"
+    yield name
+    if listener.port:
+        name = f"{name}-{listener.port}"
+        yield name
+    for number in range(2, 10**9):
+        yield f"{name}-{number}"

@@ -64,7 +64,7 @@ class FaultyDatagrams(DatagramProtocol):
 
     def add(self, fault: Fault, live: bool = False) -> None:
         """Let a fault hit datagrams from now on."""
-        for direction in fault.settings.directions:
+        for direction in fault.settings.directions if fault.settings.kind.stage else ():
             stage = fault.settings.kind.stage(self, direction, fault)
             self._stages[direction].append(stage)
         self._connect()

@@ -13,6 +13,7 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort
+from netsrv.datagrams.refusing import accept_datagrams, refuse_datagrams
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
@@ -58,6 +59,7 @@ class DatagramListener:
         )
         self._guard = guard
         self._reopen = reopen
+        self._refused_at: Any = None
         self._not_before = 0.0
         self._next_attempt: Any = None
         self._reason = ""
@@ -84,6 +86,18 @@ class DatagramListener:
     def resume(self) -> None:
         """Receive again."""
         self._port.resume()
+
+    def take_down(self) -> None:
+        """Refuse datagrams, as if there were no server; `bring_up` ends that."""
+        self.suspend()
+        if self._port.fileno() != -1:
+            self._refused_at = refuse_datagrams(self._port.getHandle())
+
+    def bring_up(self, _backlog: int) -> None:
+        """Receive from all peers again.  The listener is suspended still."""
+        if self._refused_at is not None and self._port.fileno() != -1:
+            accept_datagrams(self._port.getHandle(), self._refused_at)
+        self._refused_at = None
 
     def drain(self) -> None:
         """Receive one last batch, and stop the protocol."""

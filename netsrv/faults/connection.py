@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsrv.faults.delays import MILLISECOND
 from netsrv.faults.fault import Direction, Fault, Level
 from netsrv.faults.stages import Stage, Unit
 from netsrv.forwarding import forward, unsent_of
@@ -155,6 +156,10 @@ class FaultyConnection:
         self._half_closing = self._closing = self._lost = False
         self._producer: Any = None
         self.streamingProducer = False
+        self.connect_delay = 0.0
+        """Seconds by which the service forward connects later to its upstream."""
+        self.connect_fails = False
+        """True if it does not connect at all."""
         self.on_lost: Callable[[FaultyConnection], None] | None = None
         """Called when the connection is lost."""
 
@@ -162,7 +167,11 @@ class FaultyConnection:
 
     def add(self, fault: Fault, live: bool = False) -> None:
         """Let a fault hit the connection, if it is selected; *live* if it was made before."""
-        if fault.settings.kind.level is not Level.TRAFFIC or not fault.matches(self.source):
+        if not fault.matches(self.source):
+            return
+        if fault.settings.kind.level is Level.CONNECT and not live:
+            self._add_to_connecting(fault)
+        if fault.settings.kind.level is not Level.TRAFFIC:
             return
         for direction in fault.settings.directions:
             generator = fault.generator(direction, self.number)
@@ -172,6 +181,22 @@ class FaultyConnection:
             self.links[direction].connect()
             if live and stage.active:
                 stage.start()
+
+    def _add_to_connecting(self, fault: Fault) -> None:
+        """Let a fault hit the connecting of forward to its upstream, if it is selected."""
+        if fault.count(UPSTREAM) and fault.draw(fault.generator(UPSTREAM, self.number)):
+            fault.hit(UPSTREAM)
+            delay = getattr(fault.settings.attributes, "delay", None)
+            if delay is None:
+                self.connect_fails = True
+            else:
+                self.connect_delay += delay * MILLISECOND
+
+    @property
+    def hit_by(self) -> list[str]:
+        """The names of the faults that hit the connection's data."""
+        stages = [stage for link in self.links.values() for stage in link.stages if stage.active]
+        return list(dict.fromkeys(stage.fault.settings.name for stage in stages))
 
     def update(self, fault: Fault, redraw: bool) -> None:
         """Go on with other attributes of a fault; draw again if *redraw*."""

@@ -7,7 +7,7 @@ connection.  So the same clients in the same order get the same faults, whatever
 import math
 from collections.abc import Callable
 from enum import StrEnum
-from random import Random
+from random import Random, randrange
 from typing import Any
 
 from attrs import asdict, evolve, field, frozen
@@ -16,6 +16,7 @@ from netsrv.guards.access import Access, Network
 from netsrv.guards.sources import Source
 
 MAX_SEED = 2**63 - 1
+MAX_PICKED_SEED = 2**31
 
 BOTH = "both"
 """Stands for both directions."""
@@ -37,6 +38,10 @@ class Level(StrEnum):
     """The data of a connection, or datagrams."""
     ACCEPT = "accept"
     """New connections."""
+    DOWN = "down"
+    """The listening socket."""
+    CONNECT = "connect"
+    """The connecting of the service forward to its upstream."""
 
 
 @frozen
@@ -61,7 +66,8 @@ class FaultSettings:
     """Networks of the peers that may be hit; None for all."""
     ttl: float | None = None
     """Seconds after which the fault is removed; None for never."""
-    seed: int = 0
+    seed: int | None = None
+    """The beginning of its random numbers; None for one that the fault picks."""
 
     @property
     def stream(self) -> str:
@@ -80,6 +86,7 @@ class Fault:
 
     def __init__(self, settings: FaultSettings, now: Callable[[], float]) -> None:
         self.settings = settings
+        self.seed = randrange(MAX_PICKED_SEED) if settings.seed is None else settings.seed
         self.hits = 0
         """Units that were hit."""
         self.expires = math.inf if settings.ttl is None else now() + settings.ttl
@@ -104,9 +111,28 @@ class Fault:
             "stream": settings.stream,
             "probability": settings.probability,
             "attributes": asdict(settings.attributes),
+            "seed": self.seed,
             "hits": self.hits,
             "expires_in": left,
         }
+
+    def __str__(self) -> str:
+        """Return the fault as ``--fault`` takes it, with its seed."""
+        settings = self.settings
+        values = {
+            "name": settings.name,
+            "stream": settings.stream if settings.stream != Direction.DOWNSTREAM else None,
+            **asdict(settings.attributes),
+            "probability": settings.probability if settings.probability != 1 else None,
+            "skip": settings.skip or None,
+            "first": settings.first,
+            "every": settings.every if settings.every != 1 else None,
+            "ttl": settings.ttl,
+            "seed": self.seed,
+        }
+        pairs = [f"{key}={value}" for key, value in values.items() if value is not None]
+        pairs += [f"only_from={network}" for network in settings.only_from or ()]
+        return f"{settings.kind.name}:{','.join(pairs)}"
 
     def matches(self, source: Source | None) -> bool:
         """Return True if a peer may be hit; a peer without an address only without only_from."""
@@ -121,7 +147,7 @@ class Fault:
     def generator(self, direction: Direction, number: int) -> Random:
         """Return the generator of random numbers for a connection or flow by its number."""
         settings = self.settings
-        return Random(f"{settings.seed}/{settings.name}/{direction}/{number}")
+        return Random(f"{self.seed}/{settings.name}/{direction}/{number}")
 
     def draw(self, generator: Random) -> bool:
         """Draw whether a unit is hit that the counters let be hit."""

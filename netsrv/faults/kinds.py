@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
+from attrs.validators import ge
 
 from netsrv.faults import damage, datagram_stages, delays, endings
 from netsrv.faults.fault import Level
@@ -12,6 +13,14 @@ from netsrv.faults.stages import Stage
 @frozen
 class NoAttributes:
     """The attributes of a kind that has none."""
+
+
+@frozen
+class ConnectDelayAttributes:
+    """The attributes of connect_delay."""
+
+    delay: int = field(default=0, validator=ge(0))
+    """Milliseconds."""
 
 
 @frozen
@@ -109,6 +118,27 @@ STREAM_KINDS = {
             None,
             Level.ACCEPT,
         ),
+        FaultKind(
+            "down",
+            "refuse connections as if there were no server, and end those that are live",
+            NoAttributes,
+            None,
+            Level.DOWN,
+        ),
+        FaultKind(
+            "connect_fail",
+            "let forward fail to connect to its upstream",
+            NoAttributes,
+            None,
+            Level.CONNECT,
+        ),
+        FaultKind(
+            "connect_delay",
+            "let forward take longer to connect to its upstream",
+            ConnectDelayAttributes,
+            None,
+            Level.CONNECT,
+        ),
         FaultKind("noop", "do nothing", NoAttributes, Stage),
     )
 }
@@ -169,6 +199,20 @@ DATAGRAM_KINDS = {
             "drop all datagrams",
             NoAttributes,
             datagram_stages.Blackhole,
+        ),
+        FaultKind(
+            "unreachable",
+            "refuse datagrams, so that the network answers that the port is unreachable",
+            NoAttributes,
+            None,
+            Level.DOWN,
+        ),
+        FaultKind(
+            "down",
+            "refuse datagrams as if there were no server",
+            NoAttributes,
+            None,
+            Level.DOWN,
         ),
     )
 }

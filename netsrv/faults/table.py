@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Any
 
 from netsrv.faults.connection import FaultyConnection
@@ -11,15 +12,28 @@ from netsrv.guards.sources import Source
 UPSTREAM = Direction.UPSTREAM
 
 
+class Event(StrEnum):
+    """What happens to a fault, as the log has it."""
+
+    ADDED = "is active"
+    CHANGED = "is changed"
+    REMOVED = "is removed"
+    EXPIRED = "has expired"
+
+
 class FaultTable:
     """The faults of a listener in effect, in the order in which they were added.
 
     *clock* provides IReactorTime, *now* returns seconds of a monotonic clock.  *on_change* is
-    called after faults were added or removed.
+    called after faults were added or removed, *report* with an `Event` and the fault.
     """
 
     def __init__(
-        self, clock: Any, now: Callable[[], float], on_change: Callable[[], None] = lambda: None
+        self,
+        clock: Any,
+        now: Callable[[], float],
+        on_change: Callable[[], None] = lambda: None,
+        report: Callable[[Event, Fault], None] = lambda event, fault: None,
     ) -> None:
         self.faults: dict[str, Fault] = {}
         """The faults by name."""
@@ -28,6 +42,7 @@ class FaultTable:
         self._clock = clock
         self._now = now
         self._on_change = on_change
+        self._report = report
         self._replaced: dict[str, FaultSettings] = {}
         self._numbers = 0
         self._timer: Any = None
@@ -37,6 +52,7 @@ class FaultTable:
         if settings.name in self.faults:
             raise KeyError(settings.name)
         fault = self.faults[settings.name] = Fault(settings, self._now)
+        self._report(Event.ADDED, fault)
         self._on_change()
         for target in list(self.targets):
             target.add(fault, live=True)
@@ -47,13 +63,15 @@ class FaultTable:
         """Change a fault in its place; a new probability is drawn again on live connections."""
         fault = self.faults[name]
         redraw = fault.update(attributes, probability)
+        self._report(Event.CHANGED, fault)
         for target in list(self.targets):
             target.update(fault, redraw)
         return fault
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str, event: Event = Event.REMOVED) -> None:
         """Remove a fault: what it holds passes at once.  Raises KeyError if there is none."""
         fault = self.faults.pop(name)
+        self._report(event, fault)
         for target in list(self.targets):
             target.remove(fault)
         self._on_change()
@@ -104,6 +122,10 @@ class FaultTable:
         connection.interpose(faulty)
         faulty.start()
 
+    def names_hitting(self, connection: Any) -> list[str]:
+        """Return the names of the faults that hit the data of a live connection."""
+        return getattr(connection.transport, "hit_by", [])
+
     def describe(self) -> list[dict[str, Any]]:
         """Describe each fault in plain values, ready for JSON."""
         return [fault.describe(self._now()) for fault in self.faults.values()]
@@ -125,5 +147,5 @@ class FaultTable:
         now = self._now()
         for name, fault in list(self.faults.items()):
             if fault.expires <= now:
-                self.remove(name)
+                self.remove(name, Event.EXPIRED)
         self._wait_for_expiry()

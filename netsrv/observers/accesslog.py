@@ -4,6 +4,7 @@ It has a writer of its own, since an event of `twisted.logger` costs too much fo
 An event is recorded as a tuple; the lines are formatted together, before they are written.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
@@ -29,7 +30,7 @@ FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
 
 HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":'
-CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"%s}\n'
 SERVED = ',"seconds":%.6f,"received":0,"sent":0,"ended":"%s"}\n'
 REFUSED = '%s,"refused":"%s"}\n'
 RECEIVED = '%s,"received":%d}\n'
@@ -92,6 +93,7 @@ class AccessLog(Observer):
                     connection.received,
                     connection.sent,
                     connection.close_reason,
+                    _describe(connection),
                 )
                 for connection in connections
             ],
@@ -190,6 +192,14 @@ class AccessLog(Observer):
         elif error is None and self._on_old_file:
             self.log.info("access log {path} is open again", path=path)
         self._on_old_file = error is not None
+
+
+def _describe(connection: IConnection) -> str:
+    """Return the keys of a line that only some connections have."""
+    details = connection.details
+    if details is None:
+        return ""
+    return f",{json.dumps(details, separators=(',', ':'))[1:-1]}"
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

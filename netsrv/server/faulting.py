@@ -4,48 +4,78 @@ Without faults nothing of this stands on the way of a peer.
 """
 
 from collections.abc import Callable
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
+from twisted.logger import Logger
+
+from netsrv.config.model import ListenerSettings
 from netsrv.datagrams.faulty import FaultyDatagrams
 from netsrv.datagrams.listener import DatagramListener
 from netsrv.faults.endings import Refusal
 from netsrv.faults.fault import Fault, Level
-from netsrv.faults.table import FaultTable
-from netsrv.interfaces import DropReason, RejectReason
-from netsrv.settings import MAX_SECONDS
+from netsrv.faults.table import Event, FaultTable
+from netsrv.interfaces import CloseReason, DropReason, ListenerInfo, RejectReason
+from netsrv.settings import MAX_SECONDS, count_of
+from netsrv.sockets.addresses import printable
 from netsrv.streams.connection import Connection
 from netsrv.streams.listener import StreamListener
 from netsrv.streams.pending import PendingConnection, Stage
 
 
-class Faulting:
-    """Applies the faults of its *table* to a listener.
+class Hold(Enum):
+    """How a fault keeps all peers out; the first of several counts."""
 
-    *find* returns the listener, which may be replaced by another on the same socket;
-    *is_suspended* tells whether its owner has suspended it.
+    DOWN = "down"
+    """The socket refuses them, and live connections are ended."""
+    STALL = "stall"
+    """They wait in the kernel."""
+
+
+class Running(Protocol):
+    """A running listener, as its faults see it."""
+
+    suspended: bool
+
+    @property
+    def settings(self) -> ListenerSettings: ...
+
+    @property
+    def listener_info(self) -> ListenerInfo: ...
+
+
+class Faulting:
+    """Applies the faults of its *table* to the listener of *running*.
+
+    *find* returns that listener, which may be replaced by another on the same socket.
     """
+
+    log = Logger()
 
     def __init__(
         self,
         reactor: Any,
         now: Callable[[], float],
+        running: Running,
         find: Callable[[], Any],
-        is_suspended: Callable[[], bool],
     ) -> None:
-        self.table = FaultTable(reactor, now, self._changed)
+        self.table = FaultTable(reactor, now, self._changed, self._report)
         self._reactor = reactor
         self._now = now
+        self._running = running
         self._find = find
-        self._is_suspended = is_suspended
         self._applied_to: Any = None
         """The listener on whose way the faults stand; None if they stand on none."""
-        self.is_stalled = False
-        """True while a fault keeps the listener from accepting."""
+        self._hold: Hold | None = None
+
+    @property
+    def holds(self) -> bool:
+        """True while a fault keeps the listener from accepting or receiving."""
+        return self._hold is not None
 
     def reapply(self) -> None:
         """Apply the faults to a listener that has replaced the one of before."""
-        self._applied_to = None
-        self.is_stalled = False
+        self._applied_to = self._hold = None
         self._changed()
 
     def stop(self) -> None:
@@ -61,7 +91,19 @@ class Faulting:
         elif not active and self._applied_to is listener:
             self._applied_to = None
             self._withdraw(listener)
-        self._hold(listener)
+        self._keep_out(listener)
+
+    def _report(self, event: Event, fault: Fault) -> None:
+        """Log what happens to a fault."""
+        hits = "" if event is Event.ADDED else f" after {count_of(fault.hits, 'hit')}"
+        self.log.warn(
+            "Fault {name} {event} on {listener}{hits}: {fault}",
+            name=printable(fault.settings.name),
+            event=event,
+            listener=self._running.listener_info,
+            fault=printable(str(fault)),
+            hits=hits,
+        )
 
     def _interpose(self, listener: Any) -> None:
         """Stand on the way of the listener's peers, those that are connected included."""
@@ -103,20 +145,32 @@ class Faulting:
 
     # The listener itself
 
-    def _hold(self, listener: Any) -> None:
-        """Stall the listener as long as a fault asks for it: peers wait in the backlog."""
-        stalled = any(map(_stalls, self.table.faults.values()))
-        if stalled != self.is_stalled:
-            self.is_stalled = stalled
-            if stalled:
-                listener.suspend()
-            elif not self._is_suspended():
-                listener.resume()
+    def _keep_out(self, listener: Any) -> None:
+        """Stall the listener, or take it down, as long as a fault asks for that."""
+        holds = {_hold_of(fault) for fault in self.table.faults.values()}
+        hold = next((hold for hold in Hold if hold in holds), None)
+        before, self._hold = self._hold, hold
+        if hold is before:
+            return
+        if before is Hold.DOWN:
+            listener.bring_up(self._running.settings.backlog)
+        if hold is Hold.DOWN:
+            listener.take_down()
+            for connection in list(listener.gate.connections):
+                connection.end(CloseReason.FAULT)
+        elif hold is Hold.STALL:
+            listener.suspend()
+        elif not self._running.suspended:
+            listener.resume()
 
 
-def _stalls(fault: Fault) -> bool:
-    kind = fault.settings.kind
-    return kind.level is Level.ACCEPT and fault.settings.attributes.how is Refusal.STALL
+def _hold_of(fault: Fault) -> Hold | None:
+    """Return how a fault keeps peers out, whatever they are; None for one that hits some."""
+    settings = fault.settings
+    if settings.kind.level is Level.DOWN:
+        return Hold.DOWN
+    is_stall = settings.kind.level is Level.ACCEPT and settings.attributes.how is Refusal.STALL
+    return Hold.STALL if is_stall else None
 
 
 class FaultStage(Stage):

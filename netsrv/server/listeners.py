@@ -47,7 +47,7 @@ class RunningListener:
         self._listener = owner.build(prepared, admission)
         self.suspended = False
         """True while the listener is suspended by its owner; a limit does not count."""
-        self._faulting = owner.make_faulting(lambda: self._listener, lambda: self.suspended)
+        self._faulting = owner.make_faulting(self, lambda: self._listener)
 
     @property
     def settings(self) -> ListenerSettings:
@@ -140,7 +140,7 @@ class RunningListener:
     def resume(self) -> None:
         """Accept again, first the peers that have waited."""
         self.suspended = False
-        if not self._faulting.is_stalled:
+        if not self._faulting.holds:
             self._listener.resume()
         self._owner.observer.resumed(self.listener_info)
 
@@ -371,9 +371,9 @@ class Listeners:
         for listener in list(self.running):
             listener.resume()
 
-    def make_faulting(self, find: Callable[[], Any], is_suspended: Callable[[], bool]) -> Faulting:
+    def make_faulting(self, running: RunningListener, find: Callable[[], Any]) -> Faulting:
         """Return what applies faults to a listener; see `Faulting`."""
-        return Faulting(self._reactor, self._now, find, is_suspended)
+        return Faulting(self._reactor, self._now, running, find)
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import Factory, field, frozen
 
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
+from netsrv.control.opening import NO_CONTROL_SERVER, PreparedControl, open_control
 from netsrv.files import LogFile
 from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
@@ -49,11 +50,13 @@ class Prepared:
     """The plugins that cannot be used, and inherited sockets without a listener, a line each."""
     access_log: LogFile | None = None
     status: PreparedStatus = NO_STATUS_SERVER
+    control: PreparedControl = NO_CONTROL_SERVER
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
         close_all(listener.socket for listener in self.listeners)
         self.status.close()
+        self.control.close()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -68,17 +71,19 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
     sockets = bind(listeners)
-    status = NO_STATUS_SERVER
+    status, control = NO_STATUS_SERVER, NO_CONTROL_SERVER
     try:
         status = open_status(configuration.status)
+        control = open_control(configuration.control)
         access_log = open_access_log(configuration)
     except BaseException:
         status.close()
+        control.close()
         close_all(sockets)
         raise
     prepared = map(PreparedListener, listeners, services, sockets)
     problems = (*registry.problems, *unused_sockets())
-    return Prepared(tuple(prepared), problems, access_log, status)
+    return Prepared(tuple(prepared), problems, access_log, status, control)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

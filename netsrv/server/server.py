@@ -23,6 +23,7 @@ from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
 from netsrv.server.announcements import Announcement, announce_listeners, announce_start
+from netsrv.server.control import ServerControl
 from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drain, Drained
 from netsrv.server.listeners import Listeners, RunningListener
@@ -94,6 +95,8 @@ class Server(Service):
             now=now,
         )
         """Whether the server is ready, and its state in plain values."""
+        self.control = ServerControl(reactor, self, now)
+        """The control API."""
         self._announcements: list[Announcement] = []
         self._had_several = False
         self._serving = False
@@ -153,6 +156,7 @@ class Server(Service):
         self._logs.start(self._configuration, prepared.access_log)
         try:
             self.status.start(prepared.status)
+            self.control.start(prepared.control)
             for listener in prepared.listeners:
                 self._listeners.add(listener)
         except BaseException:
@@ -160,6 +164,7 @@ class Server(Service):
                 running.suspend()  # do not serve the backlog of a server that does not start
                 self._listeners.remove(running)
             self.status.stop()
+            self.control.stop()
             prepared.close()
             self._logs.stop()
             raise
@@ -173,6 +178,7 @@ class Server(Service):
                     self._reactor, self._configuration, self.listeners, self._descriptors
                 ),
                 *self.status.announcements(),
+                *self.control.announcements(),
             ]
         )
 
@@ -211,6 +217,7 @@ class Server(Service):
         self._drains.remove(drain)
         if not self._drains:
             self.status.stop()
+            self.control.stop()
             self._logs.stop()
         return drained
 
@@ -322,6 +329,7 @@ class Server(Service):
         try:
             other_log = configuration.access_log != self._configuration.access_log
             token = self.status.read_token(configuration.status)
+            control_token = self.control.read_token(configuration.control)
             access_log = open_access_log(configuration) if other_log else None
         except BaseException:
             plan.discard()
@@ -331,6 +339,7 @@ class Server(Service):
             configuration = evolve(configuration, log_format=self._configuration.log_format)
         self._configuration = configuration
         problems = self.status.update(configuration.status, token)
+        problems += self.control.update(configuration.control, control_token)
         self._logs.configure(configuration)
         if other_log:
             self._logs.open_access_log(access_log, configuration.access_log_datagrams)

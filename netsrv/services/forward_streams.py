@@ -8,10 +8,10 @@ alone, and so does a reset::
 """
 
 import time
+from collections import Counter
 from typing import Any
 
-from attrs import define
-from twisted.internet import endpoints
+from twisted.internet import endpoints, error
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
@@ -21,21 +21,20 @@ from zope.interface import implementer
 
 from netsrv.services.forward import ForwardSettings, Upstream
 
+FAULT = "fault"
+"""The reason of an upstream that a fault keeps out of reach."""
+
 ORDERLY = (ConnectionDone,)
 """Reasons of an end that is no reset."""
 
 
-@define
-class Forwarding:
-    """What is known of the upstream's side of a connection, for observers."""
-
-    upstream: str
-    """The upstream's address."""
-    connect_seconds: float | None = None
-    """How long connecting has taken; None if it has not succeeded."""
-    ended: str = ""
-    """How the upstream's side has ended: ``closed``, ``reset``, an error of connecting, or
-    ``""``."""
+CONNECT_ERRORS = (
+    (error.ConnectionRefusedError, "refused"),
+    (error.TimeoutError, "timeout"),
+    (error.DNSLookupError, "lookup"),
+    (error.NoRouteError, "unreachable"),
+)
+"""The errors of connecting, and how metrics and the access log call them; others are ``error``."""
 
 
 @implementer(IPushProducer)
@@ -60,16 +59,45 @@ class ForwardStream(Protocol):
 
     transport: Any
 
-    def __init__(self, settings: ForwardSettings, address: Upstream) -> None:
+    def __init__(
+        self, settings: ForwardSettings, address: Upstream, connect_errors: Counter[str]
+    ) -> None:
         self._settings = settings
         self._address = address
+        self._connect_errors = connect_errors
+        self._delayed: Any = None
+        self.connect_seconds: float | None = None
+        """How long connecting has taken; None if it has not succeeded."""
+        self.ended = ""
+        """How the upstream's side has ended: ``closed``, ``reset``, an error of connecting, or
+        ``""``."""
         self._connecting: Deferred[Any] | None = None
         self.upstream: UpstreamStream | None = None
-        self.forwarding = Forwarding(str(address))
 
     def connectionMade(self) -> None:
         self.transport.pauseProducing()
         self._began = time.monotonic()
+        transport, limit = self.transport, self._settings.connect_timeout
+        delay = getattr(transport, "connect_delay", 0.0)
+        if getattr(transport, "connect_fails", False):
+            self._fail(FAULT)
+        elif delay >= limit:
+            self._delayed = transport.reactor.callLater(limit, self._fail, "timeout")
+        elif delay:
+            self._delayed = transport.reactor.callLater(delay, self._connect)
+        else:
+            self._connect()
+
+    @property
+    def access_log_details(self) -> dict[str, Any]:
+        """What the access log has of the upstream's side."""
+        details: dict[str, Any] = {"upstream": str(self._address), "upstream_ended": self.ended}
+        if self.connect_seconds is not None:
+            details["connect_seconds"] = round(self.connect_seconds, 6)
+        return details
+
+    def _connect(self) -> None:
+        self._delayed = None
         endpoint = upstream_endpoint(
             self.transport.reactor, self._address, self._settings.connect_timeout
         )
@@ -80,13 +108,20 @@ class ForwardStream(Protocol):
 
     def _connected(self, upstream: Any) -> None:
         self._connecting = None
-        self.forwarding.connect_seconds = time.monotonic() - self._began
+        self.connect_seconds = time.monotonic() - self._began
 
     def _not_connected(self, failure: Failure) -> None:
         self._connecting = None
         if failure.check(CancelledError) is None:
-            self.forwarding.ended = failure.getErrorMessage()
-            self.transport.loseConnection()
+            reasons = (reason for kind, reason in CONNECT_ERRORS if failure.check(kind))
+            self._fail(next(reasons, "error"))
+
+    def _fail(self, reason: str) -> None:
+        """Close the connection: there is no upstream."""
+        self._delayed = None
+        self.ended = reason
+        self._connect_errors[reason] += 1
+        self.transport.loseConnection()
 
     def begin(self, upstream: "UpstreamStream") -> None:
         """Pass on from now on: the upstream is connected."""
@@ -122,6 +157,9 @@ class ForwardStream(Protocol):
     def _cancel(self) -> None:
         if self._connecting is not None:
             self._connecting.cancel()
+        if self._delayed is not None:
+            self._delayed.cancel()
+            self._delayed = None
 
 
 @implementer(IHalfCloseableProtocol)
@@ -164,7 +202,7 @@ class UpstreamStream(Protocol):
     def readConnectionLost(self) -> None:
         self._ended = True
         if self.client is not None:
-            self.client.forwarding.ended = "closed"
+            self.client.ended = "closed"
             self.client.transport.unregisterProducer()
             self.client.transport.loseWriteConnection()
         if self._end_sent:
@@ -179,11 +217,11 @@ class UpstreamStream(Protocol):
             return
         client.upstream = None
         if reason.check(*ORDERLY):
-            client.forwarding.ended = "closed"
+            client.ended = "closed"
             client.transport.unregisterProducer()
             client.transport.loseConnection()
         else:
-            client.forwarding.ended = "reset" if reason.check(ConnectionLost) else "lost"
+            client.ended = "reset" if reason.check(ConnectionLost) else "lost"
             client.transport.abortConnection()
 
 
@@ -195,9 +233,11 @@ class ForwardFactory(Factory):
     def __init__(self, settings: ForwardSettings, address: Upstream | None = None) -> None:
         self._settings = settings
         self._address = address or settings.address
+        self.connect_errors: Counter[str] = Counter()
+        """Upstreams that could not be reached, by reason."""
 
     def buildProtocol(self, addr: Any) -> ForwardStream:
-        return ForwardStream(self._settings, self._address)
+        return ForwardStream(self._settings, self._address, self.connect_errors)
 
 
 def upstream_endpoint(reactor: Any, address: Upstream, timeout: float) -> Any:

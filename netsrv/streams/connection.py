@@ -74,6 +74,7 @@ ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
     ISystemHandle,
     *"TLS client disconnected fileno getPeerCertificate hostname logPrefix".split(),
     *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
+    *("connect_delay", "connect_fails"),
 )
 @implementer(IConnection, IFileDescriptorReceiver, IConsumer, IPushProducer)
 class Connection:
@@ -307,6 +308,11 @@ class Connection:
     def peer(self) -> str:
         """The peer's address, as in ``127.0.0.1:40000``."""
         return show_sockaddr(self.permit.sockaddr)
+
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """What the service adds to the access log: its protocol's *access_log_details*."""
+        return getattr(self.protocol, "access_log_details", None)
 
     def interpose(self, transport: Any) -> Any:
         """Write to another transport from now on, which stands before the present one.

@@ -25,6 +25,7 @@ from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import PendingFactory, Stage
+from netsrv.streams.refusing import stop_listening
 
 
 class StreamListener:
@@ -49,6 +50,7 @@ class StreamListener:
         self.failure = ""
         """Why the socket has failed; empty if it has not."""
         self._paused_at: RejectReason | None = None
+        self._is_down = False
         self._reactor = reactor
         self._sock = sock
         self._factory = factory
@@ -84,9 +86,27 @@ class StreamListener:
             self._paused_at = None
             self._acceptor.resume()
 
+    def take_down(self) -> None:
+        """Refuse connections, as if there were no server; `bring_up` ends that.
+
+        A unix socket cannot: connections to it wait.
+        """
+        self.suspend()
+        if not self.failed:
+            self._is_down = stop_listening(self._sock)
+
+    def bring_up(self, backlog: int) -> None:
+        """Listen again.  The listener is suspended still."""
+        if self._is_down and not self.failed:
+            self._sock.listen(backlog)
+        self._is_down = False
+
     def drain(self) -> None:
         """Accept the backlog, as far as there are slots, and stop the factory."""
-        self._acceptor.drain()
+        if self._is_down:
+            self._acceptor.detach()
+        else:
+            self._acceptor.drain()
         self._stop()
 
     def detach(self) -> None:

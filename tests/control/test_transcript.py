@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest_twisted
 from twisted.internet import reactor
 
-from netsrv.config.keywords import listener
 from netsrv.control.api import Api
 from netsrv.control.proxies import Proxies
-from netsrv.server.proxying import ServerProxies
+from netsrv.server.control import ServerProxies
 from netsrv.server.server import Server
 
 TRANSCRIPT = Path(__file__).with_name("transcript.json")
@@ -144,10 +143,9 @@ def free_port(taken):
 @pytest_twisted.inlineCallbacks
 def test_the_answers_are_those_of_toxiproxy():
     """But for the differences that are listed, each of which is one."""
-    server = Server(reactor, listener("tcp", "127.0.0.1:0", "echo"))
+    server = Server(reactor, [])
     server.startService()
-    server.now = time.monotonic
-    replay = Replay(Api(Proxies(ServerProxies(server)), "1"))
+    replay = Replay(Api(Proxies(ServerProxies(server, time.monotonic)), "1"))
     entries = json.loads(TRANSCRIPT.read_text())
     found = {}
     try:

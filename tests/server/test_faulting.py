@@ -165,7 +165,7 @@ def test_a_reload_changes_the_faults_of_the_file_only():
 
 def test_info_describes_faults():
     """With their hits and the time that is left."""
-    server = serve("echo", {"type": "latency", "latency": 5, "ttl": 60})
+    server = serve("echo", {"type": "latency", "latency": 5, "ttl": 60, "seed": 0})
     server.connect()
     server.advance(10)
     assert server.info()["listeners"][0]["faults"] == [
@@ -175,6 +175,7 @@ def test_info_describes_faults():
             "stream": "downstream",
             "probability": 1.0,
             "attributes": {"latency": 5, "jitter": 0, "distribution": "uniform"},
+            "seed": 0,
             "hits": 1,
             "expires_in": 50.0,
         }

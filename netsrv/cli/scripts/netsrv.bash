@@ -7,7 +7,7 @@
 
 _shtab_netsrv_subparsers=(serve status)
 
-_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --fault --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --check --json --schema --list-services --version -h --help)
+_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --fault --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --control --control-token-file --check --json --schema --list-services --version -h --help)
 _shtab_netsrv_status_option_strings=(--timeout -h --help)
 _shtab_netsrv_option_strings=(--completion --version -h --help)
 
@@ -20,6 +20,7 @@ _shtab_netsrv_serve__c_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___config_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___access_log_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___status_token_file_COMPGEN=_shtab_compgen_files
+_shtab_netsrv_serve___control_token_file_COMPGEN=_shtab_compgen_files
 
 _shtab_netsrv_serve___overload_choices=(pause close reset)
 _shtab_netsrv_serve___log_level_choices=(critical error warn info debug)

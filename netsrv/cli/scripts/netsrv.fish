@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --fault --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --fault --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -103,6 +103,8 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'wr
 complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve metrics, the state as JSON, and health on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l health -x -d 'serve only /livez, /readyz and /healthz on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l status-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE read --status'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l control -x -d 'serve the control API, toxiproxy'"'"'s, on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l control-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE use --control'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l check -d 'open every socket, print all that is in effect, and exit'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l json -d 'print the report of --check as JSON'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l schema -d 'print the JSON Schema of the configuration file, and exit'
