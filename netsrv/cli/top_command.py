@@ -37,7 +37,7 @@ def run(given: Iterable[tuple[str, Any]]) -> int:
     from netsrv.cli.top.answers import Answers
     from netsrv.cli.top.running import run as show
 
-    answers = Answers(lambda path: fetch_status(target, path, token))
+    answers = Answers(lambda path: fetch_status(target, path, token), "json" not in values)
     try:
         show(answers, "once" in values, "json" in values)
     except (OSError, ValueError) as error:

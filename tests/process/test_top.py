@@ -33,10 +33,13 @@ class Terminal:
         self.resize(30)
         self.settings = termios.tcgetattr(self._slave)
         self.output = ""
+        # readline exports the size of the terminal of the tests, and programs prefer that.
+        size = ("COLUMNS", "LINES")
+        environ = {name: value for name, value in os.environ.items() if name not in size}
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", script, str(BIN / "netsrv"), address],
             cwd=folder,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**environ, "TERM": "xterm-256color"},
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

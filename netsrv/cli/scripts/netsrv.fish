@@ -99,7 +99,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json 
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-rate -x -d 'log at most N lines a second about single peers'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log -xka "(__fish_complete_path (commandline -ct))" -d 'write a line of JSON for each connection to FILE; - is standard output'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'write a line for each datagram to the access log too'
-complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve metrics, the state as JSON, and health on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve a web page, metrics and health on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l health -x -d 'serve only /livez, /readyz and /healthz on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l status-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE read --status'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l check -d 'open every socket, print all that is in effect, and exit'

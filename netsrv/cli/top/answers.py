@@ -18,10 +18,14 @@ Fetch = Callable[[str], dict[str, Any]]
 
 
 class Answers:
-    """The newest answer, with what needs more than one: rates of listeners, the history."""
+    """The newest answer, with what needs more than one: rates of listeners, the history.
 
-    def __init__(self, fetch: Fetch) -> None:
+    *brief* answers have no options and limits of the listeners.
+    """
+
+    def __init__(self, fetch: Fetch, brief: bool = False) -> None:
         self._fetch = fetch
+        self._flag = "&brief" if brief else ""
         self.newest: dict[str, Any] | None = None
         self.history: tuple[dict[str, float], ...] = ()
         """The newest samples of the server, by the names of their columns."""
@@ -29,7 +33,7 @@ class Answers:
     def ask(self) -> dict[str, Any]:
         """Fetch an answer, and return it.  Raises OSError or ValueError."""
         since = self.newest["history"]["seq"] if self.newest else 0
-        answer = self._fetch(f"/status.json?since={since}")
+        answer = self._fetch(f"/status.json?since={since}{self._flag}")
         before = self.newest
         if before and before["start"] != answer["start"]:
             # A new server, whose samples were asked for by the count of the old one.

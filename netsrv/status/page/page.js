@@ -28,7 +28,8 @@ async function poll() {
   asking = true;
   try {
     const signal = AbortSignal.timeout(ANSWER_TIMEOUT);
-    const response = await fetch(`status.json?since=${answer?.history.seq ?? 0}`, { cache: "no-store", signal });
+    const brief = details ? "" : "&brief"; // only the dialog shows options and limits
+    const response = await fetch(`status.json?since=${answer?.history.seq ?? 0}${brief}`, { cache: "no-store", signal });
     if (!response.ok) throw new Error(`it says ${response.status} ${response.statusText}`);
     accept(await response.json());
   } catch (error) {
@@ -247,6 +248,7 @@ function showDetails(listener) {
   details = listener.id;
   fillDetails();
   $("details").showModal();
+  poll();
 }
 
 function fillDetails() {
