@@ -48,6 +48,7 @@ CLIENTS = {
     "curl": "curl",
     "jq": "jq",
     "promtool": "prometheus",
+    "chromium": "chromium",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from typing import Any
 
+from attrs import evolve
+
 from netsrv.cli.arguments import make_parser
 from netsrv.cli.commands import Command, Option, report_option
 
@@ -40,7 +42,36 @@ STATUS = Command(
     "[options] [ADDRESS]",
     ADDRESS,
 )
-CLIENTS = (STATUS,)
+ONCE = report_option("once", "print one table, a second after the start, and exit")
+JSON = report_option("json", "print each answer as a line of JSON; with --once, the first one only")
+TOKEN_FILE = Option(
+    "token",
+    ("--token-file",),
+    "The server",
+    "read the token of the server from a file",
+    "FILE",
+    is_setting=False,
+)
+TOP = Command(
+    "netsrv top",
+    "show a running server in the terminal",
+    "Shows the state, the listeners, the last refusals and endings and the sources of a running "
+    "server in the terminal, and asks each second. Where standard output is no terminal it prints "
+    "a line each second. The exit status is 69 if the server cannot be reached at the start.",
+    (TOKEN_FILE, ONCE, JSON, HELP),
+    (
+        ("127.0.0.1:8423", "show the server on this address of --status"),
+        ("--once unix:/run/netsrv/status.sock", "print one table"),
+    ),
+    (
+        f"{STATUS_ADDRESSES} A token may also be in NETSRV_STATUS_TOKEN.",
+        "Keys: the underlined letter of a column sorts by it, and once more turns the order; 1 to "
+        "5 and Tab choose the table, / filters, arrows scroll, space pauses, q quits.",
+    ),
+    "[options] [ADDRESS]",
+    evolve(ADDRESS, help="the address of --status"),
+)
+CLIENTS = (STATUS, TOP)
 """Each has a module ``netsrv.cli.NAME_command`` with a function ``run``."""
 
 

@@ -1,8 +1,9 @@
-"""Full collections of Python's garbage collector, kept out of a reload.
+"""Full collections of Python's garbage collector: short, and none during a reload.
 
-A reload creates and releases so many objects that the collector would examine all objects of the
-process several times meanwhile, each time for as long as a few hundred listeners take to change.
-A program that embeds the server decides this for itself.
+The objects of the start live as long as the process, so no collection examines them.  A reload
+creates and releases so many objects that the collector would examine all objects of the process
+several times meanwhile, each time for as long as a few hundred listeners take to change.  A program
+that embeds the server decides this for itself.
 """
 
 import gc
@@ -16,15 +17,21 @@ NEVER = 1 << 30
 
 
 class FullCollections:
-    """Postpones full collections; those of young objects go on.
+    """Exempts objects from full collections, and postpones these; those of young ones go on.
 
     One that has become due during a reload waits for its usual interval, but for no second reload.
     """
 
     def __init__(self) -> None:
         self._threshold: tuple[int, int, int] | None = None
+        self._exempted = PYTHONS_FROZEN
         self._last_postponed = -1
         """How many full collections there were before the one that was postponed last."""
+
+    def exempt(self) -> None:
+        """Examine no object of the present until a reload has released some of them."""
+        gc.freeze()
+        self._exempted = gc.get_freeze_count()
 
     def postpone(self) -> None:
         """Have no full collection until `allow`."""
@@ -40,7 +47,7 @@ class FullCollections:
         gc.set_threshold(*threshold)
         collections = gc.get_stats()[2]["collections"]
         due = gc.get_count()[2] > threshold[2] and collections != self._last_postponed
-        if due and gc.get_freeze_count() <= PYTHONS_FROZEN:  # no other code has frozen objects
+        if due and gc.get_freeze_count() <= self._exempted:  # no other code has frozen objects
             self._last_postponed = collections
             gc.freeze()  # sets the collector's counts to 0
             gc.unfreeze()

@@ -35,7 +35,7 @@ class Reloader:
 
     However many reloads are asked for during one, one follows it, and reads the file again.
     The log has the result of each.  *progress* is called with True when one begins, and with
-    False when it has ended.
+    False when it has ended.  *full_collections* are those of the process.
     """
 
     log = Logger()
@@ -48,6 +48,7 @@ class Reloader:
         in_thread: Callable[[Callable[[], None]], None] = start_thread,
         in_directory: Callable[[], AbstractContextManager[None]] = nullcontext,
         progress: Callable[[bool], None] = lambda reloading: None,
+        full_collections: FullCollections | None = None,
     ) -> None:
         self._reactor = reactor
         self._server = server
@@ -55,7 +56,7 @@ class Reloader:
         self._in_thread = in_thread
         self._in_directory = in_directory
         self._progress = progress
-        self._full_collections = FullCollections()
+        self._full_collections = full_collections or FullCollections()
         self._reloading = False
         self._again = False
 

@@ -12,6 +12,7 @@ from attrs import evolve
 
 from netsrv.cli.arguments import Given
 from netsrv.cli.check import check
+from netsrv.cli.collector import FullCollections
 from netsrv.cli.directory import StartDirectory
 from netsrv.cli.mistakes import (
     INETD_ALONE,
@@ -191,8 +192,11 @@ class Start:
     def install_signals(self, reactor: Any, server: Server) -> None:
         """Make signals stop the server and, with a file, make SIGHUP reload it.
 
-        The service manager is notified, if there is one.
+        The service manager is notified, if there is one.  What there is when the reactor runs is
+        exempted from garbage collections.
         """
+        full_collections = FullCollections()
+        reactor.callWhenRunning(full_collections.exempt)
         if self._manager is not None:
             self._manager.attach(reactor, server)
         reload = None
@@ -204,6 +208,7 @@ class Start:
                 self._start_reading,
                 self._directory.entered,
                 self._on_reload,
+                full_collections,
             ).reload
         install_signal_handlers(reactor, server, reload)
 

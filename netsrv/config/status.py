@@ -115,7 +115,7 @@ class StatusSettings:
         None,
         STATUS,
         STATUS_ADDRESS,
-        "serve metrics, the state as JSON, and health on ADDRESS",
+        "serve a web page, metrics and health on ADDRESS",
         details="``unix:PATH`` is a unix socket, ``systemd:NAME`` one that systemd passes. On any "
         "other address than one of loopback a token is needed, see :option:`--status-token-file`. "
         "A new address needs a restart. See :doc:`watch-a-server`.",

@@ -23,7 +23,7 @@ from netsrv.server.slices import Phase, Steps
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import OptionInEffect
 from netsrv.status.document import encode
-from netsrv.status.source import Sample
+from netsrv.status.source import EncodedListener, Sample
 
 BATCH_SIZE = 256
 """Connections, or sources, that are read in one step."""
@@ -37,12 +37,15 @@ IPV6_PREFIX_SIZE = 8
 
 @frozen
 class _Described:
-    """The texts of a listener's options and limits, and what they are made from."""
+    """A listener's options and limits in JSON, and what they are made from."""
 
     settings: ListenerSettings
     options_in_effect: tuple[OptionInEffect, ...]
-    options: list[dict[str, str]]
-    limits: list[dict[str, Any]]
+    text: str
+
+
+NOT_DESCRIBED = encode({"options": [], "limits": []})
+"""Of a listener that is closing."""
 
 
 @define
@@ -102,11 +105,12 @@ class ListenerReader:
         top = _Top([])
         for listener in running:
             if listener in self._listeners.running:
-                rows.append(encode((yield from self._read_running(listener, top))))
+                row = yield from self._read_running(listener, top)
+                rows.append(EncodedListener(encode(row), self._describe(listener)))
                 yield Phase.PLANNING
         for gate in retired:
             closing = yield from self._read_gate(gate, ListenerState.CLOSING, "", top)
-            rows.append(encode(closing))
+            rows.append(EncodedListener(encode(closing), NOT_DESCRIBED))
             yield Phase.PLANNING
         return {"listeners": rows, "sources": top.as_plain()}
 
@@ -130,9 +134,7 @@ class ListenerReader:
         return self._counters.listeners.get(gate.listener_info) or Counts()
 
     def _read_running(self, listener: RunningListener, top: _Top) -> Steps[dict[str, Any]]:
-        described = self._describe(listener)
         row = yield from self._read_gate(listener.gate, *listener.state, top)
-        row["options"], row["limits"] = described.options, described.limits
         if row["datagrams"] is not None:
             row["datagrams"]["kernel_drops"] = listener.kernel_drops
         return row
@@ -156,8 +158,6 @@ class ListenerReader:
             "datagrams": None if is_stream else _datagrams(counts),
             "errors": {"accept": counts.accept_errors, "service": counts.service_failures},
             "duration": _duration(counts) if is_stream else None,
-            "options": [],
-            "limits": [],
             "tls": _tls(counts),
             "proxy": _proxy(counts),
             "faults": [],
@@ -167,8 +167,8 @@ class ListenerReader:
         yield from top.add(self.id_of(info), gate.admission.sources)
         return row
 
-    def _describe(self, listener: RunningListener) -> _Described:
-        """Return the texts of options and limits, made again only if those have changed."""
+    def _describe(self, listener: RunningListener) -> str:
+        """Return options and limits in JSON, made again only if those have changed."""
         info, settings, options = listener.listener_info, listener.settings, listener.socket.options
         described = self._described.get(info)
         if (
@@ -176,10 +176,10 @@ class ListenerReader:
             or described.settings is not settings
             or described.options_in_effect is not options
         ):
-            limits = _limits(settings, self._descriptors)
-            described = _Described(settings, options, [*map(_option, options)], [*limits])
-            self._described[info] = described
-        return described
+            limits = [*_limits(settings, self._descriptors)]
+            text = encode({"options": [*map(_option, options)], "limits": limits})
+            described = self._described[info] = _Described(settings, options, text)
+        return described.text
 
 
 def _names(name: str, end: str) -> Iterator[str]:

@@ -61,7 +61,7 @@ def render_metrics(snapshot: Snapshot, content_type: str) -> bytes:
         texts[family] = [_render(listener_metric(family, ()), content_type)[0]]
     rows = snapshot["listeners"]
     for start in range(0, len(rows), BATCH_SIZE):
-        batch = list(map(json.loads, rows[start : start + BATCH_SIZE]))
+        batch = [json.loads(row.state) for row in rows[start : start + BATCH_SIZE]]
         for family, parts in texts.items():
             parts.append(_render(listener_metric(family, batch), content_type)[1])
     server = [

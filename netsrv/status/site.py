@@ -147,7 +147,8 @@ class StatusSite(HealthSite):
             return _error(400, "since: the number of a row of the history")
         snapshot = await self._source.take_snapshot()
         more = self._more(int(since))
-        body = await self._in_thread(lambda: render_document(snapshot, more))
+        brief = "brief" in request.arguments
+        body = await self._in_thread(lambda: render_document(snapshot, more, brief))
         return Answer(200, body, JSON_TYPE)
 
     async def _metrics(self, request: Request) -> Answer:

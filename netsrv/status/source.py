@@ -12,9 +12,19 @@ from netsrv.interfaces import ListenerInfo
 Snapshot = dict[str, Any]
 """The state of a server at one time, in plain values: the keys of ``/status.json``.
 
-Each listener is JSON already.  A thousand of them as plain values would be so many objects that the
-garbage collector examined all those of the process at every other snapshot.
+Each listener is an `EncodedListener`.  A thousand of them as plain values would be so many objects
+that the garbage collector examined all those of the process at every other snapshot.
 """
+
+
+@frozen
+class EncodedListener:
+    """A listener of a snapshot: two objects in JSON."""
+
+    state: str
+    """What changes by itself: the state and the counts."""
+    settings: str
+    """The keys ``options`` and ``limits``, which change with the configuration only."""
 
 
 class ServerState(StrEnum):

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -117,6 +118,13 @@ def killed_at_end(command: Sequence[str], **popen: Any) -> Iterator[subprocess.P
         finally:
             deadline.cancel()
             process.kill()
+
+
+def free_port() -> int:
+    """Return a port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+    return port
 
 
 def still_runs(process: subprocess.Popen[Any]) -> bool:

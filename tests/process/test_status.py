@@ -18,7 +18,7 @@ from netsrv.cli.fetching import Target, fetch, parse_target
 from netsrv.status.exposition import OPENMETRICS_TYPE, TEXT_TYPE
 from tests.clients import exchange, read_all, tcp
 from tests.process.needs import tool
-from tests.process.running import killed_at_end
+from tests.process.running import free_port, killed_at_end
 from tests.process.starts import SERVE, finish
 from tests.timeouts import CLIENT_TIMEOUT, TIMEOUT
 
@@ -239,12 +239,6 @@ def wait_for_values(port, expression, values):
         assert time.monotonic() < deadline, (expression, found)
         AsText.scraped.clear()
         AsText.scraped.wait(TIMEOUT)
-
-
-def free_port():
-    """Return a port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 @pytest.mark.version_independent

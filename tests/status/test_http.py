@@ -10,7 +10,7 @@ from netsrv.status.access import AccessRules
 from netsrv.status.channel import MAX_CHANNELS, StatusFactory
 from netsrv.status.page_files import TYPES
 from netsrv.status.site import COMMON_HEADERS, HealthSite, StatusSite
-from netsrv.status.source import ServerState
+from netsrv.status.source import EncodedListener, ServerState
 from netsrv.testing import MemoryServer
 
 SINCE = "since: the number of a row of the history"
@@ -32,7 +32,8 @@ class Source:
         return self.failed
 
     def take_snapshot(self):
-        snapshot = {"state": "ready", "listeners": ['{"id": "tcp 1"}', '{"id": "tcp 2"}']}
+        listeners = [EncodedListener('{"id":"tcp 1"}', '{"limits":[]}')] * 2
+        snapshot = {"state": "ready", "listeners": listeners}
         return succeed(snapshot) if self.error is None else fail(self.error)
 
 
@@ -79,8 +80,14 @@ def test_the_status_is_json_with_the_newer_history(server):
     assert json.loads(body) == {
         "state": "ready",
         "since": 7,
-        "listeners": [{"id": "tcp 1"}, {"id": "tcp 2"}],
+        "listeners": [{"id": "tcp 1", "limits": []}] * 2,
     }
+
+
+def test_the_brief_status_leaves_out_the_settings_of_listeners(server):
+    """So an answer each second about hundreds of listeners stays small."""
+    _, _, body = ask(server, "/status.json?since=7&brief")
+    assert json.loads(body)["listeners"] == [{"id": "tcp 1"}] * 2
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "1.5", "9" * 20, "%D9%A1", ""])

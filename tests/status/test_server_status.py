@@ -135,7 +135,7 @@ def test_a_sum_never_falls_while_connections_end_between_two_slices():
         try:
             next(steps)
         except StopIteration as end:
-            during = json.loads(end.value["listeners"][0])
+            during = json.loads(end.value["listeners"][0].state)
             break
     assert during["bytes"]["received"] == 2 * len(clients)
     assert row(server)["bytes"]["received"] == 2 * len(clients)

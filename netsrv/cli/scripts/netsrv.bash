@@ -5,10 +5,11 @@
 #    source ~/.local/share/bash_completion/netsrv
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_netsrv_subparsers=(serve status)
+_shtab_netsrv_subparsers=(serve status top)
 
 _shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --fault --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --shutdown-timeout --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --control --control-token-file --check --json --schema --list-services --version -h --help)
 _shtab_netsrv_status_option_strings=(--timeout -h --help)
+_shtab_netsrv_top_option_strings=(--token-file --once --json -h --help)
 _shtab_netsrv_option_strings=(--completion --version -h --help)
 
 _shtab_netsrv_serve__t_COMPGEN=_netsrv_tcp
@@ -21,11 +22,12 @@ _shtab_netsrv_serve___config_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___access_log_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___status_token_file_COMPGEN=_shtab_compgen_files
 _shtab_netsrv_serve___control_token_file_COMPGEN=_shtab_compgen_files
+_shtab_netsrv_top___token_file_COMPGEN=_shtab_compgen_files
 
 _shtab_netsrv_serve___overload_choices=(pause close reset)
 _shtab_netsrv_serve___log_level_choices=(critical error warn info debug)
 _shtab_netsrv_serve___log_format_choices=(text json logfmt)
-_shtab_netsrv_pos_0_choices=(serve status)
+_shtab_netsrv_pos_0_choices=(serve status top)
 _shtab_netsrv___completion_choices=(bash zsh fish)
 
 _shtab_netsrv_serve___reuse_address_nargs=0
@@ -42,6 +44,10 @@ _shtab_netsrv_serve__h_nargs=0
 _shtab_netsrv_serve___help_nargs=0
 _shtab_netsrv_status__h_nargs=0
 _shtab_netsrv_status___help_nargs=0
+_shtab_netsrv_top___once_nargs=0
+_shtab_netsrv_top___json_nargs=0
+_shtab_netsrv_top__h_nargs=0
+_shtab_netsrv_top___help_nargs=0
 _shtab_netsrv_pos_0_nargs=A...
 _shtab_netsrv___version_nargs=0
 _shtab_netsrv__h_nargs=0

@@ -60,8 +60,8 @@ function _shtab_netsrv_using
   test "$_shtab_netsrv_cmdpath" = "$argv"
 end
 
-set -g _shtab_netsrv_commands serve status
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --fault --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_commands serve status top
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --fault --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --token-file --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -100,7 +100,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json 
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-rate -x -d 'log at most N lines a second about single peers'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log -xka "(__fish_complete_path (commandline -ct))" -d 'write a line of JSON for each connection to FILE; - is standard output'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l access-log-datagrams -d 'write a line for each datagram to the access log too'
-complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve metrics, the state as JSON, and health on ADDRESS'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l status -x -d 'serve a web page, metrics and health on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l health -x -d 'serve only /livez, /readyz and /healthz on ADDRESS'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l status-token-file -xka "(__fish_complete_path (commandline -ct))" -d 'let only clients with the token in FILE read --status'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l control -x -d 'serve the control API, toxiproxy'"'"'s, on ADDRESS'
@@ -114,3 +114,8 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -s h -l help -d 'print this he
 complete -c netsrv -n '_shtab_netsrv_using; and test $_shtab_netsrv_npos -eq 0' -a status -d 'ask whether a running server is ready'
 complete -c netsrv -n '_shtab_netsrv_using status' -l timeout -x -d 'wait S seconds for the answer'
 complete -c netsrv -n '_shtab_netsrv_using status' -s h -l help -d 'print this help, and exit'
+complete -c netsrv -n '_shtab_netsrv_using; and test $_shtab_netsrv_npos -eq 0' -a top -d 'show a running server in the terminal'
+complete -c netsrv -n '_shtab_netsrv_using top' -l token-file -xka "(__fish_complete_path (commandline -ct))" -d 'read the token of the server from a file'
+complete -c netsrv -n '_shtab_netsrv_using top' -l once -d 'print one table, a second after the start, and exit'
+complete -c netsrv -n '_shtab_netsrv_using top' -l json -d 'print each answer as a line of JSON; with --once, the first one only'
+complete -c netsrv -n '_shtab_netsrv_using top' -s h -l help -d 'print this help, and exit'

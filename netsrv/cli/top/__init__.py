@@ -1,0 +1,1 @@
+"""``netsrv top``: a server in a terminal, by the answers of its status address."""
