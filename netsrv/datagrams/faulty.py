@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IMulticastTransport, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.batch import SingleDatagram
-from netsrv.faults.datagram_stages import Datagram, DatagramStage
+from netsrv.faults.datagram_stage import Datagram, DatagramStage
 from netsrv.faults.fault import Direction, Fault
 from netsrv.forwarding import forward
 from netsrv.guards.sources import Flow

@@ -7,8 +7,7 @@
 That is the loop of every UDP server.  Here the reactor runs it: it waits until the socket is
 readable and calls `doRead`, which receives a batch of datagrams, in one call where the system
 has one, and passes it to a `DatagramProtocol`.  What the protocol sends meanwhile is sent
-together at the end of the batch.  No error of the network ends the port: an error in receiving
-or sending concerns one datagram, and is reported.
+together at its end.  An error in receiving or sending concerns one datagram, and is reported.
 """
 
 import errno
@@ -55,9 +54,8 @@ EARLIER_SEND = frozenset(
 DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
 """Errors of a descriptor that is closed, or no longer a UDP socket."""
 
-_SO_MEMINFO = 55
+_SO_MEMINFO, _DROPS = 55, 8  # the latter is SK_MEMINFO_DROPS of linux/sock_diag.h
 _MEMINFO = struct.Struct("=9I")
-_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
 
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)

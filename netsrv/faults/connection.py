@@ -25,6 +25,8 @@ from zope.interface import implementer
 
 from netsrv.faults.delays import MILLISECOND
 from netsrv.faults.fault import Direction, Fault, Level
+from netsrv.faults.links import DownstreamSink, Link, UpstreamSink
+from netsrv.faults.producers import Puller, TransportSide
 from netsrv.faults.stages import Stage, Unit
 from netsrv.forwarding import forward, unsent_of
 from netsrv.guards.sources import Source
@@ -41,80 +43,6 @@ A producer that is never paused would never stop.
 """
 
 UPSTREAM, DOWNSTREAM = Direction
-
-
-class Link:
-    """One direction: its stages in order, and the *sink* behind the last."""
-
-    def __init__(self, sink: Any) -> None:
-        self.stages: list[Stage] = []
-        self.first = sink
-        self.held = 0
-        """Bytes that the stages hold."""
-        self.pausers: set[Any] = set()
-        """Who has paused the sender: stages, None for the sum of held bytes, or the transport."""
-        self._sink = sink
-        self.dropped = 0
-        """Bytes that stages have dropped since the last pause for them."""
-        self.pause_timer: Any = None
-        """Ends that pause."""
-
-    def connect(self) -> None:
-        """Connect the active stages with each other."""
-        following = self._sink
-        for stage in reversed(self.stages):
-            stage.next = following
-            if stage.active:
-                following = stage
-        self.first = following
-
-
-class _UpstreamSink:
-    """The end of the upstream link: the gate's connection, which may have paused reading."""
-
-    def __init__(self, owner: "FaultyConnection") -> None:
-        self._owner = owner
-        self.paused = False
-        self._waiting: list[bytes | None] = []
-        """Data that has come meanwhile; None is the end."""
-
-    def data(self, data: bytes) -> None:
-        if self.paused or self._waiting:
-            self._waiting.append(data)
-        else:
-            self._owner.protocol.dataReceived(data)
-
-    def end(self) -> None:
-        if self.paused or self._waiting:
-            self._waiting.append(None)
-        else:
-            self._owner.protocol.readConnectionLost()
-
-    def resume(self) -> None:
-        """Deliver what has waited, until reading is paused again."""
-        self.paused = False
-        while self._waiting and not self.paused:
-            data = self._waiting.pop(0)
-            if data is None:
-                self._owner.protocol.readConnectionLost()
-            else:
-                self._owner.protocol.dataReceived(data)
-
-    def drop(self) -> None:
-        self._waiting.clear()
-
-
-class _DownstreamSink:
-    """The end of the downstream link: the transport, which buffers."""
-
-    def __init__(self, owner: "FaultyConnection") -> None:
-        self._owner = owner
-
-    def data(self, data: bytes) -> None:
-        self._owner.transport.write(data)
-
-    def end(self) -> None:
-        self._owner.end_writing()
 
 
 @forward(
@@ -146,10 +74,10 @@ class FaultyConnection:
         self.number = number
         self.clock = clock
         self.now = now
-        self._upstream_sink = _UpstreamSink(self)
+        self._upstream_sink = UpstreamSink(self)
         self.links = {
             UPSTREAM: Link(self._upstream_sink),
-            DOWNSTREAM: Link(_DownstreamSink(self)),
+            DOWNSTREAM: Link(DownstreamSink(self)),
         }
         self._exit: Any = None
         """Where a close begins in the downstream link, once a fault closes the connection."""
@@ -259,7 +187,7 @@ class FaultyConnection:
         for link in self.links.values():
             if link.stages or link.pausers:
                 return False
-        if self._upstream_sink.paused or isinstance(self._producer, _Puller):
+        if self._upstream_sink.paused or isinstance(self._producer, Puller):
             return False
         self.protocol.withdraw(self.transport)
         return True
@@ -417,8 +345,8 @@ class FaultyConnection:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.streamingProducer = streaming
-        self._producer = producer if streaming else _Puller(producer, self.clock)
-        self.transport.registerProducer(_TransportSide(self, producer), True)
+        self._producer = producer if streaming else Puller(producer, self.clock)
+        self.transport.registerProducer(TransportSide(self, producer), True)
         if self.links[DOWNSTREAM].pausers:
             self._producer.pauseProducing()
         elif not streaming:
@@ -426,47 +354,7 @@ class FaultyConnection:
 
     def unregisterProducer(self) -> None:
         producer, self._producer = self._producer, None
-        if isinstance(producer, _Puller):
+        if isinstance(producer, Puller):
             producer.pauseProducing()
         self.links[DOWNSTREAM].pausers.discard(self.transport)
         self.transport.unregisterProducer()
-
-
-class _TransportSide:
-    """The service's producer, as the transport sees it."""
-
-    def __init__(self, connection: FaultyConnection, producer: Any) -> None:
-        self._connection = connection
-        self._producer = producer
-
-    def pauseProducing(self) -> None:
-        self._connection.pause(DOWNSTREAM, self._connection.transport)
-
-    def resumeProducing(self) -> None:
-        self._connection.resume(DOWNSTREAM, self._connection.transport)
-
-    def stopProducing(self) -> None:
-        self._producer.stopProducing()
-
-
-class _Puller:
-    """Makes a push producer of a pull producer: asks it once in a turn, unless it is paused."""
-
-    def __init__(self, producer: Any, clock: Any) -> None:
-        self._producer = producer
-        self._clock = clock
-        self._call: Any = None
-
-    def pauseProducing(self) -> None:
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
-
-    def resumeProducing(self) -> None:
-        if self._call is None:
-            self._call = self._clock.callLater(0, self._pull)
-
-    def _pull(self) -> None:
-        self._call = None
-        self.resumeProducing()
-        self._producer.resumeProducing()

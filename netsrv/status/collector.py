@@ -121,5 +121,11 @@ def _with_flags(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _with_listener_flags(row: Mapping[str, Any]) -> dict[str, Any]:
-    state = row["state"]
-    return {**row, "suspended": int(state in NOT_ACCEPTING), "failed": int(state == "failed")}
+    state, faults = row["state"], row["faults"]
+    return {
+        **row,
+        "suspended": int(state in NOT_ACCEPTING),
+        "failed": int(state == "failed"),
+        "faults_active": len(faults),
+        "fault_hits": {fault["name"]: fault["hits"] for fault in faults},
+    }

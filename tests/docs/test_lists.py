@@ -68,8 +68,9 @@ def keys() -> list[str]:
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
     tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
+    below_top = [setting.name for setting in TABLE_SETTINGS.values()]
     names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
-    return [*(tables.get(name, name) for name in names), *names_of_tables, *TABLE_SETTINGS]
+    return [*(tables.get(name, name) for name in names), *names_of_tables, *below_top]
 
 
 def test_the_reference_has_exactly_the_keys_of_a_file():

@@ -1,5 +1,6 @@
 """forward: bytes, ends and resets pass on in both directions."""
 
+import json
 import socket
 import threading
 from contextlib import closing
@@ -10,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 
 from netsrv.config.keywords import listener
+from netsrv.config.model import Configuration
 from netsrv.server.server import Server
 from netsrv.services.forward import ForwardSettings, Upstream, parse_upstream
 from netsrv.services.forward_datagrams import FlowSocket
@@ -137,6 +139,47 @@ def test_a_dead_upstream_closes_the_client(forward, client):
         address = address_of(sock)
     front = forward(address)
     assert (yield client(lambda: talk(connect(front), b"hello"))) == b""
+
+
+@pytest_twisted.inlineCallbacks
+def test_the_access_log_has_the_upstream(serve, client, started, tmp_path):
+    """Its address, the time of connecting, and how its side has ended."""
+    echo = serve("tcp echo=127.0.0.1:0").sockets[0]
+    own = ForwardSettings(address_of(echo.sock))
+    path = tmp_path / "access.log"
+    configuration = Configuration(
+        (listener("tcp", "127.0.0.1:0", "forward", settings=own),), access_log=str(path)
+    )
+    server = started(Server(reactor, configuration))
+    yield client(lambda: talk(connect(server.sockets[0]), b"hello"))
+    yield until(lambda: not server.connections and not upstreams())
+    yield server.drain(1)
+    line = json.loads(path.read_text())
+    assert (line["upstream"], line["upstream_ended"]) == (address_of(echo.sock), "closed")
+    assert 0 < line["connect_seconds"] < CLIENT_TIMEOUT
+
+
+@pytest_twisted.inlineCallbacks
+def test_faults_of_connecting(forward, serve, client, started):
+    """The first connection finds no upstream, the second one late; both are counted as others."""
+    echo = serve("tcp echo=127.0.0.1:0").sockets[0]
+    own = ForwardSettings(address_of(echo.sock), connect_timeout=0.05)
+    faults = [
+        {"type": "connect_fail", "first": 1},
+        {"type": "connect_delay", "delay": 10, "skip": 1, "first": 1},
+        {"type": "connect_delay", "name": "long", "delay": 5000, "skip": 2},
+    ]
+    server = Server(reactor, listener("tcp", "127.0.0.1:0", "forward", settings=own, fault=faults))
+    started(server)
+    front = server.sockets[0]
+    answers = []
+    for _ in range(3):
+        answers.append((yield client(lambda: talk(connect(front), b"hello"))))
+    assert answers == [b"", b"hello", b""]
+    errors = server.listeners[0].service.connect_errors
+    assert dict(errors) == {"fault": 1, "timeout": 1}
+    assert [fault["hits"] for fault in server.listeners[0].faults.describe()] == [1, 1, 1]
+    yield until(lambda: not server.connections and not upstreams())
 
 
 @pytest_twisted.inlineCallbacks

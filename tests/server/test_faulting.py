@@ -2,6 +2,7 @@
 
 import pytest
 from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import formatEvent, globalLogPublisher
 
 from netsrv.config.faults import read_fault
 from netsrv.config.keywords import listener
@@ -127,6 +128,78 @@ def test_refuse_may_leave_peers_in_the_backlog():
     assert (client.received, server.counts.accepted) == (b"", 0)
     table(server).remove("r")
     assert client.received == b"x"
+
+
+@pytest.mark.parametrize("held", ["stall", "down"])
+def test_a_listener_that_a_fault_keeps_out_is_drained_suspended_and_reloaded(held):
+    """Whatever its owner does meanwhile, no peer comes in before the fault is removed."""
+    kind = {"type": "down"} if held == "down" else {"type": "refuse", "how": "stall"}
+    server = serve("echo")
+    live = server.connect()
+    running = server.server.listeners[0]
+    running.faults.add(fault(**kind, name="out"))
+    assert live.close_kind == ("closed" if held == "down" else None)
+    server.server.suspend()
+    server.server.resume()
+    running.update(listener("tcp", "0.0.0.0:7", "daytime"))
+    if held == "down":
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+    else:
+        assert server.connect().received == b""
+    running.faults.remove("out")
+    client = server.connect()
+    server.settle()
+    assert client.received.endswith(b"\r\n")
+    running.faults.add(fault(**kind, name="out"))
+    live.close()
+    done = []
+    server.drain(1).addCallback(done.append)
+    server.advance(2)
+    assert done
+
+
+def test_a_listener_that_starts_down_comes_up_when_its_time_is_over():
+    """As one of the file does; then it serves."""
+    server = serve("echo", {"type": "down", "ttl": 5})
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
+    server.advance(5)
+    assert server.connect().close_kind is None
+
+
+def test_datagrams_that_are_unreachable_are_not_received():
+    """Until the fault is removed."""
+    server = serve("echo", {"type": "unreachable", "name": "u"}, transport="udp")
+    assert server.request(b"a") == []
+    table(server).remove("u")
+    assert server.request(b"b") == [b"b"]
+
+
+def test_f111_the_log_has_each_fault_with_its_seed():
+    """From its beginning to its end; a fault without a seed picks one, which gives the same run."""
+    lines = []
+
+    def see(event):
+        if event.get("log_namespace", "").endswith("Faulting"):
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(see)
+    try:
+        server = serve("echo", {"type": "latency", "latency": 5, "probability": 0.5, "ttl": 9})
+        seed = table(server).faults["latency_downstream"].seed
+        server.advance(10)
+    finally:
+        globalLogPublisher.removeObserver(see)
+    values = "name=latency_downstream,latency=5,jitter=0,distribution=uniform,probability=0.5,"
+    values += f"ttl=9.0,seed={seed}"
+    where = "on tcp 0.0.0.0:7 (echo)"
+    assert lines == [
+        f"Fault latency_downstream is active {where}: latency:{values}",
+        f"Fault latency_downstream has expired {where} after 0 hits: latency:{values}",
+    ]
+    other = serve("echo", {"type": "latency", "latency": 5})
+    assert table(other).faults["latency_downstream"].seed != seed
 
 
 def test_limits_end_a_connection_that_a_fault_stalls():
