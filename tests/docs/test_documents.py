@@ -34,6 +34,7 @@ PLAYED = {
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
     "watch-a-server.rst": ["curl", "jq", "promtool"],
+    "writing-a-fault.rst": ["socat"],
     "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""
