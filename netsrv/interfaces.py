@@ -203,7 +203,7 @@ class IStreamFault(IFault):
 class IDatagramFault(IFault):
     """A type of faults on datagrams.
 
-    ``stage`` is a subclass of `netsrv.faults.datagram_stages.DatagramStage`.
+    ``stage`` is a subclass of `netsrv.faults.datagram_stage.DatagramStage`.
     """
 
 

@@ -123,7 +123,7 @@ def _unknown_kind(name: str) -> str:
     types = _plugins()
     known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS, *types.streams, *types.datagrams])
     reasons = "".join(f"; {problem}" for problem in types.problems)
-    return unknown_key(name, known, "fault") + reasons
+    return f"{quote_value(name)}: {unknown_key(name, known, 'fault')}{reasons}"
 
 
 def _try_kind(kind: FaultKind | None, table: Mapping[str, Any]) -> FaultSettings | Errors | None:

@@ -137,8 +137,8 @@ STREAM_KINDS = {
             NoAttributes,
             None,
             Level.CONNECT,
-            "No connection to the upstream is tried; the client's connection ends as it does if the "
-            "upstream refuses.",
+            "No connection to the upstream is tried; the client's connection ends as it does if "
+            "the upstream refuses.",
         ),
         FaultKind(
             "connect_delay",

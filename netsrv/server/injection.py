@@ -29,7 +29,7 @@ class FaultInjector:
         except InvalidValues as error:
             raise ValueError(_describe(kind, error)) from None
         if settings is None:
-            raise ValueError(f"{kind}: there is no such fault on {transport}")
+            raise ValueError(f"{kind!r}: there is no such fault on {transport}")
         if settings.name in self._table.faults:
             raise ValueError(
                 f"{kind}: a fault is named {settings.name!r} already: name=... gives another name"
@@ -62,8 +62,8 @@ class FaultInjector:
 def _describe(kind: str, error: InvalidValues) -> str:
     lines = []
     for keys, text in error.errors:
-        shown = [str(key) for key in keys if key != "type"]
-        lines.append(": ".join([kind, *shown, text]))
+        shown = [] if keys == ("type",) else [kind, *map(str, keys)]  # a text about it has it
+        lines.append(": ".join([*shown, text]))
     return "; ".join(lines)
 
 

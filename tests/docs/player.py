@@ -90,7 +90,7 @@ ELSEWHERE = (
     Elsewhere(
         "writing-a-fault.rst",
         "pip install -e ./typos",
-        "it needs a package index; tests/process/test_packaging.py installs the greeter for editing",
+        "it needs a package index; the package of the greeter, which is alike, is installed by a test",
         effect=partial(editable, "typos"),
     ),
     Elsewhere(
