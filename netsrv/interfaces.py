@@ -180,6 +180,33 @@ class IDatagramService(IService):
         """
 
 
+class IFault(IPlugin):
+    """The common part of all types of faults that plugins add.
+
+    Put an object that provides `IStreamFault` or `IDatagramFault` into a module in
+    ``twisted/plugins/``, or name its class by an entry point of the group ``netsrv.faults``, and
+    netsrv finds it by its name.  The names of built-in types are reserved.
+    """
+
+    name = Attribute("str: the type that users write, as in ``type = 'NAME'``")
+    description = Attribute("str: one line")
+    attributes = Attribute(
+        "A frozen attrs class of the attributes that users set, all with defaults; or None"
+    )
+    stage = Attribute("The class that does the fault")
+
+
+class IStreamFault(IFault):
+    """A type of faults on connections: ``stage`` is a subclass of `netsrv.faults.stages.Stage`."""
+
+
+class IDatagramFault(IFault):
+    """A type of faults on datagrams.
+
+    ``stage`` is a subclass of `netsrv.faults.datagram_stage.DatagramStage`.
+    """
+
+
 class IDatagramBatch(Interface):
     """Datagrams that were received together, and passed all rules."""
 

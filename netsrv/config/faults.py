@@ -1,13 +1,16 @@
 """Faults as users write them: tables of a file, and texts of the option ``--fault``."""
 
+import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from attrs import fields, frozen
 
 from netsrv.faults.fault import BOTH, MAX_SEED, Direction, FaultSettings
-from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS, FaultKind
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS, FaultKind, NoAttributes
 from netsrv.guards.limits import NETWORKS
+from netsrv.registry import FaultTypes, find_faults
 from netsrv.settings import (
     SECONDS,
     InvalidValues,
@@ -79,18 +82,48 @@ def read_fault(value: Any) -> Fault:
     if "type" not in table:
         raise ValueError("it has no type, as in type = 'latency'")
     kind_name = parse_text(table["type"])
-    of_streams, of_datagrams = (
-        _try_kind(kinds.get(kind_name), table) for kinds in (STREAM_KINDS, DATAGRAM_KINDS)
-    )
+    of_streams, of_datagrams = (_try_kind(kind, table) for kind in find_kinds(kind_name))
     for found in (of_streams, of_datagrams):
         if isinstance(found, FaultSettings):
             return Fault(kind_name, found.name, of_streams, of_datagrams)
     errors = of_streams or of_datagrams
     if errors is None:
-        known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])
-        raise InvalidValues([(("type",), unknown_key(kind_name, known, "fault"))])
+        raise InvalidValues([(("type",), _unknown_kind(kind_name))])
     assert isinstance(errors, tuple)
     raise InvalidValues(errors)
+
+
+def find_kinds(name: str) -> tuple[FaultKind | None, FaultKind | None]:
+    """Return the kinds of a name, of streams and of datagrams; None where there is none."""
+    kinds = STREAM_KINDS.get(name), DATAGRAM_KINDS.get(name)
+    if kinds != (None, None):
+        return kinds
+    types = _plugins()
+    return _kind_of(types.streams.get(name)), _kind_of(types.datagrams.get(name))
+
+
+def _plugins() -> FaultTypes:
+    """Return the types that plugins add, searched for at most once a second."""
+    return _search(int(time.monotonic()))
+
+
+@lru_cache(1)
+def _search(_second: int) -> FaultTypes:
+    return find_faults()
+
+
+def _kind_of(plugin: Any) -> FaultKind | None:
+    if plugin is None:
+        return None
+    attributes = plugin.attributes or NoAttributes
+    return FaultKind(plugin.name, plugin.description, attributes, plugin.stage)
+
+
+def _unknown_kind(name: str) -> str:
+    types = _plugins()
+    known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS, *types.streams, *types.datagrams])
+    reasons = "".join(f"; {problem}" for problem in types.problems)
+    return f"{quote_value(name)}: {unknown_key(name, known, 'fault')}{reasons}"
 
 
 def _try_kind(kind: FaultKind | None, table: Mapping[str, Any]) -> FaultSettings | Errors | None:
@@ -199,7 +232,12 @@ FAULTS = Kind(
         "items": {
             "type": "object",
             "required": ["type"],
-            "properties": {"type": {"enum": [*dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])]}},
+            "properties": {
+                "type": {
+                    "type": "string",
+                    "examples": [*dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS])],
+                }
+            },
         },
     },
 )

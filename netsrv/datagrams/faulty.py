@@ -123,8 +123,10 @@ class FaultyDatagrams(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         received = Datagram(datagram, self.port.flow)
         self._serving = received
-        self._first[UPSTREAM].datagram(received)
-        self._serving = None
+        try:
+            self._first[UPSTREAM].datagram(received)
+        finally:
+            self._serving = None
 
     def connectionRefused(self) -> None:
         self._gate.connectionRefused()

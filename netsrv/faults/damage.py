@@ -14,16 +14,16 @@ class CorruptAttributes:
     """The attributes of corrupt."""
 
     bits: int = field(default=1, validator=ge(0))
-    """Bits of a chunk that are flipped, at random places."""
+    """Bits that are flipped, at random places."""
     bytes: int = field(default=0, validator=ge(0))
-    """Bytes of a chunk that are replaced by random ones."""
+    """Bytes that are replaced by other ones, instead of bits."""
     offset: int | None = field(default=None, validator=optional(ge(0)))
-    """The place in the stream, in bytes, that is corrupted once; None for each chunk that is
-    hit."""
+    """The place in the stream, in bytes, that is corrupted once; without it, each chunk that
+    is hit."""
 
 
 class Corrupt(Stage):
-    """Flips bits, or replaces bytes."""
+    """Flips bits of a chunk, or replaces bytes that are next to each other."""
 
     unit = Unit.CHUNK
 

@@ -26,6 +26,7 @@ class LossAttributes:
     """The attributes of loss."""
 
     model: Model = field(default=Model.INDEPENDENT, converter=Model)
+    """How losses are spread."""
     p: float = 0.0
     """The probability that a good state turns bad, for each datagram."""
     r: float | None = None
@@ -37,7 +38,7 @@ class LossAttributes:
 
 
 class Loss(DatagramStage):
-    """Drops datagrams."""
+    """Drops datagrams; the share is the ``probability``, or follows from the model."""
 
     def hit(self, datagram: Datagram, peer: Peer) -> bool:
         if self.attributes.model is Model.GILBERT and not self._lost(peer):
@@ -64,14 +65,15 @@ class DatagramLatencyAttributes:
     latency: int = 0
     """Milliseconds."""
     jitter: int = 0
-    """Milliseconds."""
+    """Milliseconds by which a latency may be smaller or larger; none is below 0."""
     distribution: Distribution = field(default=Distribution.UNIFORM, converter=Distribution)
+    """How latencies vary."""
     keep_order: bool = True
     """False if a datagram may overtake one with a greater delay."""
 
 
 class DatagramLatency(Holding):
-    """Delays datagrams."""
+    """Delays each datagram from its arrival."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -101,7 +103,10 @@ class ReorderAttributes:
 
 
 class Reorder(DatagramStage):
-    """Holds a datagram back, so that those behind it overtake it."""
+    """Holds a datagram back, so that those behind it overtake it.
+
+    Those of all clients count.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -241,7 +246,7 @@ class DatagramBandwidthAttributes:
 
 
 class DatagramBandwidth(Holding):
-    """Limits the rate; a datagram waits as long as it takes at the rate."""
+    """Limits the rate of the listener; a datagram waits as long as it takes at the rate."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -59,12 +59,18 @@ class LatencyAttributes:
     latency: int = 0
     """Milliseconds."""
     jitter: int = 0
-    """Milliseconds."""
+    """Milliseconds by which a latency may be smaller or larger; none is below 0."""
     distribution: Distribution = field(default=Distribution.UNIFORM, converter=Distribution)
+    """How latencies vary."""
 
 
 class Latency(Stage):
-    """Delays each chunk from its arrival; the order is kept."""
+    """Delays each chunk from its arrival; the order is kept.
+
+    A chunk with a long delay holds back those behind it.  The end of the direction waits for the
+    data before it, and is not delayed itself.  A change of the fault passes the next chunk on at
+    once.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -182,7 +188,10 @@ class _Queue(Stage):
 
 
 class Bandwidth(_Queue):
-    """Limits the rate: data waits as long as it takes at the rate, and then passes."""
+    """Limits the rate: data waits as long as it takes at the rate, and then passes.
+
+    It passes in pieces of a tenth of a second; time without data is not saved up.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -238,7 +247,11 @@ class SlicerAttributes:
 
 
 class Slicer(_Queue):
-    """Slices data into small pieces, with a delay after each."""
+    """Slices data into small pieces, with a delay after each.
+
+    A chunk is halved, more or less in the middle, until its pieces are small enough.  Without a
+    delay TCP may join the pieces again.
+    """
 
     def _go_on(self) -> None:
         while self._queue:
@@ -283,7 +296,7 @@ class SlowCloseAttributes:
 
 
 class SlowClose(Stage):
-    """Delays the end of the direction."""
+    """Delays the end of the direction, once all data has passed."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

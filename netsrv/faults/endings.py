@@ -35,6 +35,7 @@ class RefuseAttributes:
     """The attributes of refuse."""
 
     how: Refusal = field(default=Refusal.CLOSE, converter=Refusal)
+    """What happens to a new connection."""
 
 
 @frozen
@@ -42,13 +43,14 @@ class TimeoutAttributes:
     """The attributes of timeout and reset_peer."""
 
     timeout: int = 0
-    """Milliseconds."""
+    """Milliseconds; ``timeout`` takes 0 as never, ``reset_peer`` as at the first data."""
 
 
 class Timeout(Stage):
-    """Drops all data, and closes the connection after a time without data; 0 is never.
+    """Drops all data, and closes the connection after a time without data.
 
-    The removal of the fault closes the connection: data was lost on it.
+    If one side closes, so does the other, at once.  The removal of the fault closes the connection:
+    data was lost on it.
     """
 
     def start(self) -> None:
@@ -72,7 +74,10 @@ class Timeout(Stage):
 
 
 class ResetPeer(Stage):
-    """Drops all data, and resets the connection a time after the first, or when it ends."""
+    """Drops all data, and resets the connection a time after the first, or when it ends.
+
+    A connection without data in this direction stays as it is.
+    """
 
     def data(self, data: bytes) -> None:
         self.drop_data(data)
@@ -99,7 +104,7 @@ class LimitDataAttributes:
 
 
 class LimitData(Stage):
-    """Closes the connection when it has passed a number of bytes."""
+    """Closes the connection when so many bytes have passed; bytes beyond are dropped."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -121,10 +126,14 @@ class LimitTimeAttributes:
     time: int = field(default=0, validator=ge(0))
     """Milliseconds."""
     how: How = field(default=How.CLOSE, converter=How)
+    """How the connection ends."""
 
 
 class LimitTime(Stage):
-    """Ends the connection a time after it was made, or after it has got the fault."""
+    """Ends the connection a time after it was made, or after it has got the fault.
+
+    Data passes until then.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -152,7 +161,10 @@ class StallAttributes:
 
 
 class Stall(Stage):
-    """Stops reading after a number of bytes, so that the sender has to wait."""
+    """Stops reading after a number of bytes, so that the sender has to wait.
+
+    Nothing is lost: all bytes follow when the time is over or the fault is removed.
+    """
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

@@ -82,10 +82,17 @@ class FaultSettings:
 
 
 class Fault:
-    """A fault in effect, with its counts.  *now* returns seconds of a monotonic clock."""
+    """A fault in effect, with its counts.
 
-    def __init__(self, settings: FaultSettings, now: Callable[[], float]) -> None:
+    *now* returns seconds of a monotonic clock.  *connections* is the number of connections that
+    came before the fault; their numbers do not count for its random numbers.
+    """
+
+    def __init__(
+        self, settings: FaultSettings, now: Callable[[], float], connections: int = 0
+    ) -> None:
         self.settings = settings
+        self._connections = connections
         self.seed = randrange(MAX_PICKED_SEED) if settings.seed is None else settings.seed
         self.hits = 0
         """Units that were hit."""
@@ -146,8 +153,8 @@ class Fault:
 
     def generator(self, direction: Direction, number: int) -> Random:
         """Return the generator of random numbers for a connection or flow by its number."""
-        settings = self.settings
-        return Random(f"{self.seed}/{settings.name}/{direction}/{number}")
+        number -= self._connections
+        return Random(f"{self.seed}/{self.settings.name}/{direction}/{number}")
 
     def draw(self, generator: Random) -> bool:
         """Draw whether a unit is hit that the counters let be hit."""

@@ -34,6 +34,8 @@ class FaultKind:
     stage: Any
     """The class of its stages; None for a kind that stands on the way of new connections."""
     level: Level = Level.TRAFFIC
+    details: str = ""
+    """How a kind without stages behaves, for the reference."""
 
 
 STREAM_KINDS = {
@@ -117,6 +119,8 @@ STREAM_KINDS = {
             endings.RefuseAttributes,
             None,
             Level.ACCEPT,
+            "A connection that is refused is counted, and takes no slot. ``stall`` keeps out all "
+            "peers: of the selectors only ``ttl`` holds for it.",
         ),
         FaultKind(
             "down",
@@ -124,6 +128,8 @@ STREAM_KINDS = {
             NoAttributes,
             None,
             Level.DOWN,
+            "The socket keeps its port, and peers that connect get a reset (ECONNREFUSED). Of the "
+            "selectors only ``ttl`` holds.",
         ),
         FaultKind(
             "connect_fail",
@@ -131,6 +137,8 @@ STREAM_KINDS = {
             NoAttributes,
             None,
             Level.CONNECT,
+            "No connection to the upstream is tried; the client's connection ends as it does if "
+            "the upstream refuses.",
         ),
         FaultKind(
             "connect_delay",
@@ -138,6 +146,8 @@ STREAM_KINDS = {
             ConnectDelayAttributes,
             None,
             Level.CONNECT,
+            "What the client sends meanwhile waits. A delay beyond ``connect_timeout`` ends the "
+            "connection then.",
         ),
         FaultKind("noop", "do nothing", NoAttributes, Stage),
     )
@@ -206,6 +216,8 @@ DATAGRAM_KINDS = {
             NoAttributes,
             None,
             Level.DOWN,
+            "The socket keeps its port, and the kernel answers with ICMP (ECONNREFUSED). Of the "
+            "selectors only ``ttl`` holds.",
         ),
         FaultKind(
             "down",
@@ -213,6 +225,7 @@ DATAGRAM_KINDS = {
             NoAttributes,
             None,
             Level.DOWN,
+            "The same as ``unreachable``.",
         ),
     )
 }

@@ -129,4 +129,8 @@ class Stage:
 
     def _ring(self, call: Callable[[], None]) -> None:
         self._timer = None
-        call()
+        try:
+            call()
+        except BaseException:
+            self.reset()
+            raise

@@ -51,10 +51,11 @@ class FaultTable:
         """Add a fault, which hits live connections too.  Raises KeyError if its name is taken."""
         if settings.name in self.faults:
             raise KeyError(settings.name)
-        fault = self.faults[settings.name] = Fault(settings, self._now)
+        fault = self.faults[settings.name] = Fault(settings, self._now, self._numbers)
         self._report(Event.ADDED, fault)
-        self._on_change()
-        for target in list(self.targets):
+        targets = list(self.targets)
+        self._on_change()  # a target that comes with this has the fault
+        for target in targets:
             target.add(fault, live=True)
         self._wait_for_expiry()
         return fault

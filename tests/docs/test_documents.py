@@ -23,15 +23,18 @@ PLAYED = {
     "debug-a-network.rst": ["nc", "socat", "ss"],
     "deploy.rst": ["logrotate", "nft", "systemd-analyze"],
     "embedding.rst": ["openssl", "socat"],
+    "faults-on-purpose.rst": ["socat"],
     "from-inetd.rst": [],
     "reference.rst": ["nc"],
     "secure.rst": ["socat"],
     "systemd.rst": ["socat", "systemd-analyze", "systemd-socket-activate"],
+    "test-retries.rst": [],
     "testing-pytest.rst": [],
     "testing.rst": [],
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
     "watch-a-server.rst": ["curl", "jq", "promtool"],
+    "writing-a-fault.rst": ["socat"],
     "writing-a-service.rst": ["nc"],
 }
 """The documents with something to run, and the programs that they need."""
