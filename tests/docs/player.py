@@ -90,7 +90,7 @@ ELSEWHERE = (
     Elsewhere(
         "writing-a-fault.rst",
         "pip install -e ./typos",
-        "it needs a package index; the package of the greeter, which is alike, is installed by a test",
+        "it needs a package index; a test installs the greeter, which is alike",
         effect=partial(editable, "typos"),
     ),
     Elsewhere(
