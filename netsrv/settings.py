@@ -208,6 +208,13 @@ class Kind:
         return self.parse(parse_scalar(argument) if isinstance(argument, str) else argument)
 
 
+def resolve_paths(resolve: Callable[[str, str], str], folder: str, value: Any) -> Any:
+    """Return a path, or the paths of a list, as a file in *folder* means them."""
+    if isinstance(value, list):
+        return [resolve_paths(resolve, folder, item) for item in value]
+    return resolve(folder, value) if isinstance(value, str) else value
+
+
 BOOLEAN = Kind(parse_bool, "``true`` or ``false``", schema={"type": "boolean"})
 TEXT = Kind(parse_text, "a text", "TEXT", parse_text, schema={"type": "string"})
 ANYTHING = Kind(lambda value: value)
@@ -282,6 +289,8 @@ class Section:
     """The heading below which they are listed."""
     table: str = ""
     """Their table in a file, below that of their class; empty if they have none of their own."""
+    prefix: str = ""
+    """What options and keywords have before their names, where the names alone say too little."""
 
 
 def setting(
@@ -301,7 +310,7 @@ class Setting:
     """A field of a settings class, as users see it."""
 
     name: str
-    """The field's name, which is also the key in a file and the keyword."""
+    """The field's name, which is also the key in a file."""
     default: Any
     section: Section
     kind: Kind
@@ -327,13 +336,18 @@ class Setting:
 
     @option.default
     def _name_option(self) -> str:
-        return f"--{self.name.replace('_', '-')}"
+        return f"--{self.keyword.replace('_', '-')}"
+
+    @property
+    def keyword(self) -> str:
+        """The name among those of all tables: that of the field, with the section's prefix."""
+        return f"{self.section.prefix}{self.name}"
 
     @property
     def negation(self) -> str | None:
         """The option that turns a flag off, where the default is neither on nor off."""
         tristate = self.option and not self.kind.metavar and self.default is None
-        return f"--no-{self.name.replace('_', '-')}" if tristate else None
+        return f"--no-{self.keyword.replace('_', '-')}" if tristate else None
 
 
 def short_repr(instance: Any) -> str:
@@ -349,10 +363,11 @@ def short_repr(instance: Any) -> str:
 
 
 def settings_of(*classes: type) -> dict[str, Setting]:
-    """Return the settings of settings classes by their names, in the order of the fields."""
-    return {
-        attribute.name: Setting(attribute.name, attribute.default, **attribute.metadata[_METADATA])
+    """Return the settings of settings classes by their keywords, in the order of the fields."""
+    described = [
+        Setting(attribute.name, attribute.default, **attribute.metadata[_METADATA])
         for settings_class in classes
         for attribute in fields(settings_class)
         if _METADATA in attribute.metadata
-    }
+    ]
+    return {setting.keyword: setting for setting in described}

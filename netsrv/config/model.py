@@ -34,6 +34,7 @@ from netsrv.settings import (
 )
 from netsrv.sockets.addresses import Address, InheritedName, InternetAddress, printable
 from netsrv.sockets.options import SocketOption, named_option
+from netsrv.tls.settings import NO_TLS, TLSSettings
 
 
 class ConfigurationError(Exception):
@@ -149,6 +150,7 @@ class ListenerSettings:
     settings: Any = setting(None, SERVICE, ANYTHING, option=None, default_text="the service's own")
     """An instance of the service's own settings class; None for the defaults."""
     limits: Limits = NO_LIMITS
+    tls: TLSSettings = NO_TLS
     config_location: str = field(default="", eq=False)
     """Where the listener was configured: ``netsrv.toml: listener[0]``; empty for the command
     line."""
@@ -325,5 +327,5 @@ TABLE_SETTINGS = {
     name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
 }
 
-LISTENER_SETTINGS = settings_of(ListenerSettings, Limits)
-"""The settings of a listener, its limits and access rules included."""
+LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, TLSSettings)
+"""The settings of a listener, those of its limits, access rules and TLS included."""

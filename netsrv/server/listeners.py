@@ -7,7 +7,7 @@ its limits can change while its socket stays open.
 import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from attrs import asdict, evolve
@@ -15,20 +15,21 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from netsrv.config.model import ConfigurationError, ListenerSettings
-from netsrv.datagrams.listener import DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
-from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import IObserver, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counts
 from netsrv.registry import Registry, find_services
-from netsrv.server.binding import make_reopener
+from netsrv.server.assembly import assemble, stages_of
+from netsrv.server.certificates import load_certificates
 from netsrv.server.factories import build_factory
 from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
 from netsrv.streams.listener import StreamListener
+from netsrv.tls.settings import TLSSettings
+from netsrv.tls.store import CertificateStore
 
 
 class RunningListener:
@@ -70,6 +71,11 @@ class RunningListener:
     def name(self) -> str:
         """The listener in the log, with the address in effect: ``tcp 127.0.0.1:7 (echo)``."""
         return self._prepared.name
+
+    @property
+    def certificates(self) -> CertificateStore | None:
+        """The certificates for TLS; None without TLS."""
+        return self._prepared.certificates
 
     @property
     def host(self) -> str:
@@ -147,7 +153,11 @@ class RunningListener:
                 f"{settings.address_label}: the listener has the address "
                 f"{self.settings.address_label}; add a listener for another address"
             )
-        return self.apply(settings, self.service_for(settings, registry))
+        service, certificates = (
+            self.service_for(settings, registry),
+            self.certificates_for(settings),
+        )
+        return self.apply(settings, service, certificates)
 
     def close(self) -> Deferred[None]:
         """Take the backlog, then close; fire when the last connection has ended."""
@@ -175,8 +185,16 @@ class RunningListener:
                 for option in self.socket.options
             },
             "counts": counts,
+            "certificates": self._describe_certificates(),
             "kernel_drops": self.kernel_drops,
         }
+
+    def _describe_certificates(self) -> list[dict[str, Any]]:
+        store = self.certificates
+        if store is None:
+            return []
+        names = ("name", "file", "not_after", "names")
+        return [dict(zip(names, facts, strict=True)) for facts in store.certificates()]
 
     # What a reload and a drain need beyond these
 
@@ -189,12 +207,25 @@ class RunningListener:
             registry = Registry() if settings.embedded else find_services()
         return build_factory(settings, registry)
 
-    def apply(self, settings: ListenerSettings, service: Any) -> list[str]:
-        """Serve with *service* by *settings*: see `update`."""
+    def certificates_for(self, settings: ListenerSettings) -> CertificateStore | None:
+        """Return the certificates for *settings*: the present ones, unless TLS differs.
+
+        Raises `ConfigurationError`.
+        """
+        if self.settings.tls == settings.tls:
+            return self.certificates
+        return load_certificates((settings,)).get(settings.tls)
+
+    def apply(
+        self, settings: ListenerSettings, service: Any, certificates: CertificateStore | None
+    ) -> list[str]:
+        """Serve with *service* and *certificates* by *settings*: see `update`."""
         problems = self._update_socket(settings)
-        prepared = PreparedListener(settings, service, self.socket)
+        prepared = PreparedListener(settings, service, self.socket, certificates=certificates)
         if self._same_service(prepared):
             self._listener.set_limits(settings.limits)
+            if isinstance(self._listener, StreamListener):
+                self._listener.set_stages(stages_of(prepared))
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
@@ -217,6 +248,7 @@ class RunningListener:
             self.service is prepared.service
             and self.name == prepared.name
             and self.settings.safe_replies is prepared.settings.safe_replies
+            and bool(stages_of(self._prepared)) == bool(stages_of(prepared))
         )
 
     def _replace_service(self, prepared: PreparedListener) -> None:
@@ -295,6 +327,12 @@ class Listeners:
         """The number of live connections, those of closed listeners included."""
         return sum(len(gate.connections) for gate in self.gates)
 
+    @property
+    def certificates(self) -> list[CertificateStore]:
+        """The certificates of the running listeners, each store once."""
+        stores = (listener.certificates for listener in self.running)
+        return list(dict.fromkeys(store for store in stores if store is not None))
+
     def find(self, settings: ListenerSettings) -> RunningListener | None:
         """Return the listener of *settings*, or of equal ones; None if there is none."""
         equal = None
@@ -352,15 +390,9 @@ class Listeners:
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""
-        settings, sock = prepared.settings, prepared.socket.sock
-        limits, reactor = settings.limits, self._reactor
+        limits, reactor = prepared.settings.limits, self._reactor
         gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
-        if settings.transport.is_stream:
-            return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
-        ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
-        guard = DatagramGuard(limits.access, ports, self._own_ports, limits.datagram_rate, safe)
-        reopen = make_reopener(settings, prepared.socket)
-        return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
+        return assemble(reactor, prepared, gate, self._own_ports)
 
     def _enter(self, listener: RunningListener) -> None:
         self.running[listener] = None
@@ -377,3 +409,12 @@ class Listeners:
             self._own_ports[port] -= 1
             if not self._own_ports[port]:
                 del self._own_ports[port]
+
+
+def certificates_in_use(running: Iterable[RunningListener]) -> dict[TLSSettings, CertificateStore]:
+    """Return the certificates of running listeners."""
+    return {
+        listener.settings.tls: listener.certificates
+        for listener in running
+        if listener.certificates is not None
+    }

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
+from netsrv.config.model import Configuration, ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
@@ -24,14 +24,16 @@ from netsrv.server.binding import (
     opening_order,
     try_options,
 )
+from netsrv.server.certificates import Stores, load_certificates
 from netsrv.server.factories import build_factory, check_protocols
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listeners import Listeners, RunningListener, certificates_in_use
 from netsrv.server.prepare import PreparedListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.settings import exception_text, quote_value
 from netsrv.sockets.addresses import SAME, InheritedName, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
+from netsrv.tls.store import CertificateStore
 
 Item = TypeVar("Item")
 
@@ -48,6 +50,7 @@ class PlannedListener:
 
     settings: ListenerSettings
     service: Any
+    certificates: CertificateStore | None
     socket: OpenSocket | None
     """None if the address is free only once the listeners of *blocked_by* are closed."""
     blocked_by: tuple[RunningListener, ...] = ()
@@ -60,10 +63,10 @@ class ReloadPlan:
     """What a reload changes; `apply` does it, and keeps the outcome."""
 
     removed: list[RunningListener] = field(factory=list)
-    changed: list[tuple[RunningListener, ListenerSettings, ListenerSettings, Any]] = field(
+    changed: list[tuple[RunningListener, ListenerSettings, ListenerSettings, Any, Any]] = field(
         factory=list
     )
-    """Listeners with the settings that they had, and their new settings and service."""
+    """Listeners with the settings that they had, and their new settings, service, certificates."""
     added: list[PlannedListener] = field(factory=list)
     kept: list[RunningListener] = field(factory=list)
     resolver: Resolver = field(factory=Resolver)
@@ -94,9 +97,9 @@ class ReloadPlan:
                 self._close(listener, listeners)
                 yield Phase.APPLYING
         self.removed.clear()  # only `closed` keeps them, and lets them go one by one
-        for listener, before, settings, service in self.changed:
+        for listener, before, *change in self.changed:
             if listener in listeners.running and listener.settings is before:
-                self._change(listener, settings, service)
+                self._change(listener, *change)
                 yield Phase.APPLYING
         for group in self._groups():
             closed = [each for each in group[0].blocked_by if each in listeners.running]
@@ -120,9 +123,15 @@ class ReloadPlan:
         listeners.remove(listener)
         self.closed.append(listener)
 
-    def _change(self, listener: RunningListener, settings: ListenerSettings, service: Any) -> None:
+    def _change(
+        self,
+        listener: RunningListener,
+        settings: ListenerSettings,
+        service: Any,
+        certificates: CertificateStore | None,
+    ) -> None:
         try:
-            self.problems += listener.apply(settings, service)
+            self.problems += listener.apply(settings, service, certificates)
             self.serving.append(listener)
         except BaseException as error:  # whatever a service raises, the next step is taken
             self.problems.append(_not_started(settings, error))
@@ -147,6 +156,8 @@ class CheckedConfiguration:
     registry: Registry
     resolver: Resolver
     """Has the answers for all host names that the reload needs."""
+    certificates: Stores = field(factory=dict)
+    """The certificates that are not in use yet."""
 
 
 def check_configuration(
@@ -154,8 +165,10 @@ def check_configuration(
 ) -> CheckedConfiguration:
     """Do in a thread what a reload can do beside a server that runs with settings *running*.
 
-    Host names are looked up, and settings that are equal to running ones become those, so that
-    to compare them takes no time.  Raises `netsrv.sockets.SocketError`.
+    Host names are looked up, certificates are loaded, and settings that are equal to running
+    ones become those, so that to compare them takes no time.
+
+    Raises `ConfigurationError` or `netsrv.sockets.SocketError`.
     """
     present = dict(zip(_keys(running), running, strict=True))
     resolver = Resolver()
@@ -170,7 +183,9 @@ def check_configuration(
         if before is None or before.all_options() != settings.all_options():
             look_up(settings, resolver)
     configuration = evolve(configuration, listeners=tuple(listeners))
-    return CheckedConfiguration(configuration, registry, resolver)
+    in_use = {settings.tls for settings in running}
+    new = [settings for settings in listeners if settings.tls not in in_use]
+    return CheckedConfiguration(configuration, registry, resolver, load_certificates(new))
 
 
 def plan_reload(
@@ -189,6 +204,7 @@ def plan_reload(
     present = dict(zip(running_keys, healthy, strict=True))
     wanted = dict(zip(wanted_keys, settings, strict=True))
     services = yield from _plan_services(checked, present, wanted)
+    stores = _plan_certificates(checked, running)
     staying = {listener for key, listener in present.items() if key in wanted}
     removed = [listener for listener in running if listener not in staying]
     plan = ReloadPlan(removed, resolver=checked.resolver)
@@ -197,11 +213,12 @@ def plan_reload(
         if listener is not None and listener_settings == before[listener]:
             plan.kept.append(listener)
         elif listener is not None:
-            change = listener, before[listener], listener_settings, services[key]
+            store = stores.get(listener_settings.tls)
+            change = listener, before[listener], listener_settings, services[key], store
             plan.changed.append(change)
         yield Phase.PLANNING
     try:
-        yield from _plan_additions(plan, present, wanted, services)
+        yield from _plan_additions(plan, present, wanted, services, stores)
     except BaseException:
         plan.discard()
         raise
@@ -233,6 +250,7 @@ def _plan_additions(
     present: dict[Key, RunningListener],
     wanted: dict[Key, ListenerSettings],
     services: dict[Key, Any],
+    stores: Stores,
 ) -> Steps[None]:
     """Open the sockets of the listeners that are not present, and add them to the plan."""
     first_tcp: Any = next(
@@ -245,34 +263,18 @@ def _plan_additions(
         key = keys[index]
         if key not in present:
             same = _same_port(first_added, present.get(first_tcp), wanted.get(first_tcp))
-            planned = _plan_listener(plan.resolver, removed, wanted[key], services[key], same)
+            settings = wanted[key]
+            parts = settings, services[key], stores.get(settings.tls)
+            planned = _plan_listener(plan.resolver, removed, parts, same)
             plan.added.append(planned)
             first_added = planned if key == first_tcp else first_added
         yield Phase.PLANNING
 
 
-def prepare_listener(
-    settings: ListenerSettings, running: Sequence[RunningListener], registry: Registry
-) -> PreparedListener:
-    """Build the service of one more listener, and bind its socket.
-
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
-    """
-    if (count := len(expand([settings]))) > 1:
-        raise ConfigurationError(
-            f"{settings.address_label}: systemd has passed {count} sockets of this name; add one "
-            "by its position, as in systemd:0"
-        )
-    service, resolver = build_factory(settings, registry), Resolver()
-    if not settings.transport.is_stream:
-        check_protocols(
-            [*(listener.settings for listener in running), settings],
-            [*(listener.service for listener in running), service],
-        )
-    check_options_fit((settings,), [(settings, try_options(settings, resolver))])
-    tcp = (listener.port for listener in running if listener.settings.transport is Transport.TCP)
-    same = next(tcp, None) if settings.port == SAME else None
-    return PreparedListener(settings, service, open_socket(settings, same, resolver))
+def _plan_certificates(checked: CheckedConfiguration, running: Iterable[RunningListener]) -> Stores:
+    """Return the certificates for all listeners; those in use stay."""
+    present = {**checked.certificates, **certificates_in_use(running)}
+    return load_certificates(checked.configuration.listeners, present)
 
 
 def _in_steps(items: Iterable[Item]) -> Steps[list[Item]]:
@@ -332,18 +334,18 @@ def _same_port(
 def _plan_listener(
     resolver: Resolver,
     removed: Mapping[Place, Sequence[RunningListener]],
-    settings: ListenerSettings,
-    service: Any,
+    parts: tuple[ListenerSettings, Any, CertificateStore | None],
     same: int | None,
 ) -> PlannedListener:
     """Open a socket, unless a listener that the plan removes has to be closed first."""
+    settings = parts[0]
     conflicts = removed.get(_place(settings, same), ())
     try:
-        return PlannedListener(settings, service, open_socket(settings, same, resolver), (), same)
+        return PlannedListener(*parts, open_socket(settings, same, resolver), (), same)
     except AddressUnavailable as error:
         if not (error.in_use and conflicts):
             raise
-        return PlannedListener(settings, service, None, tuple(conflicts), same)
+        return PlannedListener(*parts, None, tuple(conflicts), same)
 
 
 def _place(settings: ListenerSettings, same: int | None) -> Place:
@@ -372,7 +374,8 @@ def _add(planned: PlannedListener, listeners: Listeners, resolver: Resolver) -> 
     """Add a listener.  Raises what opening its socket or starting its service raises."""
     opened = planned.socket or open_socket(planned.settings, planned.same, resolver)
     try:
-        return listeners.add(PreparedListener(planned.settings, planned.service, opened))
+        parts = planned.settings, planned.service, opened
+        return listeners.add(PreparedListener(*parts, certificates=planned.certificates))
     except BaseException:
         opened.close()
         raise
@@ -383,7 +386,8 @@ def _restore(closed: Iterable[RunningListener], listeners: Listeners) -> list[Ru
     restored = []
     for listener in closed:
         with suppress(BaseException):  # another program has taken both addresses
-            planned = PlannedListener(listener.settings, listener.service, None)
+            parts = listener.settings, listener.service, listener.certificates
+            planned = PlannedListener(*parts, None)
             resolver = Resolver()
             if isinstance(listener.settings.address, InternetAddress):
                 resolver.remember(listener.settings.address, listener.socket)

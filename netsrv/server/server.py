@@ -22,14 +22,16 @@ from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
+from netsrv.server.additions import prepare_listener
 from netsrv.server.announcements import Announcement, announce_listeners, announce_start
 from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drain, Drained
 from netsrv.server.listeners import Listeners, RunningListener
 from netsrv.server.logs import ServerLogs
 from netsrv.server.prepare import Prepared, open_access_log, prepare
-from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
+from netsrv.server.reload import CheckedConfiguration, plan_reload
 from netsrv.server.reloads import Reloads
+from netsrv.server.renewals import Renewals
 from netsrv.server.slices import Phase, Steps
 from netsrv.server.status import ServerStatus
 from netsrv.server.watchdog import StallDetector
@@ -79,6 +81,7 @@ class Server(Service):
         self._listeners = Listeners(reactor, self.observers, slots, counts, now)
         self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
+        self._renewals = Renewals(reactor, lambda: self._listeners.certificates)
         self._logs = ServerLogs(reactor, self.observers, lambda: self._has_several)
         self.status = ServerStatus(
             reactor=reactor,
@@ -167,6 +170,7 @@ class Server(Service):
         self._serving = True
         self.status.state = ServerState.READY
         self._stall_detector.start()
+        self._renewals.start()
         self._announce(
             [
                 *announce_start(
@@ -196,6 +200,7 @@ class Server(Service):
         self._configuration = self.configuration
         self._serving = False
         self._stall_detector.stop()
+        self._renewals.stop()
         if self._prepared is not None:
             self._prepared.close()
             self._prepared = None
@@ -253,6 +258,7 @@ class Server(Service):
         except BaseException:
             prepared.socket.close()
             raise
+        self._renewals.start()
         self._announce(announce_listeners([listener]))
         return listener
 
@@ -339,6 +345,8 @@ class Server(Service):
         except BaseException:  # a service has stopped the server meanwhile
             plan.discard()
             raise
+        self._renewals.start()
+        self._renewals.check()
         gone = len(plan.closed)
         for _ in range(gone):
             plan.closed.popleft().report_closed()  # free one in each step

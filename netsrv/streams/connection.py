@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
+    ISSLTransport,
     ISystemHandle,
     ITCPTransport,
     ITLSTransport,
@@ -177,6 +178,11 @@ class Connection:
             self._stop_producer()
             self.transport.loseConnection()
 
+    def readConnectionTruncated(self) -> None:
+        """The peer's FIN came without the end of TLS: what it has sent may be incomplete."""
+        self._peer_ended = True
+        self.end(CloseReason.TLS_TRUNCATED)
+
     def writeConnectionLost(self) -> None:
         """All written data was sent, and so was our FIN."""
         if self._fin_sent:
@@ -194,7 +200,8 @@ class Connection:
         The interface is not declared: the service's transport would provide it too, and
         wrappers mirror the interfaces of their transport.
         """
-        return self if interface is IHalfCloseableProtocol else None
+        over_tls = interface is ISSLTransport and self.tls is not None
+        return self if over_tls or interface is IHalfCloseableProtocol else None
 
     def connectionLost(self, reason: Failure) -> None:
         if self._state is LOST:
@@ -353,8 +360,9 @@ class Connection:
         self._gate.linger(self)
 
     def _can_linger(self) -> bool:
-        """True if FIN is still to be sent to a peer that may send; TLS has its own way to close."""
-        over_tls = getattr(self.transport, "TLS", False)
+        """True if FIN is still to be sent to a peer that may send; not if TLS cannot half-close."""
+        transport = self.transport
+        over_tls = getattr(transport, "TLS", False) and not getattr(transport, "half_closes", False)
         return not (self._peer_ended or self._fin_sent or self.aborted or over_tls)
 
     def _unread(self) -> bool:
