@@ -4,11 +4,13 @@ It has a writer of its own, since an event of `twisted.logger` costs too much fo
 An event is recorded as a tuple; the lines are formatted together, before they are written.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
+from attrs import asdict
 from twisted.logger import Logger
 
 from netsrv.files import LogFile
@@ -29,7 +31,7 @@ FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
 
 HEAD = '{"time":"%s.%06dZ","listener":%s,"peer":'
-CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"}\n'
+CLOSED = '%s,"seconds":%.6f,"received":%d,"sent":%d,"ended":"%s"%s}\n'
 SERVED = ',"seconds":%.6f,"received":0,"sent":0,"ended":"%s"}\n'
 REFUSED = '%s,"refused":"%s"}\n'
 RECEIVED = '%s,"received":%d}\n'
@@ -92,6 +94,7 @@ class AccessLog(Observer):
                     connection.received,
                     connection.sent,
                     connection.close_reason,
+                    "" if connection.tls is None else _describe_tls(connection.tls),
                 )
                 for connection in connections
             ],
@@ -190,6 +193,12 @@ class AccessLog(Observer):
         elif error is None and self._on_old_file:
             self.log.info("access log {path} is open again", path=path)
         self._on_old_file = error is not None
+
+
+def _describe_tls(session: Any) -> str:
+    """Return the key ``tls`` of a line, with those facts of a session that are known."""
+    facts = asdict(session, filter=lambda _attribute, value: value is not None)
+    return f',"tls":{json.dumps(facts, separators=(",", ":"))}'
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

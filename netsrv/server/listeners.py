@@ -171,6 +171,7 @@ class RunningListener:
         Plain values, ready for JSON.  Bytes are those of closed and live connections, and of
         datagrams.
         """
+        store = self.certificates
         counts = asdict(self._owner.counts(self.listener_info))
         for connection in self.gate.connections:
             counts["received_bytes"] += connection.received
@@ -185,16 +186,10 @@ class RunningListener:
                 for option in self.socket.options
             },
             "counts": counts,
-            "certificates": self._describe_certificates(),
+            "certificates": [] if store is None else store.describe(),
+            "renewals": {} if store is None else dict(store.renewals),
             "kernel_drops": self.kernel_drops,
         }
-
-    def _describe_certificates(self) -> list[dict[str, Any]]:
-        store = self.certificates
-        if store is None:
-            return []
-        names = ("name", "file", "not_after", "names")
-        return [dict(zip(names, facts, strict=True)) for facts in store.certificates()]
 
     # What a reload and a drain need beyond these
 

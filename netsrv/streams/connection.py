@@ -361,9 +361,10 @@ class Connection:
 
     def _can_linger(self) -> bool:
         """True if FIN is still to be sent to a peer that may send; not if TLS cannot half-close."""
+        if self._peer_ended or self._fin_sent or self.aborted:
+            return False
         transport = self.transport
-        over_tls = getattr(transport, "TLS", False) and not getattr(transport, "half_closes", False)
-        return not (self._peer_ended or self._fin_sent or self.aborted or over_tls)
+        return not getattr(transport, "TLS", False) or getattr(transport, "half_closes", 0) is True
 
     def _unread(self) -> bool:
         """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""

@@ -3,13 +3,19 @@
 import ssl
 from collections.abc import Callable
 
+from twisted.logger import Logger
+
 from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_sockaddr
 from netsrv.streams.pending import PendingConnection, Stage
+from netsrv.tls.contexts import reason_of
 from netsrv.tls.handshake import HANDSHAKE_RECORD, Handshake
 from netsrv.tls.odd_names import ODD_NAMES
 from netsrv.tls.session import session_of
 from netsrv.tls.store import CertificateStore
+
+MAX_LOGGED_REASONS = 50
+"""Reasons of failed handshakes that a listener logs, once each."""
 
 
 class TLSStage(Stage):
@@ -18,23 +24,34 @@ class TLSStage(Stage):
     name = "tls"
     timeout_reason = RejectReason.TLS_TIMEOUT
     lost_reason = RejectReason.TLS_HANDSHAKE
+    log = Logger()
 
     def __init__(self, store: CertificateStore) -> None:
         self.store = store
         self.timeout = store.settings.handshake_timeout
 
+        self._logged: set[str] = set()
+
     def start(self, connection: PendingConnection) -> Callable[[bytes], None]:
-        return _PendingHandshake(connection, self.store).receive
+        return _PendingHandshake(connection, self).receive
+
+    def report(self, connection: PendingConnection, reason: str) -> None:
+        """Log why a handshake has failed, the first time for each reason."""
+        if reason not in self._logged and len(self._logged) < MAX_LOGGED_REASONS:
+            self._logged.add(reason)
+            line = "{listener}: TLS handshake with {peer} failed: {reason}"
+            listener = connection.permit.gate.listener_info
+            self.log.info(line, listener=listener, peer=connection.peer, reason=reason)
 
 
 class _PendingHandshake:
     """The handshake of one connection."""
 
-    __slots__ = ("_begun", "_connection", "_handshake", "_since", "_store")
+    __slots__ = ("_connection", "_handshake", "_since", "_stage")
 
-    def __init__(self, connection: PendingConnection, store: CertificateStore) -> None:
+    def __init__(self, connection: PendingConnection, stage: TLSStage) -> None:
         self._connection = connection
-        self._store = store
+        self._stage = stage
         self._handshake: Handshake | None = None
         self._since = connection.permit.gate.now()
 
@@ -45,12 +62,13 @@ class _PendingHandshake:
             if data[0] != HANDSHAKE_RECORD:
                 self._connection.fail(RejectReason.TLS_PLAINTEXT)
                 return
-            handshake = Handshake(self._connection.transport, self._store.begin)
+            handshake = Handshake(self._connection.transport, self._stage.store.begin)
             self._handshake = handshake
         try:
             with ODD_NAMES.counted():
                 complete = handshake.receive(data)
-        except ssl.SSLError:
+        except ssl.SSLError as error:
+            self._stage.report(self._connection, reason_of(error))
             self._connection.fail(RejectReason.TLS_HANDSHAKE)
             return
         if complete:

@@ -36,6 +36,7 @@ MAX_ROUNDS = 10
 
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = "PRIVATE KEY-----"
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
 _SUFFIXES = (".pem", ".crt", ".cer", ".cert")
 _CERTBOT = ("fullchain.pem", "privkey.pem")
 
@@ -187,7 +188,7 @@ def _load_pair(context: ssl.SSLContext, files: CertificateFiles, chain: list[str
     try:
         context.load_cert_chain(files.certificate, files.key, _no_passphrase)
     except ssl.SSLError as error:
-        if error.reason != "KEY_VALUES_MISMATCH":
+        if error.reason not in _MISMATCHES:
             which = _broken_file(files, chain[0])
             raise TLSConfigurationError(f"{which}: {reason_of(error)}") from None
         text = "does not fit the certificate"

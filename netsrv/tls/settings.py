@@ -158,7 +158,7 @@ class TLSSettings:
         choice(ClientVerify),
         "ask clients for a certificate",
         details="``optional`` lets clients without one in; ``required`` does not.",
-        default_text="``required`` with ``client_ca``, otherwise ``none``",
+        default_text="required with client_ca, otherwise none",
         option=None,
     )
     crl: str | None = setting(
@@ -188,7 +188,7 @@ class TLSSettings:
         TEXT,
         "allow these cipher suites of TLS 1.2",
         details="The text is OpenSSL's, as in ``openssl ciphers``.",
-        default_text="those of Python's ``ssl``",
+        default_text="those of Python",
         option=None,
     )
     ciphersuites: str | None = setting(

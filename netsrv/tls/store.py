@@ -99,6 +99,11 @@ class CertificateStore:
             for certificate in self.current.certificates
         ]
 
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the same as plain values, ready for JSON."""
+        names = ("name", "file", "not_after", "names")
+        return [dict(zip(names, facts, strict=True)) for facts in self.certificates()]
+
     def changed(self) -> bool:
         """Return True if a file differs from the one that was read last."""
         present = fingerprint_of(self.settings)

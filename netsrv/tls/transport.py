@@ -52,8 +52,8 @@ class TLSTransport(WritingSide):
 
     def start(self) -> None:
         """Pass on what the peer has sent together with the end of its handshake."""
-        if self._incoming.pending or self._ssl.pending():
-            self._receive(b"")
+        if self._incoming.pending:
+            self.dataReceived(self._incoming.read())
 
     # The protocol's side: the transport below calls
 
@@ -74,7 +74,7 @@ class TLSTransport(WritingSide):
 
     def writeConnectionLost(self) -> None:
         """Our close_notify and our FIN are sent."""
-        protocol = IHalfCloseableProtocol(self.protocol, None)
+        protocol: Any = IHalfCloseableProtocol(self.protocol, None)
         if protocol is not None and not self._over:
             protocol.writeConnectionLost()
 
@@ -151,7 +151,7 @@ class TLSTransport(WritingSide):
             for start in range(0, len(data), SLICE_SIZE):
                 chunks.append(self._decrypt(view[start : start + SLICE_SIZE]))
             plain = b"".join(chunks)
-        if plain and not self._over:
+        if plain:
             self._deliver(plain)
         if self._has_end:
             self._report_end()
@@ -202,7 +202,7 @@ class TLSTransport(WritingSide):
 
     def _report_end(self) -> None:
         """Tell the protocol that the peer has half-closed, or that the connection has failed."""
-        if self._notified or self._over or self._paused:
+        if self._notified or not self._may_read():
             return
         self._notified = True
         if self._failure is not None:
@@ -210,7 +210,7 @@ class TLSTransport(WritingSide):
         elif not self._peer_notified:
             self._truncated()
         else:
-            protocol = IHalfCloseableProtocol(self.protocol, None)
+            protocol: Any = IHalfCloseableProtocol(self.protocol, None)
             if protocol is None:
                 self.loseConnection()
             else:
@@ -240,13 +240,11 @@ class TLSTransport(WritingSide):
         return not (self._paused or self._over)
 
     def _resume(self) -> None:
-        if self._may_read():
-            rest, self._rest = self._rest, b""
-            if rest:
-                self._receive(rest)
-        if not self._may_read():
-            return
-        if self._has_end:
+        rest = self._rest
+        if rest and self._may_read():
+            self._rest = b""
+            self._receive(rest)
+        if self._has_end and not self._rest:
             self._report_end()
-        if self._may_read() and not self._peer_fin:
+        if self._may_read() and not (self._rest or self._peer_fin):
             self.below.resumeProducing()
