@@ -247,7 +247,11 @@ class ServerStatus:
             },
             "process": process_facts(),
             **self._read_logs(),
-            "certificates": [],
+            "certificates": [
+                certificate
+                for store in self.listeners.certificates
+                for certificate in store.describe()
+            ],
             "faults": [],
         }
 
