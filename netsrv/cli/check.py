@@ -5,11 +5,13 @@ behind.  An address in use is only a note: the server that uses it may be the on
 are checked.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -43,8 +45,9 @@ from netsrv.sockets.addresses import printable
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
 from netsrv.status.opening import open_status
-from netsrv.tls.certificates import show_date
-from netsrv.tls.store import CertificateStore
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 
 @frozen
@@ -147,8 +150,9 @@ def _show_listener(listener: CheckedListener, descriptors: int) -> Iterator[str]
 def _show_certificates(store: CertificateStore | None) -> Iterator[str]:
     if store is None:
         return
-    for name, file, not_after, _names in store.certificates():
-        yield _row("certificate", f"{name} until {show_date(not_after)}, {file}")
+    for certificate in store.current.certificates:
+        file = certificate.files.certificate
+        yield _row("certificate", f"{certificate.name} until {certificate.expiry}, {file}")
     for line in certificate_warnings([store]):
         yield f"  note: {line}"
 

@@ -193,6 +193,8 @@ def _import_rest(configuration: Configuration) -> None:
     from netsrv.streams import message_acceptor  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
+    if any(settings.tls.certificate for settings in configuration.listeners):
+        from netsrv.streams import tls_stage  # noqa: F401
     if configuration.status.wanted:
         from netsrv.status import service  # noqa: F401
 

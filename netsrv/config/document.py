@@ -274,8 +274,11 @@ class DocumentReader:
             values.pop("tls", None)
         for name, text in mistakes_of(values.get("tls", NO_TLS)):
             self.errors.add((*path, "tls", name), text)
-        if "tls" in values and not transport.is_stream:
-            self.errors.add((*path, "tls"), "there is no TLS on UDP")
+        for name in filter(values.get, ("tls", "context_factory")):
+            if not transport.is_stream:
+                self.errors.add((*path, name), "there is no TLS on UDP")
+            elif name == "context_factory" and "tls" in values:
+                self.errors.add((*path, name), "TLS is either Twisted's or that of the tls_ keys")
         if values.get("safe_replies") and not (embedded and not transport.is_stream):
             text = "only for a DatagramProtocol; a named service has them"
             self.errors.add((*path, "safe_replies"), text)

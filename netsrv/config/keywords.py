@@ -30,6 +30,7 @@ class ListenerKeywords(TypedDict, total=False):
     name: str
     settings: Any
     safe_replies: bool
+    context_factory: Any
     mode: int | str
     backlog: int
     reuse_address: bool
@@ -76,7 +77,9 @@ def listener(
     of these, which is called without arguments, or of protocols.  The log shows an object by
     *name*, by default its class.  *settings* are an instance of the settings
     class of a named service; *safe_replies* holds a `DatagramProtocol` of the program to the rules
-    for datagrams.  All other keywords are keys of a ``[[listener]]``, of its ``limits`` and of its
+    for datagrams; *context_factory* is a `twisted.internet.ssl.CertificateOptions`, with which TLS
+    is Twisted's.  Keywords that begin with ``tls_`` are the keys of ``[listener.tls]``, and all
+    others those of a ``[[listener]]``, of its ``limits`` and of its
     ``access``.
 
     Raises `ConfigurationError` with a line for each error.

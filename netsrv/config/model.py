@@ -158,6 +158,8 @@ class ListenerSettings:
     """The name of a program's own service in the log; empty for its class."""
     safe_replies: bool = setting(False, SERVICE, BOOLEAN, option=None, key=False)
     """True if a program's own DatagramProtocol is held to the rules for datagrams."""
+    context_factory: Any = setting(None, SERVICE, ANYTHING, option=None, key=False)
+    """A program's `twisted.internet.ssl.CertificateOptions`: TLS is then Twisted's."""
 
     __repr__ = short_repr
 

@@ -11,13 +11,15 @@ from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.streams.listener import StreamListener
 from netsrv.streams.pending import Stage
-from netsrv.streams.tls_stage import TLSStage
 
 
 def stages_of(prepared: PreparedListener) -> list[Stage]:
     """Return the stages that a listener's connections go through before its service."""
-    store = prepared.certificates
-    return [] if store is None else [TLSStage(store)]
+    if prepared.certificates is None:
+        return []
+    from netsrv.streams.tls_stage import TLSStage  # a server without TLS does without
+
+    return [TLSStage(prepared.certificates)]
 
 
 def assemble(
@@ -26,9 +28,21 @@ def assemble(
     """Return a listener, which is not started yet; *own_ports* are the UDP ports we serve."""
     settings, sock, limits = prepared.settings, prepared.socket.sock, prepared.settings.limits
     if settings.transport.is_stream:
-        service, stages = prepared.service, stages_of(prepared)
+        service, stages = _with_twisteds_tls(prepared), stages_of(prepared)
         return StreamListener(reactor, sock, gate, service, limits.overload, stages)
     ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
     guard = DatagramGuard(limits.access, ports, own_ports, limits.datagram_rate, safe)
     reopen = make_reopener(settings, prepared.socket)
     return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
+
+
+def _with_twisteds_tls(prepared: PreparedListener) -> Any:
+    """Return the service, behind TLS of Twisted's if its settings have a context factory."""
+    context_factory = prepared.settings.context_factory
+    if context_factory is None:
+        return prepared.service
+    from twisted.protocols.tls import TLSMemoryBIOFactory  # pyOpenSSL takes its time
+
+    factory = TLSMemoryBIOFactory(context_factory, False, prepared.service)
+    factory.noisy = False
+    return factory

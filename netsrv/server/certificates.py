@@ -1,16 +1,22 @@
-"""The certificates of listeners, loaded from the files that their settings name."""
+"""The certificates of listeners, loaded from the files that their settings name.
+
+What they need is imported late: a server without TLS does without.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.tls.errors import TLSConfigurationError
 from netsrv.tls.settings import TLSSettings
-from netsrv.tls.store import CertificateSet, CertificateStore, warnings_of
 
-Stores = Mapping[TLSSettings, CertificateStore]
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
+
+Stores = Mapping[TLSSettings, "CertificateStore"]
 """Listeners with equal settings of TLS have one store."""
 
 
@@ -27,6 +33,8 @@ def load_certificates(
         tls = settings.tls
         if tls.certificate is None or tls in stores:
             continue
+        from netsrv.tls.store import CertificateSet, CertificateStore
+
         try:
             stores[tls] = CertificateStore(CertificateSet(tls))
         except TLSConfigurationError as error:
@@ -38,5 +46,7 @@ def load_certificates(
 
 def certificate_warnings(stores: Iterable[CertificateStore]) -> list[str]:
     """Return a line for each thing about certificates that works, and that users should know."""
-    lines = [line for store in stores for line in warnings_of(store.current, time.time())]
+    lines: list[str] = []
+    for store in stores:
+        lines += store.current.warnings_at(time.time())
     return list(dict.fromkeys(lines))

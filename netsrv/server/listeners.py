@@ -4,11 +4,13 @@ A listener keeps its identity while its transport and address stay the same.  It
 its limits can change while its socket stays open.
 """
 
+from __future__ import annotations
+
 import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
@@ -29,7 +31,9 @@ from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
 from netsrv.streams.listener import StreamListener
 from netsrv.tls.settings import TLSSettings
-from netsrv.tls.store import CertificateStore
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 
 class RunningListener:
@@ -40,7 +44,7 @@ class RunningListener:
 
     log = Logger()
 
-    def __init__(self, owner: "Listeners", prepared: PreparedListener, admission: Admission):
+    def __init__(self, owner: Listeners, prepared: PreparedListener, admission: Admission):
         self._owner = owner
         self._prepared = prepared
         self._listener = owner.build(prepared, admission)
@@ -243,7 +247,8 @@ class RunningListener:
             self.service is prepared.service
             and self.name == prepared.name
             and self.settings.safe_replies is prepared.settings.safe_replies
-            and bool(stages_of(self._prepared)) == bool(stages_of(prepared))
+            and self.settings.context_factory is prepared.settings.context_factory
+            and (self.certificates is None) is (prepared.certificates is None)
         )
 
     def _replace_service(self, prepared: PreparedListener) -> None:

@@ -5,7 +5,7 @@ It may need root, and it is the part of a start that can fail for the user's rea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, field, frozen
 
@@ -20,7 +20,9 @@ from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.inherited import unused_sockets
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
-from netsrv.tls.store import CertificateStore
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 
 @frozen

@@ -5,11 +5,13 @@ whole or not at all.  Sockets of unchanged addresses stay open.  Both parts are 
 thousands of listeners would take too long for one turn of the reactor.
 """
 
+from __future__ import annotations
+
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -33,7 +35,9 @@ from netsrv.settings import exception_text, quote_value
 from netsrv.sockets.addresses import SAME, InheritedName, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
-from netsrv.tls.store import CertificateStore
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 Item = TypeVar("Item")
 

@@ -1,8 +1,10 @@
 """Renews certificates while a server runs, and tells before one expires."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorThreads
@@ -12,9 +14,11 @@ from twisted.python.failure import Failure
 
 from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable
-from netsrv.tls.certificates import Certificate, show_date
 from netsrv.tls.errors import TLSConfigurationError
-from netsrv.tls.store import CertificateSet, CertificateStore, warnings_of
+
+if TYPE_CHECKING:
+    from netsrv.tls.certificates import Certificate
+    from netsrv.tls.store import CertificateSet, CertificateStore
 
 CHECK_INTERVAL = 5.0
 """Seconds from one look at the files to the next: stat(2) of each."""
@@ -83,7 +87,7 @@ class Renewals:
     def _replace(self, certificates: CertificateSet, store: CertificateStore) -> None:
         self._renewing.discard(store)
         store.replace(certificates)
-        for line in warnings_of(certificates, self._now()):
+        for line in certificates.warnings_at(self._now()):
             self.log.warn("{line}", line=printable(line))
         self._warned.clear()
         count = count_of(len(certificates.certificates), "certificate")
@@ -116,8 +120,11 @@ class Renewals:
         if left > WARNING_TIME or now - self._warned.get(file, 0.0) < WARNING_INTERVAL:
             return
         self._warned[file] = now
-        verb = "expires" if left > 0 else "has expired"
         line = "certificate {file} ({name}) {verb} on {date}"
-        date = show_date(certificate.not_after)
-        name = printable(certificate.name)
-        self.log.warn(line, file=printable(file), name=name, verb=verb, date=date)
+        self.log.warn(
+            line,
+            file=printable(file),
+            name=printable(certificate.name),
+            verb="expires" if left > 0 else "has expired",
+            date=certificate.expiry,
+        )

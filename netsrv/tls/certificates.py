@@ -9,6 +9,7 @@ import re
 import ssl
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -71,10 +72,15 @@ class Certificate:
         """The first of its names, or its subject."""
         return self.names[0] if self.names else self.subject
 
+    @property
+    def expiry(self) -> str:
+        """When it expires, as ``2026-11-26 04:30:00 UTC``."""
+        return show_date(self.not_after)
+
     def trouble_at(self, now: float) -> str:
         """Return why it is not valid at *now*, in seconds since 1970; empty if it is."""
         if now >= self.not_after:
-            return f"has expired on {show_date(self.not_after)}"
+            return f"has expired on {self.expiry}"
         if now < self.not_before:
             return f"is not valid before {show_date(self.not_before)}"
         return ""
@@ -82,8 +88,6 @@ class Certificate:
 
 def show_date(seconds: float) -> str:
     """Return a time as ``2026-11-26 04:30:00 UTC``."""
-    import time
-
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 

@@ -53,6 +53,19 @@ class CertificateSet:
         context = self._by_name.get(name)
         return context or self._by_name.get(f"*.{name.partition('.')[2]}")
 
+    def troubles_at(self, now: float) -> list[str]:
+        """Return a line for each certificate that is not valid at *now*, seconds since 1970."""
+        return [
+            f"{label('certificate', certificate.files.certificate)}: {trouble}"
+            for certificate in self.certificates
+            if (trouble := certificate.trouble_at(now))
+        ]
+
+    def warnings_at(self, now: float) -> list[str]:
+        """Return a line for each thing that works, and that the user should know."""
+        lines = [line for certificate in self.certificates for line in certificate.warnings]
+        return [*dict.fromkeys(lines), *self.troubles_at(now)]
+
     def _choose(self, handshake: Any, name: str | None, _context: ssl.SSLContext) -> int | None:
         """Choose the certificate, as OpenSSL asks for it; an alert ends the handshake."""
         context = None
@@ -141,26 +154,9 @@ def check_dates(new: CertificateSet, old: CertificateSet, now: float) -> None:
 
     Raises `TLSConfigurationError` if a new certificate is not valid and the old ones all are.
     """
-    if any(certificate.trouble_at(now) for certificate in old.certificates):
-        return
-    lines = date_troubles(new, now)
-    if lines:
+    lines = new.troubles_at(now)
+    if lines and not old.troubles_at(now):
         raise TLSConfigurationError(*lines)
-
-
-def date_troubles(certificates: CertificateSet, now: float) -> list[str]:
-    """Return a line for each certificate that is not valid at *now*, in seconds since 1970."""
-    return [
-        f"{label('certificate', certificate.files.certificate)}: {trouble}"
-        for certificate in certificates.certificates
-        if (trouble := certificate.trouble_at(now))
-    ]
-
-
-def warnings_of(certificates: CertificateSet, now: float) -> list[str]:
-    """Return a line for each thing that works, and that the user should know."""
-    lines = [line for each in certificates.certificates for line in each.warnings]
-    return [*dict.fromkeys(lines), *date_troubles(certificates, now)]
 
 
 def fingerprint_of(settings: TLSSettings) -> Fingerprint:

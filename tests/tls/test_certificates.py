@@ -11,7 +11,7 @@ import pytest
 
 from netsrv.tls.errors import TLSConfigurationError
 from netsrv.tls.settings import TLSSettings
-from netsrv.tls.store import CertificateSet, CertificateStore, warnings_of
+from netsrv.tls.store import CertificateSet, CertificateStore
 from tests.tls.authority import Authority, openssl
 
 
@@ -159,10 +159,10 @@ def test_a_certificate_outside_its_dates_is_a_warning(authority):
     """The server starts all the same: clients that do not verify are served."""
     loaded = load(*authority.server)
     [certificate] = loaded.certificates
-    assert warnings_of(loaded, time.time()) == []
-    [line] = warnings_of(loaded, certificate.not_after)
+    assert loaded.warnings_at(time.time()) == []
+    [line] = loaded.warnings_at(certificate.not_after)
     assert line.startswith(f"certificate {authority.server[0]}: has expired on 20")
-    [line] = warnings_of(loaded, certificate.not_before - 1)
+    [line] = loaded.warnings_at(certificate.not_before - 1)
     assert line.startswith(f"certificate {authority.server[0]}: is not valid before 20")
 
 
