@@ -49,6 +49,8 @@ CLIENTS = {
     "jq": "jq",
     "promtool": "prometheus",
     "chromium": "chromium",
+    "gnutls-cli": "gnutls-bin",
+    "stunnel": "stunnel4",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -372,7 +372,9 @@ def test_a_service_has_what_a_tls_transport_has(authority, context, tls):
     assert ITLSTransport.providedBy(transport)
     assert ISSLTransport(transport, None) is transport
     assert transport.negotiatedProtocol == b"x"
-    assert transport.getPeerCertificate().get_subject().CN == "alice"
+    certificate = transport.getPeerCertificate().to_cryptography()
+    assert certificate.subject.rfc4514_string() == r"CN=alice,O=Example\, Inc."
+    assert transport.tls.client_subject == r"CN=alice,O=Example\, Inc."
     assert transport.getPeer().host == "192.0.2.1"
     assert transport.getHost().port == 7
     assert transport.TLS is True
