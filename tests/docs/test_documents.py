@@ -25,6 +25,7 @@ PLAYED = {
     "embedding.rst": ["openssl", "socat"],
     "from-inetd.rst": [],
     "reference.rst": ["nc"],
+    "serve-tls.rst": ["openssl", "curl"],
     "secure.rst": ["socat"],
     "systemd.rst": ["socat", "systemd-analyze", "systemd-socket-activate"],
     "testing-pytest.rst": [],

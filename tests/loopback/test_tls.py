@@ -115,7 +115,10 @@ async def test_f71_many_stalled_handshakes_are_freed_on_time(started, client, co
         with connect(running.socket, context) as served:
             served.sendall(b"a")
             assert served.recv(1) == b"a"
-        return [read_all(sock) for sock in socks]
+        ends = [read_all(sock) for sock in socks]
+        for sock in socks:
+            sock.close()
+        return ends
 
     assert await client(stall) == [b""] * 200
     assert running.gate.open_connections <= 1
