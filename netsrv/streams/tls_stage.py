@@ -65,8 +65,7 @@ class _PendingHandshake:
             handshake = Handshake(self._connection.transport, self._stage.store.begin)
             self._handshake = handshake
         try:
-            with ODD_NAMES.counted():
-                complete = handshake.receive(data)
+            complete = ODD_NAMES.counted(handshake.receive, data)
         except ssl.SSLError as error:
             self._stage.report(self._connection, reason_of(error))
             self._connection.fail(RejectReason.TLS_HANDSHAKE)

@@ -6,9 +6,10 @@ fill a disk with them.  So they are counted instead.
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 class OddNames:
@@ -16,23 +17,22 @@ class OddNames:
 
     def __init__(self) -> None:
         self.count = 0
+        self._before: Callable[[Any], Any] = sys.unraisablehook
 
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count in the block what `ssl` would report."""
-        before = sys.unraisablehook
-
-        def hook(unraisable: Any) -> None:
-            if unraisable.exc_type is UnicodeDecodeError and isinstance(unraisable.object, bytes):
-                self.count += 1
-            else:
-                before(unraisable)
-
-        sys.unraisablehook = hook
+    def counted(self, call: Callable[[bytes], Result], data: bytes) -> Result:
+        """Return ``call(data)``, and count what `ssl` would report meanwhile."""
+        self._before = sys.unraisablehook
+        sys.unraisablehook = self._report
         try:
-            yield
+            return call(data)
         finally:
-            sys.unraisablehook = before
+            sys.unraisablehook = self._before
+
+    def _report(self, unraisable: Any) -> None:
+        if unraisable.exc_type is UnicodeDecodeError and isinstance(unraisable.object, bytes):
+            self.count += 1
+        else:
+            self._before(unraisable)
 
 
 ODD_NAMES = OddNames()

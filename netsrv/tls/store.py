@@ -73,7 +73,9 @@ class CertificateSet:
             name = name.lower().removesuffix(".")
             handshake.server_name = name
             context = self.context_for(name)
-        if context is not None:
+        if context is self.context:
+            pass  # to set it again takes its time
+        elif context is not None:
             handshake.context = context
         elif self.settings.strict_sni:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
