@@ -15,6 +15,7 @@ from netsrv.server import Server, listener
 from tests.clients import connect as connect_plain
 from tests.clients import read_all
 from tests.timeouts import CLIENT_TIMEOUT
+from tests.tls.authority import replace_files
 from tests.tls.clients import client_context
 from tests.tls.conftest import authority, tls  # noqa: F401
 
@@ -133,10 +134,8 @@ async def test_a_renewal_under_load_fails_no_client(
     context,
     tmp_path,
 ):
-    """With the same key, and with another; clients that connect meanwhile see one or the other."""
-    from tests.tls.test_renewals import replace
-
-    replace(authority.server, tmp_path)
+    """Clients that connect meanwhile get the old certificate or the new one."""
+    replace_files(authority.server, tmp_path)
     files = {"tls_certificate": f"{tmp_path}/a.pem", "tls_key": f"{tmp_path}/a.key"}
     server = started(Server(reactor, listener("tcp", "127.0.0.1:0", "echo", **files)))
     [running] = server.listeners
@@ -149,7 +148,7 @@ async def test_a_renewal_under_load_fails_no_client(
             return sock.getpeercert()["subject"][0][0][1]
 
     names = {await client(use)}
-    replace(same_key, tmp_path)
+    replace_files(same_key, tmp_path)
     while "again" not in names:
         server.reload(server.configuration)
         names.add(await client(use))

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -91,7 +90,7 @@ def s_client(server: Running, number: int, authority: Authority, *options: str) 
 
 
 @pytest.mark.parametrize("version", ["1_2", "1_3"])
-def test_openssl_gets_the_whole_line(version: str, server: Running, authority: Authority) -> None:
+def test_openssl_gets_the_whole_line(version, server, authority):
     """With its own version, name and protocol in it."""
     options = f"-tls{version} -ign_eof -servername other.test -alpn http/1.1".split()
     output = s_client(server, 1, authority, *options)
@@ -103,22 +102,20 @@ def test_openssl_gets_the_whole_line(version: str, server: Running, authority: A
 
 
 @pytest.mark.parametrize("version", ["1", "1_1"])
-def test_f73_openssl_is_refused_with_an_old_version(
-    version: str, server: Running, authority: Authority
-) -> None:
+def test_f73_openssl_is_refused_with_an_old_version(version, server, authority):
     """With the alert for it."""
     output = s_client(server, 1, authority, f"-tls{version}", "-cipher", "ALL:@SECLEVEL=0")
     assert "alert protocol version" in output
 
 
-def test_openssl_without_a_common_protocol_is_served(server: Running, authority: Authority) -> None:
+def test_openssl_without_a_common_protocol_is_served(server, authority):
     """ALPN without overlap: the connection goes on without a protocol."""
     output = s_client(server, 1, authority, "-alpn", "x", "-ign_eof")
     assert "No ALPN negotiated" in output
     assert '"alpn": null' in output
 
 
-def test_f76_openssl_cannot_renegotiate(server: Running, authority: Authority) -> None:
+def test_f76_openssl_cannot_renegotiate(server, authority):
     """In TLS 1.2, where a client may ask for it."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port('tcp', 2)}", "-tls1_2"]
     done = subprocess.run(
@@ -138,9 +135,7 @@ def test_f76_openssl_cannot_renegotiate(server: Running, authority: Authority) -
         ("alice", ""),
     ],
 )
-def test_openssl_with_client_certificates(
-    name: str | None, alert: str, server: Running, authority: Authority
-) -> None:
+def test_openssl_with_client_certificates(name, alert, server, authority):
     """Each that is refused gets the alert that says why."""
     options = [] if name is None else ["-cert", f"{name}.pem", "-key", f"{name}.key"]
     output = s_client(server, 3, authority, "-ign_eof", *options)
@@ -148,7 +143,7 @@ def test_openssl_with_client_certificates(
     assert alert in output
 
 
-def test_gnutls_echoes(server: Running, authority: Authority) -> None:
+def test_gnutls_echoes(server, authority):
     """GnuTLS, another implementation; it ends with close_notify."""
     program = needs.tool("gnutls-cli")
     port = server.port("tcp", 2)
@@ -164,7 +159,7 @@ def test_gnutls_echoes(server: Running, authority: Authority) -> None:
     assert "\nhello\n" in done.stdout
 
 
-def test_curl_gets_the_line(server: Running, authority: Authority) -> None:
+def test_curl_gets_the_line(server, authority):
     """As a client of HTTP 0.9 would."""
     url = f"https://localhost:{server.port('tcp', 1)}/"
     command = [needs.tool("curl"), "-s", "--http0.9", "--cacert", authority.file, url]
@@ -172,9 +167,7 @@ def test_curl_gets_the_line(server: Running, authority: Authority) -> None:
     assert json.loads(line)["tls"]["server_name"] == "localhost"
 
 
-def test_stunnel_encrypts_for_a_plain_client(
-    server: Running, authority: Authority, tmp_path: Path
-) -> None:
+def test_stunnel_encrypts_for_a_plain_client(server, authority, tmp_path):
     """1 MiB of echo through stunnel as the client's side, up to the half-close."""
     program = needs.tool("stunnel")
     with socket.socket() as probe:
@@ -216,7 +209,7 @@ def refuse_executable_memory() -> None:
     ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0)
 
 
-def test_tls_works_without_executable_memory(authority: Authority, serve) -> None:
+def test_tls_works_without_executable_memory(authority, serve):
     """As the systemd unit has it: SNI, client certificates and the rest need no such memory."""
     tried = subprocess.run(
         [
@@ -240,7 +233,7 @@ def test_tls_works_without_executable_memory(authority: Authority, serve) -> Non
     assert running.stop() == 0
 
 
-def test_a_daemon_renews_at_sighup(authority: Authority, serve, tmp_path: Path) -> None:
+def test_a_daemon_renews_at_sighup(authority, serve, tmp_path):
     """Under twistd, on Twisted's reactor; and a bad renewal is told."""
     for name in ("server.pem", "server.key"):
         shutil.copy(authority.folder / name, tmp_path)
@@ -263,7 +256,7 @@ def test_a_daemon_renews_at_sighup(authority: Authority, serve, tmp_path: Path) 
         echo(port, authority)
 
 
-def test_f78_the_start_fails_with_one_line(authority: Authority, tmp_path: Path) -> None:
+def test_f78_the_start_fails_with_one_line(authority, tmp_path):
     """For each file that cannot be used; nothing is opened."""
     folder = authority.folder
     options = ["--tcp=127.0.0.1:0", f"--tls-certificate={folder}/server.pem"]
@@ -275,7 +268,7 @@ def test_f78_the_start_fails_with_one_line(authority: Authority, tmp_path: Path)
     ]
 
 
-def test_f80_a_readable_key_is_in_the_log(authority: Authority, serve, tmp_path: Path) -> None:
+def test_f80_a_readable_key_is_in_the_log(authority, serve, tmp_path):
     """At the start, as a warning."""
     key = tmp_path / "open.key"
     shutil.copy(authority.folder / "server.key", key)
@@ -286,7 +279,7 @@ def test_f80_a_readable_key_is_in_the_log(authority: Authority, serve, tmp_path:
     running.wait_for(r"warn: key .*/open\.key: every user can read it \(mode 0644\)")
 
 
-def test_the_access_log_has_the_session(authority: Authority, serve, tmp_path: Path) -> None:
+def test_the_access_log_has_the_session(authority, serve, tmp_path):
     """With those facts that are known."""
     folder = authority.folder
     options = (
@@ -301,7 +294,7 @@ def test_the_access_log_has_the_session(authority: Authority, serve, tmp_path: P
     assert session == {"version": "TLSv1.3", "server_name": "localhost", "resumed": False}
 
 
-def test_a_server_of_the_fixture_speaks_tls(authority: Authority, netsrv_server) -> None:
+def test_a_server_of_the_fixture_speaks_tls(authority, netsrv_server):
     """With the table of a file, or with its keys; the records have the plain bytes."""
     certificate, key = (str(authority.folder / f"server.{kind}") for kind in ("pem", "key"))
     for options in (

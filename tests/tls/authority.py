@@ -1,5 +1,7 @@
 """Certificates for tests, made by openssl: an authority, and what it has issued."""
 
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -65,3 +67,10 @@ class Authority:
         listed = folder / "crl.pem"
         openssl("ca", *own, "-gencrl", "-out", listed)
         return listed
+
+
+def replace_files(pair, folder):
+    """Replace the certificate and the key in a folder."""
+    for file, name in zip(pair, ("a.pem", "a.key"), strict=True):
+        shutil.copy(file, f"{folder}/new")
+        os.replace(f"{folder}/new", f"{folder}/{name}")

@@ -1,20 +1,17 @@
 """Certificates that are renewed, and settings of TLS that change, while a server runs."""
 
-import os
-import shutil
-
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 
 from netsrv.config.model import Configuration, ConfigurationError
-from netsrv.server import listener
 from netsrv.server.renewals import Renewals
 from netsrv.testing import MemoryServer
 from netsrv.tls.settings import TLSSettings
 from netsrv.tls.store import CertificateSet, CertificateStore
-from tests.tls.clients import client_context, connect
+from tests.tls.authority import replace_files
+from tests.tls.clients import TLSClient, client_context, connect
 
 DAY = 86400
 
@@ -35,15 +32,8 @@ def lines():
 @pytest.fixture
 def files(authority, tmp_path):
     """Copies of a certificate and its key, as keywords of a listener."""
-    replace(authority.server, tmp_path)
+    replace_files(authority.server, tmp_path)
     return {"tls_certificate": f"{tmp_path}/a.pem", "tls_key": f"{tmp_path}/a.key"}
-
-
-def replace(pair, folder):
-    """Replace the certificate and the key in a folder."""
-    for file, name in zip(pair, ("a.pem", "a.key"), strict=True):
-        shutil.copy(file, f"{folder}/new")
-        os.replace(f"{folder}/new", f"{folder}/{name}")
 
 
 @pytest.fixture
@@ -63,7 +53,7 @@ def test_new_files_are_in_use_within_seconds(files, authority, context, tmp_path
     """Without a signal: new connections get the new certificate, live ones go on."""
     server = MemoryServer("echo", **files)
     before = connect(server, context)
-    replace(authority.other, tmp_path)
+    replace_files(authority.other, tmp_path)
     server.advance(6)
     assert subject_of(connect(server, context)) == "other"
     assert ("info", f"Renewed 1 certificate: {tmp_path}/a.pem") in lines
@@ -76,8 +66,6 @@ def test_new_files_are_in_use_within_seconds(files, authority, context, tmp_path
 
 def test_a_handshake_goes_on_with_the_certificate_with_which_it_began(files, authority, tmp_path):
     """A renewal in the midst of it changes nothing."""
-    from tests.tls.clients import TLSClient
-
     context = client_context(authority)
     server = MemoryServer("echo", **files)
     connection = server.connect(keep_open=True)
@@ -88,7 +76,7 @@ def test_a_handshake_goes_on_with_the_certificate_with_which_it_began(files, aut
         sent.append(data)
         plain(data[:50])
         if len(sent) == 1:
-            replace(authority.other, tmp_path)
+            replace_files(authority.other, tmp_path)
             server.server.listeners[0].certificates.replace(
                 server.server.listeners[0].certificates.renew(0)
             )
@@ -102,7 +90,7 @@ def test_a_handshake_goes_on_with_the_certificate_with_which_it_began(files, aut
 def test_f79_a_bad_renewal_is_told_once(files, authority, context, tmp_path, lines):
     """The old certificate stays in use; the lines name the file."""
     server = MemoryServer("echo", **files)
-    replace((authority.other[0], authority.server[1]), tmp_path)
+    replace_files((authority.other[0], authority.server[1]), tmp_path)
     server.advance(60)
     errors = [text for level, text in lines if level == "error"]
     assert errors == [
@@ -111,7 +99,7 @@ def test_f79_a_bad_renewal_is_told_once(files, authority, context, tmp_path, lin
     ]
     assert subject_of(connect(server, context)) == "server"
     assert server.info()["listeners"][0]["renewals"] == {"failure": 1}
-    replace(authority.other, tmp_path)
+    replace_files(authority.other, tmp_path)
     server.advance(6)
     assert subject_of(connect(server, context)) == "other"
 
@@ -119,7 +107,7 @@ def test_f79_a_bad_renewal_is_told_once(files, authority, context, tmp_path, lin
 def test_a_reload_reads_the_files_again(files, authority, context, tmp_path):
     """At once, as after SIGHUP."""
     server = MemoryServer("echo", **files)
-    replace(authority.other, tmp_path)
+    replace_files(authority.other, tmp_path)
     server.server.reload(server.server.configuration)
     assert subject_of(connect(server, context)) == "other"
 
@@ -189,11 +177,3 @@ def test_an_expiry_is_in_the_log_from_seven_days_before(authority, lines):
     expired = f"certificate {certificate} (localhost) has expired on {until}"
     assert told == [expires] * 7 + [expired] * 2
     assert not clock.getDelayedCalls()
-
-
-def test_a_server_without_tls_looks_at_no_files(files):
-    """There is no timer for it."""
-    server = MemoryServer("echo")
-    assert server.server._renewals._timer is None
-    server.server.add_listener  # noqa: B018 - see the loopback tests
-    assert listener("tcp", 7, "echo", **files).tls.certificate == (files["tls_certificate"],)
