@@ -1,19 +1,22 @@
-"""Puts a listener together from its prepared parts."""
+"""Puts a listener together from its prepared parts.
+
+What a listener runs on is imported late: an error at the start does without.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from netsrv.datagrams.listener import DatagramListener
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.server.binding import make_reopener
 from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
-from netsrv.streams.listener import StreamListener
-from netsrv.streams.pending import Stage
+
+if TYPE_CHECKING:
+    from netsrv.streams.pending import Stage
 
 
-def stages_of(prepared: PreparedListener) -> list[Stage]:
+def stages_of(prepared: PreparedListener) -> "list[Stage]":
     """Return the stages that a listener's connections go through before its service."""
     if prepared.certificates is None:
         return []
@@ -28,8 +31,12 @@ def assemble(
     """Return a listener, which is not started yet; *own_ports* are the UDP ports we serve."""
     settings, sock, limits = prepared.settings, prepared.socket.sock, prepared.settings.limits
     if settings.transport.is_stream:
+        from netsrv.streams.listener import StreamListener
+
         service, stages = _with_twisteds_tls(prepared), stages_of(prepared)
         return StreamListener(reactor, sock, gate, service, limits.overload, stages)
+    from netsrv.datagrams.listener import DatagramListener
+
     ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
     guard = DatagramGuard(limits.access, ports, own_ports, limits.datagram_rate, safe)
     reopen = make_reopener(settings, prepared.socket)

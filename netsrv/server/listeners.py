@@ -10,7 +10,7 @@ import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
@@ -29,10 +29,10 @@ from netsrv.server.factories import build_factory
 from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
-from netsrv.streams.listener import StreamListener
 from netsrv.tls.settings import TLSSettings
 
 if TYPE_CHECKING:
+    from netsrv.streams.listener import StreamListener
     from netsrv.tls.store import CertificateStore
 
 
@@ -223,8 +223,8 @@ class RunningListener:
         prepared = PreparedListener(settings, service, self.socket, certificates=certificates)
         if self._same_service(prepared):
             self._listener.set_limits(settings.limits)
-            if isinstance(self._listener, StreamListener):
-                self._listener.set_stages(stages_of(prepared))
+            if settings.transport.is_stream:
+                cast("StreamListener", self._listener).set_stages(stages_of(prepared))
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
