@@ -7,7 +7,8 @@ from netsrv.registry import Registry
 from netsrv.server.binding import check_options_fit, expand, open_socket, try_options
 from netsrv.server.certificates import load_certificates
 from netsrv.server.factories import build_factory, check_protocols
-from netsrv.server.listeners import RunningListener, certificates_in_use
+from netsrv.server.listener_set import certificates_in_use
+from netsrv.server.listeners import RunningListener
 from netsrv.server.prepare import PreparedListener
 from netsrv.sockets.addresses import SAME
 from netsrv.sockets.opening import Resolver

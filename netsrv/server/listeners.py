@@ -1,16 +1,14 @@
-"""The running listeners, and the gates of closed ones that still have connections.
+"""A running listener.
 
-A listener keeps its identity while its transport and address stay the same.  Its service and
-its limits can change while its socket stays open.
+It keeps its identity while its transport and address stay the same.  Its service and its limits
+can change while its socket stays open.
 """
 
 from __future__ import annotations
 
 import socket
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
@@ -19,21 +17,36 @@ from twisted.logger import Logger
 from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import ConnectionSlots
 from netsrv.interfaces import IObserver, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counts
 from netsrv.registry import Registry, find_services
-from netsrv.server.assembly import assemble, stages_of
+from netsrv.server.assembly import stages_of
 from netsrv.server.certificates import load_certificates
 from netsrv.server.factories import build_factory
 from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
-from netsrv.tls.settings import TLSSettings
 
 if TYPE_CHECKING:
     from netsrv.streams.listener import StreamListener
     from netsrv.tls.store import CertificateStore
+
+
+class ListenerOwner(Protocol):
+    """The set that a running listener belongs to."""
+
+    observer: IObserver
+    counts: Callable[[ListenerInfo], Counts]
+    """Returns the counters of a listener."""
+
+    def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
+        """Put a listener together; it is not started yet."""
+
+    def remove(self, listener: RunningListener) -> Deferred[None]:
+        """Take a listener's backlog and close it; fire when its last connection has ended."""
+
+    def retire(self, gate: Gate) -> Deferred[None]:
+        """Keep a gate until it is drained."""
 
 
 class RunningListener:
@@ -44,7 +57,7 @@ class RunningListener:
 
     log = Logger()
 
-    def __init__(self, owner: Listeners, prepared: PreparedListener, admission: Admission):
+    def __init__(self, owner: ListenerOwner, prepared: PreparedListener, admission: Admission):
         self._owner = owner
         self._prepared = prepared
         self._listener = owner.build(prepared, admission)
@@ -283,138 +296,3 @@ class RunningListener:
         if settings.mode != before.mode and not opened.chmod(settings.mode):
             names.append("mode")
         return [f"{opened.label}: {name} changes with a restart" for name in names]
-
-
-class Listeners:
-    """The set of running listeners.
-
-    *slots* are those of the whole process: its descriptors.  *now* returns seconds of a
-    monotonic clock.  *counts* returns the counters of a listener.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        observer: IObserver,
-        slots: ConnectionSlots,
-        counts: Callable[[ListenerInfo], Counts],
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.running: dict[RunningListener, None] = {}
-        """The running listeners, in the order in which they were added."""
-        self._by_label: defaultdict[str, dict[RunningListener, None]] = defaultdict(dict)
-        self.observer = observer
-        self.counts = counts
-        self._now = now
-        self._reactor = reactor
-        self._slots = slots
-        self._retired: dict[Gate, None] = {}
-        self._own_ports: Counter[int] = Counter()
-        self._suspended = False
-
-    @property
-    def retired(self) -> list[Gate]:
-        """The gates of closed listeners that still have connections."""
-        return list(self._retired)
-
-    @property
-    def gates(self) -> list[Gate]:
-        """The gates of all listeners, and those of closed ones that are not drained yet."""
-        return [*(listener.gate for listener in self.running), *self._retired]
-
-    @property
-    def connections(self) -> int:
-        """The number of live connections, those of closed listeners included."""
-        return sum(len(gate.connections) for gate in self.gates)
-
-    @property
-    def certificates(self) -> list[CertificateStore]:
-        """The certificates of the running listeners, each store once."""
-        stores = (listener.certificates for listener in self.running)
-        return list(dict.fromkeys(store for store in stores if store is not None))
-
-    def find(self, settings: ListenerSettings) -> RunningListener | None:
-        """Return the listener of *settings*, or of equal ones; None if there is none."""
-        equal = None
-        for listener in self._by_label.get(settings.address_label, ()):
-            if listener.settings is settings:
-                return listener
-            if equal is None and listener.settings == settings:
-                equal = listener
-        return equal
-
-    def add(self, prepared: PreparedListener) -> RunningListener:
-        """Serve on one more socket.  Raises what the service raises when it is started."""
-        admission = Admission(prepared.settings.limits, self._slots, self._now())
-        listener = RunningListener(self, prepared, admission)
-        self._enter(listener)
-        try:
-            listener.start(self._suspended)
-        except BaseException:
-            self._leave(listener)
-            raise
-        self.observer.listener_started(listener.listener_info)
-        return listener
-
-    def remove(self, listener: RunningListener) -> Deferred[None]:
-        """Take a listener's backlog and close it; fire when its last connection has ended."""
-        try:
-            listener.drain()
-        except BaseException:  # as Twisted: not even SystemExit ends the server
-            listener.log.failure("{name}: closing the listener failed", name=listener.name)
-            listener.gate.close()
-        self._leave(listener)
-        return self.retire(listener.gate)
-
-    def retire(self, gate: Gate) -> Deferred[None]:
-        """Keep a gate until it is drained, and report then that its listener is closed."""
-        self._retired[gate] = None
-
-        def drained(_result: None) -> None:
-            del self._retired[gate]
-            self.observer.listener_closed(gate.listener_info)
-
-        return gate.when_drained().addCallback(drained)
-
-    def suspend(self) -> None:
-        """Suspend all listeners, and those that are added later."""
-        self._suspended = True
-        for listener in list(self.running):
-            listener.suspend()
-
-    def resume(self) -> None:
-        """Resume all listeners."""
-        self._suspended = False
-        for listener in list(self.running):
-            listener.resume()
-
-    def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
-        """Put a listener together; it is not started yet."""
-        limits, reactor = prepared.settings.limits, self._reactor
-        gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
-        return assemble(reactor, prepared, gate, self._own_ports)
-
-    def _enter(self, listener: RunningListener) -> None:
-        self.running[listener] = None
-        self._by_label[listener.settings.address_label][listener] = None
-        if not listener.settings.transport.is_stream:
-            self._own_ports[listener.port] += 1
-
-    def _leave(self, listener: RunningListener) -> None:
-        label, port = listener.settings.address_label, listener.port
-        del self.running[listener], self._by_label[label][listener]
-        if not self._by_label[label]:
-            del self._by_label[label]
-        if not listener.settings.transport.is_stream:
-            self._own_ports[port] -= 1
-            if not self._own_ports[port]:
-                del self._own_ports[port]
-
-
-def certificates_in_use(running: Iterable[RunningListener]) -> dict[TLSSettings, CertificateStore]:
-    """Return the certificates of running listeners."""
-    return {
-        listener.settings.tls: listener.certificates
-        for listener in running
-        if listener.certificates is not None
-    }

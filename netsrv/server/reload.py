@@ -8,27 +8,28 @@ thousands of listeners would take too long for one turn of the reactor.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from netsrv.config.model import Configuration, ListenerSettings, Transport
+from netsrv.config.model import ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
     close_all,
     expand,
-    look_up,
     open_socket,
     opening_order,
     try_options,
 )
 from netsrv.server.certificates import Stores, load_certificates
+from netsrv.server.checked import CheckedConfiguration, Key, keys_of
 from netsrv.server.factories import build_factory, check_protocols
-from netsrv.server.listeners import Listeners, RunningListener, certificates_in_use
+from netsrv.server.listener_set import Listeners, certificates_in_use
+from netsrv.server.listeners import RunningListener
 from netsrv.server.prepare import PreparedListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.settings import exception_text, quote_value
@@ -43,9 +44,6 @@ Item = TypeVar("Item")
 
 Place = tuple[Transport, Any]
 """A port or a path, on a transport."""
-
-Key = tuple[str, int]
-"""The identity of a listener across reloads: its address label, and a number among equals."""
 
 
 @frozen
@@ -152,46 +150,6 @@ class ReloadPlan:
             self.serving += _restore(closed, listeners)
 
 
-@frozen
-class CheckedConfiguration:
-    """What a reload needs that takes its time, and that a thread can do."""
-
-    configuration: Configuration
-    registry: Registry
-    resolver: Resolver
-    """Has the answers for all host names that the reload needs."""
-    certificates: Stores = field(factory=dict)
-    """The certificates that are not in use yet."""
-
-
-def check_configuration(
-    configuration: Configuration, running: Sequence[ListenerSettings], registry: Registry
-) -> CheckedConfiguration:
-    """Do in a thread what a reload can do beside a server that runs with settings *running*.
-
-    Host names are looked up, certificates are loaded, and settings that are equal to running
-    ones become those, so that to compare them takes no time.
-
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`.
-    """
-    present = dict(zip(_keys(running), running, strict=True))
-    resolver = Resolver()
-    listeners = []
-    wanted = expand(configuration.listeners)
-    for key, settings in zip(_keys(wanted), wanted, strict=True):
-        before = present.get(key)
-        if before is not None and before == settings:
-            listeners.append(before)
-            continue
-        listeners.append(settings)
-        if before is None or before.all_options() != settings.all_options():
-            look_up(settings, resolver)
-    configuration = evolve(configuration, listeners=tuple(listeners))
-    in_use = {settings.tls for settings in running}
-    new = [settings for settings in listeners if settings.tls not in in_use]
-    return CheckedConfiguration(configuration, registry, resolver, load_certificates(new))
-
-
 def plan_reload(
     checked: CheckedConfiguration, running: Sequence[RunningListener]
 ) -> Steps[ReloadPlan]:
@@ -203,8 +161,8 @@ def plan_reload(
     settings = expand(checked.configuration.listeners)
     before = {listener: listener.settings for listener in running}
     healthy = [listener for listener in running if not listener.failed]
-    running_keys = yield from _in_steps(_keys([listener.settings for listener in healthy]))
-    wanted_keys = yield from _in_steps(_keys(settings))
+    running_keys = yield from _in_steps(keys_of([listener.settings for listener in healthy]))
+    wanted_keys = yield from _in_steps(keys_of(settings))
     present = dict(zip(running_keys, healthy, strict=True))
     wanted = dict(zip(wanted_keys, settings, strict=True))
     services = yield from _plan_services(checked, present, wanted)
@@ -288,18 +246,6 @@ def _in_steps(items: Iterable[Item]) -> Steps[list[Item]]:
         collected.append(item)
         yield Phase.PLANNING
     return collected
-
-
-def _keys(listeners: Iterable[ListenerSettings]) -> Iterator[Key]:
-    listeners = list(listeners)
-    first = next((settings for settings in listeners if settings.transport is Transport.TCP), None)
-    seen: Counter[str] = Counter()
-    for settings in listeners:
-        label = settings.address_label
-        if settings.port == SAME and first is not None:
-            label = f"{label} as {first.address_label}"
-        yield label, seen[label]
-        seen[label] += 1
 
 
 def _service(

@@ -24,12 +24,14 @@ from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
 from netsrv.server.additions import prepare_listener
 from netsrv.server.announcements import Announcement, announce_listeners, announce_start
+from netsrv.server.checked import CheckedConfiguration
 from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drain, Drained
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listener_set import Listeners
+from netsrv.server.listeners import RunningListener
 from netsrv.server.logs import ServerLogs
 from netsrv.server.prepare import Prepared, open_access_log, prepare
-from netsrv.server.reload import CheckedConfiguration, plan_reload
+from netsrv.server.reload import plan_reload
 from netsrv.server.reloads import Reloads
 from netsrv.server.renewals import Renewals
 from netsrv.server.slices import Phase, Steps
@@ -311,7 +313,7 @@ class Server(Service):
         The Deferred fires when all is done, with what `reload` would raise, or with RuntimeError if
         nothing has changed because the server is stopped or `reload` is called.  To cancel it
         abandons the reload, or completes it if it has changed something.  *configuration* may also
-        be the result of `netsrv.server.reload.check_configuration`.  Each part of the work runs in
+        be the result of `netsrv.server.checked.check_configuration`.  Each part of the work runs in
         the context of *entered*.
         """
         return self._reloads.reload_in_turns(configuration, registry, entered)

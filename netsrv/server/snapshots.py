@@ -18,7 +18,8 @@ from netsrv.gate import Gate
 from netsrv.interfaces import ListenerInfo, ListenerState
 from netsrv.observers.counters import DURATION_BUCKETS, Counters, Counts
 from netsrv.server.descriptors import show_max_connections
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listener_set import Listeners
+from netsrv.server.listeners import RunningListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import OptionInEffect

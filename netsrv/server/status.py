@@ -21,7 +21,7 @@ from netsrv.interfaces import ListenerInfo, ListenerState
 from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.server.announcements import Announcement
-from netsrv.server.listeners import Listeners
+from netsrv.server.listener_set import Listeners
 from netsrv.server.logs import ServerLogs
 from netsrv.server.reloads import FAILURE, ReloadHistory
 from netsrv.server.slices import SlicedWork, Steps
