@@ -32,7 +32,7 @@ from netsrv.server.listener_set import Listeners, certificates_in_use
 from netsrv.server.listeners import RunningListener
 from netsrv.server.prepare import PreparedListener
 from netsrv.server.slices import Phase, Steps
-from netsrv.settings import exception_text, quote_value
+from netsrv.settings import count_of, exception_text, quote_value
 from netsrv.sockets.addresses import SAME, InheritedName, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
@@ -81,6 +81,16 @@ class ReloadPlan:
     """A line for each change that failed."""
     _started: set[int] = field(factory=set, init=False)
     """The ids of the planned listeners that were started, or have failed to."""
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many listeners the reload kept, changed, added and closed, for the log."""
+        return {
+            "listeners": count_of(len(self.kept), "listener"),
+            "kept": len(self.kept),
+            "changed": len(self.changed),
+            "added": len(self.added),
+            "gone": len(self.closed),
+        }
 
     def discard(self) -> None:
         """Close the sockets that were opened for the plan and for which no listener was started."""

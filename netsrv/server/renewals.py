@@ -64,7 +64,8 @@ class Renewals:
             self._timer = None
 
     def check(self) -> None:
-        """Renew the certificates whose files have changed."""
+        """Renew the certificates whose files have changed, and look again later."""
+        self.start()
         for store in set(self._stores()):
             if store not in self._renewing and store.changed():
                 self._renewing.add(store)
@@ -75,7 +76,6 @@ class Renewals:
     def _tick(self) -> None:
         self._timer = None
         self.check()
-        self.start()
 
     def _load(self, store: CertificateStore) -> Deferred[CertificateSet]:
         """Load in a thread, if the reactor has threads."""

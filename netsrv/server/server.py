@@ -37,7 +37,6 @@ from netsrv.server.renewals import Renewals
 from netsrv.server.slices import Phase, Steps
 from netsrv.server.status import ServerStatus
 from netsrv.server.watchdog import StallDetector
-from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.source import ServerState
@@ -347,23 +346,16 @@ class Server(Service):
         except BaseException:  # a service has stopped the server meanwhile
             plan.discard()
             raise
-        self._renewals.start()
         self._renewals.check()
-        gone = len(plan.closed)
-        for _ in range(gone):
+        counts = plan.counts()
+        while plan.closed:
             plan.closed.popleft().report_closed()  # free one in each step
             yield Phase.APPLYING
         for problem in (*checked.registry.problems, *plan.problems, *problems):
             self.log.warn("{problem}", problem=printable(problem))
             yield Phase.APPLYING
-        self.log.info(
-            "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed",
-            listeners=count_of(len(plan.kept), "listener"),
-            kept=len(plan.kept),
-            changed=len(plan.changed),
-            added=len(plan.added),
-            gone=gone,
-        )
+        line = "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed"
+        self.log.info(line, **counts)
         for listener in plan.serving:
             self._announce(announce_listeners([listener]))
             yield Phase.APPLYING

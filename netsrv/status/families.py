@@ -170,6 +170,12 @@ LISTENER_FAMILIES = (
         ("tls", "handshakes"),
         ("result",),
     ),
+    Family(
+        HISTOGRAM,
+        "netsrv_tls_handshake_duration_seconds",
+        "Seconds from the accept to the end of a completed TLS handshake.",
+        ("tls", "duration"),
+    ),
     Family(GAUGE, "netsrv_listener_failed", "1 if the listener's socket has failed.", ("failed",)),
 )
 """The metrics with the label ``listener``."""
@@ -234,6 +240,13 @@ SERVER_FAMILIES = (
         "Unix time until which a certificate is valid.",
         ("certificate_expiry",),
         ("certificate",),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_tls_certificate_renewals",
+        "Renewals of certificates while the server ran, by result.",
+        ("certificate_renewals",),
+        ("result",),
     ),
 )
 """The metrics of the whole server."""
