@@ -23,6 +23,14 @@ _VERIFY_MODES = {
     ClientVerify.REQUIRED: ssl.CERT_REQUIRED,
 }
 
+_BINARY = "is not in PEM form; openssl x509, pkey or pkcs12 can convert it"
+
+_REASONS = {
+    "CALLBACK_FAILED": "unrecognized server name",
+    "EE_KEY_TOO_SMALL": "is shorter than OpenSSL allows",
+}
+"""Reasons that OpenSSL words for its own developers."""
+
 _NEWER = {"ciphersuites": "set_ciphersuites", "groups": "set_groups"}
 """Settings that only Python 3.15 can make, and its methods for them."""
 
@@ -97,7 +105,8 @@ def read_pem(name: str, path: str) -> str:
     try:
         return read_text_file(path, MAX_PEM_SIZE)
     except ValueError as error:
-        raise TLSConfigurationError(f"{label(name, path)}: {error}") from None
+        text = _BINARY if isinstance(error.__context__, UnicodeDecodeError) else str(error)
+        raise TLSConfigurationError(f"{label(name, path)}: {text}") from None
 
 
 def label(name: str, path: str) -> str:
@@ -112,8 +121,9 @@ def reason_of(error: OSError) -> str:
         return str(verify)
     reason = getattr(error, "reason", None)
     if reason:
-        return str(reason).lower().replace("_", " ")
-    return error.strerror or str(error)
+        return _REASONS.get(reason) or str(reason).lower().replace("_", " ")
+    text = error.strerror or str(error)
+    return "cannot be decoded" if "PEM lib" in text else text
 
 
 with warnings.catch_warnings():

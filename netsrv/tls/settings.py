@@ -253,7 +253,7 @@ def mistakes_of(settings: TLSSettings) -> Iterator[tuple[str, str]]:
     if settings.certificate is None:
         given = [name for name in _NAMES if getattr(settings, name) != getattr(NO_TLS, name)]
         if given:
-            yield given[0], "there is no TLS without a certificate"
+            yield given[0], "needs a certificate; there is no TLS without one"
     if verify in (ClientVerify.OPTIONAL, ClientVerify.REQUIRED) and settings.client_ca is None:
         yield "client_verify", f"{verify.value!r} needs client_ca, the authorities to trust"
     if settings.crl is not None and settings.client_ca is None:

@@ -1,6 +1,7 @@
 """Certificates that all tests of a session share."""
 
 import pytest
+from twisted.logger import globalLogPublisher
 
 from tests.tls.authority import Authority
 
@@ -20,3 +21,16 @@ def tls(authority):
     """The keywords of a listener that serves TLS."""
     certificate, key = authority.server
     return {"tls_certificate": str(certificate), "tls_key": str(key)}
+
+
+@pytest.fixture
+def lines():
+    """The lines of the log: pairs of level and text."""
+    seen = []
+
+    def observe(event):
+        seen.append((event["log_level"].name, event["log_format"].format(**event)))
+
+    globalLogPublisher.addObserver(observe)
+    yield seen
+    globalLogPublisher.removeObserver(observe)

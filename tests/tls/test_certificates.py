@@ -100,10 +100,25 @@ def test_f78_broken_files_are_named(authority, tmp_path):
     broken.write_text(text.replace(text.splitlines()[2], "AAAA"))
     text = key.read_text()
     broken_key.write_text(text.replace(text.splitlines()[1], "AAAA"))
-    [line] = lines_of(broken, key)
-    assert line.startswith(f"certificate {broken}: ")
-    [line] = lines_of(certificate, broken_key)
-    assert line.startswith(f"key {broken_key}: ")
+    assert lines_of(broken, key) == [f"certificate {broken}: cannot be decoded"]
+    assert lines_of(certificate, broken_key) == [f"key {broken_key}: cannot be decoded"]
+
+
+def test_f78_a_binary_form_is_to_be_converted(authority, tmp_path):
+    """DER and PKCS#12: the line names the programs that convert them."""
+    certificate, key = authority.server
+    der = tmp_path / "server.der"
+    openssl("x509", "-in", certificate, "-outform", "der", "-out", der)
+    assert lines_of(der, key) == [
+        f"certificate {der}: is not in PEM form; openssl x509, pkey or pkcs12 can convert it"
+    ]
+
+
+def test_f78_a_key_that_is_too_short_is_named(authority):
+    """OpenSSL refuses RSA keys of less than 2048 bits."""
+    short = ["-newkey", "rsa:1024", "-noenc"]
+    certificate, key = authority.issue("short", "short.test", new_key=short)
+    assert lines_of(certificate, key) == [f"key {key}: is shorter than OpenSSL allows"]
 
 
 def test_an_encrypted_key_never_asks(authority, tmp_path):

@@ -3,7 +3,6 @@
 import pytest
 from attrs import evolve
 from twisted.internet.task import Clock
-from twisted.logger import globalLogPublisher
 
 from netsrv.config.model import Configuration, ConfigurationError
 from netsrv.server.renewals import Renewals
@@ -14,19 +13,6 @@ from tests.tls.authority import replace_files
 from tests.tls.clients import TLSClient, client_context, connect
 
 DAY = 86400
-
-
-@pytest.fixture
-def lines():
-    """The lines of the log: pairs of level and text."""
-    seen = []
-
-    def observe(event):
-        seen.append((event["log_level"].name, event["log_format"].format(**event)))
-
-    globalLogPublisher.addObserver(observe)
-    yield seen
-    globalLogPublisher.removeObserver(observe)
 
 
 @pytest.fixture

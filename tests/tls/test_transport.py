@@ -259,6 +259,15 @@ def test_strict_sni_refuses_other_names(name, authority, two):
         assert server.counts.refused == {"tls_handshake": 1}
 
 
+def test_the_log_says_that_strict_sni_has_refused_a_name(authority, two, lines):
+    """In the words of the alert, not of OpenSSL's code."""
+    server = MemoryServer("echo", **two, tls_strict_sni=True)
+    context = client_context(authority)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        connect(server, context, "unknown.test")
+    assert any(text.endswith("failed: unrecognized server name") for _level, text in lines)
+
+
 def test_g16_a_name_that_is_not_ascii_writes_no_line(context, tls, capfd):
     """It is refused with an alert, and counted; another exception is still reported."""
     server, before = MemoryServer("echo", **tls), ODD_NAMES.count
