@@ -53,7 +53,7 @@ def from_command_line(
         service, address = split_service(text, Transport(transport).default_service)
         added.append(reader.listener({"service": service, transport: address}, (), shared))
     if "tls" in shared and not any(transport == Transport.TCP for transport, _ in listeners):
-        reader.errors.add(("tls", "certificate"), "there is no --tcp to serve TLS on")
+        reader.errors.add(("tls", "certificate"), "needs a --tcp listener to serve TLS on")
     reader.errors.raise_all()
     every = (*file.listeners, *filter(None, added))
     reader.errors.add_lines([*duplicate_addresses(every), *_misplaced_same(every)])
