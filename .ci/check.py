@@ -50,6 +50,8 @@ CLIENTS = {
     "promtool": "prometheus",
     "chromium": "chromium",
     "node": "nodejs",
+    "gnutls-cli": "gnutls-bin",
+    "stunnel": "stunnel4",
 }
 """Programs that some tests use, and their Debian packages."""
 

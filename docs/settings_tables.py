@@ -27,6 +27,7 @@ LISTENER_ROWS: list[Row] = [
 TABLE_ROWS: dict[str, Row] = {
     "limits": ("[listener.limits]", "The limits, see `Limits`_: the keys below.", ""),
     "access": ("[listener.access]", "The access rules, see `Limits`_: the keys below.", ""),
+    "tls": ("[listener.tls]", "TLS, see `Certificates`_: the keys below.", ""),
 }
 SERVER_TABLE_ROWS: dict[str, Row] = {
     "status": ("[status]", "The status server, see :doc:`watch-a-server`: the keys below.", ""),
@@ -75,9 +76,10 @@ def _key_rows() -> Iterator[Row]:
     rows += LISTENER_ROWS
     for table in ("", *TABLE_ROWS):
         rows += [TABLE_ROWS[table]] if table else []
-        for name, setting in LISTENER_SETTINGS.items():
+        for setting in LISTENER_SETTINGS.values():
             if setting.key and setting.section.table == table:
-                rows.append(SETTINGS_ROW if name == "settings" else _key_row(setting))
+                is_own = setting.name == "settings"
+                rows.append(SETTINGS_ROW if is_own else _key_row(setting))
     for key, value, default in rows:
         yield f"``{key}``", value, default
 

@@ -38,11 +38,11 @@ class RejectReason(StrEnum):
     PROXY_HEADER = "proxy_header", "--proxy-protocol"
     """The PROXY header is missing, malformed or too long."""
     PROXY_TIMEOUT = "proxy_timeout", "--proxy-header-timeout"
-    TLS_HANDSHAKE = "tls_handshake", "--tls"
+    TLS_HANDSHAKE = "tls_handshake", "--tls-certificate"
     """The peers have not agreed on TLS, or the peer has left."""
-    TLS_PLAINTEXT = "tls_plaintext", "--tls"
+    TLS_PLAINTEXT = "tls_plaintext", "--tls-certificate"
     """The peer does not speak TLS."""
-    TLS_TIMEOUT = "tls_timeout", "--tls-handshake-timeout"
+    TLS_TIMEOUT = "tls_timeout", "handshake_timeout"
     FAULT = "fault", "--fault"
 
 

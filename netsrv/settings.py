@@ -208,6 +208,13 @@ class Kind:
         return self.parse(parse_scalar(argument) if isinstance(argument, str) else argument)
 
 
+def resolve_paths(resolve: Callable[[str, str], str], folder: str, value: Any) -> Any:
+    """Return a path, or the paths of a list, as a file in *folder* means them."""
+    if isinstance(value, list):
+        return [resolve_paths(resolve, folder, item) for item in value]
+    return resolve(folder, value) if isinstance(value, str) else value
+
+
 BOOLEAN = Kind(parse_bool, "``true`` or ``false``", schema={"type": "boolean"})
 TEXT = Kind(parse_text, "a text", "TEXT", parse_text, schema={"type": "string"})
 ANYTHING = Kind(lambda value: value)

@@ -221,6 +221,8 @@ class ObservedConnection:
     close_reason: CloseReason | None = None
     peer: str = "192.0.2.1:40000"
     details: dict | None = None
+    proxy: object = None
+    tls: object = None
 
 
 class Gated:

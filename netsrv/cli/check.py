@@ -5,11 +5,13 @@ behind.  An address in use is only a note: the server that uses it may be the on
 are checked.
 """
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
 
@@ -32,6 +34,7 @@ from netsrv.server.binding import (
     opening_order,
     try_options,
 )
+from netsrv.server.certificates import certificate_warnings, load_certificates
 from netsrv.server.descriptors import (
     RESERVED_DESCRIPTORS,
     connection_limit,
@@ -44,6 +47,9 @@ from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect
 from netsrv.status.opening import open_status
 
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
+
 
 @frozen
 class CheckedListener:
@@ -55,6 +61,7 @@ class CheckedListener:
     note: str
     """Why the socket could not be bound; empty if it could."""
     options: Sequence[OptionInEffect]
+    certificates: CertificateStore | None
 
 
 def check(configuration: Configuration, registry: Registry, as_json: bool = False) -> Iterator[str]:
@@ -79,6 +86,7 @@ def _check_listeners(configuration: Configuration, registry: Registry) -> list[C
     listeners = expand(configuration.listeners)
     for settings in listeners:
         build_factory(settings, registry)
+    stores = load_certificates(configuration.listeners)
     checked: list[CheckedListener] = []
     same: int | None = None
     with ExitStack() as stack:
@@ -97,7 +105,8 @@ def _check_listeners(configuration: Configuration, registry: Registry) -> list[C
                 address, note, options = opened.address, "", opened.options
             if settings.transport is Transport.TCP and same is None and isinstance(port, int):
                 same = port
-            checked.append(CheckedListener(settings, address, note, options))
+            store = stores.get(settings.tls)
+            checked.append(CheckedListener(settings, address, note, options, store))
         in_effect = [(listener.settings, listener.options) for listener in checked]
         check_options_fit(listeners, in_effect)
     return checked
@@ -139,9 +148,20 @@ def _show_listener(listener: CheckedListener, descriptors: int) -> Iterator[str]
             text = show_max_connections(value, descriptors)
         elif value is None or value == ():
             text = setting.default_text if value == setting.default else "none"
-        yield _row(setting.name, text)
+        yield _row(setting.keyword, text)
     for name, value in _own_values(settings).items():
         yield _row(name, show_plain(value))
+    yield from _show_certificates(listener.certificates)
+
+
+def _show_certificates(store: CertificateStore | None) -> Iterator[str]:
+    if store is None:
+        return
+    for certificate in store.current.certificates:
+        file = certificate.files.certificate
+        yield _row("certificate", f"{certificate.name} until {certificate.expiry}, {file}")
+    for line in certificate_warnings([store]):
+        yield f"  note: {line}"
 
 
 def _own_values(settings: ListenerSettings) -> dict[str, Any]:
@@ -225,7 +245,7 @@ def _report(
 
 def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, Any]:
     settings = listener.settings
-    tables: dict[str, dict[str, Any]] = {"limits": {}, "access": {}}
+    tables: dict[str, dict[str, Any]] = {"limits": {}, "access": {}, "tls": {}}
     for setting, value in limits_in_effect(settings).items():
         tables[setting.section.table][setting.name] = plain_value(setting.kind.plain(value))
     if "max_connections" in tables["limits"]:
@@ -247,6 +267,7 @@ def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, A
             for option in listener.options
         ],
         **tables,
+        "certificates": [] if listener.certificates is None else listener.certificates.describe(),
         "settings": plain_value(settings.settings),
     }
 

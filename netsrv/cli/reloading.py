@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 
 from netsrv.cli.collector import FullCollections
 from netsrv.config.model import ConfigurationError, ListenerSettings
-from netsrv.server.reload import CheckedConfiguration
+from netsrv.server.checked import CheckedConfiguration
 from netsrv.settings import MAX_TEXT_LENGTH, exception_text, shorten
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.steps import SocketError

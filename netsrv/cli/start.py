@@ -29,8 +29,8 @@ from netsrv.config.command_line import OPTIONS, from_command_line
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
 from netsrv.files import standard_descriptor
 from netsrv.registry import Registry, find_services
+from netsrv.server.checked import CheckedConfiguration, check_configuration
 from netsrv.server.prepare import Prepared, prepare
-from netsrv.server.reload import CheckedConfiguration, check_configuration
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.addresses import (
     ADDRESS_FORMS,

@@ -190,9 +190,12 @@ def _import_reactor() -> Any:
 
 def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
-    from netsrv.streams import message_acceptor  # noqa: F401
+    from netsrv.datagrams import listener as datagrams  # noqa: F401
+    from netsrv.streams import listener, message_acceptor  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
+    if any(settings.tls.certificate for settings in configuration.listeners):
+        from netsrv.streams import tls_stage  # noqa: F401
     if configuration.status.wanted:
         from netsrv.status import service  # noqa: F401
     if configuration.control.address is not None:

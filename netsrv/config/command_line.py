@@ -52,6 +52,8 @@ def from_command_line(
     for transport, text in listeners:
         service, address = split_service(text, Transport(transport).default_service)
         added.append(reader.listener({"service": service, transport: address}, (), shared))
+    if "tls" in shared and not any(transport == Transport.TCP for transport, _ in listeners):
+        reader.errors.add(("tls", "certificate"), "needs a --tcp listener to serve TLS on")
     reader.errors.raise_all()
     every = (*file.listeners, *filter(None, added))
     reader.errors.add_lines([*duplicate_addresses(every), *_misplaced_same(every)])
@@ -64,7 +66,7 @@ def from_command_line(
 def _locate(keys: KeyPath) -> str:
     """Return the option for a key path: ``--max-connections``."""
     names = list(map(str, keys))
-    for key in [*map("_".join, pairwise(names)), *names]:  # control_address is one of control
+    for key in [*map("_".join, pairwise(names)), *names]:  # tls_certificate is one of tls
         if key in OPTIONS:
             return str(OPTIONS[key].option)
         if key in list(Transport):

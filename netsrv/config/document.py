@@ -7,13 +7,14 @@ form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from attrs import evolve
 
 from netsrv.config.errors import ErrorCollector, Source
+from netsrv.config.faults import Fault
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,
@@ -36,16 +37,18 @@ from netsrv.settings import (
     exception_text,
     parse_table,
     quote_value,
+    resolve_paths,
     shorten,
     unknown_key,
 )
 from netsrv.sockets.addresses import Address, InheritedName
+from netsrv.tls.settings import NO_TLS, TLSSettings, mistakes_of
 
 
 def _settings_in(table: str) -> dict[str, Setting]:
     return {
-        name: setting
-        for name, setting in LISTENER_SETTINGS.items()
+        setting.name: setting
+        for setting in LISTENER_SETTINGS.values()
         if setting.section.table == table
     }
 
@@ -57,6 +60,13 @@ _TABLES = {
     if setting.section.table
 }
 """The tables below a listener's, and their settings."""
+
+_CLASSES: dict[str, tuple[str, type]] = {
+    "limits": ("limits", Limits),
+    "access": ("limits", Limits),
+    "tls": ("tls", TLSSettings),
+}
+"""The field of `ListenerSettings` that a table belongs to, and its class."""
 
 LISTENER_KEYS = [
     "service",
@@ -75,7 +85,7 @@ BIND_SETTINGS = {
 
 FILE_NAMES = [
     *LISTENER_KEYS,
-    *(name for table in _TABLES.values() for name in table),
+    *(setting.keyword for table in _TABLES.values() for setting in table.values()),
     *SERVER_SETTINGS,
 ]
 """All keys of a file, in whatever table."""
@@ -87,11 +97,10 @@ def _place_of(key: str) -> str:
         return "at the top of the file"
     if key in _TABLES:
         return f"in a [[listener]], as [listener.{key}]"
-    if key in LISTENER_SETTINGS and not LISTENER_SETTINGS[key].key:
-        return ""
-    if key in LISTENER_SETTINGS and LISTENER_SETTINGS[key].section.table:
-        return f"in [listener.{LISTENER_SETTINGS[key].section.table}]"
-    return "in a [[listener]]" if key in LISTENER_KEYS else ""
+    if key in LISTENER_KEYS:
+        return "in a [[listener]]"
+    tables = (table for table, settings in _TABLES.items() if key in settings)
+    return next((f"in [listener.{table}]" for table in tables), "")
 
 
 class DocumentReader:
@@ -119,19 +128,20 @@ class DocumentReader:
         table = dict(listener)
         document: dict[str, Any] = {"listener": [table]}
         for name, value in values.items():
-            inner = LISTENER_SETTINGS[name].section.table if name in LISTENER_SETTINGS else ""
+            setting = LISTENER_SETTINGS.get(name)
+            inner = setting.section.table if setting is not None else ""
             if name not in self._source.names:
                 text = unknown_key(name, self._source.names, self._source.noun)
                 self.errors.add((name,), text)
             elif name in SERVER_SETTINGS:
                 document[name] = value
-            elif name in TABLE_SETTINGS and name not in LISTENER_SETTINGS:
+            elif name in TABLE_SETTINGS and setting is None:
                 below_top = TABLE_SETTINGS[name]
                 document.setdefault(below_top.section.table, {})[below_top.name] = value
-            elif not inner:
+            elif setting is None or not inner:
                 table[name] = value
             elif isinstance(below := table.setdefault(inner, {}), dict):
-                below[name] = value
+                below[setting.name] = value
         return document
 
     def configuration(self, document: dict[str, Any]) -> Configuration:
@@ -205,14 +215,16 @@ class DocumentReader:
             with self.errors.at(*path, "service"):
                 values["service"] = TEXT.parse(table["service"])
         values.update(self._values(table, _OWN_SETTINGS, path))
-        limits: dict[str, Any] = {}
+        nested: dict[tuple[str, type], dict[str, Any]] = {}
         for name in filter(table.__contains__, _TABLES):
             with self.errors.at(*path, name):
                 inner = parse_table(table[name])
-                limits.update(self._values(inner, _TABLES[name], (*path, name)))
+                below = nested.setdefault(_CLASSES[name], {})
+                below.update(self._values(inner, _TABLES[name], (*path, name)))
                 self._check_keys(inner, _TABLES[name], (*path, name))
-        if limits:
-            values["limits"] = Limits(**limits)
+        for (field, settings_class), given in nested.items():
+            if given:
+                values[field] = settings_class(**given)
         self._check_keys(table, LISTENER_KEYS, path)
         return values
 
@@ -228,8 +240,8 @@ class DocumentReader:
     def _parse(self, kind: Kind, value: Any) -> Any:
         if self._source.options:
             return kind.parse_argument(value)
-        if kind.resolve is not None and self._source.folder and isinstance(value, str):
-            value = kind.resolve(self._source.folder, value)
+        if kind.resolve is not None and self._source.folder:
+            value = resolve_paths(kind.resolve, self._source.folder, value)
         return kind.parse(value)
 
     def _check_keys(self, table: dict[str, Any], known: Iterable[str], path: KeyPath) -> None:
@@ -260,17 +272,30 @@ class DocumentReader:
             self.errors.add((*path, "mode"), "only the file of a unix socket has one")
         if embedded and values.get("settings") is not None:
             self.errors.add((*path, "settings"), "only a service that has a name takes them")
+        if self._source.options and transport is not Transport.TCP:
+            values.pop("tls", None)
+        for name, text in mistakes_of(values.get("tls", NO_TLS)):
+            self.errors.add((*path, "tls", name), text)
+        for name in filter(values.get, ("tls", "context_factory")):
+            if not transport.is_stream:
+                self.errors.add((*path, name), "there is no TLS on UDP")
+            elif name == "context_factory" and "tls" in values:
+                self.errors.add((*path, name), "TLS is either Twisted's or that of the tls_ keys")
         if values.get("safe_replies") and not (embedded and not transport.is_stream):
             text = "only for a DatagramProtocol; a named service has them"
             self.errors.add((*path, "safe_replies"), text)
-        for index, fault in enumerate(values.get("fault", ())):
+        self._check_faults(transport, values.get("fault", ()), path)
+        if embedded:
+            with self.errors.at(*path, "service"):
+                values["service"] = service_object(transport, service)
+
+    def _check_faults(self, transport: Transport, faults: Sequence[Fault], path: KeyPath) -> None:
+        """Check that a listener's transport has its faults; of options it takes those it has."""
+        for index, fault in enumerate(faults):
             with self.errors.at(*path, "fault", index):
                 if fault.settings(transport.is_stream) is None and not self._source.options:
                     kinds = "datagrams" if transport.is_stream else "streams"
                     raise ValueError(f"{quote_value(fault.type)} is a fault of {kinds}")
-        if embedded:
-            with self.errors.at(*path, "service"):
-                values["service"] = service_object(transport, service)
 
     def _check_inherited(
         self, address: Address | None, table: dict[str, Any], path: KeyPath

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias, TypedDict, Unpack
 
 from twisted.internet.interfaces import IProtocolFactory
@@ -29,6 +30,7 @@ class ListenerKeywords(TypedDict, total=False):
     name: str
     settings: Any
     safe_replies: bool
+    context_factory: Any
     mode: int | str
     backlog: int
     reuse_address: bool
@@ -47,6 +49,19 @@ class ListenerKeywords(TypedDict, total=False):
     lifetime: float
     write_timeout: float | Literal["none"]
     close_grace: float
+    tls_certificate: str | Sequence[str]
+    tls_key: str | Sequence[str]
+    tls_client_ca: str
+    tls_client_verify: Literal["none", "optional", "required"]
+    tls_crl: str
+    tls_alpn: Sequence[str]
+    tls_min_version: Literal["1.2", "1.3"]
+    tls_ciphers: str
+    tls_ciphersuites: str
+    tls_groups: str
+    tls_session_tickets: bool
+    tls_strict_sni: bool
+    tls_handshake_timeout: float
 
 
 def listener(
@@ -63,7 +78,9 @@ def listener(
     of these, which is called without arguments, or of protocols.  The log shows an object by
     *name*, by default its class.  *settings* are an instance of the settings
     class of a named service; *safe_replies* holds a `DatagramProtocol` of the program to the rules
-    for datagrams.  All other keywords are keys of a ``[[listener]]``, of its ``limits`` and of its
+    for datagrams; *context_factory* is a `twisted.internet.ssl.CertificateOptions`, with which TLS
+    is Twisted's.  Keywords that begin with ``tls_`` are the keys of ``[listener.tls]``, and all
+    others those of a ``[[listener]]``, of its ``limits`` and of its
     ``access``.
 
     Raises `ConfigurationError` with a line for each error.
@@ -83,9 +100,10 @@ def listener(
 
 def _locate(call: str, transport: str, keys: KeyPath) -> str:
     """Return the keyword that a key path belongs to, after the call."""
-    for key in map(str, keys):
+    names = list(map(str, keys))
+    for key in [*map("_".join, pairwise(names)), *names]:  # tls_certificate is one of tls
         if key == transport:
             return f"{call}: address"
-        if key == "service" or key in LISTENER_SETTINGS or len(keys) == 1:
+        if key == "service" or key in LISTENER_SETTINGS or [key] == names:
             return f"{call}: {shorten(key, MAX_QUOTED_LENGTH)}"
     return call

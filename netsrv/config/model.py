@@ -37,6 +37,7 @@ from netsrv.settings import (
 )
 from netsrv.sockets.addresses import Address, InheritedName, InternetAddress, printable
 from netsrv.sockets.options import SocketOption, named_option
+from netsrv.tls.settings import NO_TLS, TLSSettings
 
 
 class ConfigurationError(Exception):
@@ -161,6 +162,7 @@ class ListenerSettings:
         default_text="none",
     )
     limits: Limits = NO_LIMITS
+    tls: TLSSettings = NO_TLS
     config_location: str = field(default="", eq=False)
     """Where the listener was configured: ``netsrv.toml: listener[0]``; empty for the command
     line."""
@@ -168,6 +170,8 @@ class ListenerSettings:
     """The name of a program's own service in the log; empty for its class."""
     safe_replies: bool = setting(False, SERVICE, BOOLEAN, option=None, key=False)
     """True if a program's own DatagramProtocol is held to the rules for datagrams."""
+    context_factory: Any = setting(None, SERVICE, ANYTHING, option=None, key=False)
+    """A program's `twisted.internet.ssl.CertificateOptions`: TLS is then Twisted's."""
 
     __repr__ = short_repr
 
@@ -348,5 +352,5 @@ TABLE_SETTINGS = {
 }
 """The settings of `SERVER_TABLES` by their keywords."""
 
-LISTENER_SETTINGS = settings_of(ListenerSettings, Limits)
-"""The settings of a listener, its limits and access rules included."""
+LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, TLSSettings)
+"""The settings of a listener, those of its limits, access rules and TLS included."""

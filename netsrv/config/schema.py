@@ -45,11 +45,11 @@ def _listener() -> Schema:
             **transport.address_kind.schema,
         }
     tables: dict[str, Schema] = {}
-    for name, setting in LISTENER_SETTINGS.items():
+    for setting in LISTENER_SETTINGS.values():
         if setting.key:
             table = setting.section.table
             place = tables.setdefault(table, {}) if table else properties
-            place[name] = _property(setting)
+            place[setting.name] = _property(setting)
     properties["settings"] = {"type": "object", "description": "the service's own settings"}
     properties |= {table: _table_of(inner) for table, inner in tables.items()}
     ordered = {key: properties[key] for key in LISTENER_KEYS}

@@ -11,6 +11,7 @@ from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings
 from netsrv.guards.limits import ACCESS, CONNECTIONS, DATAGRAMS, TIMEOUTS
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import Section, Setting, exception_text
+from netsrv.tls.settings import TLS
 
 
 def plain_value(value: Any) -> Any:
@@ -61,16 +62,18 @@ def show_plain(value: Any) -> str:
 
 
 def limits_in_effect(settings: ListenerSettings) -> dict[Setting, Any]:
-    """Return the settings of a listener's limits and access rules, with their values.
+    """Return the settings of a listener's limits, access rules and TLS, with their values.
 
-    Those that do not concern its transport are left out.
+    Those that do not concern it are left out.
     """
     transport = settings.transport
     sections: list[Section] = [CONNECTIONS, TIMEOUTS] if transport.is_stream else [DATAGRAMS]
     if transport.takes_port:
         sections.append(ACCESS)
+    if settings.tls.certificate is not None:
+        sections.append(TLS)
     return {
-        setting: getattr(settings.limits, name)
-        for name, setting in LISTENER_SETTINGS.items()
+        setting: getattr(settings.tls if setting.section is TLS else settings.limits, setting.name)
+        for setting in LISTENER_SETTINGS.values()
         if setting.section in sections
     }

@@ -180,6 +180,17 @@ class FaultyConnection:
                 if stage.active:
                     stage.start()
 
+    def interpose(self, connection: Any) -> None:
+        """Stand before the transport of a live connection of the gate, and begin."""
+        behind = connection.transport
+        self.transport, self.protocol = behind, connection
+        connection.write_to(self)
+        behind.protocol = self
+        end_send_back = getattr(behind, "endSendBack", None)
+        if end_send_back is not None:
+            end_send_back()
+        self.start()
+
     def withdraw(self) -> bool:
         """Leave the place before the transport; return False if that is not possible now."""
         if self._lost or self._closing or self._half_closing or self._exit is not None:
@@ -189,7 +200,8 @@ class FaultyConnection:
                 return False
         if self._upstream_sink.paused or isinstance(self._producer, Puller):
             return False
-        self.protocol.withdraw(self.transport)
+        self.protocol.write_to(self.transport)
+        self.transport.protocol = self.protocol
         return True
 
     # What stages call

@@ -118,10 +118,7 @@ class FaultTable:
     def adopt(self, connection: Any, source: Source | None) -> None:
         """Let faults hit a connection that is live already."""
         self._numbers += 1
-        faulty = self.wrap(source)
-        faulty.protocol = connection
-        connection.interpose(faulty)
-        faulty.start()
+        self.wrap(source).interpose(connection)
 
     def names_hitting(self, connection: Any) -> list[str]:
         """Return the names of the faults that hit the data of a live connection."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
+from attrs import asdict
 from twisted.logger import Logger
 
 from netsrv.files import LogFile
@@ -195,11 +196,13 @@ class AccessLog(Observer):
 
 
 def _describe(connection: IConnection) -> str:
-    """Return the keys of a line that only some connections have."""
-    details = connection.details
-    if details is None:
+    """Return the keys of a line that only some connections have: ``tls``, and the service's."""
+    if connection.tls is None and connection.details is None:
         return ""
-    return f",{json.dumps(details, separators=(',', ':'))[1:-1]}"
+    values = dict(connection.details or {})
+    if connection.tls is not None:
+        values["tls"] = asdict(connection.tls, filter=lambda _attribute, value: value is not None)
+    return f",{json.dumps(values, separators=(',', ':'))[1:-1]}"
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

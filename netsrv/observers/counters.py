@@ -6,6 +6,7 @@
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import define, field
 
@@ -22,6 +23,13 @@ from netsrv.observers.dispatch import Observer
 
 DURATION_BUCKETS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0)
 """Seconds: the upper bounds of the buckets for the duration of connections."""
+
+HANDSHAKE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Seconds: the upper bounds of the buckets for the duration of TLS handshakes."""
+
+HANDSHAKE_REASONS = frozenset(
+    {RejectReason.TLS_HANDSHAKE, RejectReason.TLS_PLAINTEXT, RejectReason.TLS_TIMEOUT}
+)
 
 
 @define
@@ -50,6 +58,12 @@ class Counts:
     accept_errors: int = 0
     service_failures: int = 0
     suspended: bool = False
+    tls_handshakes: Counter[str] = field(factory=Counter)
+    """TLS handshakes by result: ``completed``, or the reason for which they were rejected."""
+    tls_handshake_seconds: float = 0.0
+    """The sum of the durations of those that were completed."""
+    tls_handshake_buckets: list[int] = field(factory=lambda: [0] * (len(HANDSHAKE_BUCKETS) + 1))
+    """Handshakes that were completed, by bucket; the last one is for longer durations."""
 
     @property
     def peak(self) -> int:
@@ -81,7 +95,18 @@ class Counters(Observer):
         counts.active += len(connections)
 
     def connection_refused(self, listener: ListenerInfo, peer: str, reason: RejectReason) -> None:
-        self.listeners[listener].refused[str(reason)] += 1
+        counts = self.listeners[listener]
+        counts.refused[str(reason)] += 1
+        if reason in HANDSHAKE_REASONS:
+            counts.tls_handshakes[str(reason)] += 1
+
+    def tls_handshake_completed(
+        self, listener: ListenerInfo, peer: str, session: Any, seconds: float
+    ) -> None:
+        counts = self.listeners[listener]
+        counts.tls_handshakes["completed"] += 1
+        counts.tls_handshake_seconds += seconds
+        counts.tls_handshake_buckets[bisect_left(HANDSHAKE_BUCKETS, seconds)] += 1
 
     def connection_closed(self, listener: ListenerInfo, connection: IConnection) -> None:
         self.connections_closed(listener, (connection,))

@@ -10,6 +10,7 @@ from netsrv.server.descriptors import show_max_connections
 from netsrv.server.listeners import RunningListener
 from netsrv.settings import count_of
 from netsrv.sockets.addresses import InternetAddress, printable
+from netsrv.tls.settings import TLS
 
 Announcement = tuple[str, dict[str, Any]]
 """The format of a log line, and its fields."""
@@ -66,7 +67,7 @@ def show_limits(settings: ListenerSettings, descriptors: int) -> str:
     for setting, value in limits_in_effect(settings).items():
         if setting.name == "max_connections":
             shown.append(f"{setting.name} {show_max_connections(value, descriptors)}")
-        elif value != setting.default:
+        elif value != setting.default and setting.section is not TLS:
             plain = plain_value(setting.kind.plain(value))
             networks = count_of(len(plain), "network") if isinstance(plain, list) else ""
             shown.append(f"{setting.name} {networks or show_plain(plain)}")

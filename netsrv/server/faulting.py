@@ -91,7 +91,7 @@ class Faulting:
         elif not active and self._applied_to is listener:
             self._applied_to = None
             self._withdraw(listener)
-        self._keep_out(listener)
+        self.keep_out()
 
     def _report(self, event: Event, fault: Fault) -> None:
         """Log what happens to a fault."""
@@ -145,8 +145,15 @@ class Faulting:
 
     # The listener itself
 
-    def _keep_out(self, listener: Any) -> None:
+    def let_in(self) -> None:
+        """Let the socket be as it was, for another listener; `reapply` or `keep_out` follows."""
+        if self._hold is Hold.DOWN:
+            self._find().bring_up(self._running.settings.backlog)
+        self._hold = None
+
+    def keep_out(self) -> None:
         """Stall the listener, or take it down, as long as a fault asks for that."""
+        listener = self._find()
         holds = {_hold_of(fault) for fault in self.table.faults.values()}
         hold = next((hold for hold in Hold if hold in holds), None)
         before, self._hold = self._hold, hold

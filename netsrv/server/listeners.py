@@ -1,36 +1,57 @@
-"""The running listeners, and the gates of closed ones that still have connections.
+"""A running listener.
 
-A listener keeps its identity while its transport and address stay the same.  Its service and
-its limits can change while its socket stays open.
+It keeps its identity while its transport and address stay the same.  Its service and its limits
+can change while its socket stays open.
 """
 
+from __future__ import annotations
+
 import socket
-import time
-from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from attrs import asdict, evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from netsrv.config.model import ConfigurationError, ListenerSettings
-from netsrv.datagrams.listener import DatagramListener
-from netsrv.faults.table import FaultTable
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import ConnectionSlots
-from netsrv.guards.datagrams import DatagramGuard
 from netsrv.interfaces import IObserver, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counts
 from netsrv.registry import Registry, find_services
-from netsrv.server.binding import make_reopener
+from netsrv.server.assembly import stages_of
+from netsrv.server.certificates import load_certificates
 from netsrv.server.factories import build_factory
-from netsrv.server.faulting import Faulting
 from netsrv.server.listening import Listener
 from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
-from netsrv.streams.listener import StreamListener
+
+if TYPE_CHECKING:
+    from netsrv.faults.table import FaultTable
+    from netsrv.server.faulting import Faulting
+    from netsrv.streams.listener import StreamListener
+    from netsrv.tls.store import CertificateStore
+
+
+class ListenerOwner(Protocol):
+    """The set that a running listener belongs to."""
+
+    observer: IObserver
+    counts: Callable[[ListenerInfo], Counts]
+    """Returns the counters of a listener."""
+
+    def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
+        """Put a listener together; it is not started yet."""
+
+    def make_faulting(self, running: RunningListener, find: Callable[[], Any]) -> Faulting:
+        """Return what applies faults to the listener that *find* returns."""
+
+    def remove(self, listener: RunningListener) -> Deferred[None]:
+        """Take a listener's backlog and close it; fire when its last connection has ended."""
+
+    def retire(self, gate: Gate) -> Deferred[None]:
+        """Keep a gate until it is drained."""
 
 
 class RunningListener:
@@ -41,7 +62,7 @@ class RunningListener:
 
     log = Logger()
 
-    def __init__(self, owner: "Listeners", prepared: PreparedListener, admission: Admission):
+    def __init__(self, owner: ListenerOwner, prepared: PreparedListener, admission: Admission):
         self._owner = owner
         self._prepared = prepared
         self._listener = owner.build(prepared, admission)
@@ -73,6 +94,11 @@ class RunningListener:
     def name(self) -> str:
         """The listener in the log, with the address in effect: ``tcp 127.0.0.1:7 (echo)``."""
         return self._prepared.name
+
+    @property
+    def certificates(self) -> CertificateStore | None:
+        """The certificates for TLS; None without TLS."""
+        return self._prepared.certificates
 
     @property
     def host(self) -> str:
@@ -157,7 +183,11 @@ class RunningListener:
                 f"{settings.address_label}: the listener has the address "
                 f"{self.settings.address_label}; add a listener for another address"
             )
-        return self.apply(settings, self.service_for(settings, registry))
+        service, certificates = (
+            self.service_for(settings, registry),
+            self.certificates_for(settings),
+        )
+        return self.apply(settings, service, certificates)
 
     def close(self) -> Deferred[None]:
         """Take the backlog, then close; fire when the last connection has ended."""
@@ -171,6 +201,7 @@ class RunningListener:
         Plain values, ready for JSON.  Bytes are those of closed and live connections, and of
         datagrams.
         """
+        store = self.certificates
         counts = asdict(self._owner.counts(self.listener_info))
         for connection in self.gate.connections:
             counts["received_bytes"] += connection.received
@@ -185,6 +216,8 @@ class RunningListener:
                 for option in self.socket.options
             },
             "counts": counts,
+            "certificates": [] if store is None else store.describe(),
+            "renewals": {} if store is None else dict(store.renewals),
             "kernel_drops": self.kernel_drops,
             "faults": self.faults.describe(),
         }
@@ -200,12 +233,25 @@ class RunningListener:
             registry = Registry() if settings.embedded else find_services()
         return build_factory(settings, registry)
 
-    def apply(self, settings: ListenerSettings, service: Any) -> list[str]:
-        """Serve with *service* by *settings*: see `update`."""
+    def certificates_for(self, settings: ListenerSettings) -> CertificateStore | None:
+        """Return the certificates for *settings*: the present ones, unless TLS differs.
+
+        Raises `ConfigurationError`.
+        """
+        if self.settings.tls == settings.tls:
+            return self.certificates
+        return load_certificates((settings,)).get(settings.tls)
+
+    def apply(
+        self, settings: ListenerSettings, service: Any, certificates: CertificateStore | None
+    ) -> list[str]:
+        """Serve with *service* and *certificates* by *settings*: see `update`."""
         problems = self._update_socket(settings)
-        prepared = PreparedListener(settings, service, self.socket)
+        prepared = PreparedListener(settings, service, self.socket, certificates=certificates)
         if self._same_service(prepared):
             self._listener.set_limits(settings.limits)
+            if settings.transport.is_stream:
+                cast("StreamListener", self._listener).set_stages(stages_of(prepared))
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
@@ -230,6 +276,8 @@ class RunningListener:
             self.service is prepared.service
             and self.name == prepared.name
             and self.settings.safe_replies is prepared.settings.safe_replies
+            and self.settings.context_factory is prepared.settings.context_factory
+            and (self.certificates is None) is (prepared.certificates is None)
         )
 
     def _replace_service(self, prepared: PreparedListener) -> None:
@@ -237,6 +285,7 @@ class RunningListener:
         old, gate = self._listener, self.gate
         admission, now = gate.admission, gate.now
         new = self._owner.build(prepared, admission)
+        self._faulting.let_in()
         old.detach()
         if not prepared.settings.transport.is_stream:  # the options were restored too
             self.socket.update_options(prepared.settings.all_options(), ())
@@ -246,6 +295,7 @@ class RunningListener:
         except BaseException:
             admission.set_limits(self.settings.limits, now())
             old.start()
+            self._faulting.keep_out()
             raise
         self._listener, self._prepared = new, prepared
         self._faulting.reapply()
@@ -265,140 +315,3 @@ class RunningListener:
         if settings.mode != before.mode and not opened.chmod(settings.mode):
             names.append("mode")
         return [f"{opened.label}: {name} changes with a restart" for name in names]
-
-
-def _is_safe(prepared: PreparedListener) -> bool:
-    """Return True if a datagram service is held to the rules for replies."""
-    if prepared.settings.embedded:
-        return prepared.settings.safe_replies
-    return not getattr(prepared.service, "unlimited_replies", False)
-
-
-class Listeners:
-    """The set of running listeners.
-
-    *slots* are those of the whole process: its descriptors.  *now* returns seconds of a
-    monotonic clock.  *counts* returns the counters of a listener.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        observer: IObserver,
-        slots: ConnectionSlots,
-        counts: Callable[[ListenerInfo], Counts],
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.running: dict[RunningListener, None] = {}
-        """The running listeners, in the order in which they were added."""
-        self._by_label: defaultdict[str, dict[RunningListener, None]] = defaultdict(dict)
-        self.observer = observer
-        self.counts = counts
-        self._now = now
-        self._reactor = reactor
-        self._slots = slots
-        self._retired: dict[Gate, None] = {}
-        self._own_ports: Counter[int] = Counter()
-        self._suspended = False
-
-    @property
-    def retired(self) -> list[Gate]:
-        """The gates of closed listeners that still have connections."""
-        return list(self._retired)
-
-    @property
-    def gates(self) -> list[Gate]:
-        """The gates of all listeners, and those of closed ones that are not drained yet."""
-        return [*(listener.gate for listener in self.running), *self._retired]
-
-    @property
-    def connections(self) -> int:
-        """The number of live connections, those of closed listeners included."""
-        return sum(len(gate.connections) for gate in self.gates)
-
-    def find(self, settings: ListenerSettings) -> RunningListener | None:
-        """Return the listener of *settings*, or of equal ones; None if there is none."""
-        equal = None
-        for listener in self._by_label.get(settings.address_label, ()):
-            if listener.settings is settings:
-                return listener
-            if equal is None and listener.settings == settings:
-                equal = listener
-        return equal
-
-    def add(self, prepared: PreparedListener) -> RunningListener:
-        """Serve on one more socket.  Raises what the service raises when it is started."""
-        admission = Admission(prepared.settings.limits, self._slots, self._now())
-        listener = RunningListener(self, prepared, admission)
-        self._enter(listener)
-        try:
-            listener.start(self._suspended)
-        except BaseException:
-            self._leave(listener)
-            raise
-        self.observer.listener_started(listener.listener_info)
-        return listener
-
-    def remove(self, listener: RunningListener) -> Deferred[None]:
-        """Take a listener's backlog and close it; fire when its last connection has ended."""
-        try:
-            listener.drain()
-        except BaseException:  # as Twisted: not even SystemExit ends the server
-            listener.log.failure("{name}: closing the listener failed", name=listener.name)
-            listener.gate.close()
-        self._leave(listener)
-        return self.retire(listener.gate)
-
-    def retire(self, gate: Gate) -> Deferred[None]:
-        """Keep a gate until it is drained, and report then that its listener is closed."""
-        self._retired[gate] = None
-
-        def drained(_result: None) -> None:
-            del self._retired[gate]
-            self.observer.listener_closed(gate.listener_info)
-
-        return gate.when_drained().addCallback(drained)
-
-    def suspend(self) -> None:
-        """Suspend all listeners, and those that are added later."""
-        self._suspended = True
-        for listener in list(self.running):
-            listener.suspend()
-
-    def resume(self) -> None:
-        """Resume all listeners."""
-        self._suspended = False
-        for listener in list(self.running):
-            listener.resume()
-
-    def make_faulting(self, running: RunningListener, find: Callable[[], Any]) -> Faulting:
-        """Return what applies faults to a listener; see `Faulting`."""
-        return Faulting(self._reactor, self._now, running, find)
-
-    def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
-        """Put a listener together; it is not started yet."""
-        settings, sock = prepared.settings, prepared.socket.sock
-        limits, reactor = settings.limits, self._reactor
-        gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
-        if settings.transport.is_stream:
-            return StreamListener(reactor, sock, gate, prepared.service, limits.overload)
-        ports, safe = limits.refuse_source_ports, _is_safe(prepared)
-        guard = DatagramGuard(limits.access, ports, self._own_ports, limits.datagram_rate, safe)
-        reopen = make_reopener(settings, prepared.socket)
-        return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
-
-    def _enter(self, listener: RunningListener) -> None:
-        self.running[listener] = None
-        self._by_label[listener.settings.address_label][listener] = None
-        if not listener.settings.transport.is_stream:
-            self._own_ports[listener.port] += 1
-
-    def _leave(self, listener: RunningListener) -> None:
-        label, port = listener.settings.address_label, listener.port
-        del self.running[listener], self._by_label[label][listener]
-        if not self._by_label[label]:
-            del self._by_label[label]
-        if not listener.settings.transport.is_stream:
-            self._own_ports[port] -= 1
-            if not self._own_ports[port]:
-                del self._own_ports[port]

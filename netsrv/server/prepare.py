@@ -5,7 +5,7 @@ It may need root, and it is the part of a start that can fail for the user's rea
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, field, frozen
 
@@ -15,11 +15,15 @@ from netsrv.files import LogFile
 from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
 from netsrv.server.binding import bind, close_all, expand, info_of
+from netsrv.server.certificates import certificate_warnings, load_certificates
 from netsrv.server.factories import build_factory, check_protocols
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 from netsrv.sockets.inherited import unused_sockets
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 
 @frozen
@@ -34,6 +38,8 @@ class PreparedListener:
         default=Factory(lambda self: info_of(self.settings, self.socket), takes_self=True)
     )
     """Its identity, with the address in effect."""
+    certificates: CertificateStore | None = None
+    """The certificates for TLS; None without TLS."""
 
     @property
     def name(self) -> str:
@@ -47,7 +53,8 @@ class Prepared:
 
     listeners: tuple[PreparedListener, ...]
     problems: tuple[str, ...]
-    """The plugins that cannot be used, and inherited sockets without a listener, a line each."""
+    """What the user should know, a line each: plugins that cannot be used, inherited sockets
+    without a listener, oddities of certificates."""
     access_log: LogFile | None = None
     status: PreparedStatus = NO_STATUS_SERVER
     control: PreparedControl = NO_CONTROL_SERVER
@@ -62,7 +69,7 @@ class Prepared:
 
 
 def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
-    """Build all services and bind all sockets, in the configuration's order.
+    """Build all services, load all certificates and bind all sockets, in the configuration's order.
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
     """
@@ -70,6 +77,7 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
     registry = registry or find_services()
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
+    stores = load_certificates(listeners)
     sockets = bind(listeners)
     status, control = NO_STATUS_SERVER, NO_CONTROL_SERVER
     try:
@@ -81,8 +89,12 @@ def prepare(configuration: Configuration, registry: Registry | None = None) -> P
         control.close()
         close_all(sockets)
         raise
-    prepared = map(PreparedListener, listeners, services, sockets)
-    problems = (*registry.problems, *unused_sockets())
+    prepared = [
+        PreparedListener(settings, service, opened, certificates=stores.get(settings.tls))
+        for settings, service, opened in zip(listeners, services, sockets, strict=True)
+    ]
+    oddities = certificate_warnings(stores.values())
+    problems = (*registry.problems, *unused_sockets(), *oddities)
     return Prepared(tuple(prepared), problems, access_log, status, control)
 
 

@@ -5,41 +5,45 @@ whole or not at all.  Sockets of unchanged addresses stay open.  Both parts are 
 thousands of listeners would take too long for one turn of the reactor.
 """
 
+from __future__ import annotations
+
 import os
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings, Transport
+from netsrv.config.model import ListenerSettings, Transport
 from netsrv.registry import Registry
 from netsrv.server.binding import (
     check_options_fit,
     close_all,
     expand,
-    look_up,
     open_socket,
     opening_order,
     try_options,
 )
+from netsrv.server.certificates import Stores, load_certificates
+from netsrv.server.checked import CheckedConfiguration, Key, keys_of
 from netsrv.server.factories import build_factory, check_protocols
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listener_set import Listeners, certificates_in_use
+from netsrv.server.listeners import RunningListener
 from netsrv.server.prepare import PreparedListener
 from netsrv.server.slices import Phase, Steps
-from netsrv.settings import exception_text, quote_value
+from netsrv.settings import count_of, exception_text, quote_value
 from netsrv.sockets.addresses import SAME, InheritedName, InternetAddress, UnixPath
 from netsrv.sockets.opening import OpenSocket, Resolver
 from netsrv.sockets.steps import AddressUnavailable, OptionInEffect, SocketError
+
+if TYPE_CHECKING:
+    from netsrv.tls.store import CertificateStore
 
 Item = TypeVar("Item")
 
 Place = tuple[Transport, Any]
 """A port or a path, on a transport."""
-
-Key = tuple[str, int]
-"""The identity of a listener across reloads: its address label, and a number among equals."""
 
 
 @frozen
@@ -48,6 +52,7 @@ class PlannedListener:
 
     settings: ListenerSettings
     service: Any
+    certificates: CertificateStore | None
     socket: OpenSocket | None
     """None if the address is free only once the listeners of *blocked_by* are closed."""
     blocked_by: tuple[RunningListener, ...] = ()
@@ -60,10 +65,10 @@ class ReloadPlan:
     """What a reload changes; `apply` does it, and keeps the outcome."""
 
     removed: list[RunningListener] = field(factory=list)
-    changed: list[tuple[RunningListener, ListenerSettings, ListenerSettings, Any]] = field(
+    changed: list[tuple[RunningListener, ListenerSettings, ListenerSettings, Any, Any]] = field(
         factory=list
     )
-    """Listeners with the settings that they had, and their new settings and service."""
+    """Listeners with the settings that they had, and their new settings, service, certificates."""
     added: list[PlannedListener] = field(factory=list)
     kept: list[RunningListener] = field(factory=list)
     resolver: Resolver = field(factory=Resolver)
@@ -76,6 +81,16 @@ class ReloadPlan:
     """A line for each change that failed."""
     _started: set[int] = field(factory=set, init=False)
     """The ids of the planned listeners that were started, or have failed to."""
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many listeners the reload kept, changed, added and closed, for the log."""
+        return {
+            "listeners": count_of(len(self.kept), "listener"),
+            "kept": len(self.kept),
+            "changed": len(self.changed),
+            "added": len(self.added),
+            "gone": len(self.closed),
+        }
 
     def discard(self) -> None:
         """Close the sockets that were opened for the plan and for which no listener was started."""
@@ -94,9 +109,9 @@ class ReloadPlan:
                 self._close(listener, listeners)
                 yield Phase.APPLYING
         self.removed.clear()  # only `closed` keeps them, and lets them go one by one
-        for listener, before, settings, service in self.changed:
+        for listener, before, *change in self.changed:
             if listener in listeners.running and listener.settings is before:
-                self._change(listener, settings, service)
+                self._change(listener, *change)
                 yield Phase.APPLYING
         for group in self._groups():
             closed = [each for each in group[0].blocked_by if each in listeners.running]
@@ -120,9 +135,15 @@ class ReloadPlan:
         listeners.remove(listener)
         self.closed.append(listener)
 
-    def _change(self, listener: RunningListener, settings: ListenerSettings, service: Any) -> None:
+    def _change(
+        self,
+        listener: RunningListener,
+        settings: ListenerSettings,
+        service: Any,
+        certificates: CertificateStore | None,
+    ) -> None:
         try:
-            self.problems += listener.apply(settings, service)
+            self.problems += listener.apply(settings, service, certificates)
             self.serving.append(listener)
         except BaseException as error:  # whatever a service raises, the next step is taken
             self.problems.append(_not_started(settings, error))
@@ -139,40 +160,6 @@ class ReloadPlan:
             self.serving += _restore(closed, listeners)
 
 
-@frozen
-class CheckedConfiguration:
-    """What a reload needs that takes its time, and that a thread can do."""
-
-    configuration: Configuration
-    registry: Registry
-    resolver: Resolver
-    """Has the answers for all host names that the reload needs."""
-
-
-def check_configuration(
-    configuration: Configuration, running: Sequence[ListenerSettings], registry: Registry
-) -> CheckedConfiguration:
-    """Do in a thread what a reload can do beside a server that runs with settings *running*.
-
-    Host names are looked up, and settings that are equal to running ones become those, so that
-    to compare them takes no time.  Raises `netsrv.sockets.SocketError`.
-    """
-    present = dict(zip(_keys(running), running, strict=True))
-    resolver = Resolver()
-    listeners = []
-    wanted = expand(configuration.listeners)
-    for key, settings in zip(_keys(wanted), wanted, strict=True):
-        before = present.get(key)
-        if before is not None and before == settings:
-            listeners.append(before)
-            continue
-        listeners.append(settings)
-        if before is None or before.all_options() != settings.all_options():
-            look_up(settings, resolver)
-    configuration = evolve(configuration, listeners=tuple(listeners))
-    return CheckedConfiguration(configuration, registry, resolver)
-
-
 def plan_reload(
     checked: CheckedConfiguration, running: Sequence[RunningListener]
 ) -> Steps[ReloadPlan]:
@@ -184,11 +171,12 @@ def plan_reload(
     settings = expand(checked.configuration.listeners)
     before = {listener: listener.settings for listener in running}
     healthy = [listener for listener in running if not listener.failed]
-    running_keys = yield from _in_steps(_keys([listener.settings for listener in healthy]))
-    wanted_keys = yield from _in_steps(_keys(settings))
+    running_keys = yield from _in_steps(keys_of([listener.settings for listener in healthy]))
+    wanted_keys = yield from _in_steps(keys_of(settings))
     present = dict(zip(running_keys, healthy, strict=True))
     wanted = dict(zip(wanted_keys, settings, strict=True))
     services = yield from _plan_services(checked, present, wanted)
+    stores = _plan_certificates(checked, running)
     staying = {listener for key, listener in present.items() if key in wanted}
     removed = [listener for listener in running if listener not in staying]
     plan = ReloadPlan(removed, resolver=checked.resolver)
@@ -197,11 +185,12 @@ def plan_reload(
         if listener is not None and listener_settings == before[listener]:
             plan.kept.append(listener)
         elif listener is not None:
-            change = listener, before[listener], listener_settings, services[key]
+            store = stores.get(listener_settings.tls)
+            change = listener, before[listener], listener_settings, services[key], store
             plan.changed.append(change)
         yield Phase.PLANNING
     try:
-        yield from _plan_additions(plan, present, wanted, services)
+        yield from _plan_additions(plan, present, wanted, services, stores)
     except BaseException:
         plan.discard()
         raise
@@ -233,6 +222,7 @@ def _plan_additions(
     present: dict[Key, RunningListener],
     wanted: dict[Key, ListenerSettings],
     services: dict[Key, Any],
+    stores: Stores,
 ) -> Steps[None]:
     """Open the sockets of the listeners that are not present, and add them to the plan."""
     first_tcp: Any = next(
@@ -245,34 +235,18 @@ def _plan_additions(
         key = keys[index]
         if key not in present:
             same = _same_port(first_added, present.get(first_tcp), wanted.get(first_tcp))
-            planned = _plan_listener(plan.resolver, removed, wanted[key], services[key], same)
+            settings = wanted[key]
+            parts = settings, services[key], stores.get(settings.tls)
+            planned = _plan_listener(plan.resolver, removed, parts, same)
             plan.added.append(planned)
             first_added = planned if key == first_tcp else first_added
         yield Phase.PLANNING
 
 
-def prepare_listener(
-    settings: ListenerSettings, running: Sequence[RunningListener], registry: Registry
-) -> PreparedListener:
-    """Build the service of one more listener, and bind its socket.
-
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket stays open.
-    """
-    if (count := len(expand([settings]))) > 1:
-        raise ConfigurationError(
-            f"{settings.address_label}: systemd has passed {count} sockets of this name; add one "
-            "by its position, as in systemd:0"
-        )
-    service, resolver = build_factory(settings, registry), Resolver()
-    if not settings.transport.is_stream:
-        check_protocols(
-            [*(listener.settings for listener in running), settings],
-            [*(listener.service for listener in running), service],
-        )
-    check_options_fit((settings,), [(settings, try_options(settings, resolver))])
-    tcp = (listener.port for listener in running if listener.settings.transport is Transport.TCP)
-    same = next(tcp, None) if settings.port == SAME else None
-    return PreparedListener(settings, service, open_socket(settings, same, resolver))
+def _plan_certificates(checked: CheckedConfiguration, running: Iterable[RunningListener]) -> Stores:
+    """Return the certificates for all listeners; those in use stay."""
+    present = {**checked.certificates, **certificates_in_use(running)}
+    return load_certificates(checked.configuration.listeners, present)
 
 
 def _in_steps(items: Iterable[Item]) -> Steps[list[Item]]:
@@ -282,18 +256,6 @@ def _in_steps(items: Iterable[Item]) -> Steps[list[Item]]:
         collected.append(item)
         yield Phase.PLANNING
     return collected
-
-
-def _keys(listeners: Iterable[ListenerSettings]) -> Iterator[Key]:
-    listeners = list(listeners)
-    first = next((settings for settings in listeners if settings.transport is Transport.TCP), None)
-    seen: Counter[str] = Counter()
-    for settings in listeners:
-        label = settings.address_label
-        if settings.port == SAME and first is not None:
-            label = f"{label} as {first.address_label}"
-        yield label, seen[label]
-        seen[label] += 1
 
 
 def _service(
@@ -332,18 +294,18 @@ def _same_port(
 def _plan_listener(
     resolver: Resolver,
     removed: Mapping[Place, Sequence[RunningListener]],
-    settings: ListenerSettings,
-    service: Any,
+    parts: tuple[ListenerSettings, Any, CertificateStore | None],
     same: int | None,
 ) -> PlannedListener:
     """Open a socket, unless a listener that the plan removes has to be closed first."""
+    settings = parts[0]
     conflicts = removed.get(_place(settings, same), ())
     try:
-        return PlannedListener(settings, service, open_socket(settings, same, resolver), (), same)
+        return PlannedListener(*parts, open_socket(settings, same, resolver), (), same)
     except AddressUnavailable as error:
         if not (error.in_use and conflicts):
             raise
-        return PlannedListener(settings, service, None, tuple(conflicts), same)
+        return PlannedListener(*parts, None, tuple(conflicts), same)
 
 
 def _place(settings: ListenerSettings, same: int | None) -> Place:
@@ -372,7 +334,8 @@ def _add(planned: PlannedListener, listeners: Listeners, resolver: Resolver) -> 
     """Add a listener.  Raises what opening its socket or starting its service raises."""
     opened = planned.socket or open_socket(planned.settings, planned.same, resolver)
     try:
-        return listeners.add(PreparedListener(planned.settings, planned.service, opened))
+        parts = planned.settings, planned.service, opened
+        return listeners.add(PreparedListener(*parts, certificates=planned.certificates))
     except BaseException:
         opened.close()
         raise
@@ -383,7 +346,8 @@ def _restore(closed: Iterable[RunningListener], listeners: Listeners) -> list[Ru
     restored = []
     for listener in closed:
         with suppress(BaseException):  # another program has taken both addresses
-            planned = PlannedListener(listener.settings, listener.service, None)
+            parts = listener.settings, listener.service, listener.certificates
+            planned = PlannedListener(*parts, None)
             resolver = Resolver()
             if isinstance(listener.settings.address, InternetAddress):
                 resolver.remember(listener.settings.address, listener.socket)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.registry import Registry, find_services
-from netsrv.server.reload import CheckedConfiguration, check_configuration
+from netsrv.server.checked import CheckedConfiguration, check_configuration
 from netsrv.server.slices import SlicedWork, Steps
 from netsrv.settings import MAX_TEXT_LENGTH, shorten
 from netsrv.sockets.opening import Resolver

@@ -22,19 +22,22 @@ from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
+from netsrv.server.additions import prepare_listener
 from netsrv.server.announcements import Announcement, announce_listeners, announce_start
+from netsrv.server.checked import CheckedConfiguration
 from netsrv.server.control import ServerControl
 from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drain, Drained
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listener_set import Listeners
+from netsrv.server.listeners import RunningListener
 from netsrv.server.logs import ServerLogs
 from netsrv.server.prepare import Prepared, open_access_log, prepare
-from netsrv.server.reload import CheckedConfiguration, plan_reload, prepare_listener
+from netsrv.server.reload import plan_reload
 from netsrv.server.reloads import Reloads
+from netsrv.server.renewals import Renewals
 from netsrv.server.slices import Phase, Steps
 from netsrv.server.status import ServerStatus
 from netsrv.server.watchdog import StallDetector
-from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.source import ServerState
@@ -80,6 +83,7 @@ class Server(Service):
         self._listeners = Listeners(reactor, self.observers, slots, counts, now)
         self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
+        self._renewals = Renewals(reactor, lambda: self._listeners.certificates)
         self._logs = ServerLogs(reactor, self.observers, lambda: self._has_several)
         self.status = ServerStatus(
             reactor=reactor,
@@ -172,6 +176,7 @@ class Server(Service):
         self._serving = True
         self.status.state = ServerState.READY
         self._stall_detector.start()
+        self._renewals.start()
         self._announce(
             [
                 *announce_start(
@@ -202,6 +207,7 @@ class Server(Service):
         self._configuration = self.configuration
         self._serving = False
         self._stall_detector.stop()
+        self._renewals.stop()
         if self._prepared is not None:
             self._prepared.close()
             self._prepared = None
@@ -260,6 +266,7 @@ class Server(Service):
         except BaseException:
             prepared.socket.close()
             raise
+        self._renewals.start()
         self._announce(announce_listeners([listener]))
         return listener
 
@@ -312,7 +319,7 @@ class Server(Service):
         The Deferred fires when all is done, with what `reload` would raise, or with RuntimeError if
         nothing has changed because the server is stopped or `reload` is called.  To cancel it
         abandons the reload, or completes it if it has changed something.  *configuration* may also
-        be the result of `netsrv.server.reload.check_configuration`.  Each part of the work runs in
+        be the result of `netsrv.server.checked.check_configuration`.  Each part of the work runs in
         the context of *entered*.
         """
         return self._reloads.reload_in_turns(configuration, registry, entered)
@@ -348,21 +355,16 @@ class Server(Service):
         except BaseException:  # a service has stopped the server meanwhile
             plan.discard()
             raise
-        gone = len(plan.closed)
-        for _ in range(gone):
+        self._renewals.check()
+        counts = plan.counts()
+        while plan.closed:
             plan.closed.popleft().report_closed()  # free one in each step
             yield Phase.APPLYING
         for problem in (*checked.registry.problems, *plan.problems, *problems):
             self.log.warn("{problem}", problem=printable(problem))
             yield Phase.APPLYING
-        self.log.info(
-            "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed",
-            listeners=count_of(len(plan.kept), "listener"),
-            kept=len(plan.kept),
-            changed=len(plan.changed),
-            added=len(plan.added),
-            gone=gone,
-        )
+        line = "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed"
+        self.log.info(line, **counts)
         for listener in plan.serving:
             self._announce(announce_listeners([listener]))
             yield Phase.APPLYING

@@ -7,7 +7,7 @@ read: so a sum never falls from one reading to the next.
 
 import heapq
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, frozen
@@ -16,9 +16,10 @@ from netsrv.config.model import ListenerSettings
 from netsrv.config.showing import limits_in_effect, plain_value, show_plain
 from netsrv.gate import Gate
 from netsrv.interfaces import ListenerInfo, ListenerState
-from netsrv.observers.counters import DURATION_BUCKETS, Counters, Counts
+from netsrv.observers.counters import DURATION_BUCKETS, HANDSHAKE_BUCKETS, Counters, Counts
 from netsrv.server.descriptors import show_max_connections
-from netsrv.server.listeners import Listeners, RunningListener
+from netsrv.server.listener_set import Listeners
+from netsrv.server.listeners import RunningListener
 from netsrv.server.slices import Phase, Steps
 from netsrv.sockets.options import show_value
 from netsrv.sockets.steps import OptionInEffect
@@ -160,7 +161,9 @@ class ListenerReader:
             "bytes": {},
             "datagrams": None if is_stream else _datagrams(counts),
             "errors": {"accept": counts.accept_errors, "service": counts.service_failures},
-            "duration": _duration(counts) if is_stream else None,
+            "duration": _duration(counts.seconds, DURATION_BUCKETS, counts.duration_buckets)
+            if is_stream
+            else None,
             "tls": _tls(counts),
             "proxy": _proxy(counts),
             "faults": [],
@@ -229,19 +232,21 @@ def _datagrams(counts: Counts) -> dict[str, Any]:
     }
 
 
-def _duration(counts: Counts) -> dict[str, Any]:
-    bounds = (*DURATION_BUCKETS, None)
-    buckets = [list(pair) for pair in zip(bounds, counts.duration_buckets, strict=True)]
-    return {"seconds": counts.seconds, "buckets": buckets}
+def _duration(seconds: float, bounds: Sequence[float], counted: Sequence[int]) -> dict[str, Any]:
+    """Return a sum of durations, and how many of them there are in each bucket."""
+    buckets = [list(pair) for pair in zip((*bounds, None), counted, strict=True)]
+    return {"seconds": seconds, "buckets": buckets}
 
 
 def _tls(counts: Counts) -> dict[str, Any] | None:
-    """Return the handshakes by result; None if there was none."""
-    handshakes = getattr(counts, "tls_handshakes", None)
-    if not handshakes:
+    """Return the handshakes by result, and their durations; None if there was none."""
+    if not counts.tls_handshakes:
         return None
-    seconds: float = getattr(counts, "tls_handshake_seconds", 0.0)
-    return {"handshakes": dict(handshakes), "seconds": seconds}
+    seconds, buckets = counts.tls_handshake_seconds, counts.tls_handshake_buckets
+    return {
+        "handshakes": dict(counts.tls_handshakes),
+        "duration": _duration(seconds, HANDSHAKE_BUCKETS, buckets),
+    }
 
 
 def _proxy(counts: Counts) -> dict[str, Any] | None:

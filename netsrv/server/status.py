@@ -4,6 +4,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +22,7 @@ from netsrv.interfaces import ListenerInfo, ListenerState
 from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.server.announcements import Announcement
-from netsrv.server.listeners import Listeners
+from netsrv.server.listener_set import Listeners
 from netsrv.server.logs import ServerLogs
 from netsrv.server.reloads import FAILURE, ReloadHistory
 from netsrv.server.slices import SlicedWork, Steps
@@ -247,7 +248,7 @@ class ServerStatus:
             },
             "process": process_facts(),
             **self._read_logs(),
-            "certificates": [],
+            **self._read_certificates(),
             "faults": [],
         }
 
@@ -259,6 +260,13 @@ class ServerStatus:
             "last_reload": last and {"time": last.time, "result": last.result, "error": last.error},
             "reloads": dict(self.reloads.counts),
             "success_at": self._started_at if success_at is None else success_at,
+        }
+
+    def _read_certificates(self) -> dict[str, Any]:
+        stores = self.listeners.certificates
+        return {
+            "certificates": [certificate for store in stores for certificate in store.describe()],
+            "certificate_renewals": dict(sum((store.renewals for store in stores), Counter())),
         }
 
     def _read_logs(self) -> dict[str, Any]:

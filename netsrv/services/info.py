@@ -6,6 +6,7 @@ import struct
 import sys
 from typing import Any
 
+from attrs import asdict
 from twisted.internet.interfaces import IProtocolFactory, IUDPTransport
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
@@ -61,12 +62,12 @@ def describe_connection(peer: Any) -> bytes:
 
     ``tls`` and ``proxy`` are null on a connection that has neither.
     """
-    sock = peer.getHandle()
+    sock, session = peer.getHandle(), getattr(peer, "tls", None)
     return _line(
         peer=show_peer(peer),
         local=show_address(peer.getHost()),
         family=sock.family.name,
-        tls=None,
+        tls=None if session is None else asdict(session),
         proxy=None,
         options=options_in_effect(sock),
         tcp_info=tcp_info(sock),

@@ -109,15 +109,21 @@ def _with_flags(snapshot: Snapshot) -> dict[str, Any]:
     return {
         **snapshot,
         "build": {"version": snapshot["version"], "reactor": snapshot["reactor"]},
-        "certificate_expiry": {
-            certificate["name"]: certificate["not_after"]
-            for certificate in snapshot["certificates"]
-        },
+        "certificate_expiry": _expiry(snapshot["certificates"]),
         "draining": int(snapshot["state"] == ServerState.DRAINING),
         "ready": int(snapshot["ready"]),
         "reload_successful": int(last is None or last["result"] != "failure"),
         "reload_success_at": snapshot["config"]["success_at"],
     }
+
+
+def _expiry(certificates: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Return by name when the first certificate of that name expires."""
+    expiry: dict[str, float] = {}
+    for certificate in certificates:
+        name, not_after = certificate["name"], certificate["not_after"]
+        expiry[name] = min(not_after, expiry.get(name, not_after))
+    return expiry
 
 
 def _with_listener_flags(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -171,6 +171,12 @@ LISTENER_FAMILIES = (
         ("result",),
     ),
     Family(
+        HISTOGRAM,
+        "netsrv_tls_handshake_duration_seconds",
+        "Seconds from the accept to the end of a completed TLS handshake.",
+        ("tls", "duration"),
+    ),
+    Family(
         COUNTER,
         "netsrv_forward_connect_errors",
         "Upstreams of the service forward that could not be reached, by reason.",
@@ -250,6 +256,13 @@ SERVER_FAMILIES = (
         "Unix time until which a certificate is valid.",
         ("certificate_expiry",),
         ("certificate",),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_tls_certificate_renewals",
+        "Renewals of certificates while the server ran, by result.",
+        ("certificate_renewals",),
+        ("result",),
     ),
 )
 """The metrics of the whole server."""

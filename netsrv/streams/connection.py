@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IProtocol,
     IPushProducer,
+    ISSLTransport,
     ISystemHandle,
     ITCPTransport,
     ITLSTransport,
@@ -178,6 +179,11 @@ class Connection:
             self._stop_producer()
             self.transport.loseConnection()
 
+    def readConnectionTruncated(self) -> None:
+        """The peer's FIN came without the end of TLS: what it has sent may be incomplete."""
+        self._peer_ended = True
+        self.end(CloseReason.TLS_TRUNCATED)
+
     def writeConnectionLost(self) -> None:
         """All written data was sent, and so was our FIN."""
         if self._fin_sent:
@@ -195,7 +201,8 @@ class Connection:
         The interface is not declared: the service's transport would provide it too, and
         wrappers mirror the interfaces of their transport.
         """
-        return self if interface is IHalfCloseableProtocol else None
+        over_tls = interface is ISSLTransport and self.tls is not None
+        return self if over_tls or interface is IHalfCloseableProtocol else None
 
     def connectionLost(self, reason: Failure) -> None:
         if self._state is LOST:
@@ -314,26 +321,7 @@ class Connection:
         """What the service adds to the access log: its protocol's *access_log_details*."""
         return getattr(self.protocol, "access_log_details", None)
 
-    def interpose(self, transport: Any) -> Any:
-        """Write to another transport from now on, which stands before the present one.
-
-        Returns the present one, whose protocol is *transport* from now on.
-        """
-        behind = self.transport
-        transport.transport = behind
-        self._write_to(transport)
-        behind.protocol = transport
-        end_send_back = getattr(behind, "endSendBack", None)
-        if end_send_back is not None:
-            end_send_back()
-        return behind
-
-    def withdraw(self, behind: Any) -> None:
-        """Write to the transport *behind* the present one, which leaves its place."""
-        self._write_to(behind)
-        behind.protocol = self
-
-    def _write_to(self, transport: Any) -> None:
+    def write_to(self, transport: Any) -> None:
         """Write to another transport from now on, and register the producer there."""
         before, self.transport = self.transport, transport
         if self._producer is not None:
@@ -377,9 +365,11 @@ class Connection:
         self._gate.linger(self)
 
     def _can_linger(self) -> bool:
-        """True if FIN is still to be sent to a peer that may send; TLS has its own way to close."""
-        over_tls = getattr(self.transport, "TLS", False)
-        return not (self._peer_ended or self._fin_sent or self.aborted or over_tls)
+        """True if FIN is still to be sent to a peer that may send; not if TLS cannot half-close."""
+        if self._peer_ended or self._fin_sent or self.aborted:
+            return False
+        transport = self.transport
+        return not getattr(transport, "TLS", False) or getattr(transport, "half_closes", 0) is True
 
     def _unread(self) -> bool:
         """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""

@@ -26,6 +26,7 @@ from netsrv.interfaces import IObserver
 from netsrv.observers.counters import Counts
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
+from netsrv.server.certificates import load_certificates
 from netsrv.server.drain import Drained
 from netsrv.server.factories import build_factory
 from netsrv.server.injection import FaultInjector, InjectedFaults
@@ -210,7 +211,9 @@ class MemoryServer(_ServerFacts):
         registry = Registry() if settings.embedded else find_services()
         self._sock = self._open(settings)
         opened = OpenSocket(self._sock, settings.address_label, ())  # type: ignore[arg-type]
-        made = PreparedListener(settings, build_factory(settings, registry), opened)
+        store = load_certificates((settings,)).get(settings.tls)
+        service = build_factory(settings, registry)
+        made = PreparedListener(settings, service, opened, certificates=store)
         self.server = Server(
             self._reactor,
             Configuration((settings,)),

@@ -11,7 +11,7 @@ from twisted.logger import capturedLogs, formatEvent
 from netsrv.cli.reloading import Reloader
 from netsrv.config import Configuration, ConfigurationError, listener
 from netsrv.registry import Registry, find_services
-from netsrv.server.reload import CheckedConfiguration, check_configuration
+from netsrv.server.checked import CheckedConfiguration, check_configuration
 from netsrv.server.reloads import ReloadHistory
 from netsrv.sockets.steps import AddressUnavailable
 from tests.timeouts import TIMEOUT

@@ -17,6 +17,7 @@ from netsrv.server import listener
 
 VALUES = {
     "": True,
+    "FILE": "/etc/ssl/cert.pem",
     "LIST": "0-1023",
     "N": 7,
     "NAME=VALUE": {"SO_RCVBUF": 65536, "TCP_CONGESTION": "reno"},
@@ -27,10 +28,21 @@ VALUES = {
 }
 """A value of each kind, by the placeholder of the kind; one without is a flag."""
 
+TEXTS = {
+    "alpn": ["h2", "http/1.1"],
+    "ciphers": "ECDHE+AESGCM",
+    "ciphersuites": "TLS_AES_128_GCM_SHA256",
+    "groups": "X25519",
+    "session_tickets": False,
+}
+"""Values of the settings whose kind does not tell a value that is not the default."""
+
 
 def value_of(setting):
     """Return a value that is not the default."""
     kind = setting.kind
+    if setting.name in TEXTS:
+        return TEXTS[setting.name]
     return kind.choices[-1] if kind.choices else VALUES[kind.metavar.partition("|")[0]]
 
 
@@ -67,17 +79,18 @@ def toml(value):
 def test_a_program_and_a_file_say_the_same(tmp_path):
     """The same keys and values give equal settings, and each one has an effect."""
     lines = ["[[listener]]", "service = 'echo'", "tcp = '127.0.0.1:7'"]
-    for table in ("", "limits", "access"):
+    for table in ("", "limits", "access", "tls"):
         lines += [f"[listener.{table}]"] if table else []
         names = [name for name in EVERYTHING if LISTENER_SETTINGS[name].section.table == table]
-        lines += [f"{name} = {toml(EVERYTHING[name])}" for name in names]
+        lines += [f"{LISTENER_SETTINGS[name].name} = {toml(EVERYTHING[name])}" for name in names]
     (tmp_path / "f").write_text("\n".join(lines))
     from_file = read_configuration(f"{tmp_path}/f", find_services())
     settings = listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING)
     assert (settings,) == from_file.listeners
     for name, setting in LISTENER_SETTINGS.items():
-        holder = settings.limits if setting.section.table else settings
-        assert (getattr(holder, name) != setting.default) == (name in EVERYTHING), name
+        holders = {"": settings, "tls": settings.tls}
+        holder = holders.get(setting.section.table, settings.limits)
+        assert (getattr(holder, setting.name) != setting.default) == (name in EVERYTHING), name
 
 
 def test_every_setting_is_a_typed_keyword():

@@ -57,6 +57,21 @@ close_grace = 1
 only_from = ["127.0.0.0/8", "2001:db8::/32"]
 no_access = []
 
+[listener.tls]
+certificate = ["server.pem", "other.pem"]
+key = ["server.key", "other.key"]
+client_ca = "clients.pem"
+client_verify = "optional"
+crl = "revoked.pem"
+alpn = ["h2", "http/1.1"]
+min_version = "1.3"
+ciphers = "ECDHE+AESGCM"
+ciphersuites = "TLS_AES_128_GCM_SHA256"
+groups = "X25519"
+session_tickets = false
+strict_sni = true
+handshake_timeout = 2.5
+
 [[listener.fault]]
 type = "latency"
 latency = 200
@@ -150,6 +165,8 @@ def test_the_example_has_every_key():
     assert document["control"].keys() == properties["control"]["properties"].keys()
     assert keys == listener.keys()
     assert tables == listener["limits"]["properties"].keys()
+    tls = {key for table in document["listener"] for key in table.get("tls", ())}
+    assert tls == listener["tls"]["properties"].keys()
 
 
 @pytest.mark.parametrize("text", WRONG)

@@ -425,7 +425,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
     address = "give it one address: tcp, udp or unix, as in tcp = '127.0.0.1:7'"
     keys = (
         "there are service, tcp, udp, unix, mode, backlog, reuse_address, reuse_port, "
-        "socket_options, settings, fault, limits, access"
+        "socket_options, settings, fault, limits, access, tls"
     )
     assert mistakes(text) == [
         "shutdown_timeout: '5': a number of seconds, more than 0 and at most 1000000000",
@@ -618,7 +618,9 @@ def tables(names, **inner):
 
 def names_in(table):
     """Return the names of the settings in a table of a listener."""
-    return [name for name, setting in LISTENER_SETTINGS.items() if setting.section.table == table]
+    return [
+        setting.name for setting in LISTENER_SETTINGS.values() if setting.section.table == table
+    ]
 
 
 def names_of(settings_class):
@@ -631,6 +633,7 @@ listeners = tables(
     LISTENER_KEYS,
     limits=values | tables(names_in("limits")),
     access=values | tables(names_in("access"), only_from=networks, no_access=networks),
+    tls=values | tables(names_in("tls"), certificate=words),
     settings=values | tables(names_of(GreetSettings)) | tables(names_of(QotdSettings)),
 )
 documents = tables(

@@ -26,6 +26,7 @@ PLAYED = {
     "faults-on-purpose.rst": ["socat"],
     "from-inetd.rst": [],
     "reference.rst": ["nc"],
+    "serve-tls.rst": ["openssl", "curl"],
     "secure.rst": ["socat"],
     "systemd.rst": ["socat", "systemd-analyze", "systemd-socket-activate"],
     "test-retries.rst": [],

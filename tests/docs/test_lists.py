@@ -11,7 +11,7 @@ from docs.settings_tables import keys_table, options_list
 from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.document import FILE_NAMES
-from netsrv.config.model import SERVER_TABLES, TABLE_SETTINGS
+from netsrv.config.model import LISTENER_SETTINGS, SERVER_TABLES, TABLE_SETTINGS
 from netsrv.interfaces import IService
 from netsrv.status.families import LISTENER_FAMILIES, PROCESS_FAMILIES, SERVER_FAMILIES
 from tests.checkout import TOP, path_of
@@ -25,7 +25,7 @@ ARCHITECTURE = path_of("architecture.rst").read_text()
 PACKAGE = TOP / "netsrv"
 
 FAULTS = [
-    *(*range(1, 44), *range(81, 84), 91, 92, *range(94, 98)),
+    *(*range(1, 44), *range(71, 77), *range(78, 84), 91, 92, *range(94, 98)),
     *range(98, 111),
     *range(112, 150),
 ]
@@ -67,9 +67,10 @@ def keys() -> list[str]:
     """Return every key of a configuration file; a table's is the header with which it begins."""
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
-    tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access"))
-    below_top = [setting.name for setting in TABLE_SETTINGS.values()]
+    tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access", "tls"))
     names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
+    names = [LISTENER_SETTINGS[name].name if name in LISTENER_SETTINGS else name for name in names]
+    below_top = [setting.name for setting in TABLE_SETTINGS.values()]
     return [*(tables.get(name, name) for name in names), *names_of_tables, *below_top]
 
 

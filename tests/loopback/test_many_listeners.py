@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThread
 
 from netsrv.config import Configuration, listener
 from netsrv.registry import find_services
-from netsrv.server.reload import check_configuration
+from netsrv.server.checked import check_configuration
 from netsrv.server.server import Server
 from tests.clients import ask
 from tests.timeouts import TIMEOUT

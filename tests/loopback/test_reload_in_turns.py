@@ -15,7 +15,7 @@ from netsrv.config.model import ConfigurationError, LogFormat
 from netsrv.observers import Observer
 from netsrv.registry import find_services
 from netsrv.server import slices
-from netsrv.server.reload import check_configuration
+from netsrv.server.checked import check_configuration
 from netsrv.server.server import Server
 from netsrv.services.echo import EchoService
 from netsrv.sockets.steps import AddressUnavailable

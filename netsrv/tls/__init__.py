@@ -1,0 +1,1 @@
+"""TLS with Python's own `ssl` and memory BIOs: certificates, contexts, and the transport."""

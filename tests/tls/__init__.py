@@ -1,0 +1,1 @@
+"""TLS: certificates, the handshake and the transport."""
