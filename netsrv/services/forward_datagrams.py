@@ -7,15 +7,15 @@ other host can answer for it.
 import socket
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
-from twisted.internet.interfaces import IHostnameResolver, IReadDescriptor, IResolutionReceiver
+from twisted.internet.interfaces import IHostnameResolver, IReadDescriptor
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsrv.services.dial import Addresses
 from netsrv.services.forward import ForwardSettings, Upstream
 
 Client = tuple[str, int]
@@ -221,7 +221,7 @@ class ForwardDatagrams(DatagramProtocol):
         resolver: IHostnameResolver = reactor.nameResolver
         upstream = self._upstream
         resolver.resolveHostName(
-            _Addresses(self._found), upstream.host, upstream.port, transportSemantics="UDP"
+            Addresses(self._found), upstream.host, upstream.port, transportSemantics="UDP"
         )
 
     def _found(self, targets: list[tuple[int, Any]]) -> None:
@@ -235,23 +235,3 @@ class ForwardDatagrams(DatagramProtocol):
         waiting, self._waiting = self._waiting, deque()
         for datagram, addr in waiting:
             self.datagramReceived(datagram, addr)
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    """Collects the addresses of a name; *found* is called with all of them."""
-
-    def __init__(self, found: Callable[[list[tuple[int, Any]]], None]) -> None:
-        self._found = found
-        self._targets: list[tuple[int, Any]] = []
-
-    def resolutionBegan(self, resolution: Any) -> None:
-        """The look-up has begun."""
-
-    def addressResolved(self, address: Any) -> None:
-        with suppress(AttributeError):
-            family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-            self._targets.append((family, (address.host, address.port)))
-
-    def resolutionComplete(self) -> None:
-        self._found(self._targets)

@@ -7,18 +7,20 @@ alone, and so does a reset::
     client -> FIN -> upstream          client -> RST -> upstream
 """
 
+import socket
 import time
 from collections import Counter
 from typing import Any
 
 from twisted.internet import endpoints, error
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from netsrv.services.dial import Dial
 from netsrv.services.forward import ForwardSettings, Upstream
 
 FAULT = "fault"
@@ -71,7 +73,9 @@ class ForwardStream(Protocol):
         self.ended = ""
         """How the upstream's side has ended: ``closed``, ``reset``, an error of connecting, or
         ``""``."""
-        self._connecting: Deferred[Any] | None = None
+        self._connecting: Any = None
+        """What connects: a `Dial`, or a Deferred of an endpoint."""
+        self._serving: Any = None
         self.upstream: UpstreamStream | None = None
 
     def connectionMade(self) -> None:
@@ -98,6 +102,10 @@ class ForwardStream(Protocol):
 
     def _connect(self) -> None:
         self._delayed = None
+        reactor, limit = self.transport.reactor, self._settings.connect_timeout
+        if hasattr(reactor, "serveConnected"):
+            self._connecting = Dial(reactor, self._address, limit, self._dialled, self._fail)
+            return
         endpoint = upstream_endpoint(
             self.transport.reactor, self._address, self._settings.connect_timeout
         )
@@ -105,6 +113,17 @@ class ForwardStream(Protocol):
         factory.noisy = False
         self._connecting = endpoint.connect(factory)
         self._connecting.addCallbacks(self._connected, self._not_connected)
+
+    def _dialled(self, sock: socket.socket) -> None:
+        self._connecting = None
+        self.connect_seconds = time.monotonic() - self._began
+        upstream = UpstreamStream(self, bool(self._address.path), True)
+        self._serving = self.transport.reactor.serveConnected(sock, upstream)
+        self._serving.add_done_callback(self._served)
+
+    def _served(self, task: Any) -> None:
+        if task.cancelled() or task.exception() is not None:
+            self._fail("error")
 
     def _connected(self, upstream: Any) -> None:
         self._connecting = None
@@ -118,7 +137,7 @@ class ForwardStream(Protocol):
 
     def _fail(self, reason: str) -> None:
         """Close the connection: there is no upstream."""
-        self._delayed = None
+        self._connecting = self._delayed = None
         self.ended = reason
         self._connect_errors[reason] += 1
         self.transport.loseConnection()
@@ -131,8 +150,11 @@ class ForwardStream(Protocol):
         self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
-        if self.upstream is not None:
-            self.upstream.transport.write(data)
+        upstream = self.upstream
+        if upstream is not None:
+            upstream.transport.write(data)
+            if upstream.relays:
+                self.transport.relay(self, upstream.transport)
 
     def readConnectionLost(self) -> None:
         if self.upstream is None:
@@ -168,13 +190,15 @@ class UpstreamStream(Protocol):
 
     transport: Any
 
-    def __init__(self, client: ForwardStream, is_unix: bool) -> None:
+    def __init__(self, client: ForwardStream, is_unix: bool, relays: bool = False) -> None:
         self.client: ForwardStream | None = client
+        self.relays = relays
+        """True if the reactor may pass on what comes by itself."""
         self._is_unix = is_unix
         self._ended = self._end_sent = False
 
     def connectionMade(self) -> None:
-        if not self._is_unix:
+        if not (self._is_unix or self.relays):
             self.transport.setTcpNoDelay(True)
         if self.client is None or not self.client.transport.connected:
             self.transport.abortConnection()
@@ -183,7 +207,10 @@ class UpstreamStream(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self.client is not None:
-            self.client.transport.write(data)
+            transport = self.client.transport
+            transport.write(data)
+            if self.relays:
+                transport.relay(self.client, self.transport)
 
     def end_writing(self) -> None:
         """Pass on the client's end of input."""

@@ -338,6 +338,16 @@ class Connection:
         if work is not None and self._state is OPEN and not seen:
             work(self)
 
+    def relay(self, protocol: Any, other: Any) -> None:
+        """Let the transport and *other* pass on what comes to each other, if they can.
+
+        *protocol* is the service's, which did that until now; one with a wrapper goes on with it.
+        """
+        relay = getattr(self.transport, "relay", None)
+        seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
+        if relay is not None and self._state is OPEN and protocol is self.protocol and not seen:
+            relay(other, self)
+
     def _start_closing(self) -> None:
         self._state = CLOSING
         self._gate.start_closing(self)
