@@ -162,6 +162,11 @@ class FaultyDatagrams(DatagramProtocol):
         if flow is not None:
             self._first[DOWNSTREAM].datagram(Datagram(bytes(packet), flow))
 
+    def write_all(self, packets: Iterable[bytes], flows: Iterable[Flow]) -> None:
+        """Send datagrams to the peers of flows through the stages."""
+        for packet, flow in zip(packets, flows, strict=True):
+            self._first[DOWNSTREAM].datagram(Datagram(packet, flow))
+
     def writeSequence(self, seq: Iterable[bytes], addr: Any = None) -> None:
         self.write(b"".join(seq), addr)
 

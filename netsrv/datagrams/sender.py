@@ -6,7 +6,7 @@ error of the network is raised: what cannot be sent is dropped, and reported.
 
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from netsrv.batches import Datagrams, JoinedDatagrams
@@ -104,6 +104,14 @@ class Sender:
         self._queued_flows.append(flow)
         if not self._serving or len(self._queued_packets) == BATCH_SIZE:
             self._flush()
+
+    def write_all(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> None:
+        """Send up to `BATCH_SIZE` datagrams together, each as `write_to` does."""
+        if self._queued_packets:
+            self._flush()
+        self._queued_packets += packets
+        self._queued_flows += flows
+        self._flush()
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         """Send the joined pieces as one datagram."""

@@ -14,10 +14,9 @@ from netsrv.config.keywords import listener
 from netsrv.config.model import Configuration
 from netsrv.server.server import Server
 from netsrv.services.forward import ForwardSettings, Upstream, parse_upstream
-from netsrv.services.forward_datagrams import FlowSocket
 from netsrv.services.forward_streams import UpstreamStream
 from tests.clients import connect, read_all, reset, talk
-from tests.reactor import until
+from tests.reactor import sockets_open, until
 from tests.timeouts import CLIENT_TIMEOUT
 
 MUCH = bytes(range(256)) * 4096 * 8  # 8 MiB
@@ -250,6 +249,7 @@ def test_a_name_is_looked_up_without_blocking(forward, serve, client):
 def test_idle_flows_are_closed(forward, serve, client):
     """A flow without datagrams leaves no socket."""
     echo = serve("udp echo=127.0.0.1:0").sockets[0]
+    before = sockets_open()
     front = forward(address_of(echo.sock), "udp", flow_timeout=0.05)
 
     def run():
@@ -260,18 +260,13 @@ def test_idle_flows_are_closed(forward, serve, client):
             assert sock.recv(10) == b"x"
 
     yield client(run)
-    yield ensureDeferred(until(lambda: not flows()))
+    yield ensureDeferred(until(lambda: sockets_open() == before + 1))
 
 
 def upstreams():
     """Return the upstream connections that the reactor watches."""
     watched = [*reactor.getReaders(), *reactor.getWriters()]
     return [each for each in watched if isinstance(getattr(each, "protocol", None), UpstreamStream)]
-
-
-def flows():
-    """Return the upstream sockets that the reactor watches."""
-    return [reader for reader in reactor.getReaders() if isinstance(reader, FlowSocket)]
 
 
 @pytest.mark.parametrize(
