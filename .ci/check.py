@@ -122,10 +122,11 @@ def run(*command: str) -> bool:
 def install(env: Path, *what: str) -> bool:
     """Install into an environment by uv, or by pip if that fails; return True if it succeeded."""
     python = ("--python", str(env / "bin" / "python"))
-    uv, pip = str(VENV / "bin" / "uv"), str(VENV / "bin" / "pip")
-    if Path(uv).exists() and run(uv, "pip", "install", "--quiet", *python, *what):
+    uv, pip = VENV / "bin" / "uv", VENV / "bin" / "pip"
+    if uv.exists() and run(str(uv), "pip", "install", "--quiet", *python, *what):
         return True
-    return run(pip, *python, "install", "--quiet", *what)
+    command = [str(pip)] if pip.exists() else [sys.executable, "-m", "pip"]
+    return run(*command, *python, "install", "--quiet", *what)
 
 
 def install_project() -> bool:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from check import install
+
 TOP = Path(__file__).resolve().parent.parent
 VERSIONS = [f"3.{minor}" for minor in range(11, 15)]
 """The versions of Python that are tested, where they are installed."""
@@ -53,9 +55,10 @@ def works(python: Path) -> bool:
 def check(version: str, python: Path) -> bool:
     """Test with a version of Python; return True if all tests passed."""
     env = TOP / ".ci" / f"python{version}"
-    installed = (env / "bin" / "pip").exists() or succeeds(python, "-m", "venv", "--clear", env)
-    installed = installed and succeeds(env / "bin" / "pip", "install", "--quiet", "-e", ".[test]")
-    return installed and succeeds(env / "bin" / "python", "-m", "pytest", *TESTS)
+    own = env / "bin" / "python"
+    installed = own.exists() or succeeds(python, "-m", "venv", "--without-pip", env)
+    installed = installed and install(env, "-e", ".[test]")
+    return installed and succeeds(own, "-m", "pytest", *TESTS)
 
 
 def main() -> int:
