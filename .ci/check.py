@@ -56,7 +56,11 @@ CLIENTS = {
 
 TESTS = ("pytest", "-q", "--dist=worksteal", "--numprocesses=2")
 SLOW_TIERS = ("tests/process", "tests/docs", "tests/uvreactor")
-FAST_TIERS = [f"--ignore={folder}" for folder in SLOW_TIERS]
+FOLDERS = {file.parent.relative_to(TOP).as_posix() for file in TOP.glob("tests/*/test_*.py")}
+FAST_TIERS = [
+    *sorted(FOLDERS - {*SLOW_TIERS}),
+    *sorted(file.relative_to(TOP).as_posix() for file in TOP.glob("tests/test_*.py")),
+]
 """All tests but those of `SLOW_TIERS`: in memory, and on loopback."""
 
 STRICT = (
