@@ -1,9 +1,11 @@
-"""Run the tests in memory and on loopback with each other Python that is installed here.
+"""Run the tests with other Pythons that are installed here, and measure their coverage.
 
 Usage: python3 .ci/pythons.py
 
 It is a part of .ci/check.py.  A Python is found on PATH or among those of pyenv, and has an
-environment of its own in .ci.  The exit status is 0 if all tests passed.
+environment of its own in .ci.  With the newest one, in which measuring costs least, the coverage of
+the tests in memory, on loopback and of some of those of processes is measured.  The exit status is
+0 if all tests passed, and if they ran as much as pyproject.toml demands.
 """
 
 import os
@@ -13,20 +15,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from check import FAST_TIERS, TESTS, environment, install
+
 TOP = Path(__file__).resolve().parent.parent
 VERSIONS = [f"3.{minor}" for minor in range(11, 15)]
 """The versions of Python that are tested, where they are installed."""
 
-TESTS = [
-    "-q",
-    *("--ignore=tests/process", "--ignore=tests/docs", "--ignore=tests/uvreactor"),
-    *(
-        "--ignore=tests/guards",
-        "--ignore=tests/test_house.py",
-        "--ignore=tests/test_time_limits.py",
-    ),
+QUICK = ["tests/cli", "tests/config", "tests/fixture", "tests/loopback", "tests/streams"]
+"""Tests for the versions between the newest and the present one."""
+
+BROAD = ["places", "scripted_servers", "status", "top", "systemd", "inetd", "bad_input", "tls"]
+"""Tests of processes that run most of the lines that the tests in memory and on loopback do not."""
+
+MEASURED = [
+    *FAST_TIERS,
+    *(f"tests/process/test_{name}.py" for name in BROAD),
+    # coverage itself imports tomllib
+    "--deselect=tests/config/test_keywords.py::test_cattrs_and_tomllib_are_not_imported",
 ]
-"""Without the longest tests of pure code, it takes some 25 seconds for each Python."""
+
+COVERAGE = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(TOP / ".ci" / "coverage_data")}
+"""From Python 3.12 on sys.monitoring finds the lines for less than tracing does."""
 
 
 def candidates(version: str) -> Iterator[Path]:
@@ -38,9 +47,9 @@ def candidates(version: str) -> Iterator[Path]:
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True)
 
 
-def succeeds(*command: str | Path) -> bool:
-    """Run a command at the top of the project; return True if its exit status is 0."""
-    environ = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+def succeeds(*command: str | Path, env: Path | None = None) -> bool:
+    """Run a command, with the programs of *env* if it is given; return True if its status is 0."""
+    environ = os.environ if env is None else {**environment(env), **COVERAGE}
     return subprocess.run(command, cwd=TOP, env=environ, check=False).returncode == 0
 
 
@@ -50,24 +59,33 @@ def works(python: Path) -> bool:
     return done.returncode == 0
 
 
-def check(version: str, python: Path) -> bool:
+def check(version: str, python: Path, measured: bool) -> bool:
     """Test with a version of Python; return True if all tests passed."""
     env = TOP / ".ci" / f"python{version}"
-    installed = (env / "bin" / "pip").exists() or succeeds(python, "-m", "venv", "--clear", env)
-    installed = installed and succeeds(env / "bin" / "pip", "install", "--quiet", "-e", ".[test]")
-    return installed and succeeds(env / "bin" / "python", "-m", "pytest", *TESTS)
+    own = env / "bin" / "python"
+    installed = own.exists() or succeeds(python, "-m", "venv", "--without-pip", env)
+    if not (installed and install(env, "-e", ".[test]")):
+        return False
+    if not measured:
+        return succeeds(*TESTS, *QUICK, env=env)
+    tested = succeeds("coverage", "run", "-m", *TESTS, *MEASURED, env=env)
+    if not succeeds("coverage", "combine", "-q", env=env):
+        return False
+    print("-- Lines of netsrv/ that these tests have run, in per cent:", flush=True)
+    return succeeds("coverage", "report", "--format=total", env=env) and tested
 
 
 def main() -> int:
     """Test with each Python but the present one."""
     failed = []
     present = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    for version in VERSIONS:
-        if version == present:
-            continue
-        python = next(filter(works, candidates(version)), None)
+    pythons = {version: next(filter(works, candidates(version)), None) for version in VERSIONS}
+    newest = max(version for version in VERSIONS if pythons[version])
+    for version, python in pythons.items():
         print(f"-- Python {version}: {python or 'is not installed'}", flush=True)
-        if python is not None and not check(version, python):
+        if python is None or (version == present and version != newest):
+            continue
+        if not check(version, python, version == newest):
             failed.append(version)
     print(f"failed with Python {', '.join(failed)}" if failed else "passed with each Python")
     return 1 if failed else 0

@@ -55,6 +55,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def freeze_after_module() -> Iterator[None]:
+    """Freeze what outlives a module too: the reports of its tests, and modules imported late."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def expected_failures() -> list[str]:
     """Names of the exception types that this test expects in the log."""

@@ -30,6 +30,10 @@ SLICE_SIZE = 17_408
 """Bytes of ciphertext that OpenSSL gets at once: the BIOs keep the memory that they once had."""
 
 
+MIN_PLAINTEXT = SLICE_SIZE // 4
+"""Bytes of plaintext in a slice: with less, its records are tiny."""
+
+
 class TruncatedError(ConnectionLost):
     """The peer's FIN came without close_notify: what it has sent may be incomplete."""
 
@@ -144,17 +148,27 @@ class TLSTransport(WritingSide):
 
     def _receive(self, data: bytes) -> None:
         """Decrypt *data* and pass it on, as far as the protocol reads."""
-        if len(data) <= SLICE_SIZE:
-            plain = self._decrypt(data)
-        else:
-            chunks, view = [], memoryview(data)
-            for start in range(0, len(data), SLICE_SIZE):
-                chunks.append(self._decrypt(view[start : start + SLICE_SIZE]))
-            plain = b"".join(chunks)
+        plain = self._decrypt(data) if len(data) <= SLICE_SIZE else self._decrypt_slices(data)
         if plain:
             self._deliver(plain)
-        if self._has_end:
+        if self._has_end and not self._rest:
             self._report_end()
+
+    def _decrypt_slices(self, data: bytes) -> bytes:
+        """Return the plaintext of *data*, or of the slices that this turn has time for.
+
+        Records of a few bytes, and those that change keys, take many times the work of their
+        size: after a slice of them, other connections come first.
+        """
+        chunks, view = [], memoryview(data)
+        for end in range(SLICE_SIZE, len(data) + SLICE_SIZE, SLICE_SIZE):
+            chunks.append(self._decrypt(view[end - SLICE_SIZE : end]))
+            if len(chunks[-1]) < MIN_PLAINTEXT and end < len(data) and not self._has_end:
+                self._rest = data[end:]
+                self.below.pauseProducing()
+                self.below.reactor.callLater(0, self._resume)
+                break
+        return b"".join(chunks)
 
     @property
     def _has_end(self) -> bool:

@@ -46,7 +46,8 @@ LONGEST = 3 * int(TIMEOUT)
 
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",  # in a terminal Python shows each line at once
-    "PYTEST_ADDOPTS": "-p no:asyncio -p no:twisted",  # plugins that a reader need not have
+    # Without plugins that a reader need not have; that of hypothesis takes a second to import.
+    "PYTEST_ADDOPTS": "-p no:asyncio -p no:twisted -p no:hypothesispytest",
 }
 
 

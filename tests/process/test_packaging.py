@@ -42,9 +42,10 @@ def make_environment(folder: Path) -> Path:
 
 
 def pip(env: Path, command: str, *options: str) -> None:
-    """Run this Python's own pip on an environment."""
+    """Run this Python's own pip on an environment, where only what is imported is compiled."""
     python = ["--python", str(env / "python")]
-    run(sys.executable, "-m", "pip", *python, command, "--quiet", *options, cwd=env)
+    compiling = ["--no-compile"] if command == "install" else []
+    run(sys.executable, "-m", "pip", *python, command, "--quiet", *compiling, *options, cwd=env)
 
 
 def tracked_files() -> set[str]:

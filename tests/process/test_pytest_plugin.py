@@ -17,7 +17,7 @@ from tests.timeouts import SESSION_TIMEOUT, TIMEOUT
 
 PYTEST = [
     *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:twisted"),
-    *("-pno:anyio", "-pno:asyncio"),
+    *("-pno:anyio", "-pno:asyncio", "-pno:hypothesispytest"),
 ]
 
 HEAD = """

@@ -5,6 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+CA_USAGE = "keyUsage=critical,keyCertSign,cRLSign"
+EXTENSIONS = ["subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid"]
+"""Extensions that clients of Python 3.13 want: its default contexts are strict."""
+
 CURVE = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"]
 
 
@@ -23,7 +27,7 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._key = folder / f"{name}.key"
         self._serial = 0
-        subject = ["-subj", f"/CN={name}", "-days", "2"]
+        subject = ["-subj", f"/CN={name}", "-days", "2", "-addext", CA_USAGE]
         openssl("req", "-x509", *CURVE, "-keyout", self._key, "-out", self.file, *subject)
 
     def issue(self, name, *names, days=1, subject="", extensions=(), new_key=CURVE, key=None):
@@ -35,7 +39,7 @@ class Authority:
         keys = ["-new", "-key", key] if key else [*new_key, "-keyout", self.folder / f"{name}.key"]
         key = key or self.folder / f"{name}.key"
         openssl("req", *keys, "-out", request, "-subj", subject or f"/CN={name}")
-        lines = [*extensions]
+        lines = [*extensions, *EXTENSIONS]
         if names:
             kinds = ("IP" if entry[0].isdigit() else "DNS" for entry in names)
             pairs = ",".join(f"{kind}:{entry}" for kind, entry in zip(kinds, names, strict=True))

@@ -442,6 +442,42 @@ def test_all_that_is_written_arrives_before_the_end(size, context, tls):
     assert server.counts.sent_bytes == size
 
 
+@pytest.mark.parametrize("end", ["close_notify", "reset", "pause"])
+def test_tiny_records_leave_turns_to_others(end, context, tls):
+    """They take twenty times the work of their size: a turn decrypts few of them, in order."""
+    protocol, calls = Recording(), []
+    server = serving(protocol, tls)
+    client = connect(server, context)
+    receive = protocol.dataReceived
+
+    def count(data):
+        calls.append(len(data))
+        receive(data)
+        if end == "pause" and len(calls) == 3:
+            protocol.transport.pauseProducing()
+        if end == "reset" and len(calls) == 3:
+            protocol.transport.abortConnection()
+
+    protocol.dataReceived = count
+    text = bytes(range(256)) * 40
+    for index in range(len(text)):
+        client.ssl.write(text[index : index + 1])
+    if end != "reset":
+        client.notify()
+    client.flush()
+    assert max(calls) < 1000
+    if end == "pause":
+        assert len(calls) == 3
+        protocol.transport.resumeProducing()
+        server.settle()
+    if end == "reset":
+        assert len(calls) == 3
+        assert protocol.events[-1] == "ConnectionAborted"
+    else:
+        assert protocol.received == text
+        assert protocol.events[-1] == "ConnectionDone"
+
+
 @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     pieces=st.lists(st.binary(max_size=40_000), max_size=8),
