@@ -3,36 +3,7 @@
 import pytest
 
 from netsrv.testing import MemoryServer
-
-
-@pytest.fixture
-def server():
-    """Return an echo server."""
-    return MemoryServer("echo")
-
-
-@pytest.fixture
-def udp():
-    """Return an echo server of datagrams."""
-    return MemoryServer("echo", "udp")
-
-
-def arrivals(server, client, milliseconds):
-    """Return what a client receives, each with the time in milliseconds since now."""
-    events = []
-    for millisecond in range(milliseconds + 1):
-        if data := client.read():
-            events.append((millisecond, data))
-        server.advance(0.001)
-    return events
-
-
-def echoed(server, data=b"hello"):
-    """Return what a new client gets back, and how its connection has ended."""
-    client = server.connect()
-    client.send(data)
-    return client.received, client.close_kind
-
+from tests.testing.clients import arrivals, echoed
 
 # Connections
 

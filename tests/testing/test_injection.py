@@ -4,19 +4,7 @@ import pytest
 
 from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.testing import MemoryServer
-from tests.testing.test_faults import arrivals, echoed
-
-
-@pytest.fixture
-def server():
-    """Return an echo server."""
-    return MemoryServer("echo")
-
-
-@pytest.fixture
-def udp():
-    """Return an echo server of datagrams."""
-    return MemoryServer("echo", "udp")
+from tests.testing.clients import arrivals, echoed
 
 
 def test_a_fault_is_added_once(server, udp):
