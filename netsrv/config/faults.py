@@ -98,11 +98,11 @@ def find_kinds(name: str) -> tuple[FaultKind | None, FaultKind | None]:
     kinds = STREAM_KINDS.get(name), DATAGRAM_KINDS.get(name)
     if kinds != (None, None):
         return kinds
-    types = _plugins()
+    types = plugin_types()
     return _kind_of(types.streams.get(name)), _kind_of(types.datagrams.get(name))
 
 
-def _plugins() -> FaultTypes:
+def plugin_types() -> FaultTypes:
     """Return the types that plugins add, searched for at most once a second."""
     return _search(int(time.monotonic()))
 
@@ -120,7 +120,7 @@ def _kind_of(plugin: Any) -> FaultKind | None:
 
 
 def _unknown_kind(name: str) -> str:
-    types = _plugins()
+    types = plugin_types()
     known = dict.fromkeys([*STREAM_KINDS, *DATAGRAM_KINDS, *types.streams, *types.datagrams])
     reasons = "".join(f"; {problem}" for problem in types.problems)
     return f"{quote_value(name)}: {unknown_key(name, known, 'fault')}{reasons}"

@@ -174,7 +174,7 @@ class Api:
             raise ProxyError("proxy already exists", 409)
         proxy = self._proxies.create(fields.name, fields.listen, fields.upstream, fields.udp)
         for toxic in field(table, "faults", list, []):
-            proxy.add_fault(read_toxic(as_object(toxic), proxy.kinds, ALL_STREAMS))
+            proxy.add_fault(read_toxic(as_object(toxic), proxy.find_kind, ALL_STREAMS))
         self._proxies.add(proxy, fields.enabled)
         return _json(proxy.show(), 201)
 
@@ -235,7 +235,7 @@ class Api:
     def _read_toxic(self, proxy: Proxy, table: dict[str, Any]) -> FaultSettings:
         """Read a new toxic; that its name is taken comes before what its attributes lack."""
         try:
-            return read_toxic(table, proxy.kinds)
+            return read_toxic(table, proxy.find_kind)
         except BadRequest:
             stream = str(table.get("stream") or "downstream")
             name = table.get("name") or f"{table.get('type')}_{stream}"

@@ -3,9 +3,10 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
+from netsrv.config.faults import find_kinds
 from netsrv.config.model import ConfigurationError
 from netsrv.control.listening import ListenError, parse_listen, resolve, show_listen
 from netsrv.control.toxics import show_toxic
@@ -66,10 +67,10 @@ class Proxy:
         """True if the proxy listens."""
         return self.listener is not None
 
-    @property
-    def kinds(self) -> Mapping[str, FaultKind]:
-        """The kinds of faults that the proxy takes."""
-        return DATAGRAM_KINDS if self.udp else STREAM_KINDS
+    def find_kind(self, name: str) -> FaultKind | None:
+        """Return the kind of faults of a name, if the proxy takes it."""
+        of_streams, of_datagrams = find_kinds(name)
+        return of_datagrams if self.udp else of_streams
 
     def enable(self) -> None:
         """Listen.  Raises `ProxyError` if that is not possible."""
@@ -196,7 +197,7 @@ class OwnListener(Proxy):
     def disable(self) -> None:
         """Take the listener down, and end all connections."""
         if self.enabled:
-            down = self.kinds["down"]
+            down = (DATAGRAM_KINDS if self.udp else STREAM_KINDS)["down"]
             self.listener.faults.add(FaultSettings(down, DISABLED, down.attributes()))
 
     def refresh(self) -> None:

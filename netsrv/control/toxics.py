@@ -1,6 +1,6 @@
 """Toxics: the faults of a proxy as the API has them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import asdict, evolve, fields
@@ -24,7 +24,9 @@ class WrongToxic(ValueError):
 
 
 def read_toxic(
-    table: Mapping[str, Any], kinds: Mapping[str, FaultKind], streams: Sequence[str] = STREAMS
+    table: Mapping[str, Any],
+    find_kind: Callable[[str], FaultKind | None],
+    streams: Sequence[str] = STREAMS,
 ) -> FaultSettings:
     """Return the fault that a toxic's object asks for; its stream is one of *streams*.
 
@@ -38,7 +40,7 @@ def read_toxic(
     as_object(table.get("attributes"))
     if stream.lower() not in streams:
         raise WrongToxic("stream was invalid, can be either upstream or downstream")
-    kind = kinds.get(kind_name)
+    kind = find_kind(kind_name)
     if kind is None:
         raise WrongToxic("invalid toxic type")
     document: dict[str, Any] = {

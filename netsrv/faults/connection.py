@@ -82,6 +82,8 @@ class FaultyConnection:
         self._exit: Any = None
         """Where a close begins in the downstream link, once a fault closes the connection."""
         self._half_closing = self._closing = self._lost = False
+        self._end_passed = False
+        """True if the end of the downstream link has come to the transport."""
         self._producer: Any = None
         self.streamingProducer = False
         self.connect_delay = 0.0
@@ -325,9 +327,9 @@ class FaultyConnection:
         if self._closing:
             return
         self._closing = True
-        if self._half_closing or self._lost:
+        if self._end_passed or self._lost:
             self.end_writing()
-        else:
+        elif not self._half_closing:  # otherwise the end is on its way, behind data that is held
             self._end_downstream()
 
     def abortConnection(self) -> None:
@@ -335,6 +337,7 @@ class FaultyConnection:
 
     def end_writing(self) -> None:
         """End the transport as the gate's connection has asked for."""
+        self._end_passed = True
         if self._closing:
             self.transport.loseConnection()
         else:

@@ -152,8 +152,12 @@ class Fault:
         return self._counters[direction].count(self.settings)
 
     def generator(self, direction: Direction, number: int) -> Random:
-        """Return the generator of random numbers for a connection or flow by its number."""
-        number -= self._connections
+        """Return the generator of random numbers for a connection or flow by its number.
+
+        Connections that were live before their listener had faults have negative numbers.
+        """
+        if number > 0:
+            number -= self._connections
         return Random(f"{self.seed}/{self.settings.name}/{direction}/{number}")
 
     def draw(self, generator: Random) -> bool:

@@ -119,8 +119,9 @@ STREAM_KINDS = {
             endings.RefuseAttributes,
             None,
             Level.ACCEPT,
-            "A connection that is refused is counted, and takes no slot. ``stall`` keeps out all "
-            "peers: of the selectors only ``ttl`` holds for it.",
+            "A connection that is refused is counted, and takes no slot; a peer that has sent data "
+            "may see a reset instead of the close. ``stall`` keeps out all peers: of the selectors "
+            "only ``ttl`` holds for it.",
         ),
         FaultKind(
             "down",

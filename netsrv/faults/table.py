@@ -108,7 +108,10 @@ class FaultTable:
 
         `refusal` comes first, and numbers the connection.
         """
-        faulty = FaultyConnection(source, self._numbers, self._clock, self._now)
+        return self._wrap(source, self._numbers)
+
+    def _wrap(self, source: Source | None, number: int) -> FaultyConnection:
+        faulty = FaultyConnection(source, number, self._clock, self._now)
         faulty.on_lost = self.targets.pop
         self.targets[faulty] = None
         for fault in self.faults.values():
@@ -117,8 +120,7 @@ class FaultTable:
 
     def adopt(self, connection: Any, source: Source | None) -> None:
         """Let faults hit a connection that is live already."""
-        self._numbers += 1
-        self.wrap(source).interpose(connection)
+        self._wrap(source, -1 - len(self.targets)).interpose(connection)
 
     def names_hitting(self, connection: Any) -> list[str]:
         """Return the names of the faults that hit the data of a live connection."""

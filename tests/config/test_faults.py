@@ -1,10 +1,15 @@
 """Faults in files, and on the command line."""
 
+from types import SimpleNamespace
+
 import pytest
+from attrs import field, frozen, validators
 
 from netsrv.config.faults import FAULTS, read_fault
 from netsrv.faults.delays import LatencyAttributes
 from netsrv.faults.fault import Direction
+from netsrv.faults.stages import Stage
+from netsrv.registry import FaultTypes
 from netsrv.settings import InvalidValues
 
 
@@ -76,3 +81,59 @@ def test_all_errors_are_listed_with_their_places():
     assert errors_of({"type": "noop"}, {"type": "noop"}) == {
         (1, "name"): "'noop_downstream': another fault has this name"
     }
+
+
+@frozen
+class ShoutAttributes:
+    """Those of a type that a plugin adds."""
+
+    volume: int = field(default=1, validator=validators.ge(1))
+
+
+def plugin(**values):
+    """Return a type of faults as a plugin has it."""
+    values = {"name": "shout", "description": "shout", "stage": Stage} | values
+    return SimpleNamespace(**{"attributes": ShoutAttributes} | values)
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Return the types that plugins add, to fill them."""
+    types = FaultTypes()
+    monkeypatch.setattr("netsrv.config.faults.plugin_types", lambda: types)
+    return types
+
+
+def test_a_plugin_adds_a_type(plugins):
+    """With attributes that are checked, and with all selectors."""
+    plugins.streams["shout"] = plugin()
+    fault = read_fault({"type": "shout", "volume": 3, "first": 2})
+    settings = fault.settings(True)
+    assert (settings.kind.stage, settings.attributes) == (Stage, ShoutAttributes(3))
+    assert fault.settings(False) is None
+    errors = errors_of({"type": "shout", "volume": 0}, {"type": "shout", "volme": 1, "name": "b"})
+    assert ">= 1" in errors[0, "volume"]
+    assert errors[1, "volme"].endswith("did you mean volume?")
+
+
+def test_a_plugin_may_have_no_attributes(plugins):
+    """None stands for them; and two reads are equal, so that a reload changes nothing."""
+    plugins.datagrams["shout"] = plugin(attributes=None)
+    first, second = (read_fault({"type": "shout"}).settings(False) for _ in range(2))
+    assert first == second
+
+
+def test_a_built_in_name_is_reserved(plugins):
+    """A plugin of that name is not used, on either transport."""
+    plugins.streams["loss"] = plugins.datagrams["loss"] = plugin(name="loss")
+    fault = read_fault({"type": "loss"})
+    assert fault.settings(True) is None
+    assert fault.settings(False).kind.stage is not Stage
+
+
+def test_an_unknown_type_names_plugins_that_cannot_be_used(plugins):
+    """They may be the reason."""
+    plugins.problems.append("fault shouting.fault cannot be used: ImportError: nix")
+    assert errors_of({"type": "shout"})[0, "type"].endswith(
+        "; fault shouting.fault cannot be used: ImportError: nix"
+    )

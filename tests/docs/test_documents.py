@@ -25,6 +25,7 @@ PLAYED = {
     "embedding.rst": ["openssl", "socat"],
     "faults-on-purpose.rst": ["socat"],
     "from-inetd.rst": [],
+    "from-toxiproxy.rst": ["curl", "jq", "socat"],
     "reference.rst": ["nc"],
     "serve-tls.rst": ["openssl", "curl"],
     "secure.rst": ["socat"],
