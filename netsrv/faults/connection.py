@@ -165,7 +165,8 @@ class FaultyConnection:
         was_active = stage.active
         stage.active = stage.unit is not Unit.CONNECTION or stage.fault.draw(stage.random)
         if was_active and not stage.active:
-            stage.drop()
+            stage.leave()
+            self.resume(stage.direction, stage)
         elif stage.active and not was_active:
             stage.start()
         elif stage.active:
@@ -186,6 +187,7 @@ class FaultyConnection:
         """Stand before the transport of a live connection of the gate, and begin."""
         behind = connection.transport
         self.transport, self.protocol = behind, connection
+        self._upstream_sink.paused = connection.paused
         connection.write_to(self)
         behind.protocol = self
         end_send_back = getattr(behind, "endSendBack", None)
@@ -361,6 +363,8 @@ class FaultyConnection:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.streamingProducer = streaming
         self._producer = producer if streaming else Puller(producer, self.clock)
+        if getattr(self.transport, "producerPaused", False):  # by a transport that is full
+            self.links[DOWNSTREAM].pausers.add(self.transport)
         self.transport.registerProducer(TransportSide(self, producer), True)
         if self.links[DOWNSTREAM].pausers:
             self._producer.pauseProducing()

@@ -72,6 +72,9 @@ class Timeout(Stage):
     def release(self) -> None:
         self.end()
 
+    def leave(self) -> None:
+        self.cancel()
+
 
 class ResetPeer(Stage):
     """Drops all data, and resets the connection a time after the first, or when it ends.
@@ -93,6 +96,9 @@ class ResetPeer(Stage):
         if self.waits:
             self.cancel()
             self.reset()
+
+    def leave(self) -> None:
+        self.cancel()
 
 
 @frozen

@@ -67,6 +67,10 @@ class Stage:
     def release(self) -> None:
         """The fault is removed: pass on all that is held, at once."""
 
+    def leave(self) -> None:
+        """The connection is not hit any more, by a new draw: as a rule as if by `release`."""
+        self.release()
+
     def drop(self) -> None:
         """The connection is lost: forget all that is held."""
         self.cancel()

@@ -12,9 +12,7 @@ and closes so that the peer gets our last bytes.  The states of a connection:
 - lost: the transport is gone.
 """
 
-import fcntl
 import os
-import termios
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
@@ -42,6 +40,7 @@ from netsrv.interfaces import CloseReason, IConnection
 from netsrv.shortcuts import shortcut_of
 from netsrv.sockets.addresses import show_sockaddr
 from netsrv.streams.producer import Producer
+from netsrv.streams.unread import has_unread
 
 
 class State(Enum):
@@ -57,12 +56,6 @@ OPEN, CLOSING, LINGERING, LOST = State
 
 _LOST_PROTOCOL: Any = Protocol()
 """The protocol of a connection that is lost."""
-
-_unread_size = bytearray(4)
-"""Where the kernel writes the answer of FIONREAD, for all connections.
-
-An immutable buffer would cost twice the time: `fcntl.ioctl` tries to write to it first.
-"""
 
 ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
 """Reasons that a later, more telling one replaces."""
@@ -96,6 +89,7 @@ class Connection:
         "aborted",
         "close_reason",
         "connected",
+        "paused",
         "permit",
         "protocol",
         "received",
@@ -127,6 +121,8 @@ class Connection:
         self._fin_sent = False
         self._passing_descriptor = False
         self._producer: Any = None
+        self.paused = False
+        """True while the service does not want to read."""
 
     # The protocol's side: the reactor calls
 
@@ -243,7 +239,7 @@ class Connection:
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
             self._linger()
-        elif (self.sent or self._unread()) and self._can_linger():
+        elif (self.sent or has_unread(self.transport)) and self._can_linger():
             self.transport.resumeProducing()
             self.transport.loseWriteConnection()
         else:
@@ -270,9 +266,11 @@ class Connection:
 
     def pauseProducing(self) -> None:
         if self._state is OPEN:
+            self.paused = True
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
+        self.paused = False
         if not self._peer_ended:
             self.transport.resumeProducing()
 
@@ -380,14 +378,6 @@ class Connection:
             return False
         transport = self.transport
         return not getattr(transport, "TLS", False) or getattr(transport, "half_closes", 0) is True
-
-    def _unread(self) -> bool:
-        """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""
-        try:
-            fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, _unread_size)
-        except (AttributeError, OSError, TypeError, ValueError):
-            return False  # not a socket of the kernel
-        return any(_unread_size)
 
     def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -179,6 +180,60 @@ def test_live_connections_are_listed_and_ended(server):
         assert server.ask("DELETE", f"/proxies/c/connections/{shown['id']}")[0] == 204
         assert sock.recv(1) == b""
     assert server.ask("DELETE", f"/proxies/c/connections/{shown['id']}")[0] == 404
+
+
+HARMLESS = [
+    ("latency", {"latency": 100_000}),
+    ("latency", {"latency": -5, "jitter": -5}),
+    ("bandwidth", {"rate": 1}),
+    ("bandwidth", {"rate": -1}),
+    ("bandwidth", {"rate": 0}),
+    ("slicer", {"average_size": 0, "size_variation": 0}),
+    ("slicer", {"average_size": 100, "size_variation": 1000, "delay": 10}),
+    ("slow_close", {"delay": 100_000}),
+    ("limit_data", {"bytes": 10**12}),
+    ("stall", {"after": 1}),
+    ("noop", {}),
+]
+
+
+@pytest.mark.parametrize("stream", ["downstream", "upstream"])
+def test_no_change_of_a_fault_waits_for_a_peer(server, stream):
+    """With full buffers and a peer that does not read; afterwards every byte arrives."""
+    data = bytes(range(256)) * 2**15  # 8 MiB
+    with closing(socket.create_server(("127.0.0.1", 0))) as upstream:
+        address = f"127.0.0.1:{upstream.getsockname()[1]}"
+        body = {"name": "full", "listen": "127.0.0.1:0", "upstream": address}
+        port = port_of(server.ask("POST", "/proxies", body)[1]["listen"])
+        with closing(socket.create_connection(("127.0.0.1", port), TIMEOUT)) as sock:
+            other, _ = upstream.accept()
+            source, reader = (other, sock) if stream == "downstream" else (sock, other)
+            ending = (lambda: source.shutdown(socket.SHUT_WR)) if reader is other else source.close
+            sender = threading.Thread(target=lambda: (source.sendall(data), ending()))
+            sender.start()
+            for kind, attributes in HARMLESS:
+                toxic = {"name": "t", "type": kind, "attributes": attributes, "stream": stream}
+                assert server.ask("POST", "/proxies/full/toxics", toxic)[0] == 200
+                change = {"attributes": attributes, "toxicity": 0.5}
+                assert server.ask("POST", "/proxies/full/toxics/t", change)[0] == 200
+                assert server.ask("DELETE", "/proxies/full/toxics/t")[0] == 204
+            received = bytearray()
+            while chunk := reader.recv(1 << 20):
+                received += chunk
+            sender.join(TIMEOUT)
+            other.close()
+        assert received == data
+
+
+def test_a_fault_with_odd_values_passes_data_on(server):
+    """Each of these has killed other servers, or stopped them."""
+    body = {"name": "odd", "listen": "127.0.0.1:0", "upstream": server.upstream}
+    port = port_of(server.ask("POST", "/proxies", body)[1]["listen"])
+    for kind, attributes in HARMLESS[1:2] + HARMLESS[3:7]:
+        toxic = {"name": "t", "type": kind, "attributes": attributes}
+        assert server.ask("POST", "/proxies/odd/toxics", toxic)[0] == 200
+        assert echoed(port, b"x" * 3000)[0] == b"x" * 3000, (kind, attributes)
+        server.ask("DELETE", "/proxies/odd/toxics/t")
 
 
 def test_an_address_that_others_reach_needs_a_token(tmp_path):
