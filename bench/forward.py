@@ -128,10 +128,16 @@ def socat(place: Place) -> list[str]:
     return ["/usr/bin/socat", listen, f"TCP4:{place.upstream},nodelay"]
 
 
-OURS, NOOP_FAULT = "netsrv", "netsrv, a noop fault"
+def slow(place: Place) -> list[str]:
+    """Return the command of netsrv with a latency of 10 ms."""
+    return netsrv(place, LATENCY)
+
+
+OURS, NOOP_FAULT, SLOW = "netsrv", "netsrv, a noop fault", "netsrv, 10 ms of latency"
 CONTENDERS: dict[str, Callable[[Place], list[str]]] = {
     OURS: netsrv,
     NOOP_FAULT: with_noop,
+    SLOW: slow,
     "HAProxy": haproxy,
     "nginx": nginx,
     "socat": socat,
@@ -242,10 +248,11 @@ def _cpu_of(pid: int) -> float:
 
 
 @contextmanager
-def upstream_of(folder: Path, udp: bool) -> Iterator[str]:
-    """Run an echo server in C beside the load, and yield its address."""
+def upstream_of(folder: Path, udp: bool, core: int | None = None) -> Iterator[str]:
+    """Run an echo server in C, by default beside the load, and yield its address."""
+    core = cores()[1] if core is None else core
     command = [str(folder / "server"), "udp" if udp else "echo", HOST]
-    with Running(command, TOP, preexec_fn=bound_to(cores()[1])) as server:
+    with Running(command, TOP, preexec_fn=bound_to(core)) as server:
         yield f"{HOST}:{server.port('udp' if udp else 'tcp')}"
 
 
@@ -291,17 +298,31 @@ def memory(folder: Path, count: int = 2000) -> Iterator[str]:
             yield f"  {name:<24} {used / count / 1024:8.1f}"
 
 
+def latency(folder: Path, seconds: float = 3.0, rate: float = 1000) -> Iterator[str]:
+    """Measure the median time of messages that come at planned times, with a latency fault."""
+    yield f"\nlatency: median µs from planned time to answer, {rate:.0f} messages a second"
+    row = Row("latency", "", (50, 64, 1, 64), OURS, ())
+    with ExitStack() as stack:
+        core = cores()[0]  # the load does not sleep while it waits for a planned time
+        upstream = stack.enter_context(upstream_of(folder, False, core))
+        for name in (OURS, SLOW):
+            done = Contender(name, row, folder, upstream, stack).load.run(seconds, rate)
+            yield f"  {name:<24} {done['p50']:8.0f}"
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="bench.forward", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.5)
-    parser.add_argument("--only", default=",".join(["memory", *(row.name for row in ROWS)]))
+    parser.add_argument(
+        "--only", default=",".join([*(row.name for row in ROWS), "memory", "latency"])
+    )
     options = parser.parse_args()
     raise_descriptors()
     print(machine())
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as path:
+        folder = Path(path)
         problem = compile_programs(folder)
         if problem is not None:
             raise SystemExit(problem)
@@ -309,9 +330,10 @@ def main() -> None:
             if row.name in options.only.split(","):
                 for line in measure(row, folder, options.rounds, options.seconds):
                     print(line, flush=True)
-        if "memory" in options.only.split(","):
-            for line in memory(folder):
-                print(line, flush=True)
+        for name, work in (("memory", memory), ("latency", latency)):
+            if name in options.only.split(","):
+                for line in work(folder):
+                    print(line, flush=True)
 
 
 if __name__ == "__main__":
