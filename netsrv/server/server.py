@@ -98,6 +98,7 @@ class Server(Service):
             now=now,
         )
         """Whether the server is ready, and its state in plain values."""
+        self._listeners.server_status = self.status
         self._announcements: list[Announcement] = []
         self._had_several = False
         self._serving = False
