@@ -48,6 +48,7 @@ CLIENTS = {
     "curl": "curl",
     "jq": "jq",
     "promtool": "prometheus",
+    "haproxy": "haproxy",
     "chromium": "chromium",
     "gnutls-cli": "gnutls-bin",
     "stunnel": "stunnel4",
