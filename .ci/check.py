@@ -49,6 +49,7 @@ CLIENTS = {
     "jq": "jq",
     "promtool": "prometheus",
     "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "chromium": "chromium",
     "gnutls-cli": "gnutls-bin",
     "stunnel": "stunnel4",

@@ -24,6 +24,8 @@ PLAYED = {
     "deploy.rst": ["logrotate", "nft", "systemd-analyze"],
     "embedding.rst": ["openssl", "socat"],
     "from-inetd.rst": [],
+    "haproxy.rst": ["haproxy", "socat"],
+    "kubernetes.rst": ["kubectl"],
     "reference.rst": ["nc"],
     "serve-tls.rst": ["openssl", "curl"],
     "secure.rst": ["socat"],
