@@ -48,6 +48,8 @@ CLIENTS = {
     "curl": "curl",
     "jq": "jq",
     "promtool": "prometheus",
+    "haproxy": "haproxy",
+    "kubectl": "kubernetes-client",
     "chromium": "chromium",
     "node": "nodejs",
     "gnutls-cli": "gnutls-bin",

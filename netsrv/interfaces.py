@@ -207,6 +207,22 @@ class IDatagramFault(IFault):
     """
 
 
+class IServerStatus(Interface):
+    """What a service may ask about the server in which it runs."""
+
+    ready = Attribute("bool: whether new peers are welcome, as ``/readyz`` says")
+    free_share = Attribute(
+        "float: the free part of the connections that there may be, from 0.0 to 1.0, at the "
+        "listener that has the smallest; listeners of an `IServerAware` do not count"
+    )
+
+
+class IServerAware(Interface):
+    """A factory, or a `DatagramProtocol`, that asks about its server provides this too."""
+
+    server = Attribute("IServerStatus: set by the server before the listener starts")
+
+
 class IDatagramBatch(Interface):
     """Datagrams that were received together, and passed all rules."""
 

@@ -248,6 +248,20 @@ SECONDS = Kind(
 )
 
 
+def _parse_delay(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value <= MAX_SECONDS:
+        raise ValueError(f"{quote_value(value)}: a number of seconds from 0 to {MAX_SECONDS}")
+    return float(value)
+
+
+DELAY = Kind(
+    _parse_delay,
+    "a number of seconds, or 0",
+    "S",
+    schema={"type": "number", "minimum": 0, "maximum": MAX_SECONDS},
+)
+
+
 def choice(members: type[Enum]) -> Kind:
     """Return the kind of the values of an enumeration."""
     choices = tuple(str(member.value) for member in members)

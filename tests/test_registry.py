@@ -61,11 +61,11 @@ def plugins(tmp_path, monkeypatch):
 
 
 def test_our_services_are_found_like_anyones():
-    """The eight services are among Twisted's plugins, with the transports of the interface."""
+    """The nine services are among Twisted's plugins, with the transports of the interface."""
     registry = find_services()
     found = {name: registry.transports(name) for name in registry.services}
     expected = dict.fromkeys("chargen daytime discard echo info qotd time".split(), "tcp udp")
-    assert {**expected, "accept": "tcp"}.items() <= found.items()
+    assert {**expected, "accept": "tcp", "agent": "tcp"}.items() <= found.items()
     assert registry.problems == []
 
 

@@ -3,6 +3,7 @@
 It imports little: signals are held before the imports, which take most of the start.
 """
 
+import os
 import sys
 
 from netsrv.cli.signals import hold_signals
@@ -17,6 +18,10 @@ def main() -> int:
         if status is not None:
             return status
     hold_signals()
+    if os.getpid() == 1:
+        from netsrv.cli.first_process import continue_in_child
+
+        continue_in_child(os.environ)
     from netsrv.cli.command import main as run
 
     return run()

@@ -187,7 +187,8 @@ class Start:
         opened = adopt(sock, settings.address_label, settings.all_options(), settings.backlog)
         inherited_sockets().claimed[settings.address_label] = opened
         self.is_connected = is_connected(sock)
-        return evolve(configuration, listeners=(settings,))
+        # inetd sends no new peer to a process that ends, so there is nothing to wait for.
+        return evolve(configuration, listeners=(settings,), shutdown_delay=0.0)
 
     def install_signals(self, reactor: Any, server: Server) -> None:
         """Make signals stop the server and, with a file, make SIGHUP reload it.

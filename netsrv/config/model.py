@@ -21,6 +21,7 @@ from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.settings import (
     ANYTHING,
     BOOLEAN,
+    DELAY,
     MAX_TEXT_LENGTH,
     SECONDS,
     TEXT,
@@ -279,6 +280,14 @@ class Configuration:
     listeners: tuple[ListenerSettings, ...]
     shutdown_timeout: float = setting(
         8.0, SERVER, SECONDS, "wait S seconds for open connections at the end, then abort them"
+    )
+    shutdown_delay: float = setting(
+        0.0,
+        SERVER,
+        DELAY,
+        "go on serving for S seconds after the first signal, while /readyz says no",
+        details="A load balancer has this time to send new peers elsewhere. Then the sockets are "
+        "closed, and ``--shutdown-timeout`` begins.",
     )
     log_level: LogLevel = setting(
         LogLevel.INFO,

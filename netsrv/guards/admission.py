@@ -132,6 +132,11 @@ class Admission:
         return min(own.limit, shared.limit)
 
     @property
+    def free_share(self) -> float:
+        """The free part of the slots, of the listener or of the process if less: 0.0 to 1.0."""
+        return min(max(0.0, 1 - slots.in_use / slots.limit) for slots in self.slots)
+
+    @property
     def sources(self) -> Mapping[bytes, int]:
         """The number of connections by `Source.key`."""
         return self._per_source.sources

@@ -1,10 +1,13 @@
-"""A drain: live connections end in their own time, and are aborted after a deadline."""
+"""A drain: live connections end in their own time, and are aborted after a deadline.
+
+Before it there may be a delay, in which the server serves and says that it is not ready.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 
 from netsrv.gate import Gate
@@ -21,6 +24,29 @@ class Drained:
 
 ABORT_TIMEOUT = 1.0
 """Seconds from the abort to the end of a drain, whatever is left."""
+
+
+class ShutdownDelay:
+    """The delay of a drain: *delay* seconds of *clock* from when it is made."""
+
+    log = Logger()
+
+    def __init__(self, clock: Any, delay: float) -> None:
+        self.over: Deferred[None] = Deferred(lambda _over: self.end())
+        """Fires when the time is over, or at `end`."""
+        self._timer = clock.callLater(delay, self.end)
+        self.log.info(
+            "Not ready: still serving for {delay:g} s, then draining; a second signal ends it now "
+            "(--shutdown-delay)",
+            delay=delay,
+        )
+
+    def end(self) -> None:
+        """End the delay now."""
+        if self._timer.active():
+            self._timer.cancel()
+        if not self.over.called:
+            self.over.callback(None)
 
 
 class Drain:
@@ -84,3 +110,63 @@ class Drain:
                 aborted=drained.aborted,
             )
         return drained
+
+
+class Drains:
+    """The delays and drains of a server that are not over.
+
+    The arguments are those of `Drain`.
+    """
+
+    def __init__(
+        self, clock: Any, abort_all: Callable[[], None], aborted: Callable[[], int]
+    ) -> None:
+        self._clock = clock
+        self._abort_all = abort_all
+        self._aborted = aborted
+        self._delays: list[ShutdownDelay] = []
+        self._drains: list[Drain] = []
+        self._at_once = False
+
+    @property
+    def active(self) -> bool:
+        """True while a delay or a drain is not over."""
+        return bool(self._delays or self._drains)
+
+    def reset(self) -> None:
+        """Give delays and drains their time again, after `abort`."""
+        self._at_once = False
+
+    def delay(self, seconds: float) -> Deferred[None]:
+        """Fire after *seconds*, or when `end_delays` is called; immediately after `abort`."""
+        if self._at_once:
+            return succeed(None)
+        delay = ShutdownDelay(self._clock, seconds)
+        self._delays.append(delay)
+        return delay.over
+
+    def end_delays(self) -> None:
+        """End all delays now: a drain begins."""
+        delays, self._delays = self._delays, []
+        for delay in delays:
+            delay.end()
+
+    def begin(self, gates: Sequence[Gate], timeout: float) -> Deferred[Drained]:
+        """Start a drain, and fire with its result; it has no time after `abort`."""
+        limit = 0 if self._at_once else timeout
+        drain = Drain(self._clock, gates, limit, self._abort_all, self._aborted)
+        self._drains.append(drain)
+
+        def over(drained: Drained) -> Drained:
+            self._drains.remove(drain)
+            return drained
+
+        return drain.result.addCallback(over)
+
+    def abort(self) -> None:
+        """Abort all connections now, and those of a drain that is yet to start."""
+        self._at_once = True
+        self.end_delays()
+        self._abort_all()
+        for drain in list(self._drains):
+            drain.abort()

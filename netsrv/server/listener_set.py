@@ -13,7 +13,7 @@ from netsrv.config.model import ListenerSettings
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
-from netsrv.interfaces import IObserver, ListenerInfo
+from netsrv.interfaces import IObserver, IServerAware, ListenerInfo
 from netsrv.observers.counters import Counts
 from netsrv.server.assembly import assemble
 from netsrv.server.listeners import RunningListener
@@ -46,6 +46,8 @@ class Listeners:
         self._by_label: defaultdict[str, dict[RunningListener, None]] = defaultdict(dict)
         self.observer = observer
         self.counts = counts
+        self.server_status: Any = None
+        """The `netsrv.interfaces.IServerStatus` for services that ask for it."""
         self._now = now
         self._reactor = reactor
         self._slots = slots
@@ -137,6 +139,8 @@ class Listeners:
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""
+        if IServerAware.providedBy(prepared.service):
+            prepared.service.server = self.server_status
         limits, reactor = prepared.settings.limits, self._reactor
         gate = Gate(reactor, prepared.info, self.observer, admission, limits, self._now)
         return assemble(reactor, prepared, gate, self._own_ports)

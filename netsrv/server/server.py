@@ -27,7 +27,7 @@ from netsrv.server.announcements import Announcement, announce_listeners, announ
 from netsrv.server.checked import CheckedConfiguration
 from netsrv.server.control import ServerControl
 from netsrv.server.descriptors import connection_limit, descriptor_limit
-from netsrv.server.drain import Drain, Drained
+from netsrv.server.drain import Drained, Drains
 from netsrv.server.listener_set import Listeners
 from netsrv.server.listeners import RunningListener
 from netsrv.server.logs import ServerLogs
@@ -99,13 +99,12 @@ class Server(Service):
             now=now,
         )
         """Whether the server is ready, and its state in plain values."""
+        self._listeners.server_status = self.status
         self.control = ServerControl(reactor, self, now)
-        """The control API."""
         self._announcements: list[Announcement] = []
         self._had_several = False
         self._serving = False
-        self._drains: list[Drain] = []
-        self._abort_at_once = False
+        self._drains = Drains(reactor, self._abort, lambda: self.aborted)
 
     @property
     def log_level(self) -> LogLevel:
@@ -148,12 +147,12 @@ class Server(Service):
 
     def startService(self) -> None:
         """Start all listeners, or none: raises what one of them raises."""
-        if self._serving or self._drains:
+        if self._serving or self._drains.active:
             raise RuntimeError("the server is running; wait for the Deferred of stopService")
         prepared = self._prepared or prepare(self._configuration)
         self._prepared = None
         self.aborted = 0
-        self._abort_at_once = False
+        self._drains.reset()
         for problem in prepared.problems:
             self.log.warn("{problem}", problem=problem)
         self._had_several = False
@@ -190,22 +189,31 @@ class Server(Service):
     # Drain
 
     def stopService(self) -> Deferred[None]:
-        """Drain for the time that the configuration gives: see `drain`."""
+        """Drain for the times that the configuration gives: see `drain`."""
         super().stopService()
-        return self.drain(self._configuration.shutdown_timeout).addCallback(lambda _drained: None)
+        times = self._configuration.shutdown_timeout, self._configuration.shutdown_delay
+        return self.drain(*times).addCallback(lambda _drained: None)
 
-    def drain(self, timeout: float) -> Deferred[Drained]:
+    def drain(self, timeout: float, delay: float = 0.0) -> Deferred[Drained]:
         """Fire when the live connections have ended, or are aborted after *timeout* seconds.
 
-        All listeners take their backlog and are closed before any connection is waited for.  A
+        The server is not ready from now on, but serves for *delay* seconds more.  Then all
+        listeners take their backlog and are closed before any connection is waited for.  A
         reload in progress is completed first, or abandoned if it has changed nothing yet.
+        `abort`, and another drain without a delay, end the delay.
         """
         self.status.state = ServerState.DRAINING
         self._reloads.end_all(NOT_RUNNING)
         self._announcements = []
-        self._had_several = self._has_several
         self._configuration = self.configuration
         self._serving = False
+        if not (delay and self._listeners.running):
+            return self._drain_now(timeout)
+        return self._drains.delay(delay).addCallback(lambda _none: self._drain_now(timeout))
+
+    def _drain_now(self, timeout: float) -> Deferred[Drained]:
+        self._drains.end_delays()
+        self._had_several = self._has_several
         self._stall_detector.stop()
         self._renewals.stop()
         if self._prepared is not None:
@@ -213,15 +221,10 @@ class Server(Service):
             self._prepared = None
         for listener in self.listeners:
             self._listeners.remove(listener)
-        limit = 0 if self._abort_at_once else timeout
-        gates = self._listeners.gates
-        drain = Drain(self._reactor, gates, limit, self._abort, lambda: self.aborted)
-        self._drains.append(drain)
-        return drain.result.addCallback(self._drained, drain)
+        return self._drains.begin(self._listeners.gates, timeout).addCallback(self._drained)
 
-    def _drained(self, drained: Drained, drain: Drain) -> Drained:
-        self._drains.remove(drain)
-        if not self._drains:
+    def _drained(self, drained: Drained) -> Drained:
+        if not self._drains.active:
             self.status.stop()
             self.control.stop()
             self._logs.stop()
@@ -229,10 +232,7 @@ class Server(Service):
 
     def abort(self) -> None:
         """Abort the live connections now, and those of a drain that is yet to start."""
-        self._abort_at_once = True
-        self._abort()
-        for drain in list(self._drains):
-            drain.abort()
+        self._drains.abort()
 
     def _abort(self) -> None:
         self.aborted += sum(gate.abort_all() for gate in self._listeners.gates)

@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python import threadable
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from netsrv import __version__
 from netsrv.config.model import Configuration
 from netsrv.config.status import StatusSettings
 from netsrv.guards.capacity import ConnectionSlots
-from netsrv.interfaces import ListenerInfo, ListenerState
+from netsrv.interfaces import IServerAware, IServerStatus, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.server.announcements import Announcement
@@ -44,6 +45,7 @@ CONTRACT = 1
 NOT_READY = (ListenerState.FAILED, ListenerState.SUSPENDED)
 
 
+@implementer(IServerStatus)
 @define(kw_only=True, eq=False)
 class ServerStatus:
     """The status of one server, made of its parts.
@@ -120,6 +122,16 @@ class ServerStatus:
     def ready(self) -> bool:
         """True if the server is started, not ending, and all of its listeners serve."""
         return not self.reasons()
+
+    @property
+    def free_share(self) -> float:
+        """The free part of the slots at the fullest listener: see `IServerStatus`."""
+        shares = (
+            listener.gate.admission.free_share
+            for listener in self.listeners.running
+            if not IServerAware.providedBy(listener.service)
+        )
+        return min(shares, default=1.0)
 
     def reasons(self) -> list[str]:
         """Return the reasons why the server is not ready, a line each."""

@@ -293,10 +293,10 @@ class MemoryServer(_ServerFacts):
         """
         self._reactor.settle()
 
-    def drain(self, timeout: float) -> Deferred[Drained]:
+    def drain(self, timeout: float, delay: float = 0.0) -> Deferred[Drained]:
         """Drain the server: see `netsrv.server.Server.drain`."""
         self._reactor.settle()
-        drained = self.server.drain(timeout)
+        drained = self.server.drain(timeout, delay)
         self._reactor.settle()
         return drained
 

@@ -77,6 +77,7 @@ the server
   configuration        FOLDER/netsrv.toml
   descriptors          1024, 64 reserved: 960 for peers
   shutdown_timeout     8
+  shutdown_delay       0
   log_level            info
   quiet                true
   log_format           text
@@ -126,6 +127,7 @@ def test_the_report_as_json(configuration, tmp_path):
         "configuration": f"{tmp_path}/netsrv.toml",
         "descriptors": {"limit": 1024, "reserved": 64, "connections": 960},
         "shutdown_timeout": 8,
+        "shutdown_delay": 0,
         "log_level": "info",
         "quiet": True,
         "log_format": "text",

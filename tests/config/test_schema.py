@@ -15,6 +15,7 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 RIGHT = """
 shutdown_timeout = 8
+shutdown_delay = 0
 log_level = "debug"
 log_format = "json"
 quiet = false

@@ -461,8 +461,8 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].access.only_from[1]: 5: a text, in quotes",
         "listener[0].access.no_access: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
         "listener[0].mode: only the file of a unix socket has one",
-        "listener[0].service: there is no service 'ecko'; there are accept, chargen, daytime, "
-        "discard, echo, forward, greet, info, moody, qotd, time; did you mean echo?",
+        "listener[0].service: there is no service 'ecko'; there are accept, agent, chargen, "
+        "daytime, discard, echo, forward, greet, info, moody, qotd, time; did you mean echo?",
         "listener[1].settings: the service 'echo' has no settings",
         "listener[2].limits: 5: a table, as in { key = value }",
         "listener[3].tcp: 'echo=7': write service = 'echo' and the address alone",

@@ -144,6 +144,20 @@ ELSEWHERE = (
     ),
     *(
         Elsewhere(
+            "kubernetes.rst",
+            command,
+            "it needs a registry or a cluster; test_first_process.py runs the image's command",
+        )
+        for command in (
+            "podman build -t registry.example.org/netsrv:0.1.0 -f deploy/container/Containerfile .",
+            "podman run --rm --read-only --cap-drop all -p 7007:7007 "
+            "registry.example.org/netsrv:0.1.0 serve --tcp echo=7007",
+            "kubectl apply -k deploy/kubernetes",
+            "kubectl rollout status deployment/echo",
+        )
+    ),
+    *(
+        Elsewhere(
             "debug-a-network.rst",
             command,
             "it runs until Control-C; test_deploy.py compiles the filter",

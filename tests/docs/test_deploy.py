@@ -2,11 +2,13 @@
 
 import shlex
 import subprocess
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from netsrv.server.drain import ABORT_TIMEOUT
 from tests.checkout import TOP, path_of
 from tests.docs.blocks import read_blocks
 from tests.process.needs import tool
@@ -60,6 +62,49 @@ def test_the_units_expose_little(drop_ins, tmp_path):
     services = copy_units(tmp_path, *names, *drop_ins)[: len(names)]
     options = "security", "--offline=yes", "--threshold=18", "--no-pager"
     assert "Overall exposure level" in run(tool("systemd-analyze"), *options, *services)
+
+
+@pytest.fixture(scope="module")
+def manifests():
+    """Return the objects that ``kubectl apply -k`` creates, by their kinds."""
+    import yaml
+
+    text = run(tool("kubectl"), "kustomize", str(TOP / "deploy" / "kubernetes"))
+    return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+
+@pytest.mark.parametrize("kind", ["ConfigMap", "Service", "Deployment", "PodDisruptionBudget"])
+def test_kubernetes_accepts_the_manifests(kind, manifests):
+    """Each key is in the schema of its kind, with a value of its type."""
+    import kubernetes_validate
+
+    kubernetes_validate.validate(manifests[kind], kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_manifests_fit_together(manifests):
+    """Selectors choose the pods, ports are those of the configuration, and the times add up."""
+    deployment = manifests["Deployment"]["spec"]
+    labels, pod = deployment["template"]["metadata"]["labels"], deployment["template"]["spec"]
+    assert deployment["selector"]["matchLabels"] == labels
+    assert manifests["Service"]["spec"]["selector"] == labels
+    assert manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == labels
+    [container], [volume] = pod["containers"], pod["volumes"]
+    assert volume["configMap"]["name"] == manifests["ConfigMap"]["metadata"]["name"]
+    ports = {port["name"]: (port["containerPort"], port["protocol"]) for port in container["ports"]}
+    configuration = tomllib.loads(manifests["ConfigMap"]["data"]["netsrv.toml"])
+    tcp, udp = configuration["listener"]
+    health = int(configuration["status"]["health"].rpartition(":")[2])
+    assert ports == {
+        "echo-tcp": (tcp["tcp"], "TCP"),
+        "echo-udp": (udp["udp"], "UDP"),
+        "health": (health, "TCP"),
+    }
+    targets = {
+        (port["targetPort"], port["protocol"]) for port in manifests["Service"]["spec"]["ports"]
+    }
+    assert targets == {("echo-tcp", "TCP"), ("echo-udp", "UDP")}
+    times = configuration["shutdown_delay"] + configuration["shutdown_timeout"] + ABORT_TIMEOUT
+    assert times < pod["terminationGracePeriodSeconds"]
 
 
 @pytest.mark.parametrize("number", range(2))

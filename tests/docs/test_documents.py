@@ -26,6 +26,8 @@ PLAYED = {
     "faults-on-purpose.rst": ["socat"],
     "from-inetd.rst": [],
     "from-toxiproxy.rst": ["curl", "jq", "socat"],
+    "haproxy.rst": ["haproxy", "socat"],
+    "kubernetes.rst": ["kubectl"],
     "reference.rst": ["nc"],
     "serve-tls.rst": ["openssl", "curl"],
     "secure.rst": ["socat"],

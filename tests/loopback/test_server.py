@@ -240,6 +240,24 @@ async def test_an_abort_before_the_drain_hurries_it(serve, client):
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_end_of_the_service_has_the_delay_of_the_configuration(serve, client):
+    """Until it is over new peers are served, and the server is neither changed nor started."""
+    server = serve("tcp echo=127.0.0.1:0", "udp echo=127.0.0.1:0", shutdown_delay=60)
+    tcp, udp = server.sockets
+    stopping = server.stopService()
+    assert await client(visit, tcp, b"stream") == b"stream"
+    assert await client(ask, udp, b"datagram") == [b"datagram"]
+    with pytest.raises(RuntimeError, match="not running"):
+        server.add_listener(server.listeners[0].settings)
+    with pytest.raises(RuntimeError, match="wait for the Deferred of stopService"):
+        server.startService()
+    assert not stopping.called
+    server.abort()
+    await stopping.addTimeout(TIMEOUT, reactor)
+    assert (server.listeners, server.aborted) == ([], 0)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_server_is_a_service_among_others(client):
     """It starts and stops with its parent, and leaves nothing open."""
     before = sockets_open()

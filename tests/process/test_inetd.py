@@ -86,8 +86,11 @@ def test_systemd_passes_each_connection(options, tmp_path):
 
 
 def test_the_peer_gets_no_line_of_the_log(tmp_path):
-    """The log and errors go to syslog if the descriptors 1 and 2 are the connection."""
-    command = [*SERVE.command, "--ine"]  # an abbreviation does the same
+    """The log and errors go to syslog if the descriptors 1 and 2 are the connection.
+
+    The process ends with its connection, without delay: no load balancer has to learn of that.
+    """
+    command = [*SERVE.command, "--shutdown-delay=90", "--ine"]  # an abbreviation does the same
     for service, sent, status in (("echo", b"hello", 0), ("no-such-service", b"", 78)):
         ours, theirs = socket.socketpair()
         with ours, on_descriptor_0([*command, service], theirs, tmp_path) as process:

@@ -15,7 +15,7 @@ import netsrv
 from tests.clients import exchange, taken, talk, tcp, udp
 from tests.process.starts import SERVE, finish, only_line
 
-BUILT_IN = "accept chargen daytime discard echo info qotd time".split()
+BUILT_IN = "accept agent chargen daytime discard echo info qotd time".split()
 
 
 def run_serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -185,7 +185,8 @@ def test_list_services(tmp_path):
     ]
     services = {match[1]: match[2] for match in found if match}
     assert list(services) == BUILT_IN
-    assert {name for name, transports in services.items() if transports == "tcp"} == {"accept"}
+    streams_only = {name for name, transports in services.items() if transports == "tcp"}
+    assert streams_only == {"accept", "agent"}
 
 
 # --check

@@ -17,6 +17,8 @@ from tests.timeouts import CLIENT_TIMEOUT
 PR_SET_MDWE = 65
 PR_MDWE_REFUSE_EXEC_GAIN = 1
 
+ABORTED = 3
+
 
 def ask(port: int, data: bytes = b"hello") -> bytes:
     """Return what a stream service answers to *data*."""
@@ -59,6 +61,31 @@ def test_systemd_passes_a_datagram_socket(tmp_path):
         peer.connect(("127.0.0.1", port))
         peer.send(b"hello")
         assert peer.recv(100) == b"hello"
+
+
+def test_a_shutdown_delay_serves_on_while_the_server_ends(tmp_path):
+    """From the first signal on the manager knows of the end, and /readyz says no.
+
+    New clients are served all the same; a second signal ends the delay, and the server.
+    """
+    health = f"{tmp_path}/health"
+    options = ["--tcp", "echo=127.0.0.1:0", "--shutdown-delay", "60", "--health", f"unix:{health}"]
+    with Receiver(str(tmp_path / "notify")) as manager:
+        environ = {"NOTIFY_SOCKET": manager.address}
+        with Running([*SERVE.command, *options], tmp_path, environ) as server:
+            port = server.port("tcp")
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for("Not ready: still serving for 60 s")
+            while manager.receive() != "STOPPING=1":
+                pass
+            assert manager.receive() == "STATUS=Draining: 0 connections"
+            assert manager.receive() == "EXTEND_TIMEOUT_USEC=15000000"
+            answer = fetch(Target("", 0, health), "/readyz")
+            assert (answer.status, b"-]shutdown failed" in answer.body) == (503, True)
+            with socket.create_connection(("127.0.0.1", port), CLIENT_TIMEOUT) as sock:
+                sock.sendall(b"hello")
+                assert sock.recv(100) == b"hello"
+                assert server.stop() == ABORTED
 
 
 def test_a_restart_closes_no_socket(tmp_path):
