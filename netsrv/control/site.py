@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from netsrv.control.api import Api, error_answer
 from netsrv.status.access import AccessRules
@@ -22,7 +22,7 @@ class ControlSite:
 
     def answer(self, request: Request) -> Deferred[Answer]:
         """Answer a request."""
-        return succeed(self._answer(request))
+        return maybeDeferred(self._answer, request)
 
     def _answer(self, request: Request) -> Answer:
         refusal = self.rules.refuse(request.headers)

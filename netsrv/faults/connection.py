@@ -188,7 +188,11 @@ class FaultyConnection:
         behind = connection.transport
         self.transport, self.protocol = behind, connection
         self._upstream_sink.paused = connection.paused
+        is_full = getattr(behind, "producerPaused", False)
         connection.write_to(self)
+        if is_full and self._producer is not None:  # it has paused the service's producer
+            behind.producerPaused = True
+            self.links[DOWNSTREAM].pausers.add(behind)
         behind.protocol = self
         end_send_back = getattr(behind, "endSendBack", None)
         if end_send_back is not None:
@@ -363,8 +367,6 @@ class FaultyConnection:
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self.streamingProducer = streaming
         self._producer = producer if streaming else Puller(producer, self.clock)
-        if getattr(self.transport, "producerPaused", False):  # by a transport that is full
-            self.links[DOWNSTREAM].pausers.add(self.transport)
         self.transport.registerProducer(TransportSide(self, producer), True)
         if self.links[DOWNSTREAM].pausers:
             self._producer.pauseProducing()

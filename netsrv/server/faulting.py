@@ -112,7 +112,9 @@ class Faulting:
             connections = [
                 connection
                 for connection in listener.gate.connections
-                if isinstance(connection, Connection) and not connection.disconnecting
+                if isinstance(connection, Connection)
+                and not connection.disconnecting
+                and connection.transport not in self.table.targets  # it could not be withdrawn
             ]
             for connection in sorted(connections, key=lambda one: one.permit.since):
                 self.table.adopt(connection, connection.permit.source)

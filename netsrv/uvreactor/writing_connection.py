@@ -114,8 +114,6 @@ class WritingConnection(ConnectionInfo):
         self.producer = producer
         self.streamingProducer = bool(streaming)
         self.producerPaused = False
-        if streaming and self._full:
-            self._pause_producer()
         if not streaming:
             if self._write_mode in (NEXT_TURN, JOIN):
                 self._write_mode = UNBUFFERED
