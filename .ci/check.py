@@ -53,6 +53,8 @@ CLIENTS = {
     "chromium": "chromium",
     "gnutls-cli": "gnutls-bin",
     "stunnel": "stunnel4",
+    "haproxy": "haproxy",
+    "nginx": "libnginx-mod-stream",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -15,6 +15,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, Serve
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.config.status import NO_STATUS, StatusSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
+from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.settings import (
     ANYTHING,
     BOOLEAN,
@@ -151,6 +152,7 @@ class ListenerSettings:
     settings: Any = setting(None, SERVICE, ANYTHING, option=None, default_text="the service's own")
     """An instance of the service's own settings class; None for the defaults."""
     limits: Limits = NO_LIMITS
+    proxy_protocol: ProxyProtocolSettings = NO_PROXY_PROTOCOL
     tls: TLSSettings = NO_TLS
     config_location: str = field(default="", eq=False)
     """Where the listener was configured: ``netsrv.toml: listener[0]``; empty for the command
@@ -338,5 +340,5 @@ TABLE_SETTINGS = {
     name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
 }
 
-LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, TLSSettings)
-"""The settings of a listener, those of its limits, access rules and TLS included."""
+LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, ProxyProtocolSettings, TLSSettings)
+"""The settings of a listener, those of its tables included."""

@@ -2,7 +2,7 @@
 
 A datagram takes this way::
 
-    port -> datagram gate (guard) -> service protocol
+    port -> [PROXY header] -> datagram gate (guard) -> service protocol
 """
 
 import socket
@@ -13,9 +13,11 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort
+from netsrv.datagrams.proxied import ProxiedDatagrams
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
+from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.interfaces import DropReason, IDatagrams
 from netsrv.sockets.steps import SocketError
 
@@ -27,7 +29,7 @@ class DatagramListener:
     """Receives datagrams on *sock*, and has *protocol* answer them.
 
     A socket that fails is replaced by the result of *reopen*, which raises `SocketError` if it
-    cannot open one.
+    cannot open one.  With *proxy_protocol*, each datagram begins with a header.
     """
 
     failed = False
@@ -41,15 +43,17 @@ class DatagramListener:
         protocol: DatagramProtocol,
         guard: DatagramGuard,
         reopen: Callable[[], socket.socket],
+        proxy_protocol: ProxyProtocolSettings = NO_PROXY_PROTOCOL,
     ) -> None:
         self.gate = gate
         self.failure = ""
         """Why the socket has failed; empty if it has not, or is open again."""
         self._reactor = reactor
+        gated = DatagramGate(gate, protocol, guard)
         self._port = DatagramPort(
             reactor,
             sock,
-            DatagramGate(gate, protocol, guard),
+            ProxiedDatagrams(gated, proxy_protocol) if proxy_protocol.enabled else gated,
             self._on_drop,
             self._on_exception,
             on_dead_socket=self._socket_failed,

@@ -94,7 +94,7 @@ class AccessLog(Observer):
                     connection.received,
                     connection.sent,
                     connection.close_reason,
-                    "" if connection.tls is None else _describe_tls(connection.tls),
+                    _describe(connection),
                 )
                 for connection in connections
             ],
@@ -195,10 +195,15 @@ class AccessLog(Observer):
         self._on_old_file = error is not None
 
 
-def _describe_tls(session: Any) -> str:
-    """Return the key ``tls`` of a line, with those facts of a session that are known."""
-    facts = asdict(session, filter=lambda _attribute, value: value is not None)
-    return f',"tls":{json.dumps(facts, separators=(",", ":"))}'
+def _describe(connection: IConnection) -> str:
+    """Return the keys of a line that only some connections have: ``proxy`` and ``tls``."""
+    text = ""
+    if connection.proxy is not None:
+        text = f',"proxy":{json.dumps(connection.proxy.describe(), separators=(",", ":"))}'
+    if connection.tls is not None:
+        facts = asdict(connection.tls, filter=lambda _attribute, value: value is not None)
+        text += f',"tls":{json.dumps(facts, separators=(",", ":"))}'
+    return text
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

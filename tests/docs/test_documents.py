@@ -20,6 +20,7 @@ pytestmark = pytest.mark.version_independent
 
 PLAYED = {
     "README.rst": ["nc", "socat"],
+    "behind-a-load-balancer.rst": ["socat"],
     "debug-a-network.rst": ["nc", "socat", "ss"],
     "deploy.rst": ["logrotate", "nft", "systemd-analyze"],
     "embedding.rst": ["openssl", "socat"],

@@ -7,7 +7,7 @@
 
 _shtab_netsrv_subparsers=(serve status top)
 
-_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --tls-certificate --tls-key --shutdown-timeout --shutdown-delay --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --check --json --schema --list-services --version -h --help)
+_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --proxy-protocol --tls-certificate --tls-key --shutdown-timeout --shutdown-delay --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --check --json --schema --list-services --version -h --help)
 _shtab_netsrv_status_option_strings=(--timeout -h --help)
 _shtab_netsrv_top_option_strings=(--token-file --once --json -h --help)
 _shtab_netsrv_option_strings=(--completion --version -h --help)

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status top
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --refuse-source-ports --shutdown-delay --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --proxy-protocol --refuse-source-ports --shutdown-delay --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --udp --unix --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -92,6 +92,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l idle-timeout -x -d 'close a
 complete -c netsrv -n '_shtab_netsrv_using serve' -l lifetime -x -d 'close a connection after S seconds, whatever happens on it'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l write-timeout -x -d 'abort a connection whose output makes no progress for S seconds'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l close-grace -x -d 'wait S seconds for the peer to close too, then abort the connection'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l proxy-protocol -x -d 'require a PROXY header of every peer, and close peers outside these networks'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'serve TLS with the certificate in FILE, or with those in DIRECTORY, chosen by SNI'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-key -xka "(__fish_complete_path (commandline -ct))" -d 'take the key of --tls-certificate from FILE'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-timeout -x -d 'wait S seconds for open connections at the end, then abort them'

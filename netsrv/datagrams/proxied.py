@@ -1,0 +1,99 @@
+"""Datagrams with a header of the PROXY protocol, which each has in front of its payload.
+
+It stands between the port and the gate.  The gate and the service see the clients that the
+headers name; what is sent to a client goes to the proxy that the client's last datagram has come
+from.
+"""
+
+from typing import Any
+
+from attrs import evolve
+from twisted.internet.protocol import DatagramProtocol
+from zope.interface import implementer
+
+from netsrv.batches import Datagrams, Peer
+from netsrv.datagrams.batch import Batch
+from netsrv.datagrams.gate import DatagramGate
+from netsrv.guards.proxies import ProxyProtocolSettings
+from netsrv.guards.sources import Flow, source_of
+from netsrv.interfaces import DropReason, IDatagramBatchProtocol
+from netsrv.proxy_protocol import HeaderError, Transport, parse
+
+MAX_CLIENTS = 4096
+"""Clients that are remembered, to send to them by way of their proxies."""
+
+
+@implementer(IDatagramBatchProtocol)
+class ProxiedDatagrams(DatagramProtocol):
+    """Passes on to *gate* what trusted proxies send, without the headers."""
+
+    noisy = False
+
+    def __init__(self, gate: DatagramGate, settings: ProxyProtocolSettings) -> None:
+        self._gate = gate
+        self._proxies = settings.proxies
+        self._rules = settings.rules(Transport.DGRAM)
+        self._port: Any = None
+        self._routes: dict[Peer, Flow] = {}
+        self._flows: dict[tuple[Flow, Peer], Flow] = {}
+
+    def makeConnection(self, transport: Any) -> None:
+        self._port = transport
+        transport.routes = self._routes
+        self._gate.makeConnection(transport)
+
+    def doStop(self) -> None:
+        self._gate.doStop()
+        self._port.routes = {}
+
+    def connectionRefused(self) -> None:
+        self._gate.connectionRefused()
+
+    def datagramReceived(self, datagram: bytes, addr: Peer) -> None:
+        port = self._port
+        opened = self._open(datagram, port.flow)
+        if isinstance(opened, DropReason):
+            self._gate.report_refused(Datagrams((port.flow,), (len(datagram),)), opened)
+            return
+        port.single.data, port.flow = opened
+        self._gate.datagramReceived(port.single.data, port.flow.peer)
+
+    def datagramsReceived(self, batch: Batch) -> None:
+        flows: list[Flow] = []
+        payloads: list[bytes] = []
+        refused: dict[DropReason, list[int]] = {}
+        for index, datagram in enumerate(batch.data()):
+            opened = self._open(datagram, batch.flows[index])
+            if isinstance(opened, DropReason):
+                refused.setdefault(opened, []).append(index)
+            else:
+                payloads.append(opened[0])
+                flows.append(opened[1])
+        for reason, indices in refused.items():
+            self._gate.report_refused(batch.only(indices), reason)
+        if payloads:
+            self._gate.datagramsReceived(batch.replaced(flows, payloads))
+
+    def _open(self, datagram: bytes, flow: Flow) -> tuple[bytes, Flow] | DropReason:
+        """Return the payload and the flow of the client, or the reason to drop a datagram."""
+        if not self._proxies.allows(source_of(flow.peer[0])):
+            return DropReason.UNTRUSTED_PROXY
+        try:
+            header = parse(datagram, self._rules)
+        except HeaderError:
+            return DropReason.PROXY_HEADER
+        if header is None:
+            return DropReason.PROXY_HEADER
+        client = header.source if isinstance(header.source, tuple) else flow.peer
+        return datagram[header.size :], self._flow_of(client, flow)
+
+    def _flow_of(self, client: Peer, proxy: Flow) -> Flow:
+        """Return the flow of a client: its address, and the way to its proxy."""
+        flow = self._flows.get((proxy, client))
+        if flow is None:
+            if len(self._flows) >= MAX_CLIENTS:
+                self._flows.clear()
+                self._routes.clear()
+            flow = self._flows[proxy, client] = evolve(proxy, peer=client)
+        self._routes[client] = flow
+        return flow
