@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Any
 
-from attrs import frozen
+from attrs import define, frozen
 
 from netsrv.proxy_protocol.tlvs import (
     ALPN,
@@ -71,9 +71,9 @@ Endpoint = tuple[str, int] | str
 """A numeric address and a port; or the path of a unix socket, with ``@`` for its first NUL byte."""
 
 
-@frozen
+@define
 class Header:
-    """A valid header.
+    """A valid header: a value, which is not changed.
 
     Without *source* and *destination* it says nothing about a client: the addresses of the
     connection itself stand.

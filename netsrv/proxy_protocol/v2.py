@@ -24,44 +24,79 @@ INET = struct.Struct("!4s4sHH")
 INET6 = struct.Struct("!16s16sHH")
 UNIX = struct.Struct("!108s108s")
 
-# By the number of a family.  The members of an enumeration are looked up, and hashed, slowly.
-_BLOCKS = (struct.Struct(""), INET, INET6, UNIX)
-_ADDRESS_FAMILIES = (None, socket.AF_INET, socket.AF_INET6, None)
-_FAMILIES, _TRANSPORTS = tuple(Family), tuple(Transport)
-_LOCAL, _PROXY = Command
-_LENGTH = struct.Struct("!H")
+_PROXIED = 0x21
+"""The byte of version 2 and the command PROXY."""
+
+_BLOCKS = {Family.INET: INET, Family.INET6: INET6, Family.UNIX: UNIX}
+_ADDRESS_FAMILIES = {Family.INET: socket.AF_INET, Family.INET6: socket.AF_INET6}
+_LAYOUTS = {
+    transport: {
+        family << 4 | transport: (family, block, _ADDRESS_FAMILIES.get(family))
+        for family, block in _BLOCKS.items()
+    }
+    for transport in (Transport.STREAM, Transport.DGRAM)
+}
+"""The addresses after each byte of a family and a transport, by the receiver's transport."""
+
+_COMMAND = Command.PROXY
+_START = struct.Struct("!BBH")
+"""Version and command, family and transport, and the length of what follows."""
 
 
 def parse(data: bytes, rules: Rules) -> Header | None:
     """Parse a header that begins with `SIGNATURE`; see `netsrv.proxy_protocol.parse`."""
-    available = len(data)
-    if available < 13:
+    if len(data) < FIXED_SIZE:
+        _check_start(data, rules)
         return None
+    start, kind, length = _START.unpack_from(data, 12)
+    layout = _LAYOUTS[rules.transport].get(kind)
+    if start != _PROXIED or layout is None:
+        return _parse_other(data, rules)
+    family, block, af = layout
+    if length > rules.max_length or length < block.size:
+        raise _wrong_length(length, rules)
+    size = FIXED_SIZE + length
+    if len(data) < size:
+        return None
+    tlvs = _parse_tlvs(data[:size], FIXED_SIZE + block.size) if length > block.size else ()
+    source: Endpoint
+    destination: Endpoint
+    if af is None:
+        source, destination = map(_show_path, block.unpack_from(data, FIXED_SIZE))
+    else:
+        source_host, host, source_port, port = block.unpack_from(data, FIXED_SIZE)
+        source = socket.inet_ntop(af, source_host), source_port
+        destination = socket.inet_ntop(af, host), port
+    return Header(2, size, _COMMAND, family, rules.transport, source, destination, tlvs)
+
+
+def _parse_other(data: bytes, rules: Rules) -> Header | None:
+    """Parse a header that has no addresses for the receiver."""
+    _check_start(data, rules)
+    start, kind, length = _START.unpack_from(data, 12)
+    family, transport = Family(kind >> 4 if start == _PROXIED else 0), kind & 0xF
+    block = _BLOCKS.get(family) if transport else None
+    if length > rules.max_length or (block is not None and length < block.size):
+        raise _wrong_length(length, rules)
+    size = FIXED_SIZE + length
+    if len(data) < size:
+        return None
+    if start != _PROXIED:
+        return Header(2, size, Command.LOCAL)
+    tlvs = () if block is None else _parse_tlvs(data[:size], FIXED_SIZE + block.size)
+    return Header(2, size, Command.PROXY, family, Transport(transport), tlvs=tlvs)
+
+
+def _check_start(data: bytes, rules: Rules) -> None:
+    """Raise `HeaderError` if the bytes between the signature and the length are not accepted."""
+    if len(data) <= 12:
+        return
     version, command = data[12] >> 4, data[12] & 0xF
     if version != 2 or command > 1:
         raise HeaderError(f"version {version}, command {command} after the signature of version 2")
-    if available < 14:
-        return None
+    if len(data) == 13 or not command:
+        return
     family, transport = data[13] >> 4, data[13] & 0xF
-    if command:
-        _check_kind(family, transport, rules)
-    if available < FIXED_SIZE:
-        return None
-    (length,) = _LENGTH.unpack_from(data, 14)
-    if length > rules.max_length:
-        raise HeaderError(f"a length of {length} bytes, where at most {rules.max_length} may be")
-    size = FIXED_SIZE + length
-    is_local = not command
-    if not is_local and family and transport and length < _BLOCKS[family].size:
-        raise HeaderError("a length that is too short for the addresses")
-    if available < size:
-        return None
-    if is_local:
-        return Header(2, size, _LOCAL)
-    return _parse_proxied(data[:size], _FAMILIES[family], _TRANSPORTS[transport], rules)
-
-
-def _check_kind(family: int, transport: int, rules: Rules) -> None:
     if family > 3 or transport > 2:
         raise HeaderError(f"family {family}, transport {transport}, which are not assigned")
     if not (family and transport):
@@ -71,28 +106,13 @@ def _check_kind(family: int, transport: int, rules: Rules) -> None:
         raise HeaderError(f"a header for {Transport(transport).name}")
 
 
-def _parse_proxied(data: bytes, family: Family, transport: Transport, rules: Rules) -> Header:
-    if not (family and transport):
-        return Header(2, len(data), _PROXY, family, transport)
-    block = _BLOCKS[family]
-    tlvs = _parse_tlvs(data, FIXED_SIZE + block.size)
-    if transport != rules.transport:
-        return Header(2, len(data), _PROXY, family, transport, tlvs=tlvs)
-    values = block.unpack_from(data, FIXED_SIZE)
-    source: Endpoint
-    destination: Endpoint
-    af = _ADDRESS_FAMILIES[family]
-    if af is None:
-        source, destination = map(_show_path, values)
-    else:
-        source = socket.inet_ntop(af, values[0]), values[2]
-        destination = socket.inet_ntop(af, values[1]), values[3]
-    return Header(2, len(data), _PROXY, family, transport, source, destination, tlvs)
+def _wrong_length(length: int, rules: Rules) -> HeaderError:
+    if length > rules.max_length:
+        return HeaderError(f"a length of {length} bytes, where at most {rules.max_length} may be")
+    return HeaderError("a length that is too short for the addresses")
 
 
 def _parse_tlvs(data: bytes, start: int) -> tuple[tuple[int, bytes], ...]:
-    if start == len(data):
-        return ()
     tlvs = []
     checksum = None
     try:

@@ -4,11 +4,11 @@ Only trusted proxies may connect, and each has to send a header.  From then on t
 is that of the proxy's client, for limits, access rules, logs and the service.
 """
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IProtocolFactory
 
 from netsrv.gate import Gate, Permit
 from netsrv.guards.capacity import PerSource
@@ -18,12 +18,17 @@ from netsrv.interfaces import RejectReason
 from netsrv.proxy_protocol import Header, HeaderError, Transport, parse
 from netsrv.proxy_protocol.header import Endpoint
 from netsrv.sockets.addresses import show_sockaddr
+from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import PendingConnection, Stage
 from netsrv.streams.staged import StagedConnection
+from netsrv.uvreactor.socket_handle import to_address
+
+EARLY_SIZE = 4096
+"""Bytes that are read at the accept: most headers, and a short request with them."""
 
 
 class ProxyPermit(Permit):
-    """The permit of a connection that comes by way of a proxy, which has a limit of its own."""
+    """The permit of a connection that counts against the limit of its proxy."""
 
     __slots__ = ("_proxies", "_proxy")
 
@@ -34,7 +39,7 @@ class ProxyPermit(Permit):
 
     def leave(self) -> None:
         """Give the place back, unless that was done before."""
-        proxy, self._proxy = getattr(self, "_proxy", None), None
+        proxy, self._proxy = self._proxy, None
         if proxy is not None:
             self._proxies.release(proxy)
 
@@ -73,32 +78,60 @@ class ProxyStage(Stage):
         self.timeout = settings.header_timeout
         self.rules = settings.rules(Transport.STREAM)
         self._proxies = settings.proxies
-        self._per_proxy = math.inf if settings.per_proxy is None else settings.per_proxy
+        self._per_proxy = settings.per_proxy
 
     def admit(self, gate: Gate, sockaddr: Any) -> Permit | RejectReason:
         """Reserve a slot for a trusted proxy's client, whose address is not known yet."""
         if not isinstance(sockaddr, tuple):
             return gate.reserve(sockaddr)
-        proxy, proxies = source_of(sockaddr[0]), gate.admission.proxies
-        proxies.limit = self._per_proxy
+        proxy = source_of(sockaddr[0])
         if not self._proxies.allows(proxy):
-            reason = RejectReason.UNTRUSTED_PROXY
-        elif not proxies.acquire(proxy):
-            reason = RejectReason.PROXY_CONNECTIONS
+            gate.report_rejection(sockaddr, RejectReason.UNTRUSTED_PROXY)
+            return RejectReason.UNTRUSTED_PROXY
+        if self._per_proxy is None:
+            return gate.reserve(sockaddr)
+        return self._admit_within(self._per_proxy, gate, sockaddr, proxy)
+
+    def _admit_within(
+        self, limit: int, gate: Gate, sockaddr: Any, proxy: Source
+    ) -> Permit | RejectReason:
+        """Reserve a slot if the proxy has fewer connections than *limit*."""
+        proxies = gate.admission.proxies
+        proxies.limit = limit
+        if not proxies.acquire(proxy):
+            gate.report_rejection(sockaddr, RejectReason.PROXY_CONNECTIONS)
+            return RejectReason.PROXY_CONNECTIONS
+        permit = gate.reserve(sockaddr, ProxyPermit)
+        if isinstance(permit, ProxyPermit):
+            permit.count(proxy, proxies)
         else:
-            permit = gate.reserve(sockaddr, ProxyPermit)
-            if isinstance(permit, ProxyPermit):
-                permit.count(proxy, proxies)
-            else:
-                proxies.release(proxy)
-            return permit
-        gate.report_rejection(sockaddr, reason)
-        return reason
+            proxies.release(proxy)
+        return permit
+
+    def factory(
+        self, permit: Permit, stages: Sequence[Stage], service: IProtocolFactory, accepted: Any
+    ) -> Any:
+        if len(stages) > 1 or not isinstance(permit.sockaddr, tuple):
+            return super().factory(permit, stages, service, accepted)
+        return _ProxiedFactory(permit, stages, service, accepted)
 
     def start(self, connection: PendingConnection) -> Callable[[bytes], None]:
         if isinstance(connection.permit, ProxyPermit):
             connection.at_end(connection.permit.leave)
         return _PendingHeader(connection, self).receive
+
+    def accept(self, permit: Permit, header: Header) -> bool:
+        """Report a header, and let *permit* be the client's; return False if it is rejected."""
+        source, gate = header.source, permit.gate
+        if source is None:
+            sockaddr = permit.sockaddr
+        else:
+            sockaddr = source if isinstance(source, tuple) else f"unix {source}"
+        gate.observer.proxy_header_received(gate.listener_info, show_sockaddr(sockaddr), header)
+        if isinstance(sockaddr, tuple):
+            return permit.identify(sockaddr) is None
+        permit.sockaddr = sockaddr
+        return True
 
 
 class _PendingHeader:
@@ -126,26 +159,59 @@ class _PendingHeader:
             self._accept(header, received[header.size :])
 
     def _accept(self, header: Header, data: bytes) -> None:
-        connection, permit = self._connection, self._connection.permit
-        gate, sockaddr = permit.gate, permit.sockaddr
+        connection = self._connection
         if header.source is not None:
-            sockaddr = (
-                header.source if isinstance(header.source, tuple) else f"unix {header.source}"
-            )
             connection.address = _to_address(header.source)
             connection.connection_type = ProxiedConnection
         connection.proxy = header
-        gate.observer.proxy_header_received(gate.listener_info, show_sockaddr(sockaddr), header)
-        if not isinstance(sockaddr, tuple):
-            permit.sockaddr = sockaddr
-        elif permit.identify(sockaddr) is not None:
+        if self._stage.accept(connection.permit, header):
+            connection.complete(data)
+        else:
             connection.close()
-            return
-        connection.complete(data)
+
+
+class _ProxiedFactory(GatedFactory):
+    """Builds the connection of a client whose header has come before the accept.
+
+    A header that is not whole, or not valid, makes it a pending connection.
+    """
+
+    __slots__ = ("_accepted", "_stages", "connection_type")
+
+    def __init__(
+        self, permit: Permit, stages: Sequence[Stage], service: Any, accepted: Any
+    ) -> None:
+        self._permit = permit
+        self._service = service
+        self._stages = stages
+        self._accepted = accepted
+
+    def buildProtocol(self, addr: Any) -> Any:
+        data, permit = self._accepted.read_early(EARLY_SIZE), self._permit
+        stage: Any = self._stages[0]
+        try:
+            header = parse(data, stage.rules) if data else None
+        except HeaderError:  # the pending connection parses it again, and reports it
+            header = None
+        if header is None:
+            pending = PendingConnection(permit, self._stages, self._service, addr)
+            pending.early = data
+            return pending
+        if not stage.accept(permit, header):
+            return None
+        source = header.source
+        self.connection_type = StagedConnection if source is None else ProxiedConnection
+        connection: Any = super().buildProtocol(addr if source is None else _to_address(source))
+        if connection is not None:
+            connection.proxy, connection.early = header, data[header.size :]
+            if isinstance(permit, ProxyPermit):
+                connection.at_end = (permit.leave,)
+        return connection
 
 
 def _to_address(endpoint: Endpoint | None) -> Any:
     """Return an address of a header as one of Twisted's."""
-    if isinstance(endpoint, tuple):
-        return (IPv6Address if ":" in endpoint[0] else IPv4Address)("TCP", *endpoint)
-    return UNIXAddress(endpoint or None)
+    if not isinstance(endpoint, tuple):
+        return UNIXAddress(endpoint or None)
+    host, port = endpoint
+    return IPv6Address("TCP", host, port) if ":" in host else to_address(endpoint)
