@@ -71,7 +71,7 @@ Endpoint = tuple[str, int] | str
 """A numeric address and a port; or the path of a unix socket, with ``@`` for its first NUL byte."""
 
 
-@define
+@define(unsafe_hash=True)
 class Header:
     """A valid header: a value, which is not changed.
 

@@ -62,6 +62,27 @@ async def test_echo_returns_the_payload(serve, client, transport):
 
 @BOTH
 @pytest_twisted.ensureDeferred
+async def test_headers_that_come_before_the_accept(serve, client, transport):
+    """Whole ones with and without payload and FIN, and one that is cut: each gets its answer."""
+    server = serve(transport, "echo")
+    [listener] = server.listeners
+    listener.suspend()
+    socks = [connect(server.sockets[0]) for _ in range(3)]
+    for sock, data in zip(socks, (HEADER + b"whole", HEADER, HEADER[:20]), strict=True):
+        sock.sendall(data)
+    socks[0].shutdown(socket.SHUT_WR)
+    listener.resume()
+    assert await client(read_all, socks[0]) == b"whole"
+    for sock, rest in zip(socks[1:], (b"", HEADER[20:]), strict=True):
+        sock.sendall(rest + b"later")
+        assert await client(sock.recv, 100) == b"later"
+    for sock in socks:
+        sock.close()
+    await until(lambda: not server.connections)
+
+
+@BOTH
+@pytest_twisted.ensureDeferred
 async def test_a_service_of_one_message_knows_the_client(serve, client, transport):
     """It replies after the header, and closes so that the reply arrives."""
     server = serve(transport, "info")
