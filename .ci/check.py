@@ -53,7 +53,6 @@ CLIENTS = {
     "chromium": "chromium",
     "gnutls-cli": "gnutls-bin",
     "stunnel": "stunnel4",
-    "haproxy": "haproxy",
     "nginx": "libnginx-mod-stream",
 }
 """Programs that some tests use, and their Debian packages."""

@@ -92,8 +92,12 @@ class ProxiedDatagrams(DatagramProtocol):
         flow = self._flows.get((proxy, client))
         if flow is None:
             if len(self._flows) >= MAX_CLIENTS:
-                self._flows.clear()
-                self._routes.clear()
+                self._forget_oldest()
             flow = self._flows[proxy, client] = evolve(proxy, peer=client)
         self._routes[client] = flow
         return flow
+
+    def _forget_oldest(self) -> None:
+        flow = self._flows.pop(next(iter(self._flows)))
+        if self._routes.get(flow.peer) is flow:
+            del self._routes[flow.peer]

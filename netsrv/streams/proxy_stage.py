@@ -62,6 +62,11 @@ class ProxiedConnection(StagedConnection):
         return _to_address(self.proxy.destination)
 
     @property
+    def client(self) -> Any:
+        """The address of the client, as the header has it."""
+        return self.proxy.source
+
+    @property
     def hostname(self) -> Any:
         """The host of the client, as text."""
         return getattr(self.getPeer(), "host", "")

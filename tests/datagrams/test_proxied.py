@@ -5,6 +5,7 @@ import json
 import pytest
 from twisted.internet.protocol import DatagramProtocol
 
+from netsrv.datagrams.proxied import MAX_CLIENTS
 from netsrv.proxy_protocol import Transport, make_local, make_v1, make_v2
 from netsrv.testing.servers import MemoryServer
 
@@ -103,3 +104,14 @@ def test_a_late_answer_goes_to_the_proxy_of_its_client():
     server.send_datagram(HEADER + b"x", PROXY)
     server.send_datagram(other + b"x", ("192.0.2.2", 1))
     assert server.sent == [(b"late", PROXY)]
+
+
+def test_a_late_answer_after_many_clients():
+    """The clients that are remembered are the newest; the oldest is forgotten for each new one."""
+    server = MemoryServer(Later(), proxy_protocol_from=["192.0.2.0/24"])
+    for number in range(MAX_CLIENTS + 10):
+        client = make_v2(
+            (f"198.18.{number >> 8}.{number & 255}", 1), SERVER, transport=Transport.DGRAM
+        )
+        server.send_datagram(client + b"x", PROXY)
+    assert server.sent == [(b"late", PROXY)] * (MAX_CLIENTS + 9)
