@@ -47,9 +47,10 @@ class StagedConnection(Connection):
 
     def connectionLost(self, reason: Failure) -> None:
         super().connectionLost(reason)
-        calls, self.at_end = self.at_end, ()
-        for call in calls:
-            call()
+        if self.at_end:
+            calls, self.at_end = self.at_end, ()
+            for call in calls:
+                call()
 
     def _resume(self) -> None:
         if self.connected and not self._paused:
