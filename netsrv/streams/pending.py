@@ -84,7 +84,7 @@ class PendingConnection:
     transport: Any = None
     """The transport as the present stage sees it."""
     early = b""
-    """What the peer has sent already when the connection begins."""
+    """What the peer has sent, and the present stage has not taken yet."""
     aborted = False
     _failed = False
     _at_end: Sequence[Callable[[], None]] = ()

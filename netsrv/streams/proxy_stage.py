@@ -5,6 +5,7 @@ is that of the proxy's client, for limits, access rules, logs and the service.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv6Address, UNIXAddress
@@ -123,7 +124,7 @@ class ProxyStage(Stage):
     def start(self, connection: PendingConnection) -> Callable[[bytes], None]:
         if isinstance(connection.permit, ProxyPermit):
             connection.at_end(connection.permit.leave)
-        return _PendingHeader(connection, self).receive
+        return partial(self._receive, connection)
 
     def accept(self, permit: Permit, header: Header) -> bool:
         """Report a header, and let *permit* be the client's; return False if it is rejected."""
@@ -138,39 +139,23 @@ class ProxyStage(Stage):
         permit.sockaddr = sockaddr
         return True
 
-
-class _PendingHeader:
-    """The header of one connection."""
-
-    __slots__ = ("_connection", "_received", "_stage")
-
-    def __init__(self, connection: PendingConnection, stage: ProxyStage) -> None:
-        self._connection = connection
-        self._stage = stage
-        self._received = b""
-
-    def receive(self, data: bytes) -> None:
-        """Go on with *data* from the proxy."""
-        received = self._received + data
+    def _receive(self, connection: PendingConnection, data: bytes) -> None:
+        """Go on with *data* from the proxy; `PendingConnection.early` is what came before."""
+        data = connection.early + data
         try:
-            header = parse(received, self._stage.rules)
+            header = parse(data, self.rules)
         except HeaderError:
-            self._connection.fail(RejectReason.PROXY_HEADER)
+            connection.fail(RejectReason.PROXY_HEADER)
             return
         if header is None:
-            self._received = received
-        else:
-            self._received = b""
-            self._accept(header, received[header.size :])
-
-    def _accept(self, header: Header, data: bytes) -> None:
-        connection = self._connection
+            connection.early = data
+            return
+        connection.early, connection.proxy = b"", header
         if header.source is not None:
             connection.address = _to_address(header.source)
             connection.connection_type = ProxiedConnection
-        connection.proxy = header
-        if self._stage.accept(connection.permit, header):
-            connection.complete(data)
+        if self.accept(connection.permit, header):
+            connection.complete(data[header.size :])
         else:
             connection.close()
 
