@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from netsrv.proxy_protocol import make_v1
 from tests.clients import free_port, read_all, tcp
 from tests.process import needs
 from tests.process.running import Running, killed_at_end
@@ -269,6 +270,20 @@ def proxy_headers(served: Served, result: str) -> float:
         rf'netsrv_proxy_headers_total{{[^}}]*:{served.echo}[^}}]*result="{result}"[^}}]*}} (\S+)'
     )
     return sum(map(float, re.findall(pattern, metrics(served))))
+
+
+def test_a_connection_without_its_header_is_pending(served):
+    """The metrics count it by stage, until the header comes."""
+    pending = (
+        rf'netsrv_connections_pending{{[^}}]*:{served.echo}[^}}]*stage="proxy"[^}}]*}} 1(\.0)?$'
+    )
+    deadline = time.monotonic() + TIMEOUT
+    with tcp(served.echo) as sock:
+        while not re.search(pending, metrics(served), re.MULTILINE):
+            assert time.monotonic() < deadline
+        sock.sendall(make_v1(("203.0.113.7", 1), ("192.0.2.9", 7)) + b"hello")
+        assert sock.recv(100) == b"hello"
+        assert not re.search(pending, metrics(served), re.MULTILINE)
 
 
 def exchange(port: int, vector: dict[str, Any], segments: Iterable[bytes]) -> bytes:
