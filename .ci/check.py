@@ -54,6 +54,7 @@ CLIENTS = {
     "node": "nodejs",
     "gnutls-cli": "gnutls-bin",
     "stunnel": "stunnel4",
+    "nginx": "libnginx-mod-stream",
 }
 """Programs that some tests use, and their Debian packages."""
 

@@ -27,6 +27,11 @@ LISTENER_ROWS: list[Row] = [
 TABLE_ROWS: dict[str, Row] = {
     "limits": ("[listener.limits]", "The limits, see `Limits`_: the keys below.", ""),
     "access": ("[listener.access]", "The access rules, see `Limits`_: the keys below.", ""),
+    "proxy_protocol": (
+        "[listener.proxy_protocol]",
+        "The PROXY protocol, see :doc:`behind-a-load-balancer`: the keys below.",
+        "",
+    ),
     "tls": ("[listener.tls]", "TLS, see `Certificates`_: the keys below.", ""),
 }
 SERVER_TABLE_ROWS: dict[str, Row] = {

@@ -118,12 +118,12 @@ class Gate:
         self.report_rejection(sockaddr, reason)
         return reason
 
-    def reserve(self, sockaddr: Any) -> Permit | RejectReason:
+    def reserve(self, sockaddr: Any, permit_type: type[Permit] = Permit) -> Permit | RejectReason:
         """Hold a slot for a connection whose source comes later: see `Permit.identify`."""
         now = self.now()
         reason = self.admission.reserve(now)
         if reason is None:
-            return Permit(self, sockaddr, None, self.limits, now)
+            return permit_type(self, sockaddr, None, self.limits, now)
         self.report_rejection(sockaddr, reason)
         return reason
 

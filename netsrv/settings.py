@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from enum import Enum
+from keyword import iskeyword
 from math import isfinite
 from typing import Any
 
@@ -353,6 +354,11 @@ class Setting:
         return f"--{self.keyword.replace('_', '-')}"
 
     @property
+    def attribute(self) -> str:
+        """The name of the field, which has an underscore at its end if Python needs the word."""
+        return f"{self.name}_" if iskeyword(self.name) else self.name
+
+    @property
     def keyword(self) -> str:
         """The name among those of all tables: that of the field, with the section's prefix."""
         return f"{self.section.prefix}{self.name}"
@@ -379,7 +385,7 @@ def short_repr(instance: Any) -> str:
 def settings_of(*classes: type) -> dict[str, Setting]:
     """Return the settings of settings classes by their keywords, in the order of the fields."""
     described = [
-        Setting(attribute.name, attribute.default, **attribute.metadata[_METADATA])
+        Setting(attribute.name.rstrip("_"), attribute.default, **attribute.metadata[_METADATA])
         for settings_class in classes
         for attribute in fields(settings_class)
         if _METADATA in attribute.metadata

@@ -175,7 +175,8 @@ class Deadlines(_Watch):
 
     def put(self, connection: Any, seconds: float) -> None:
         """Set the deadline of a connection, *seconds* from now."""
-        self._wheel.discard(connection)
+        if connection in self.connections:
+            self._wheel.discard(connection)
         self._wheel.put(connection, None, self._now() + seconds, DEADLINE_WIDTH)
         self._arm()
 

@@ -245,7 +245,8 @@ def _report(
 
 def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, Any]:
     settings = listener.settings
-    tables: dict[str, dict[str, Any]] = {"limits": {}, "access": {}, "tls": {}}
+    names = ("limits", "access", "proxy_protocol", "tls")
+    tables: dict[str, dict[str, Any]] = {name: {} for name in names}
     for setting, value in limits_in_effect(settings).items():
         tables[setting.section.table][setting.name] = plain_value(setting.kind.plain(value))
     if "max_connections" in tables["limits"]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from attrs import evolve
 
-from netsrv.config.document import DocumentReader, duplicate_addresses
+from netsrv.config.combinations import duplicate_addresses
+from netsrv.config.document import DocumentReader
 from netsrv.config.errors import Source
 from netsrv.config.model import (
     LISTENER_SETTINGS,

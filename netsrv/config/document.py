@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import evolve
 
+from netsrv.config.combinations import duplicate_addresses, misfits
 from netsrv.config.errors import ErrorCollector, Source
 from netsrv.config.faults import Fault
 from netsrv.config.model import (
@@ -27,9 +28,9 @@ from netsrv.config.model import (
     service_object,
 )
 from netsrv.guards.limits import Limits
+from netsrv.guards.proxies import ProxyProtocolSettings
 from netsrv.registry import Registry
 from netsrv.settings import (
-    MAX_TEXT_LENGTH,
     TEXT,
     KeyPath,
     Kind,
@@ -38,11 +39,10 @@ from netsrv.settings import (
     parse_table,
     quote_value,
     resolve_paths,
-    shorten,
     unknown_key,
 )
 from netsrv.sockets.addresses import Address, InheritedName
-from netsrv.tls.settings import NO_TLS, TLSSettings, mistakes_of
+from netsrv.tls.settings import TLSSettings
 
 
 def _settings_in(table: str) -> dict[str, Setting]:
@@ -64,6 +64,7 @@ _TABLES = {
 _CLASSES: dict[str, tuple[str, type]] = {
     "limits": ("limits", Limits),
     "access": ("limits", Limits),
+    "proxy_protocol": ("proxy_protocol", ProxyProtocolSettings),
     "tls": ("tls", TLSSettings),
 }
 """The field of `ListenerSettings` that a table belongs to, and its class."""
@@ -220,7 +221,8 @@ class DocumentReader:
             with self.errors.at(*path, name):
                 inner = parse_table(table[name])
                 below = nested.setdefault(_CLASSES[name], {})
-                below.update(self._values(inner, _TABLES[name], (*path, name)))
+                for key, value in self._values(inner, _TABLES[name], (*path, name)).items():
+                    below[_TABLES[name][key].attribute] = value
                 self._check_keys(inner, _TABLES[name], (*path, name))
         for (field, settings_class), given in nested.items():
             if given:
@@ -266,26 +268,13 @@ class DocumentReader:
 
     def _check_together(self, transport: Transport, values: dict[str, Any], path: KeyPath) -> None:
         """Check settings that depend on the transport or on the service."""
-        service = values.get("service", "")
-        embedded = not isinstance(service, str)
-        if values.get("mode") is not None and transport.takes_port:
-            self.errors.add((*path, "mode"), "only the file of a unix socket has one")
-        if embedded and values.get("settings") is not None:
-            self.errors.add((*path, "settings"), "only a service that has a name takes them")
         if self._source.options and transport is not Transport.TCP:
             values.pop("tls", None)
-        for name, text in mistakes_of(values.get("tls", NO_TLS)):
-            self.errors.add((*path, "tls", name), text)
-        for name in filter(values.get, ("tls", "context_factory")):
-            if not transport.is_stream:
-                self.errors.add((*path, name), "there is no TLS on UDP")
-            elif name == "context_factory" and "tls" in values:
-                self.errors.add((*path, name), "TLS is either Twisted's or that of the tls_ keys")
-        if values.get("safe_replies") and not (embedded and not transport.is_stream):
-            text = "only for a DatagramProtocol; a named service has them"
-            self.errors.add((*path, "safe_replies"), text)
+        for keys, text in misfits(transport, values):
+            self.errors.add((*path, *keys), text)
         self._check_faults(transport, values.get("fault", ()), path)
-        if embedded:
+        service = values.get("service", "")
+        if not isinstance(service, str):
             with self.errors.at(*path, "service"):
                 values["service"] = service_object(transport, service)
 
@@ -329,14 +318,3 @@ class DocumentReader:
             if given:
                 raise ValueError(f"the service {quote_value(name)} has no settings")
         return None
-
-
-def duplicate_addresses(listeners: Iterable[ListenerSettings]) -> Iterator[str]:
-    """Yield a line for each listener that has the address of one before it."""
-    seen: dict[str, ListenerSettings] = {}
-    for listener in listeners:
-        first = seen.setdefault(listener.address_label, listener)
-        if first is not listener and listener.port != 0:
-            before = f", first in {first.config_location}" if first.config_location else ""
-            label = shorten(listener.option_label, MAX_TEXT_LENGTH)
-            yield f"{label}: duplicate listener{before}"

@@ -49,6 +49,12 @@ class ListenerKeywords(TypedDict, total=False):
     lifetime: float
     write_timeout: float | Literal["none"]
     close_grace: float
+    proxy_protocol_from: Sequence[str]
+    proxy_protocol_header_timeout: float
+    proxy_protocol_max_length: int
+    proxy_protocol_per_proxy: int
+    proxy_protocol_unspec: Literal["accept", "reject"]
+    proxy_protocol_other_transport: Literal["accept", "reject"]
     tls_certificate: str | Sequence[str]
     tls_key: str | Sequence[str]
     tls_client_ca: str

@@ -18,6 +18,7 @@ from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.config.status import NO_STATUS, StatusSettings
 from netsrv.faults.fault import FaultSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
+from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.settings import (
     ANYTHING,
     BOOLEAN,
@@ -163,6 +164,7 @@ class ListenerSettings:
         default_text="none",
     )
     limits: Limits = NO_LIMITS
+    proxy_protocol: ProxyProtocolSettings = NO_PROXY_PROTOCOL
     tls: TLSSettings = NO_TLS
     config_location: str = field(default="", eq=False)
     """Where the listener was configured: ``netsrv.toml: listener[0]``; empty for the command
@@ -361,5 +363,5 @@ TABLE_SETTINGS = {
 }
 """The settings of `SERVER_TABLES` by their keywords."""
 
-LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, TLSSettings)
-"""The settings of a listener, those of its limits, access rules and TLS included."""
+LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, ProxyProtocolSettings, TLSSettings)
+"""The settings of a listener, those of its tables included."""

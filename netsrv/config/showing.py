@@ -9,6 +9,7 @@ import attrs
 
 from netsrv.config.model import LISTENER_SETTINGS, ListenerSettings
 from netsrv.guards.limits import ACCESS, CONNECTIONS, DATAGRAMS, TIMEOUTS
+from netsrv.guards.proxies import PROXY_PROTOCOL, STREAM_SETTINGS
 from netsrv.guards.rates import Rate, parse_rate
 from netsrv.settings import Section, Setting, exception_text
 from netsrv.tls.settings import TLS
@@ -62,18 +63,27 @@ def show_plain(value: Any) -> str:
 
 
 def limits_in_effect(settings: ListenerSettings) -> dict[Setting, Any]:
-    """Return the settings of a listener's limits, access rules and TLS, with their values.
+    """Return the settings of a listener's limits, access rules, PROXY protocol and TLS.
 
-    Those that do not concern it are left out.
+    Each has its value.  Those that do not concern it are left out.
     """
     transport = settings.transport
     sections: list[Section] = [CONNECTIONS, TIMEOUTS] if transport.is_stream else [DATAGRAMS]
     if transport.takes_port:
         sections.append(ACCESS)
+    if settings.proxy_protocol.enabled:
+        sections.append(PROXY_PROTOCOL)
     if settings.tls.certificate is not None:
         sections.append(TLS)
     return {
-        setting: getattr(settings.tls if setting.section is TLS else settings.limits, setting.name)
+        setting: getattr(_table_of(settings, setting.section), setting.attribute)
         for setting in LISTENER_SETTINGS.values()
         if setting.section in sections
+        and not (setting.keyword in STREAM_SETTINGS and not transport.is_stream)
     }
+
+
+def _table_of(settings: ListenerSettings, section: Section) -> Any:
+    if section is PROXY_PROTOCOL:
+        return settings.proxy_protocol
+    return settings.tls if section is TLS else settings.limits

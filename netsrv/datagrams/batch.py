@@ -50,6 +50,11 @@ class Batch(Datagrams):
             [self.sizes[index] for index in indices],
         )
 
+    def replaced(self, flows: Sequence[Flow], data: Sequence[bytes]) -> "Batch":
+        """Return a batch of other datagrams, which is valid as long as this one."""
+        self._check()
+        return Batch(self._port, flows, [*map(len, data)], data, self._whole or self)
+
     def send_back(self) -> None:
         """Send each back to its sender, unchanged."""
         self._check()

@@ -2,7 +2,7 @@
 
 A datagram takes this way::
 
-    port -> datagram gate (guard) -> service protocol
+    port -> [PROXY header] -> datagram gate (guard) -> service protocol
 """
 
 import socket
@@ -13,10 +13,12 @@ from twisted.internet.protocol import DatagramProtocol
 
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort
+from netsrv.datagrams.proxied import ProxiedDatagrams
 from netsrv.datagrams.refusing import accept_datagrams, refuse_datagrams
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
+from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.interfaces import DropReason, IDatagrams
 from netsrv.sockets.steps import SocketError
 
@@ -28,7 +30,7 @@ class DatagramListener:
     """Receives datagrams on *sock*, and has *protocol* answer them.
 
     A socket that fails is replaced by the result of *reopen*, which raises `SocketError` if it
-    cannot open one.
+    cannot open one.  With *proxy_protocol*, each datagram begins with a header.
     """
 
     failed = False
@@ -42,16 +44,19 @@ class DatagramListener:
         protocol: DatagramProtocol,
         guard: DatagramGuard,
         reopen: Callable[[], socket.socket],
+        proxy_protocol: ProxyProtocolSettings = NO_PROXY_PROTOCOL,
     ) -> None:
         self.gate = gate
         self.failure = ""
         """Why the socket has failed; empty if it has not, or is open again."""
         self._reactor = reactor
         self._protocol = DatagramGate(gate, protocol, guard)
+        proxied = proxy_protocol.enabled
+        self._proxied = ProxiedDatagrams(self._protocol, proxy_protocol) if proxied else None
         self._port = DatagramPort(
             reactor,
             sock,
-            self._protocol,
+            self._proxied or self._protocol,
             self._on_drop,
             self._on_exception,
             on_dead_socket=self._socket_failed,
@@ -124,7 +129,10 @@ class DatagramListener:
         """
         between: Any = None if make is None else make(self._protocol, self._port)
         self._protocol.interpose(between or self._port)
-        self._port.pass_to(between or self._protocol)
+        if self._proxied is not None:
+            self._proxied.pass_to(between or self._protocol)
+        else:
+            self._port.pass_to(between or self._protocol)
 
     # A socket that fails
 

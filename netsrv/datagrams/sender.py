@@ -6,7 +6,7 @@ error of the network is raised: what cannot be sent is dropped, and reported.
 
 import errno
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from netsrv.batches import Datagrams, JoinedDatagrams
@@ -49,6 +49,8 @@ class Sender:
         self._queued_flows: list[Flow] = []
         self._targets: dict[Any, Flow] = {}
         self._connected: Flow | None = None
+        self.routes: Mapping[Any, Flow] = {}
+        """The flows to peers that are reached by way of others, by the peers' addresses."""
         self._use_socket(sock)
 
     def _use_socket(self, sock: Socket) -> None:
@@ -79,7 +81,7 @@ class Sender:
             packet = memoryview(packet).tobytes()
         target = self.flow
         if target is None or addr != target.peer:
-            known = self._targets.get(addr) or self._target(addr)
+            known = self.routes.get(addr) or self._targets.get(addr) or self._target(addr)
             if known is None:
                 return
             target = known
@@ -96,7 +98,7 @@ class Sender:
         flow = self.flow
         if flow is not None and addr == flow.peer:
             return flow
-        return self._targets.get(addr) or self._target(addr)
+        return self.routes.get(addr) or self._targets.get(addr) or self._target(addr)
 
     def write_to(self, packet: bytes, flow: Flow) -> None:
         """Send a datagram to the peer of a flow, from the address that this peer has asked."""

@@ -26,6 +26,7 @@ class Admission:
     def __init__(self, limits: Limits, shared: ConnectionSlots, now: float) -> None:
         self.slots = (ConnectionSlots(), shared)
         self._per_source = PerSource()
+        self._proxies: PerSource | None = None
         self._limits: Limits | None = None
         self._rate: TokenBucket | None = None
         self.set_limits(limits, now)
@@ -39,6 +40,13 @@ class Admission:
         if self._limits is None or rate != self._limits.connection_rate:
             self._rate = None if rate is None else TokenBucket(rate, now)
         self._limits = limits
+
+    @property
+    def proxies(self) -> PerSource:
+        """The proxies by way of which connections have come, and how many of each."""
+        if self._proxies is None:
+            self._proxies = PerSource()
+        return self._proxies
 
     def admit(self, source: Source | None, now: float) -> RejectReason | None:
         """Count a connection in, or return the reason against it.

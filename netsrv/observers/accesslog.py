@@ -196,12 +196,15 @@ class AccessLog(Observer):
 
 
 def _describe(connection: IConnection) -> str:
-    """Return the keys of a line that only some connections have: ``tls``, and the service's."""
-    if connection.tls is None and connection.details is None:
+    """Return the keys that only some connections have: ``proxy``, ``tls``, and the service's."""
+    proxy, tls, details = connection.proxy, connection.tls, connection.details
+    if proxy is tls is details is None:
         return ""
-    values = dict(connection.details or {})
-    if connection.tls is not None:
-        values["tls"] = asdict(connection.tls, filter=lambda _attribute, value: value is not None)
+    values = dict(details or {})
+    if proxy is not None:
+        values["proxy"] = proxy.describe()
+    if tls is not None:
+        values["tls"] = asdict(tls, filter=lambda _attribute, value: value is not None)
     return f",{json.dumps(values, separators=(',', ':'))[1:-1]}"
 
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import asdict, define, field
 
 from netsrv.interfaces import (
     CloseReason,
@@ -29,6 +29,15 @@ HANDSHAKE_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
 HANDSHAKE_REASONS = frozenset(
     {RejectReason.TLS_HANDSHAKE, RejectReason.TLS_PLAINTEXT, RejectReason.TLS_TIMEOUT}
+)
+
+PROXY_REASONS = frozenset(
+    {
+        RejectReason.UNTRUSTED_PROXY,
+        RejectReason.PROXY_CONNECTIONS,
+        RejectReason.PROXY_HEADER,
+        RejectReason.PROXY_TIMEOUT,
+    }
 )
 
 
@@ -55,6 +64,9 @@ class Counts:
     datagrams_sent: int = 0
     datagrams_dropped: Counter[str] = field(factory=Counter)
     """Datagrams by reason."""
+    proxy_headers: Counter[tuple[str, str]] = field(factory=Counter)
+    """Connections with the PROXY protocol by version (``1``, ``2``, ``-`` if there was no header)
+    and result: ``accepted``, ``local``, or the reason for which they were rejected."""
     accept_errors: int = 0
     service_failures: int = 0
     suspended: bool = False
@@ -66,9 +78,22 @@ class Counts:
     """Handshakes that were completed, by bucket; the last one is for longer durations."""
 
     @property
+    def proxy_headers_by_version(self) -> dict[str, dict[str, int]]:
+        """The PROXY headers of each version by result."""
+        headers: dict[str, dict[str, int]] = {}
+        for (version, result), count in self.proxy_headers.items():
+            headers.setdefault(version, {})[result] = count
+        return headers
+
+    @property
     def peak(self) -> int:
         """The most connections at once."""
         return max(self.most, self.active)
+
+
+def plain_counts(counts: Counts) -> dict[str, Any]:
+    """Return counts as plain values, ready for JSON: the PROXY headers of a version in a table."""
+    return asdict(counts) | {"proxy_headers": counts.proxy_headers_by_version}
 
 
 class Counters(Observer):
@@ -99,6 +124,12 @@ class Counters(Observer):
         counts.refused[str(reason)] += 1
         if reason in HANDSHAKE_REASONS:
             counts.tls_handshakes[str(reason)] += 1
+        if reason in PROXY_REASONS:
+            counts.proxy_headers["-", str(reason)] += 1
+
+    def proxy_header_received(self, listener: ListenerInfo, peer: str, header: Any) -> None:
+        result = "accepted" if header.command else "local"  # LOCAL is 0
+        self.listeners[listener].proxy_headers[str(header.version), result] += 1
 
     def tls_handshake_completed(
         self, listener: ListenerInfo, peer: str, session: Any, seconds: float

@@ -43,6 +43,8 @@ RULES = {
     DropReason.MARTIAN: "its loopback source address came in on another interface",
     DropReason.DATAGRAM_RATE: "its source exceeds the rate (--datagram-rate)",
     DropReason.LOOP: "it repeats without end, as from a server that answers us (--datagram-rate)",
+    DropReason.UNTRUSTED_PROXY: "its sender is no trusted proxy (--proxy-protocol)",
+    DropReason.PROXY_HEADER: "it has no valid PROXY header (--proxy-protocol)",
     DropReason.REPLY_TOO_LONG: "the reply is more than three times as long as the request",
 }
 """The rule that refused a datagram, with the option that changes it."""

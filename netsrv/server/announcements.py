@@ -70,5 +70,5 @@ def show_limits(settings: ListenerSettings, descriptors: int) -> str:
         elif value != setting.default and setting.section is not TLS:
             plain = plain_value(setting.kind.plain(value))
             networks = count_of(len(plain), "network") if isinstance(plain, list) else ""
-            shown.append(f"{setting.name} {networks or show_plain(plain)}")
+            shown.append(f"{setting.keyword} {networks or show_plain(plain)}")
     return ", ".join(shown)

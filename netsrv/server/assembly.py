@@ -18,11 +18,23 @@ if TYPE_CHECKING:
 
 def stages_of(prepared: PreparedListener) -> "list[Stage]":
     """Return the stages that a listener's connections go through before its service."""
-    if prepared.certificates is None:
-        return []
-    from netsrv.streams.tls_stage import TLSStage  # a server without TLS does without
+    stages: list[Stage] = []
+    if prepared.settings.proxy_protocol.enabled:
+        from netsrv.streams.proxy_stage import ProxyStage  # other servers do without
 
-    return [TLSStage(prepared.certificates)]
+        stages.append(ProxyStage(prepared.settings.proxy_protocol))
+    if prepared.certificates is not None:
+        from netsrv.streams.tls_stage import TLSStage  # a server without TLS does without
+
+        stages.append(TLSStage(prepared.certificates))
+    return stages
+
+
+def same_way(before: PreparedListener, after: PreparedListener) -> bool:
+    """Return whether a listener can take peers by other settings without being replaced."""
+    if before.settings.transport.is_stream:
+        return bool(stages_of(before)) == bool(stages_of(after))
+    return before.settings.proxy_protocol == after.settings.proxy_protocol
 
 
 def assemble(
@@ -40,7 +52,8 @@ def assemble(
     ports, safe = limits.refuse_source_ports, _is_safe(prepared)
     guard = DatagramGuard(limits.access, ports, own_ports, limits.datagram_rate, safe)
     reopen = make_reopener(settings, prepared.socket)
-    return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen)
+    proxied = settings.proxy_protocol
+    return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen, proxied)
 
 
 def _is_safe(prepared: PreparedListener) -> bool:

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from attrs import asdict, evolve
+from attrs import evolve
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
@@ -18,9 +18,9 @@ from netsrv.config.model import ConfigurationError, ListenerSettings
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.interfaces import IObserver, ListenerInfo, ListenerState
-from netsrv.observers.counters import Counts
+from netsrv.observers.counters import Counts, plain_counts
 from netsrv.registry import Registry, find_services
-from netsrv.server.assembly import stages_of
+from netsrv.server.assembly import same_way, stages_of
 from netsrv.server.certificates import load_certificates
 from netsrv.server.factories import build_factory
 from netsrv.server.listening import Listener
@@ -202,7 +202,7 @@ class RunningListener:
         datagrams.
         """
         store = self.certificates
-        counts = asdict(self._owner.counts(self.listener_info))
+        counts = plain_counts(self._owner.counts(self.listener_info))
         for connection in self.gate.connections:
             counts["received_bytes"] += connection.received
             counts["sent_bytes"] += connection.sent - connection.unsent
@@ -216,6 +216,7 @@ class RunningListener:
                 for option in self.socket.options
             },
             "counts": counts,
+            "pending": dict(self.gate.pending),
             "certificates": [] if store is None else store.describe(),
             "renewals": {} if store is None else dict(store.renewals),
             "kernel_drops": self.kernel_drops,
@@ -277,7 +278,7 @@ class RunningListener:
             and self.name == prepared.name
             and self.settings.safe_replies is prepared.settings.safe_replies
             and self.settings.context_factory is prepared.settings.context_factory
-            and (self.certificates is None) is (prepared.certificates is None)
+            and same_way(self._prepared, prepared)
         )
 
     def _replace_service(self, prepared: PreparedListener) -> None:

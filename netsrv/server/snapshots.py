@@ -251,9 +251,7 @@ def _tls(counts: Counts) -> dict[str, Any] | None:
 
 def _proxy(counts: Counts) -> dict[str, Any] | None:
     """Return the headers by version and result; None if there was none."""
-    headers: dict[str, dict[str, int]] = {}
-    for (version, result), count in getattr(counts, "proxy_headers", {}).items():
-        headers.setdefault(version, {})[result] = count
+    headers = counts.proxy_headers_by_version
     return {"headers": headers} if headers else None
 
 

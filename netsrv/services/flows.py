@@ -31,7 +31,7 @@ _buffer = memoryview(bytearray(MAX_SIZE))
 class Flow:
     """The upstream socket of one client; *origin* is what the answers go to."""
 
-    __slots__ = ("_burst", "_receive", "idle", "origin", "send", "sock", "used")
+    __slots__ = ("_burst", "_receive", "idle", "origin", "prefix", "send", "sock", "used")
 
     def __init__(self, family: int, sockaddr: Any, origin: Any) -> None:
         self.sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -45,6 +45,8 @@ class Flow:
         self.send = self.sock.send
         self._receive = self.sock.recv_into
         self.origin = origin
+        self.prefix = b""
+        """What each datagram to the upstream has before its data."""
         self.used = True
         """True if a datagram has passed since the last look."""
         self.idle = 0

@@ -1,6 +1,7 @@
 """forward: pass connections and datagrams on to another server, its *upstream*."""
 
 import re
+from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any
 
@@ -10,6 +11,7 @@ from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
 from netsrv.interfaces import IDatagramService, IStreamService
+from netsrv.proxy_protocol import Transport, make_v1, make_v2
 from netsrv.settings import quote_value
 
 MAX_CONNECT_TIMEOUT = 3600.0
@@ -64,6 +66,26 @@ def _positive(limit: float) -> Any:
     return check
 
 
+class SendProxy(StrEnum):
+    """The header of the PROXY protocol that an upstream gets."""
+
+    OFF = "off"
+    V1 = "v1"
+    V2 = "v2"
+
+
+def proxy_header(version: SendProxy, source: Any, destination: Any, is_stream: bool) -> bytes:
+    """Return the header for a client at *source*; a peer without an address is unknown in it."""
+    if version is SendProxy.OFF:
+        return b""
+    known = source is not None and destination is not None
+    addresses = (source, destination) if known else (None, None)
+    if version is SendProxy.V1 and is_stream:
+        return make_v1(*addresses)
+    transport = Transport.STREAM if is_stream else Transport.DGRAM
+    return make_v2(*addresses, transport=transport)
+
+
 @frozen
 class ForwardSettings:
     """The settings of forward."""
@@ -73,6 +95,9 @@ class ForwardSettings:
     socket."""
     connect_timeout: float = field(default=5.0, validator=_positive(MAX_CONNECT_TIMEOUT))
     """Seconds that connecting to the upstream may take."""
+    send_proxy: SendProxy = field(default=SendProxy.OFF, converter=SendProxy)
+    """The header of the PROXY protocol that tells the upstream the client's address: ``v1``,
+    ``v2`` or ``off``.  Datagrams have ``v2`` only."""
     flow_timeout: float = field(default=30.0, validator=_positive(MAX_CONNECT_TIMEOUT))
     """Seconds without a datagram after which a client's upstream socket is closed."""
     max_flows: int = field(default=MAX_FLOWS, validator=_positive(2**20))

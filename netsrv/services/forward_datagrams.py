@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from netsrv.services.dial import Addresses, target_of
 from netsrv.services.flows import Flow, Flows
-from netsrv.services.forward import ForwardSettings, Upstream
+from netsrv.services.forward import ForwardSettings, SendProxy, Upstream, proxy_header
 
 Client = tuple[str, int]
 
@@ -77,7 +77,7 @@ class ForwardDatagrams(DatagramProtocol):
     def _send(self, flow: Flow, datagram: bytes) -> None:
         flow.used = True
         try:
-            flow.send(datagram)
+            flow.send(flow.prefix + datagram if flow.prefix else datagram)
         except OSError as error:
             self._report(f"{self._upstream}: {error.strerror}")
 
@@ -93,6 +93,11 @@ class ForwardDatagrams(DatagramProtocol):
             self._report(f"{self._upstream}: {error.strerror}")
             return None
         self._problem = ""
+        if self._settings.send_proxy is not SendProxy.OFF:
+            host = self.transport.getHost()
+            flow.prefix = proxy_header(
+                self._settings.send_proxy, addr[:2], (host.host, host.port), False
+            )
         self._look_soon()
         if not self._upstream.is_numeric and not self._upstream.path:
             self._look_up_again()

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from netsrv.services.dial import Dial
-from netsrv.services.forward import ForwardSettings, Upstream
+from netsrv.services.forward import ForwardSettings, Upstream, proxy_header
 
 FAULT = "fault"
 """The reason of an upstream that a fault keeps out of reach."""
@@ -145,6 +145,14 @@ class ForwardStream(Protocol):
     def begin(self, upstream: "UpstreamStream") -> None:
         """Pass on from now on: the upstream is connected."""
         self.upstream = upstream
+        header = proxy_header(
+            self._settings.send_proxy,
+            _host_and_port(self.transport.getPeer()),
+            _host_and_port(self.transport.getHost()),
+            True,
+        )
+        if header:
+            upstream.transport.write(header)
         upstream.transport.registerProducer(Reading(self.transport), True)
         self.transport.registerProducer(Reading(upstream.transport), True)
         self.transport.resumeProducing()
@@ -265,6 +273,12 @@ class ForwardFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> ForwardStream:
         return ForwardStream(self._settings, self._address, self.connect_errors)
+
+
+def _host_and_port(address: Any) -> tuple[str, int] | None:
+    """Return the address of a peer as a header has it; None of a unix socket."""
+    port = getattr(address, "port", None)
+    return None if port is None else (address.host, port)
 
 
 def upstream_endpoint(reactor: Any, address: Upstream, timeout: float) -> Any:

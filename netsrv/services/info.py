@@ -62,13 +62,14 @@ def describe_connection(peer: Any) -> bytes:
 
     ``tls`` and ``proxy`` are null on a connection that has neither.
     """
-    sock, session = peer.getHandle(), getattr(peer, "tls", None)
+    sock = peer.getHandle()
+    session, header = getattr(peer, "tls", None), getattr(peer, "proxy", None)
     return _line(
         peer=show_peer(peer),
         local=show_address(peer.getHost()),
         family=sock.family.name,
         tls=None if session is None else asdict(session),
-        proxy=None,
+        proxy=None if header is None else header.describe(),
         options=options_in_effect(sock),
         tcp_info=tcp_info(sock),
     )

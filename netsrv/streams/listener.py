@@ -24,7 +24,7 @@ from netsrv.interfaces import RejectReason
 from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
-from netsrv.streams.pending import PendingFactory, Stage
+from netsrv.streams.pending import Stage
 from netsrv.streams.refusing import stop_listening
 
 
@@ -220,7 +220,7 @@ class StreamListener:
             return
         try:
             if stages:
-                accepted.serve(PendingFactory(permit, stages, self._factory))
+                accepted.serve(stages[0].factory(permit, stages, self._factory, accepted))
             else:
                 accepted.serve(GatedFactory(permit, self._factory))
         except BaseException:

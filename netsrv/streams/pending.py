@@ -53,6 +53,12 @@ class Stage:
         """
         return gate.admit(sockaddr)
 
+    def factory(
+        self, permit: Permit, stages: "Sequence[Stage]", service: IProtocolFactory, accepted: Any
+    ) -> Any:
+        """Return the factory of an *accepted* connection, whose first stage this is."""
+        return PendingFactory(permit, stages, service)
+
     def start(self, connection: "PendingConnection") -> Callable[[bytes], None]:
         """Begin with a connection, and return the function that gets its bytes.
 
@@ -69,28 +75,31 @@ class PendingConnection:
     A stage may change `address` and `connection_type`, and set `proxy` and `tls`.
     """
 
+    connection_type = StagedConnection
+    """The class of the connection to the service."""
+    proxy: Any = None
+    """The header of the PROXY protocol, once it is known."""
+    tls: Any = None
+    """The TLS session, once the handshake is complete."""
+    transport: Any = None
+    """The transport as the present stage sees it."""
+    early = b""
+    """What the peer has sent, and the present stage has not taken yet."""
+    aborted = False
+    _failed = False
+    _at_end: Sequence[Callable[[], None]] = ()
+    _receive: Callable[[bytes], None]
+
     def __init__(
         self, permit: Permit, stages: Sequence[Stage], service: IProtocolFactory, address: Any
     ) -> None:
         self.permit = permit
         self.address = address
         """The peer's address, with which the service's ``buildProtocol`` is called."""
-        self.connection_type = StagedConnection
-        """The class of the connection to the service."""
-        self.proxy: Any = None
-        """The header of the PROXY protocol, once it is known."""
-        self.tls: Any = None
-        """The TLS session, once the handshake is complete."""
-        self.transport: Any = None
-        """The transport as the present stage sees it."""
-        self.aborted = False
         self._gate = permit.gate
         self._stages: Iterator[Stage] = iter(stages)
         self._stage: Stage = stages[0]
         self._service = service
-        self._receive: Callable[[bytes], None] = _ignore
-        self._failed = False
-        self._at_end: list[Callable[[], None]] = []
 
     # What a stage calls
 
@@ -128,7 +137,7 @@ class PendingConnection:
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Call *call* when the connection has ended, whether it was served or not."""
-        self._at_end.append(call)
+        self._at_end = (*self._at_end, call)
 
     # What the gate calls
 
@@ -167,6 +176,9 @@ class PendingConnection:
     def makeConnection(self, transport: Any) -> None:
         self.transport = transport
         self._start(next(self._stages))
+        if self.early:
+            early, self.early = self.early, b""
+            self._receive(early)
 
     def dataReceived(self, data: bytes) -> None:
         self._receive(data)
@@ -208,13 +220,14 @@ class PendingConnection:
             self.close()
             return
         connection.proxy, connection.tls = self.proxy, self.tls
-        connection.at_end = self._at_end
+        connection.at_end, connection.early = self._at_end, data
         self._gate.stop_waiting(self)
-        connection.begin(self.transport, data)
+        self.transport.protocol = connection
+        connection.makeConnection(self.transport)
 
     def _end(self) -> None:
         self.permit.cancel()
-        calls, self._at_end = self._at_end, []
+        calls, self._at_end = self._at_end, ()
         for call in calls:
             call()
         self._gate.pending_lost(self)

@@ -126,7 +126,7 @@ class StreamSocket(_Socket):
     def writable(self) -> bool:  # type: ignore[override]
         return len(self._out.data) < BUFFER or self._out.closed or self._in.reset
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, _flags: int = 0) -> bytes:
         if self._in.reset:
             raise _error(errno.ECONNRESET)
         if not self._in.data and not self._in.ended:

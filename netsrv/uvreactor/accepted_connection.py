@@ -32,6 +32,10 @@ class AcceptedConnection:
         else:
             connection.serve(protocol)
 
+    def read_early(self, size: int) -> bytes:
+        """Return what the peer has sent already, up to *size* bytes; empty if that is nothing."""
+        return self._connection.read_early(size)
+
     def close(self) -> None:
         """Close it, once what the peer has sent is read; abort it if it is served already."""
         self._connection.close()

@@ -114,6 +114,13 @@ class AcceptedSocket:
             self.log.failure("Unhandled error in {connection}", connection=self._transport)
             self._transport.abortConnection()
 
+    def read_early(self, size: int) -> bytes:
+        """Return what the peer has sent already, up to *size* bytes; empty if that is nothing."""
+        try:
+            return self._sock.recv(size, socket.MSG_DONTWAIT)
+        except OSError:
+            return b""
+
     def close(self) -> None:
         """Close it, once what the peer has sent is read; abort it if it is served already."""
         if self._transport is not None:

@@ -5,6 +5,7 @@ reading side, TLS, the beginning and the end; `netsrv.uvreactor.writing_connecti
 writing side.
 """
 
+import os
 from typing import Any
 
 from twisted.internet import error
@@ -57,6 +58,19 @@ class Connection(WritingConnection):
     def hold(self) -> None:
         """Read nothing until the connection is served, and its protocol wants to read."""
         self._early_read = EarlyRead(self, self._transport)
+
+    def read_early(self, size: int) -> bytes:
+        """Return what the peer has sent already, up to *size* bytes; empty if that is nothing.
+
+        uvloop begins to read when `connection_made` has returned, or has begun if the connection
+        is held.
+        """
+        if self._early_read is not None:
+            return b""
+        try:
+            return os.read(self._transport.get_extra_info("socket").fileno(), size)
+        except OSError:  # nothing is there, or the connection is lost: uvloop finds out
+            return b""
 
     def serve(self, protocol: Any) -> None:
         """Serve the connection with *protocol*."""

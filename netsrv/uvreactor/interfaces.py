@@ -12,6 +12,12 @@ class IAcceptedConnection(Interface):
     def serve(factory):  # type: ignore[no-untyped-def]
         """Serve it with a protocol that *factory* builds; close it if *factory* builds none."""
 
+    def read_early(size):  # type: ignore[no-untyped-def]
+        """Return what the peer has sent already, up to *size* bytes; empty if that is nothing.
+
+        Its protocol does not get these bytes.  For TCP only.
+        """
+
     def close():  # type: ignore[no-untyped-def]
         """Close it; abort it if it is served already.
 

@@ -33,6 +33,10 @@ TEXTS = {
     "ciphers": "ECDHE+AESGCM",
     "ciphersuites": "TLS_AES_128_GCM_SHA256",
     "groups": "X25519",
+    "header_timeout": 3.5,
+    "max_length": 600,
+    "unspec": "reject",
+    "other_transport": "accept",
     "session_tickets": False,
 }
 """Values of the settings whose kind does not tell a value that is not the default."""
@@ -79,7 +83,7 @@ def toml(value):
 def test_a_program_and_a_file_say_the_same(tmp_path):
     """The same keys and values give equal settings, and each one has an effect."""
     lines = ["[[listener]]", "service = 'echo'", "tcp = '127.0.0.1:7'"]
-    for table in ("", "limits", "access", "tls"):
+    for table in ("", "limits", "access", "proxy_protocol", "tls"):
         lines += [f"[listener.{table}]"] if table else []
         names = [name for name in EVERYTHING if LISTENER_SETTINGS[name].section.table == table]
         lines += [f"{LISTENER_SETTINGS[name].name} = {toml(EVERYTHING[name])}" for name in names]
@@ -88,9 +92,9 @@ def test_a_program_and_a_file_say_the_same(tmp_path):
     settings = listener("tcp", "127.0.0.1:7", "echo", **EVERYTHING)
     assert (settings,) == from_file.listeners
     for name, setting in LISTENER_SETTINGS.items():
-        holders = {"": settings, "tls": settings.tls}
+        holders = {"": settings, "proxy_protocol": settings.proxy_protocol, "tls": settings.tls}
         holder = holders.get(setting.section.table, settings.limits)
-        assert (getattr(holder, setting.name) != setting.default) == (name in EVERYTHING), name
+        assert (getattr(holder, setting.attribute) != setting.default) == (name in EVERYTHING), name
 
 
 def test_every_setting_is_a_typed_keyword():

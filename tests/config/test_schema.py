@@ -58,6 +58,14 @@ close_grace = 1
 only_from = ["127.0.0.0/8", "2001:db8::/32"]
 no_access = []
 
+[listener.proxy_protocol]
+from = ["10.0.0.5", "2001:db8::/32"]
+header_timeout = 3
+max_length = 65535
+per_proxy = 100
+unspec = "reject"
+other_transport = "accept"
+
 [listener.tls]
 certificate = ["server.pem", "other.pem"]
 key = ["server.key", "other.key"]
@@ -166,8 +174,9 @@ def test_the_example_has_every_key():
     assert document["control"].keys() == properties["control"]["properties"].keys()
     assert keys == listener.keys()
     assert tables == listener["limits"]["properties"].keys()
-    tls = {key for table in document["listener"] for key in table.get("tls", ())}
-    assert tls == listener["tls"]["properties"].keys()
+    for name in ("proxy_protocol", "tls"):
+        inner = {key for table in document["listener"] for key in table.get(name, ())}
+        assert inner == listener[name]["properties"].keys()
 
 
 @pytest.mark.parametrize("text", WRONG)

@@ -425,7 +425,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
     address = "give it one address: tcp, udp or unix, as in tcp = '127.0.0.1:7'"
     keys = (
         "there are service, tcp, udp, unix, mode, backlog, reuse_address, reuse_port, "
-        "socket_options, settings, fault, limits, access, tls"
+        "socket_options, settings, fault, limits, access, proxy_protocol, tls"
     )
     assert mistakes(text) == [
         "shutdown_timeout: '5': a number of seconds, more than 0 and at most 1000000000",
@@ -633,6 +633,7 @@ listeners = tables(
     LISTENER_KEYS,
     limits=values | tables(names_in("limits")),
     access=values | tables(names_in("access"), only_from=networks, no_access=networks),
+    proxy_protocol=values | tables(names_in("proxy_protocol"), **{"from": networks}),
     tls=values | tables(names_in("tls"), certificate=words),
     settings=values | tables(names_of(GreetSettings)) | tables(names_of(QotdSettings)),
 )

@@ -6,8 +6,10 @@ ports are free and its figures are the kernel's defaults.
 
 import io
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.version_independent
 
 PLAYED = {
     "README.rst": ["nc", "socat"],
+    "behind-a-load-balancer.rst": ["socat", "haproxy", "nginx"],
     "debug-a-network.rst": ["nc", "socat", "ss"],
     "deploy.rst": ["logrotate", "nft", "systemd-analyze"],
     "embedding.rst": ["openssl", "socat"],
@@ -62,12 +65,21 @@ def test_no_block_slips_by(document):
     assert bool(runs) == (document.name in PLAYED)
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """The reader's folder; a daemon that a failed test has left is ended by its pid file."""
+    yield tmp_path
+    for file in tmp_path.glob("*.pid"):
+        with suppress(OSError, ValueError):
+            os.kill(int(file.read_text()), signal.SIGTERM)
+
+
 @pytest.mark.parametrize("name", PLAYED)
-def test_a_document_tells_the_truth(name, tmp_path):
+def test_a_document_tells_the_truth(name, folder):
     """Every command and snippet runs and prints what the document shows."""
     for program in PLAYED[name]:
         tool(program)
-    player = [sys.executable, "-m", "tests.docs.player", str(path_of(name)), str(tmp_path)]
+    player = [sys.executable, "-m", "tests.docs.player", str(path_of(name)), str(folder)]
     played = subprocess.run(
         [*private_network(), *player],
         cwd=TOP,

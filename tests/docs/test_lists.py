@@ -70,7 +70,10 @@ def keys() -> list[str]:
     """Return every key of a configuration file; a table's is the header with which it begins."""
     names = dict.fromkeys(["listener", *FILE_NAMES])
     tables = {"listener": "[[listener]]"}
-    tables.update((each, f"[listener.{each}]") for each in ("settings", "limits", "access", "tls"))
+    tables.update(
+        (each, f"[listener.{each}]")
+        for each in ("settings", "limits", "access", "proxy_protocol", "tls")
+    )
     names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
     names = [LISTENER_SETTINGS[name].name if name in LISTENER_SETTINGS else name for name in names]
     below_top = [setting.name for setting in TABLE_SETTINGS.values()]

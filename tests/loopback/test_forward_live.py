@@ -3,6 +3,7 @@
 On the uvloop reactor, bytes pass without a call of the service; nothing else may differ.
 """
 
+import json
 import random
 import socket
 import threading
@@ -160,6 +161,29 @@ async def test_an_upstream_that_never_answers_delays_no_other(front, started, cl
         assert dict(hanging.listeners[0].service.connect_errors) == {"timeout": 1}
         for filler in fillers:
             filler.close()
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest_twisted.ensureDeferred
+async def test_the_upstream_gets_the_clients_address(started, client, transport, version):
+    """By a header of the PROXY protocol; a listener of ours that takes it shows the client."""
+    proxied = {"proxy_protocol_from": ["127.0.0.0/8"]}
+    info = started(Server(reactor, listener(transport, "127.0.0.1:0", "info", **proxied)))
+    host, port = info.sockets[0].sock.getsockname()
+    own = ForwardSettings(f"{host}:{port}", send_proxy=version)
+    front = started(Server(reactor, listener(transport, "127.0.0.1:0", "forward", settings=own)))
+    kind = socket.SOCK_STREAM if transport == "tcp" else socket.SOCK_DGRAM
+
+    def ask():
+        with closing(socket.socket(socket.AF_INET, kind)) as sock:
+            sock.settimeout(CLIENT_TIMEOUT)
+            sock.connect(front.sockets[0].sock.getsockname())
+            sock.send(b"x" * 500)
+            return sock.getsockname(), json.loads(sock.recv(65535))
+
+    (address, port), answer = await client(ask)
+    assert answer["peer"] == f"{address}:{port}"
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

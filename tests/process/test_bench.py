@@ -21,6 +21,12 @@ MEASUREMENTS = {
         r"2 connections: \d+\.\d ms of CPU time a second .*, longest turn \d+\.\d\d ms .*",
         r"-?\d+ bytes for each connection",
     ],
+    "bench.proxied --connections 50 --rounds 1": [
+        r"  bytes that come before the accept",
+        r"    without a header +\d+\.\d µs \(.*\) +1\.00",
+        r"    PROXY, version 2 +\d+\.\d µs \(.*\) +\d\.\d\d",
+        r"  bytes that come after it",
+    ],
     "bench.reload --listeners 3 --reactor uvloop": [
         r"uvloop: 3 listeners, no reload: \d+\.\d ms",
         r"uvloop: 3 listeners, all listeners replaced: \d+\.\d ms",

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status top faults 'faults list' 'faults inspect' 'faults create' 'faults toggle' 'faults delete' 'faults add' 'faults update' 'faults remove' 'faults reset' 'faults toxic' 'faults toxic add' 'faults toxic update' 'faults toxic remove'
-set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --refuse-source-ports --seed --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --write-timeout -a -c -l -n -t -tox -u
+set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --proxy-protocol --refuse-source-ports --seed --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --write-timeout -a -c -l -n -t -tox -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -93,6 +93,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l idle-timeout -x -d 'close a
 complete -c netsrv -n '_shtab_netsrv_using serve' -l lifetime -x -d 'close a connection after S seconds, whatever happens on it'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l write-timeout -x -d 'abort a connection whose output makes no progress for S seconds'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l close-grace -x -d 'wait S seconds for the peer to close too, then abort the connection'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l proxy-protocol -x -d 'require a PROXY header of every peer, and close peers outside these networks'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-certificate -xka "(__fish_complete_path (commandline -ct))" -d 'serve TLS with the certificate in FILE, or with those in DIRECTORY, chosen by SNI'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-key -xka "(__fish_complete_path (commandline -ct))" -d 'take the key of --tls-certificate from FILE'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-timeout -x -d 'wait S seconds for open connections at the end, then abort them'

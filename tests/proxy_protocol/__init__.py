@@ -1,0 +1,1 @@
+"""Tests in memory of netsrv.proxy_protocol."""
