@@ -191,6 +191,7 @@ def _import_reactor() -> Any:
 def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
     from netsrv.datagrams import listener as datagrams  # noqa: F401
+    from netsrv.server import faulting  # noqa: F401
     from netsrv.streams import listener, message_acceptor, proxy_stage  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401
 
@@ -199,7 +200,9 @@ def _import_rest(configuration: Configuration) -> None:
     if configuration.status.wanted:
         from netsrv.status import service  # noqa: F401
     if configuration.control.address is not None:
+        from netsrv.control import proxies  # noqa: F401
         from netsrv.control import service as control_service  # noqa: F401
+        from netsrv.services import forward_datagrams, forward_streams  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

@@ -104,7 +104,12 @@ class ForwardDatagrams(DatagramProtocol):
         return flow
 
     def _answer(self, packets: list[bytes], origins: list[Any]) -> None:
-        self.transport.write_all(packets, origins)
+        write_all = getattr(self.transport, "write_all", None)
+        if write_all is not None:
+            write_all(packets, origins)
+            return
+        for packet, origin in zip(packets, origins, strict=True):
+            self.transport.write(packet, origin.peer)
 
     def _look_soon(self) -> None:
         if self._timer is None:

@@ -164,7 +164,7 @@ def test_the_wheel_works_in_an_empty_environment(wheel, tmp_path):
         r"^    netsrv +TCP and UDP", run(str(env / "twistd"), "--help", cwd=tmp_path), re.M
     )
     services = run(str(env / "twistd"), "netsrv", "--list-services", cwd=tmp_path)
-    assert len(services.splitlines()) == 9
+    assert len(services.splitlines()) == 10
     assert "netsrv 0." in run(str(env / "netsrv"), "--version", cwd=tmp_path)
     for shell in ("bash", "zsh", "fish"):
         assert "netsrv" in run(str(env / "netsrv"), "--completion", shell, cwd=tmp_path)

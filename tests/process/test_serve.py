@@ -15,7 +15,7 @@ import netsrv
 from tests.clients import exchange, taken, talk, tcp, udp
 from tests.process.starts import SERVE, finish, only_line
 
-BUILT_IN = "accept agent chargen daytime discard echo info qotd time".split()
+BUILT_IN = "accept agent chargen daytime discard echo forward info qotd time".split()
 
 
 def run_serve(cwd: Path, *options: str) -> subprocess.CompletedProcess[str]:
