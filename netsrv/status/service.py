@@ -29,7 +29,7 @@ from netsrv.status.access import AccessRules
 from netsrv.status.channel import MAX_CHANNELS, StatusFactory
 from netsrv.status.history import INTERVAL, History
 from netsrv.status.opening import PreparedStatus, checked_token
-from netsrv.status.recent import MAX_ENTRIES, RecentEndings, RecentEvents, RecentRefusals
+from netsrv.status.recent import MAX_ENTRIES, Recent, keep_recent
 from netsrv.status.site import HealthSite, StatusSite
 from netsrv.status.source import Sample, StatusSource
 from netsrv.streams.listener import StreamListener
@@ -53,7 +53,8 @@ class StatusService:
     """Serves the status of *source* from `start` to `stop`.
 
     *prepared* has the open sockets.  *observers* are those of the server that the status is
-    about; *now* returns seconds of a monotonic clock.
+    about; *now* returns seconds of a monotonic clock.  *recent* has the last events, if it is not
+    to keep them itself.
     """
 
     log = Logger()
@@ -65,6 +66,7 @@ class StatusService:
         source: StatusSource,
         observers: ObserverDispatcher,
         now: Callable[[], float],
+        recent: Mapping[str, Recent] | None = None,
     ) -> None:
         self.history = History()
         self._reactor = reactor
@@ -74,11 +76,7 @@ class StatusService:
         self._now = now
         self._rate = LineRate(reactor, LOG_RATE)
         self._log_observer = ObserverDispatcher([LogObserver(self._rate)])
-        self._recent = {
-            "refusals": RecentRefusals(reactor),
-            "endings": RecentEndings(reactor),
-            "events": RecentEvents(reactor),
-        }
+        self._recent = keep_recent(reactor) if recent is None else recent
         self._listeners: list[tuple[StreamListener, OpenSocket]] = []
         self._site: StatusSite | None = None
         self._sampling: Any = None

@@ -37,6 +37,7 @@ PLAYED = {
     "testing.rst": [],
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
+    "workers.rst": [],
     "watch-a-server.rst": ["curl", "jq", "promtool"],
     "writing-a-service.rst": ["nc"],
 }

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status top
-set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --proxy-protocol --refuse-source-ports --shutdown-delay --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --udp --unix --write-timeout -c -t -u
+set -g _shtab_netsrv_opts_with_value --access-log --backlog --close-grace --completion --config --connection-rate --datagram-rate --health --idle-timeout --inetd --lifetime --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --proxy-protocol --refuse-source-ports --shutdown-delay --shutdown-timeout --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --udp --unix --worker-selection --workers --write-timeout -c -t -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -97,6 +97,8 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-certificate -xka "(__fi
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-key -xka "(__fish_complete_path (commandline -ct))" -d 'take the key of --tls-certificate from FILE'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-timeout -x -d 'wait S seconds for open connections at the end, then abort them'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-delay -x -d 'go on serving for S seconds after the first signal, while /readyz says no'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l workers -x -d 'serve with N processes that share the sockets; auto is one for each core'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l worker-selection -xka "hash source cpu shared" -d 'choose the worker of a TCP connection by a hash of its addresses, by its source, by the CPU that received it, or let all workers take from one queue'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-level -xka "critical error warn info debug" -d 'log lines of this level and of more severe ones'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l quiet -d 'log warnings and errors only, as with --log-level warn'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json logfmt" -d 'write the log as text, as JSON or as logfmt'
