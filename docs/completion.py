@@ -7,6 +7,7 @@ wheel installs where the shells look for them.
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import shtab
 
@@ -84,14 +85,23 @@ def make_script(shell: str) -> str:
     """Return the completion for a shell."""
     parser = make_parser(NETSRV)
     commands = parser.add_subparsers(metavar="COMMAND")
-    for name, command in COMMANDS.items():
-        make_parser(command, partial(commands.add_parser, name, help=command.help))
+    for command in COMMANDS.values():
+        _add_command(commands, command)
     _add_values(parser)
     script: str = shtab.complete(parser, shell, preamble=PREAMBLE)
     head, line, rest = script.partition("complete -o bashdefault -F _shtab_netsrv netsrv")
     if line:
         script = f"{head}complete -o bashdefault -F _netsrv netsrv{rest}"
     return "\n".join(map(str.rstrip, script.strip().splitlines())) + "\n"
+
+
+def _add_command(commands: Any, command: Command) -> None:
+    """Add the parser of a command, and those of the commands below it."""
+    parser = make_parser(command, partial(commands.add_parser, command.word, help=command.help))
+    if command.commands:
+        below = parser.add_subparsers(metavar="COMMAND")
+        for inner in command.commands:
+            _add_command(below, inner)
 
 
 class _Repeated(argparse._AppendAction):
@@ -105,8 +115,10 @@ def _add_values(parser: argparse.ArgumentParser, command: Command = NETSRV) -> N
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, subparser in action.choices.items():
-                subparser.description = COMMANDS[name].help
-                _add_values(subparser, COMMANDS[name])
+                inner = command.find(name)
+                assert inner is not None
+                subparser.description = inner.help
+                _add_values(subparser, inner)
             continue
         option = options[action.dest]
         if option.repeatable:

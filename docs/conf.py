@@ -10,6 +10,7 @@ these options, the page links to it.
 import re
 import sys
 from collections.abc import Sequence
+from functools import partial
 from os import environ
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from netsrv import __version__
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from docs.faults_tables import TABLES, faults_table
 from docs.metrics_table import metrics_list
 from docs.settings_tables import OPTIONS, keys_table, options_list
 from tests.docs.faults import FaultTest, tests_by_fault
@@ -67,13 +69,14 @@ TESTS_WIDTH = 45
 
 
 class SettingsDirective(SphinxDirective):
-    """``.. settings:: options``, ``keys`` or ``metrics``: made from the code."""
+    """``.. settings:: options``, ``keys``, ``metrics`` or ``faults-...``: made from the code."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return the nodes.  Sphinx calls it."""
         makers = {"options": options_list, "keys": keys_table, "metrics": metrics_list}
+        makers |= {f"faults-{name}": partial(faults_table, name) for name in TABLES}
         lines_of = makers[self.arguments[0]]
         parent = nodes.Element()
         lines = StringList(lines_of(), source=self.get_source_info()[0])

@@ -62,8 +62,9 @@ def make_page() -> str:
     ]
     for title, options in groups((*SERVE_OPTIONS, COMPLETION)).items():
         lines += [f".SS {title}", *_options(options)]
-    for command in CLIENTS:
-        lines += [f".SS {_escape(command.name)}", *_client(command)]
+    for client in CLIENTS:
+        for command in (client, *client.commands):
+            lines += [f".SS {_escape(command.name)}", *_client(command)]
     lines += _section("Addresses", _paragraphs(ADDRESSES))
     lines += _section("Environment", _paragraphs(VARIABLES, LOG_VARIABLES))
     lines += _section("Signals", _list(SIGNALS.items()))

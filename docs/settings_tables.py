@@ -36,6 +36,7 @@ TABLE_ROWS: dict[str, Row] = {
 }
 SERVER_TABLE_ROWS: dict[str, Row] = {
     "status": ("[status]", "The status server, see :doc:`watch-a-server`: the keys below.", ""),
+    "control": ("[control]", "The control API, see `The control API`_: the keys below.", ""),
 }
 SETTINGS_ROW: Row = (
     "[listener.settings]",

@@ -1,4 +1,4 @@
-"""Attributes of an object that are those of another object behind it."""
+"""Attributes of an object that are those of another object behind it, a transport mostly."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -34,3 +34,16 @@ def forward(behind: str, *members: Any) -> Callable[[ClassT], ClassT]:
         return kind
 
     return decorate
+
+
+def unsent_of(transport: Any) -> int:
+    """Return the bytes that were written to a transport and wait because the peer does not read.
+
+    The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
+    are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
+    """
+    counted: int | None = getattr(transport, "unsent", None)
+    if counted is not None:
+        return counted
+    buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    return buffered + int(getattr(transport, "_tempDataLen", 0))

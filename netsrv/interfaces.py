@@ -43,6 +43,7 @@ class RejectReason(StrEnum):
     TLS_PLAINTEXT = "tls_plaintext", "--tls-certificate"
     """The peer does not speak TLS."""
     TLS_TIMEOUT = "tls_timeout", "handshake_timeout"
+    FAULT = "fault", "--fault"
 
 
 class DropReason(StrEnum):
@@ -68,6 +69,8 @@ class DropReason(StrEnum):
     """The listener stopped before the datagram was served."""
     RECEIVE_ERROR = "receive_error"
     SEND_ERROR = "send_error"
+    FAULT = "fault"
+    """A fault that is on purpose has dropped it."""
 
 
 class CloseReason(StrEnum):
@@ -90,6 +93,8 @@ class CloseReason(StrEnum):
     """It was closed, and the peer did not read the remaining output in time."""
     TLS_TRUNCATED = "tls_truncated"
     """The peer has ended its side without the end of TLS: bytes may be missing."""
+    FAULT = "fault"
+    """A fault that is on purpose has ended it."""
     SHUTDOWN = "shutdown"
     """It was still open at the end of a drain."""
 
@@ -179,6 +184,33 @@ class IDatagramService(IService):
         """
 
 
+class IFault(IPlugin):
+    """The common part of all types of faults that plugins add.
+
+    Put an object that provides `IStreamFault` or `IDatagramFault` into a module in
+    ``twisted/plugins/``, or name its class by an entry point of the group ``netsrv.faults``, and
+    netsrv finds it by its name.  The names of built-in types are reserved.
+    """
+
+    name = Attribute("str: the type that users write, as in ``type = 'NAME'``")
+    description = Attribute("str: one line")
+    attributes = Attribute(
+        "A frozen attrs class of the attributes that users set, all with defaults; or None"
+    )
+    stage = Attribute("The class that does the fault")
+
+
+class IStreamFault(IFault):
+    """A type of faults on connections: ``stage`` is a subclass of `netsrv.faults.stages.Stage`."""
+
+
+class IDatagramFault(IFault):
+    """A type of faults on datagrams.
+
+    ``stage`` is a subclass of `netsrv.faults.datagram_stage.DatagramStage`.
+    """
+
+
 class IServerStatus(Interface):
     """What a service may ask about the server in which it runs."""
 
@@ -230,6 +262,7 @@ class IConnection(Interface):
     close_reason = Attribute("CloseReason, or None: why it ends, once that is known")
     proxy = Attribute("The header of the PROXY protocol with which it came, or None")
     tls = Attribute("The TLS session, or None")
+    details = Attribute("dict or None: what the service adds to the access log, ready for JSON")
 
 
 class IServedConnections(Interface):

@@ -1,9 +1,10 @@
-"""Finds services by name among Twisted's plugins and the entry points of installed packages.
+"""Finds services and faults among Twisted's plugins and the entry points of installed packages.
 
 A plugin is an object in a module of the package ``twisted.plugins`` that provides
 `netsrv.interfaces.IStreamService` or `IDatagramService`; so are the built-in services.  An entry
 point of the group ``netsrv.services`` names such an object, or its class.  One that cannot be used
-is named in `Registry.problems`, for the log; the others work.
+is named in `Registry.problems`, for the log; the others work.  Types of faults provide
+`IStreamFault` or `IDatagramFault`, and their group is ``netsrv.faults``.
 """
 
 import importlib
@@ -19,12 +20,19 @@ from types import ModuleType
 from typing import Any
 
 import twisted.plugin
-from attrs import field, frozen
+from attrs import field, frozen, has
 from twisted.logger import LogLevel
 from twisted.python import log
 from twisted.python.modules import getModule
 
-from netsrv.interfaces import IDatagramService, IService, IStreamService
+from netsrv.interfaces import (
+    IDatagramFault,
+    IDatagramService,
+    IFault,
+    IService,
+    IStreamFault,
+    IStreamService,
+)
 from netsrv.settings import did_you_mean, exception_text, quote_value
 from netsrv.sockets.addresses import SERVICE_NAME, printable
 
@@ -33,6 +41,9 @@ BUILT_IN = "netsrv_services"
 
 GROUP = "netsrv.services"
 """The group of entry points by which a package has services."""
+
+FAULT_GROUP = "netsrv.faults"
+"""The same for types of faults."""
 
 
 @frozen
@@ -93,7 +104,8 @@ def find_services(package: ModuleType | None = None) -> Registry:
     sources: dict[str, str] = {}
     cache = _plugin_cache(package)
     _check_modules(package, cache, registry)
-    for candidate in chain(_plugins(cache), _entry_points(registry.problems)):
+    entries = _entry_points(GROUP, IService, registry.problems)
+    for candidate in chain(_plugins(cache, IService), entries):
         try:
             service = candidate.load()
             name = _checked_name(service)
@@ -111,6 +123,42 @@ def find_services(package: ModuleType | None = None) -> Registry:
         registry.services[name] = service
         sources[name] = candidate.source
     return registry
+
+
+@frozen
+class FaultTypes:
+    """The types of faults that plugins add, by name, and a line for each that cannot be used."""
+
+    streams: dict[str, Any] = field(factory=dict)
+    datagrams: dict[str, Any] = field(factory=dict)
+    problems: list[str] = field(factory=list)
+
+
+def find_faults(package: ModuleType | None = None) -> FaultTypes:
+    """Find the types of faults of installed packages, and the plugins of *package*.
+
+    Of two with one name the first is used: a plugin, then an entry point.
+    """
+    package = package or importlib.import_module("twisted.plugins")
+    types = FaultTypes()
+    entries = _entry_points(FAULT_GROUP, IFault, types.problems)
+    for candidate in chain(_plugins(_plugin_cache(package), IFault), entries):
+        try:
+            fault = candidate.load()
+            name = _checked_name(fault)
+            if not callable(fault.stage):
+                raise TypeError("its stage is no class")
+            if fault.attributes is not None and not has(fault.attributes):
+                raise TypeError("its attributes are no attrs class")
+        except BaseException as error:  # not even KeyboardInterrupt keeps the rest away
+            types.problems.append(f"fault {candidate.place} cannot be used: {_error_text(error)}")
+            continue
+        for interface, known in ((IStreamFault, types.streams), (IDatagramFault, types.datagrams)):
+            if interface.providedBy(fault) and known.setdefault(name, fault) is not fault:
+                types.problems.append(
+                    f"two faults are named {name!r}: the one of {candidate.source} is not used"
+                )
+    return types
 
 
 class _CacheLog:
@@ -133,33 +181,33 @@ def _plugin_cache(package: ModuleType) -> dict[str, Any]:
         plugin.log = log
 
 
-def _plugins(cache: dict[str, Any]) -> Iterator[_Candidate]:
-    """Yield the services among Twisted's plugins, the built-in ones first."""
+def _plugins(cache: dict[str, Any], provided: Any) -> Iterator[_Candidate]:
+    """Yield the objects of an interface among Twisted's plugins, the built-in ones first."""
     for _, dropin in sorted(cache.items(), key=lambda item: (item[0] != BUILT_IN, item[0])):
         for plugin in dropin.plugins:
-            if any(interface.isOrExtends(IService) for interface in plugin.provided):
+            if any(interface.isOrExtends(provided) for interface in plugin.provided):
                 place = f"{dropin.moduleName}.{plugin.name}"
                 yield _Candidate(place, dropin.moduleName, plugin.load)
 
 
-def _entry_points(problems: list[str]) -> Iterator[_Candidate]:
-    """Yield the services among the entry points of installed packages, sorted by name."""
-    if not _has_entry_points():
+def _entry_points(group: str, provided: Any, problems: list[str]) -> Iterator[_Candidate]:
+    """Yield the objects of an interface that entry points of a group name, sorted by name."""
+    if not _has_entry_points(group):
         return
     from importlib import metadata
 
     try:
-        entries = sorted(metadata.entry_points(group=GROUP), key=lambda entry: entry.name)
+        entries = sorted(metadata.entry_points(group=group), key=lambda entry: entry.name)
         for entry in entries:
             package = _package_name(entry)
             place = f"{printable(entry.value)} of the package {package}"
-            yield _Candidate(place, package, partial(_load, entry))
+            yield _Candidate(place, package, partial(_load, entry, provided))
     except Exception as error:
         problems.append(f"the entry points of packages cannot be read: {_error_text(error)}")
 
 
-def _has_entry_points() -> bool:
-    """Return True if a package on `sys.path` may have services.
+def _has_entry_points(group: str) -> bool:
+    """Return True if a package on `sys.path` may have entry points of a group.
 
     Most environments have no such package, and importlib.metadata costs a start ten times as much
     as this search.
@@ -174,7 +222,7 @@ def _has_entry_points() -> bool:
         for name in names:
             if name.endswith((".dist-info", ".egg-info")):
                 with suppress(OSError), open(f"{folder}/{name}/entry_points.txt", "rb") as file:
-                    if GROUP.encode() in file.read():
+                    if group.encode() in file.read():
                         return True
     return False
 
@@ -186,17 +234,18 @@ def _package_name(entry: Any) -> str:
         return "without a name"
 
 
-def _load(entry: Any) -> Any:
+def _load(entry: Any, provided: Any) -> Any:
     """Import the object that an entry point names, and return it, or an instance if it is a class.
 
-    Raises TypeError if that is no service.
+    Raises TypeError if it does not provide an interface.
     """
-    service = entry.load()
-    if isinstance(service, type):
-        service = service()
-    if not IService.providedBy(service):
-        raise TypeError("it provides neither IStreamService nor IDatagramService")
-    return service
+    plugin = entry.load()
+    if isinstance(plugin, type):
+        plugin = plugin()
+    if not provided.providedBy(plugin):
+        noun = provided.__name__.removeprefix("I")
+        raise TypeError(f"it provides neither IStream{noun} nor IDatagram{noun}")
+    return plugin
 
 
 def _check_modules(package: ModuleType, cache: dict[str, Any], registry: Registry) -> None:

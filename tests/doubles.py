@@ -220,6 +220,7 @@ class ObservedConnection:
     seconds: float = 0.0
     close_reason: CloseReason | None = None
     peer: str = "192.0.2.1:40000"
+    details: dict | None = None
     proxy: object = None
     tls: object = None
 

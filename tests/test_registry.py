@@ -8,7 +8,7 @@ from unittest.mock import ANY
 
 import pytest
 
-from netsrv.registry import find_services
+from netsrv.registry import find_faults, find_services
 
 GOOD = """
     from twisted.internet.protocol import Factory, Protocol
@@ -301,3 +301,64 @@ def test_a_plugin_comes_before_an_entry_point_of_its_name(packages, plugins):
         "two services are named 'hello': the one of netsrv_test_plugins.one is used, "
         "the one of acme is not"
     ]
+
+
+FAULT = """
+    from zope.interface import implementer
+    from netsrv.faults.stages import Stage
+    from netsrv.interfaces import IDatagramFault, IStreamFault
+
+    @implementer({interface})
+    class Type:
+        name, description, attributes, stage = {values}
+
+    fault = Type()
+"""
+
+
+def fault(interface="IStreamFault", values="'shout', 'a test', None, Stage"):
+    """Return the source of a module with a type of faults."""
+    return FAULT.format(interface=interface, values=values)
+
+
+def test_faults_are_found_by_their_names(plugins):
+    """One of connections and one of datagrams may share a name."""
+    plugins("one", fault())
+    types = find_faults(plugins("two", fault("IDatagramFault")))
+    assert types.problems == []
+    assert types.streams["shout"] is not types.datagrams["shout"]
+
+
+def test_of_two_faults_with_one_name_the_first_is_used(plugins):
+    """The other is named."""
+    plugins("one", fault())
+    types = find_faults(plugins("two", fault()))
+    assert types.problems == [
+        "two faults are named 'shout': the one of netsrv_test_plugins.two is not used"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ("'shout', 'a test', None, None", "TypeError: its stage is no class"),
+        ("'shout', 'a test', dict, Stage", "TypeError: its attributes are no attrs class"),
+        ("'two words', 'a test', None, Stage", "ValueError: 'two words' is not a name like"),
+        ("3, 'a test', None, Stage", "TypeError: its name is not a string"),
+    ],
+)
+def test_a_fault_that_cannot_be_used_is_named(plugins, values, problem):
+    """The others work."""
+    plugins("one", fault())
+    types = find_faults(plugins("two", fault(values=values)))
+    assert list(types.streams) == ["shout"]
+    [line] = types.problems
+    assert line.startswith(f"fault netsrv_test_plugins.two.fault cannot be used: {problem}")
+
+
+def test_services_and_faults_do_not_mix(plugins):
+    """Each is found by its own interface."""
+    plugins("one", fault())
+    package = plugins("two", GOOD.format(name="hello"))
+    assert "shout" not in find_services(package).services
+    assert "hello" not in find_faults(package).streams

@@ -24,6 +24,7 @@ from netsrv.config.model import (
     Transport,
 )
 from netsrv.config.showing import limits_in_effect, plain_value, show_plain
+from netsrv.control.opening import open_control
 from netsrv.files import STANDARD_OUTPUT
 from netsrv.registry import Registry
 from netsrv.server.binding import (
@@ -69,16 +70,16 @@ def check(configuration: Configuration, registry: Registry, as_json: bool = Fals
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`, as a start would.
     """
     checked = _check_listeners(configuration, registry)
-    note = _check_status(configuration)
+    notes = _check_tables(configuration)
     descriptors = descriptor_limit()
     if as_json:
-        report = _report(configuration, checked, descriptors, note)
+        report = _report(configuration, checked, descriptors, notes)
         yield from json.dumps(report, indent=2).splitlines()
         return
     for listener in checked:
         yield from _show_listener(listener, descriptors)
         yield ""
-    yield from _show_server(configuration, descriptors, note)
+    yield from _show_server(configuration, descriptors, notes)
 
 
 def _check_listeners(configuration: Configuration, registry: Registry) -> list[CheckedListener]:
@@ -111,15 +112,21 @@ def _check_listeners(configuration: Configuration, registry: Registry) -> list[C
     return checked
 
 
-def _check_status(configuration: Configuration) -> str:
-    """Open the sockets of the status server; return a note about an address in use, or ``""``."""
-    try:
-        open_status(configuration.status).close()
-    except AddressUnavailable as error:
-        if not error.in_use:
-            raise
-        return str(error)
-    return ""
+def _check_tables(configuration: Configuration) -> dict[str, str | None]:
+    """Open the sockets of status and control; return a note for each about an address in use."""
+    notes: dict[str, str | None] = {"status": None, "control": None}
+    opening = {
+        "status": lambda: open_status(configuration.status),
+        "control": lambda: open_control(configuration.control),
+    }
+    for table, open_sockets in opening.items():
+        try:
+            open_sockets().close()  # type: ignore[attr-defined]
+        except AddressUnavailable as error:
+            if not error.in_use:
+                raise
+            notes[table] = str(error)
+    return notes
 
 
 # As text
@@ -168,7 +175,9 @@ def _own_values(settings: ListenerSettings) -> dict[str, Any]:
     return values
 
 
-def _show_server(configuration: Configuration, descriptors: int, note: str) -> Iterator[str]:
+def _show_server(
+    configuration: Configuration, descriptors: int, notes: dict[str, str | None]
+) -> Iterator[str]:
     yield "the server"
     yield _row("version", __version__)
     yield _row("configuration", configuration.file or "none")
@@ -181,7 +190,7 @@ def _show_server(configuration: Configuration, descriptors: int, note: str) -> I
         for name, value in values.items():
             text = settings[name].default_text if value in (None, []) else show_plain(value)
             yield _row(f"{table}.{name}", text)
-    if note:
+    for note in filter(None, notes.values()):
         yield f"  note: {note}"
 
 
@@ -215,7 +224,7 @@ def _report(
     configuration: Configuration,
     checked: Sequence[CheckedListener],
     descriptors: int,
-    note: str,
+    notes: dict[str, str | None],
 ) -> dict[str, Any]:
     return {
         "version": __version__,
@@ -226,7 +235,10 @@ def _report(
             "connections": connection_limit(descriptors),
         },
         **_server_values(configuration),
-        "status": {**_table_values(configuration)["status"], "note": note or None},
+        **{
+            table: {**values, "note": notes[table]}
+            for table, values in _table_values(configuration).items()
+        },
         "listeners": [_listener_report(listener, descriptors) for listener in checked],
     }
 

@@ -8,9 +8,8 @@ from typing import Any
 from attrs import evolve
 
 from netsrv.cli.arguments import make_parser
-from netsrv.cli.commands import Command, Option, report_option
-
-HELP = report_option("help", "print this help, and exit", "-h")
+from netsrv.cli.commands import HELP, Command, Option, report_option
+from netsrv.cli.fault_clients import FAULTS
 
 ADDRESS = Option(
     "address", (), "The server", "the address of --status or --health", "ADDRESS", is_setting=False
@@ -71,13 +70,14 @@ TOP = Command(
     "[options] [ADDRESS]",
     evolve(ADDRESS, help="the address of --status"),
 )
-CLIENTS = (STATUS, TOP)
+CLIENTS = (STATUS, TOP, FAULTS)
 """Each has a module ``netsrv.cli.NAME_command`` with a function ``run``."""
 
 
 def run_client(command: Command, given: Iterable[tuple[str, Any]]) -> int:
     """Run one of `CLIENTS` with the options that are given, and return the exit status."""
-    status: int = import_module(f"netsrv.cli.{command.word}_command").run(given)
+    run = import_module(f"netsrv.cli.{command.module or command.word}_command").run
+    status: int = run(command.word, given) if command.module else run(given)
     return status
 
 
@@ -87,13 +87,14 @@ def run_fast(arguments: Sequence[str]) -> int | None:
     Returns None, and does nothing, if it is one of another command, asks for help or is wrong:
     that needs the tables of all commands, which take longer to import.
     """
-    for command in CLIENTS:
-        if arguments and arguments[0] == command.word:
+    for client in CLIENTS:
+        if arguments and arguments[0] == client.word:
+            command, words = client.descend(arguments[1:])
             try:
-                namespace, extras = make_parser(command).parse_known_args(arguments[1:])
+                namespace, extras = make_parser(command).parse_known_args(words)
             except ArgumentError:
                 return None
             given = getattr(namespace, "given", [])
-            if not extras and HELP.name not in dict(given):
+            if not extras and not command.commands and HELP.name not in dict(given):
                 return run_client(command, given)
     return None

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 from netsrv.cli.arguments import Given
-from netsrv.cli.clients import CLIENTS, run_client
+from netsrv.cli.clients import run_client
 from netsrv.cli.environment import given_by, unknown_variables
 from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command, given = parse(arguments)
         print_reports(command, given, ExitStatus.IO_ERROR)
-        if command in CLIENTS:
+        if command is not SERVE:
             return run_client(command, given)
         start = make_start(given)
         start.check_usage()

@@ -81,17 +81,38 @@ class Command:
     synopsis: str = "[options]"
     operand: Option | None = None
     """An argument without an option, which may be left out."""
+    commands: "tuple[Command, ...]" = ()
+    """The commands below it."""
+    aliases: tuple[str, ...] = ()
+    """Other words for its own."""
+    module: str = ""
+    """The name of the module that runs it, where that is not its word: ``faults``."""
 
     @property
     def word(self) -> str:
         """The last word of the name: ``serve``."""
         return self.name.rpartition(" ")[2]
 
+    def find(self, word: str) -> "Command | None":
+        """Return the command below it that a word stands for; None if there is none."""
+        for command in self.commands:
+            if word == command.word or word in command.aliases:
+                return command
+        return None
+
+    def descend(self, words: Sequence[str]) -> "tuple[Command, Sequence[str]]":
+        """Return the command that the first words stand for, and the other words."""
+        inner = self.find(words[0]) if words else None
+        return (self, words) if inner is None else inner.descend(words[1:])
+
 
 def report_option(name: str, help_text: str, *short: str) -> Option:
     """Return an option that asks for a report."""
     flags = (*short, f"--{name.replace('_', '-')}")
     return Option(name, flags, REPORTS, help_text, is_setting=False)
+
+
+HELP = report_option("help", "print this help, and exit", "-h")
 
 
 def groups(options: Sequence[Option]) -> dict[str, list[Option]]:

@@ -4,6 +4,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_ANSWER_SIZE = 2**28
@@ -54,27 +55,36 @@ def parse_target(text: str) -> Target:
     return Target(match["ipv6"] or match["host"] or DEFAULT_HOST, int(match["port"]))
 
 
-def read_token(file: str | None) -> str:
-    """Return the token in a file, or in the environment; empty if there is none.
+def read_token(file: str | None, variables: Sequence[str] = (TOKEN_VARIABLE,)) -> str:
+    """Return the token in a file, or in a variable of the environment; empty if there is none.
 
     Raises OSError or ValueError.
     """
     if file is None:
-        return os.environ.get(TOKEN_VARIABLE, "").strip()
+        return next(filter(None, (os.environ.get(name, "").strip() for name in variables)), "")
     with open(file, encoding="utf-8") as opened:
         return opened.readline().strip()
 
 
-def fetch(target: Target, path: str, token: str = "", timeout: float = 5.0) -> Answer:
-    """Ask for a path, and return the answer within *timeout* seconds.
+def fetch(
+    target: Target,
+    path: str,
+    token: str = "",
+    timeout: float = 5.0,
+    method: str = "GET",
+    content: bytes = b"",
+) -> Answer:
+    """Send a request, and return the answer within *timeout* seconds.
 
     Raises OSError if the server cannot be reached, and ValueError if its answer is not HTTP.
     """
     deadline = time.monotonic() + timeout
     host = "localhost" if target.path else str(target)
-    lines = [f"GET {path} HTTP/1.0", f"Host: {host}", *_authorization(token), "", ""]
+    lines = [f"{method} {path} HTTP/1.0", f"Host: {host}", *_authorization(token)]
+    if content:
+        lines += ["Content-Type: application/json", f"Content-Length: {len(content)}"]
     with _connect(target, timeout) as sock:
-        sock.sendall("\r\n".join(lines).encode())
+        sock.sendall("\r\n".join([*lines, "", ""]).encode() + content)
         data = bytearray()
         while len(data) <= MAX_ANSWER_SIZE:
             left = deadline - time.monotonic()

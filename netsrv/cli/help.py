@@ -1,11 +1,10 @@
 """The help of a command, written from its options: the same under every version of Python."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from netsrv.cli.commands import Command, groups
-from netsrv.cli.options import COMMANDS, NETSRV
 
 HELP_COLUMN = 24
 """Where the descriptions of the options begin."""
@@ -18,9 +17,8 @@ def render_help(command: Command, width: int | None = None) -> str:
     """Return the help of a command, wrapped to *width* columns, by default the terminal's."""
     width = width or shutil.get_terminal_size().columns
     width = max(MIN_WIDTH, min(width, MAX_WIDTH)) - 1
-    commands = COMMANDS if command is NETSRV else {}
     lines = [f"Usage: {command.name} {command.synopsis}", "", *wrap(command.description, width)]
-    lines += _commands(commands, width)
+    lines += _commands(command.commands, width)
     for title, options in groups(command.options).items():
         lines += ["", f"{title}:"]
         for option in options:
@@ -31,11 +29,12 @@ def render_help(command: Command, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _commands(commands: Mapping[str, Command], width: int) -> Iterator[str]:
+def _commands(commands: Sequence[Command], width: int) -> Iterator[str]:
     if commands:
         yield from ("", "Commands:")
-    for name, command in commands.items():
-        yield from _entry(name, command.help, HELP_COLUMN, width)
+    for command in commands:
+        words = ", ".join([command.word, *command.aliases])
+        yield from _entry(words, command.help, HELP_COLUMN, width)
 
 
 def _examples(examples: Iterable[tuple[str, str]], width: int) -> Iterator[str]:

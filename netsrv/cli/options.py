@@ -7,8 +7,8 @@ of the server are the settings themselves.
 
 from collections.abc import Iterator
 
-from netsrv.cli.clients import CLIENTS, HELP
-from netsrv.cli.commands import REPORTS, Command, Option, report_option
+from netsrv.cli.clients import CLIENTS
+from netsrv.cli.commands import HELP, REPORTS, Command, Option, report_option
 from netsrv.cli.completion import NAMES
 from netsrv.config.command_line import OPTIONS
 from netsrv.config.model import Transport
@@ -168,4 +168,5 @@ NETSRV = Command(
     ),
     ("netsrv COMMAND --help shows the options of a command.",),
     "COMMAND [options]",
+    commands=tuple(COMMANDS.values()),
 )

@@ -27,13 +27,14 @@ def parse(arguments: Sequence[str]) -> tuple[Command, Given]:
 
     Raises `UsageMistake`.
     """
-    first = arguments[0] if arguments else ""
-    command = COMMANDS.get(first, NETSRV)
-    if command is NETSRV and not first.startswith("-"):
-        text = "a command is missing, as in netsrv serve --tcp 51423"
-        raise UsageMistake(unknown_command(first, list(COMMANDS)) if first else text, NETSRV)
+    command, words = NETSRV.descend(arguments)
+    first = words[0] if words else ""
+    if command.commands and not first.startswith("-"):
+        example, _ = command.examples[0]
+        text = f"a command is missing, as in {command.name} {example}"
+        names = [inner.word for inner in command.commands]
+        raise UsageMistake(unknown_command(first, names) if first else text, command)
     try:
-        words = arguments[command is not NETSRV :]
         namespace, extras = make_parser(command).parse_known_args(words)
     except argparse.ArgumentError as error:
         raise UsageMistake(_describe(error, arguments, command), command) from None

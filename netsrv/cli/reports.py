@@ -5,8 +5,7 @@ from typing import NoReturn
 
 from netsrv.cli.arguments import Given
 from netsrv.cli.check import list_services
-from netsrv.cli.clients import HELP
-from netsrv.cli.commands import Command
+from netsrv.cli.commands import HELP, Command
 from netsrv.cli.help import render_help
 from netsrv.cli.mistakes import UsageMistake, wrong_choice
 from netsrv.cli.options import COMPLETION, LIST_SERVICES, SCHEMA, VERSION

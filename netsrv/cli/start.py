@@ -116,7 +116,9 @@ class Start:
             raise UsageMistake(JSON_OF_NOTHING)
         if self.config == "":
             raise UsageMistake(NO_CONFIG)
-        listens = bool(self.listeners) or self.config is not None
+        listens = (
+            bool(self.listeners) or self.config is not None or "control_address" in self.arguments
+        )
         if self.inetd is not None and listens:
             raise UsageMistake(INETD_ALONE)
         if self.inetd is None and not listens:
@@ -146,7 +148,8 @@ class Start:
                 text = self._fixed_text
                 self.file_text = text = read_file(self.config) if text is None else text
                 file = read_configuration(self.config, registry, text=text)
-            if not file.listeners and not self.listeners:
+            controlled = file.control.address is not None or "control_address" in self.arguments
+            if not (file.listeners or self.listeners or controlled):
                 raise ConfigurationError(
                     f"{self.config}: nothing to serve: it has no [[listener]], and there is no "
                     "--tcp, --udp or --unix"
@@ -155,6 +158,10 @@ class Start:
             configuration = from_command_line(self.listeners, self.arguments, file)
         if self.is_daemon:
             _check_access_log(configuration)
+        if configuration.workers != 1 and configuration.control.address is not None:
+            raise ConfigurationError(
+                "control: its proxies and faults are those of one process; leave out workers"
+            )
         return configuration
 
     def prepare(self) -> tuple[Configuration, Prepared | PreparedWorkers]:

@@ -216,6 +216,8 @@ def _import_rest(configuration: Configuration) -> None:
         from netsrv.streams import tls_stage  # noqa: F401
     if configuration.status.wanted:
         from netsrv.status import service  # noqa: F401
+    if configuration.control.address is not None:
+        from netsrv.control import service as control_service  # noqa: F401
 
 
 def exit_on_error(step: Callable[[], T]) -> T:

@@ -67,7 +67,7 @@ def from_command_line(
 def _locate(keys: KeyPath) -> str:
     """Return the option for a key path: ``--max-connections``."""
     names = list(map(str, keys))
-    for key in [*names, *map("_".join, pairwise(names))]:  # tls_certificate is one of tls
+    for key in [*map("_".join, pairwise(names)), *names]:  # tls_certificate is one of tls
         if key in OPTIONS:
             return str(OPTIONS[key].option)
         if key in list(Transport):

@@ -7,7 +7,7 @@ form.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from attrs import evolve
 
 from netsrv.config.combinations import duplicate_addresses, misfits
 from netsrv.config.errors import ErrorCollector, Source
+from netsrv.config.faults import Fault
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,
@@ -136,7 +137,8 @@ class DocumentReader:
             elif name in SERVER_SETTINGS:
                 document[name] = value
             elif name in TABLE_SETTINGS and setting is None:
-                document.setdefault(TABLE_SETTINGS[name].section.table, {})[name] = value
+                below_top = TABLE_SETTINGS[name]
+                document.setdefault(below_top.section.table, {})[below_top.name] = value
             elif setting is None or not inner:
                 table[name] = value
             elif isinstance(below := table.setdefault(inner, {}), dict):
@@ -270,10 +272,19 @@ class DocumentReader:
             values.pop("tls", None)
         for keys, text in misfits(transport, values):
             self.errors.add((*path, *keys), text)
+        self._check_faults(transport, values.get("fault", ()), path)
         service = values.get("service", "")
         if not isinstance(service, str):
             with self.errors.at(*path, "service"):
                 values["service"] = service_object(transport, service)
+
+    def _check_faults(self, transport: Transport, faults: Sequence[Fault], path: KeyPath) -> None:
+        """Check that a listener's transport has its faults; of options it takes those it has."""
+        for index, fault in enumerate(faults):
+            with self.errors.at(*path, "fault", index):
+                if fault.settings(transport.is_stream) is None and not self._source.options:
+                    kinds = "datagrams" if transport.is_stream else "streams"
+                    raise ValueError(f"{quote_value(fault.type)} is a fault of {kinds}")
 
     def _check_inherited(
         self, address: Address | None, table: dict[str, Any], path: KeyPath

@@ -36,6 +36,7 @@ class ListenerKeywords(TypedDict, total=False):
     reuse_address: bool
     reuse_port: bool
     socket_options: Mapping[str, int | str]
+    fault: Sequence[Mapping[str, Any]]
     max_connections: int | Literal["auto"]
     overload: Literal["pause", "close", "reset"]
     per_source: int

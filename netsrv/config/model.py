@@ -12,8 +12,11 @@ from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
+from netsrv.config.control import NO_CONTROL, ControlSettings
+from netsrv.config.faults import FAULTS, Fault
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.config.status import NO_STATUS, StatusSettings
+from netsrv.faults.fault import FaultSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.settings import (
@@ -119,6 +122,7 @@ SERVER = Section("The server")
 LOGS = Section("Logs")
 SERVICE = Section("The service")
 SOCKET = Section("The socket")
+FAULT = Section("Faults on purpose")
 
 
 @frozen(repr=False)
@@ -163,6 +167,14 @@ class ListenerSettings:
     )
     settings: Any = setting(None, SERVICE, ANYTHING, option=None, default_text="the service's own")
     """An instance of the service's own settings class; None for the defaults."""
+    fault: tuple[Fault, ...] = setting(
+        (),
+        FAULT,
+        FAULTS,
+        "misbehave on purpose, as in latency:latency=200,jitter=50; repeatable",
+        details="See :doc:`faults-on-purpose`.",
+        default_text="none",
+    )
     limits: Limits = NO_LIMITS
     proxy_protocol: ProxyProtocolSettings = NO_PROXY_PROTOCOL
     tls: TLSSettings = NO_TLS
@@ -182,6 +194,12 @@ class ListenerSettings:
     def embedded(self) -> bool:
         """True if the service is an object of the program and not an installed one."""
         return not isinstance(self.service, str)
+
+    @property
+    def faults(self) -> tuple[FaultSettings, ...]:
+        """The faults for such a transport."""
+        found = (fault.settings(self.transport.is_stream) for fault in self.fault)
+        return tuple(fault for fault in found if fault is not None)
 
     @property
     def service_name(self) -> str:
@@ -340,6 +358,7 @@ class Configuration:
         False, LOGS, BOOLEAN, "write a line for each datagram to the access log too"
     )
     status: StatusSettings = NO_STATUS
+    control: ControlSettings = NO_CONTROL
     file: str | None = field(default=None, eq=False)
     """The absolute path of the configuration file; None if there is none."""
 
@@ -358,14 +377,18 @@ SERVER_SETTINGS = settings_of(Configuration)
 """The settings of the whole server, except those of `SERVER_TABLES`."""
 
 SERVER_TABLES: dict[str, tuple[type, dict[str, Setting]]] = {
-    "status": (StatusSettings, settings_of(StatusSettings)),
+    name: (settings_class, {one.name: one for one in settings_of(settings_class).values()})
+    for name, settings_class in (("status", StatusSettings), ("control", ControlSettings))
 }
 """The tables at the top of a file: their classes, which are fields of `Configuration`, and their
 settings."""
 
 TABLE_SETTINGS = {
-    name: setting for _, settings in SERVER_TABLES.values() for name, setting in settings.items()
+    setting.keyword: setting
+    for _, settings in SERVER_TABLES.values()
+    for setting in settings.values()
 }
+"""The settings of `SERVER_TABLES` by their keywords."""
 
 LISTENER_SETTINGS = settings_of(ListenerSettings, Limits, ProxyProtocolSettings, TLSSettings)
 """The settings of a listener, those of its tables included."""

@@ -43,6 +43,14 @@ class DatagramGate(DatagramProtocol):
             self._replies = ReplyTransport(self, self._service, transport, self._guard)
         self._service.makeConnection(self._replies or transport)
 
+    def interpose(self, transport: Any) -> None:
+        """Send through another transport from now on, that of the port or one before it."""
+        self._port = transport
+        if self._replies is not None:
+            self._replies.port = transport
+        else:
+            self._service.transport = transport
+
     def doStop(self) -> None:
         self._service.doStop()
 

@@ -14,6 +14,7 @@ from twisted.internet.protocol import DatagramProtocol
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.datagrams.port import DatagramPort
 from netsrv.datagrams.proxied import ProxiedDatagrams
+from netsrv.datagrams.refusing import accept_datagrams, refuse_datagrams
 from netsrv.gate import Gate
 from netsrv.guards.datagrams import DatagramGuard
 from netsrv.guards.limits import Limits
@@ -49,11 +50,13 @@ class DatagramListener:
         self.failure = ""
         """Why the socket has failed; empty if it has not, or is open again."""
         self._reactor = reactor
-        gated = DatagramGate(gate, protocol, guard)
+        self._protocol = DatagramGate(gate, protocol, guard)
+        proxied = proxy_protocol.enabled
+        self._proxied = ProxiedDatagrams(self._protocol, proxy_protocol) if proxied else None
         self._port = DatagramPort(
             reactor,
             sock,
-            ProxiedDatagrams(gated, proxy_protocol) if proxy_protocol.enabled else gated,
+            self._proxied or self._protocol,
             self._on_drop,
             self._on_exception,
             on_dead_socket=self._socket_failed,
@@ -61,6 +64,7 @@ class DatagramListener:
         )
         self._guard = guard
         self._reopen = reopen
+        self._refused_at: Any = None
         self._not_before = 0.0
         self._next_attempt: Any = None
         self._reason = ""
@@ -88,6 +92,18 @@ class DatagramListener:
         """Receive again."""
         self._port.resume()
 
+    def take_down(self) -> None:
+        """Refuse datagrams, as if there were no server; `bring_up` ends that."""
+        self.suspend()
+        if self._port.fileno() != -1:
+            self._refused_at = refuse_datagrams(self._port.getHandle())
+
+    def bring_up(self, _backlog: int) -> None:
+        """Receive from all peers again.  The listener is suspended still."""
+        if self._refused_at is not None and self._port.fileno() != -1:
+            accept_datagrams(self._port.getHandle(), self._refused_at)
+        self._refused_at = None
+
     def drain(self) -> None:
         """Receive one last batch, and stop the protocol."""
         self._cancel_attempt()
@@ -105,6 +121,18 @@ class DatagramListener:
         """Serve by other rules."""
         self.gate.set_limits(limits)
         self._guard.set_rules(limits.access, limits.refuse_source_ports, limits.datagram_rate)
+
+    def interpose(self, make: Callable[[Any, Any], Any] | None) -> None:
+        """Put what *make* returns between the port and the gate; with None, nothing any more.
+
+        *make* gets the gate, a protocol, and the port, its transport.
+        """
+        between: Any = None if make is None else make(self._protocol, self._port)
+        self._protocol.interpose(between or self._port)
+        if self._proxied is not None:
+            self._proxied.pass_to(between or self._protocol)
+        else:
+            self._port.pass_to(between or self._protocol)
 
     # A socket that fails
 

@@ -7,8 +7,7 @@
 That is the loop of every UDP server.  Here the reactor runs it: it waits until the socket is
 readable and calls `doRead`, which receives a batch of datagrams, in one call where the system
 has one, and passes it to a `DatagramProtocol`.  What the protocol sends meanwhile is sent
-together at the end of the batch.  No error of the network ends the port: an error in receiving
-or sending concerns one datagram, and is reported.
+together at its end.  An error in receiving or sending concerns one datagram, and is reported.
 """
 
 import errno
@@ -55,9 +54,8 @@ EARLIER_SEND = frozenset(
 DEAD = frozenset({errno.EBADF, errno.ENOTSOCK, errno.ENOTCONN, errno.EOPNOTSUPP})
 """Errors of a descriptor that is closed, or no longer a UDP socket."""
 
-_SO_MEMINFO = 55
+_SO_MEMINFO, _DROPS = 55, 8  # the latter is SK_MEMINFO_DROPS of linux/sock_diag.h
 _MEMINFO = struct.Struct("=9I")
-_DROPS = 8  # SK_MEMINFO_DROPS of linux/sock_diag.h
 
 
 @implementer(IListeningPort, IMulticastTransport, IReadDescriptor, ISystemHandle)
@@ -103,6 +101,11 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         super()._use_socket(sock)
         self._descriptor = sock.fileno()
         self._identity = identity(self._descriptor)
+
+    def pass_to(self, protocol: DatagramProtocol) -> None:
+        """Pass datagrams to another protocol from now on, which is connected already."""
+        self._protocol = protocol
+        self._batched = accepts_batches(protocol)
 
     # Operations of a port
 
@@ -173,11 +176,26 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         except MemoryError as error:
             self._receive_failed(as_os_error(error))
         finally:
-            self._in_turn = False
-            calls, self._turn_end_calls = self._turn_end_calls, []
-            for call in calls:
-                call()
-            self._report_sent()
+            self._end_turn()
+
+    def serve_late(self, datagram: bytes, flow: Flow, serve: Serve) -> None:
+        """Serve a datagram that was received before, in this turn or in one of its own."""
+        before = self._serving, self._in_turn
+        self._serving = self._in_turn = True
+        try:
+            self.serve_each((flow,), (datagram,), serve)
+            self._flush()
+        finally:
+            self._serving, self._in_turn = before
+            if not self._in_turn:
+                self._end_turn()
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        calls, self._turn_end_calls = self._turn_end_calls, []
+        for call in calls:
+            call()
+        self._report_sent()
 
     def at_turn_end(self, call: Callable[[], None]) -> None:
         """Call *call* at the end of this `doRead`."""

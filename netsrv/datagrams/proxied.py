@@ -11,7 +11,7 @@ from attrs import evolve
 from twisted.internet.protocol import DatagramProtocol
 from zope.interface import implementer
 
-from netsrv.batches import Datagrams, Peer
+from netsrv.batches import Datagrams, Peer, accepts_batches
 from netsrv.datagrams.batch import Batch
 from netsrv.datagrams.gate import DatagramGate
 from netsrv.guards.proxies import ProxyProtocolSettings
@@ -31,6 +31,8 @@ class ProxiedDatagrams(DatagramProtocol):
 
     def __init__(self, gate: DatagramGate, settings: ProxyProtocolSettings) -> None:
         self._gate = gate
+        self._next: Any = gate
+        """What gets the datagrams: the gate, or what stands before it."""
         self._proxies = settings.proxies
         self._rules = settings.rules(Transport.DGRAM)
         self._port: Any = None
@@ -42,8 +44,12 @@ class ProxiedDatagrams(DatagramProtocol):
         transport.routes = self._routes
         self._gate.makeConnection(transport)
 
+    def pass_to(self, protocol: Any) -> None:
+        """Pass datagrams to the gate, or to another protocol that stands before it."""
+        self._next = protocol
+
     def doStop(self) -> None:
-        self._gate.doStop()
+        self._next.doStop()
         self._port.routes = {}
 
     def connectionRefused(self) -> None:
@@ -56,7 +62,7 @@ class ProxiedDatagrams(DatagramProtocol):
             self._gate.report_refused(Datagrams((port.flow,), (len(datagram),)), opened)
             return
         port.single.data, port.flow = opened
-        self._gate.datagramReceived(port.single.data, port.flow.peer)
+        self._next.datagramReceived(port.single.data, port.flow.peer)
 
     def datagramsReceived(self, batch: Batch) -> None:
         flows: list[Flow] = []
@@ -71,8 +77,10 @@ class ProxiedDatagrams(DatagramProtocol):
                 flows.append(opened[1])
         for reason, indices in refused.items():
             self._gate.report_refused(batch.only(indices), reason)
-        if payloads:
-            self._gate.datagramsReceived(batch.replaced(flows, payloads))
+        if payloads and accepts_batches(self._next):
+            self._next.datagramsReceived(batch.replaced(flows, payloads))
+        elif payloads:
+            self._port.serve_each(flows, payloads, self._next.datagramReceived)
 
     def _open(self, datagram: bytes, flow: Flow) -> tuple[bytes, Flow] | DropReason:
         """Return the payload and the flow of the client, or the reason to drop a datagram."""

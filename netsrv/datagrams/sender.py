@@ -6,7 +6,7 @@ error of the network is raised: what cannot be sent is dropped, and reported.
 
 import errno
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from netsrv.batches import Datagrams, JoinedDatagrams
@@ -89,6 +89,31 @@ class Sender:
         self._queued_flows.append(target)
         if not self._serving or len(self._queued_packets) == BATCH_SIZE:
             self._flush()
+
+    def flow_to(self, addr: Any) -> Flow | None:
+        """Return the flow of a packet to an address: the present one, if it is its peer's.
+
+        None if no packet can be sent there now, which is reported.  Raises as `write` does.
+        """
+        flow = self.flow
+        if flow is not None and addr == flow.peer:
+            return flow
+        return self.routes.get(addr) or self._targets.get(addr) or self._target(addr)
+
+    def write_to(self, packet: bytes, flow: Flow) -> None:
+        """Send a datagram to the peer of a flow, from the address that this peer has asked."""
+        self._queued_packets.append(packet)
+        self._queued_flows.append(flow)
+        if not self._serving or len(self._queued_packets) == BATCH_SIZE:
+            self._flush()
+
+    def write_all(self, packets: Sequence[bytes], flows: Sequence[Flow]) -> None:
+        """Send up to `BATCH_SIZE` datagrams together, each as `write_to` does."""
+        if self._queued_packets:
+            self._flush()
+        self._queued_packets += packets
+        self._queued_flows += flows
+        self._flush()
 
     def writeSequence(self, seq: Iterable[bytes], addr: tuple[str, int] | None = None) -> None:
         """Send the joined pieces as one datagram."""

@@ -196,14 +196,16 @@ class AccessLog(Observer):
 
 
 def _describe(connection: IConnection) -> str:
-    """Return the keys of a line that only some connections have: ``proxy`` and ``tls``."""
-    text = ""
-    if connection.proxy is not None:
-        text = f',"proxy":{json.dumps(connection.proxy.describe(), separators=(",", ":"))}'
-    if connection.tls is not None:
-        facts = asdict(connection.tls, filter=lambda _attribute, value: value is not None)
-        text += f',"tls":{json.dumps(facts, separators=(",", ":"))}'
-    return text
+    """Return the keys that only some connections have: ``proxy``, ``tls``, and the service's."""
+    proxy, tls, details = connection.proxy, connection.tls, connection.details
+    if proxy is tls is details is None:
+        return ""
+    values = dict(details or {})
+    if proxy is not None:
+        values["proxy"] = proxy.describe()
+    if tls is not None:
+        values["tls"] = asdict(tls, filter=lambda _attribute, value: value is not None)
+    return f",{json.dumps(values, separators=(',', ':'))[1:-1]}"
 
 
 class _QuotedNames(dict[ListenerInfo, str]):

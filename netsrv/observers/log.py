@@ -54,6 +54,7 @@ LOSSES = {
     DropReason.STOPPED: "stopped",
     DropReason.RECEIVE_ERROR: "receive",
     DropReason.SEND_ERROR: "send",
+    DropReason.FAULT: "a fault on purpose",
 }
 """Why a datagram was dropped by no rule; the name of the error follows, if there is one."""
 

@@ -49,11 +49,18 @@ def assemble(
         return StreamListener(reactor, sock, gate, service, limits.overload, stages)
     from netsrv.datagrams.listener import DatagramListener
 
-    ports, safe = limits.refuse_source_ports, settings.safe_replies or not settings.embedded
+    ports, safe = limits.refuse_source_ports, _is_safe(prepared)
     guard = DatagramGuard(limits.access, ports, own_ports, limits.datagram_rate, safe)
     reopen = make_reopener(settings, prepared.socket)
     proxied = settings.proxy_protocol
     return DatagramListener(reactor, sock, gate, prepared.service, guard, reopen, proxied)
+
+
+def _is_safe(prepared: PreparedListener) -> bool:
+    """Return True if a datagram service is held to the rules for replies."""
+    if prepared.settings.embedded:
+        return prepared.settings.safe_replies
+    return not getattr(prepared.service, "unlimited_replies", False)
 
 
 def _with_twisteds_tls(prepared: PreparedListener) -> Any:

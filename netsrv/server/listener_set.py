@@ -23,6 +23,7 @@ from netsrv.server.prepare import PreparedListener
 from netsrv.tls.settings import TLSSettings
 
 if TYPE_CHECKING:
+    from netsrv.server.faulting import Faulting
     from netsrv.tls.store import CertificateStore
 
 
@@ -133,6 +134,12 @@ class Listeners:
         self._suspended = False
         for listener in list(self.running):
             listener.resume()
+
+    def make_faulting(self, running: RunningListener, find: Callable[[], Any]) -> Faulting:
+        """Return what applies faults to the listener that *find* returns."""
+        from netsrv.server.faulting import Faulting  # it imports what a listener runs on
+
+        return Faulting(self._reactor, self._now, running, find)
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""

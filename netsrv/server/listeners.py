@@ -28,6 +28,8 @@ from netsrv.server.prepare import PreparedListener
 from netsrv.settings import count_of
 
 if TYPE_CHECKING:
+    from netsrv.faults.table import FaultTable
+    from netsrv.server.faulting import Faulting
     from netsrv.streams.listener import StreamListener
     from netsrv.tls.store import CertificateStore
 
@@ -41,6 +43,9 @@ class ListenerOwner(Protocol):
 
     def build(self, prepared: PreparedListener, admission: Admission) -> Listener:
         """Put a listener together; it is not started yet."""
+
+    def make_faulting(self, running: RunningListener, find: Callable[[], Any]) -> Faulting:
+        """Return what applies faults to the listener that *find* returns."""
 
     def remove(self, listener: RunningListener) -> Deferred[None]:
         """Take a listener's backlog and close it; fire when its last connection has ended."""
@@ -63,6 +68,7 @@ class RunningListener:
         self._listener = owner.build(prepared, admission)
         self.suspended = False
         """True while the listener is suspended by its owner; a limit does not count."""
+        self._faulting = owner.make_faulting(self, lambda: self._listener)
 
     @property
     def settings(self) -> ListenerSettings:
@@ -105,6 +111,11 @@ class RunningListener:
         return int(self.socket.port)
 
     @property
+    def faults(self) -> FaultTable:
+        """The faults in effect, which may be changed at any time."""
+        return self._faulting.table
+
+    @property
     def gate(self) -> Gate:
         """The gate, which has the live connections."""
         return self._listener.gate
@@ -142,6 +153,7 @@ class RunningListener:
         Raises what the service raises when it is started.
         """
         self._listener.start()
+        self.faults.replace(self.settings.faults)
         if suspended:
             self.suspend()
 
@@ -154,7 +166,8 @@ class RunningListener:
     def resume(self) -> None:
         """Accept again, first the peers that have waited."""
         self.suspended = False
-        self._listener.resume()
+        if not self._faulting.holds:
+            self._listener.resume()
         self._owner.observer.resumed(self.listener_info)
 
     def update(self, settings: ListenerSettings, registry: Registry | None = None) -> list[str]:
@@ -207,6 +220,7 @@ class RunningListener:
             "certificates": [] if store is None else store.describe(),
             "renewals": {} if store is None else dict(store.renewals),
             "kernel_drops": self.kernel_drops,
+            "faults": self.faults.describe(),
         }
 
     # What a reload and a drain need beyond these
@@ -242,10 +256,12 @@ class RunningListener:
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
+        self.faults.replace(settings.faults)
         return problems
 
     def drain(self) -> None:
         """Take the backlog, and close the socket; live connections go on."""
+        self._faulting.stop()
         self._listener.drain()
         self.socket.close()
 
@@ -270,6 +286,7 @@ class RunningListener:
         old, gate = self._listener, self.gate
         admission, now = gate.admission, gate.now
         new = self._owner.build(prepared, admission)
+        self._faulting.let_in()
         old.detach()
         if not prepared.settings.transport.is_stream:  # the options were restored too
             self.socket.update_options(prepared.settings.all_options(), ())
@@ -279,8 +296,10 @@ class RunningListener:
         except BaseException:
             admission.set_limits(self.settings.limits, now())
             old.start()
+            self._faulting.keep_out()
             raise
         self._listener, self._prepared = new, prepared
+        self._faulting.reapply()
         self._owner.retire(gate)
         self._owner.observer.listener_started(self.listener_info)
         if self.suspended:

@@ -24,6 +24,12 @@ class Listener(Protocol):
     def resume(self) -> None:
         """Accept or receive again, first what has waited."""
 
+    def take_down(self) -> None:
+        """Refuse peers, as if there were no server; `bring_up` ends that."""
+
+    def bring_up(self, backlog: int) -> None:
+        """Let peers come again; the listener is suspended still."""
+
     def drain(self) -> None:
         """Take the backlog, then stop; live connections go on."""
 

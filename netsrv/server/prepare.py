@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import Factory, field, frozen
 
 from netsrv.config.model import Configuration, ConfigurationError, ListenerSettings
+from netsrv.control.opening import NO_CONTROL_SERVER, PreparedControl, open_control
 from netsrv.files import LogFile
 from netsrv.interfaces import ListenerInfo
 from netsrv.registry import Registry, find_services
@@ -57,11 +58,13 @@ class Prepared:
     without a listener, oddities of certificates."""
     access_log: LogFile | None = None
     status: PreparedStatus = NO_STATUS_SERVER
+    control: PreparedControl = NO_CONTROL_SERVER
 
     def close(self) -> None:
         """Close all sockets, and the access log."""
         close_all(listener.socket for listener in self.listeners)
         self.status.close()
+        self.control.close()
         if self.access_log is not None:
             self.access_log.close()
 
@@ -82,12 +85,14 @@ def prepare(
     check_protocols(listeners, services)
     stores = load_certificates(listeners)
     sockets = bind(listeners) if sockets is None else sockets
-    status = NO_STATUS_SERVER
+    status, control = NO_STATUS_SERVER, NO_CONTROL_SERVER
     try:
         status = open_status(configuration.status)
+        control = open_control(configuration.control)
         access_log = open_access_log(configuration)
     except BaseException:
         status.close()
+        control.close()
         close_all(sockets)
         raise
     prepared = [
@@ -96,7 +101,7 @@ def prepare(
     ]
     oddities = certificate_warnings(stores.values())
     problems = (*registry.problems, *unused_sockets(), *oddities)
-    return Prepared(tuple(prepared), problems, access_log, status)
+    return Prepared(tuple(prepared), problems, access_log, status, control)
 
 
 def open_access_log(configuration: Configuration) -> LogFile | None:

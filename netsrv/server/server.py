@@ -27,6 +27,7 @@ from netsrv.registry import Registry, find_services
 from netsrv.server.additions import prepare_listener
 from netsrv.server.announcements import Announcement, announce_listeners, announce_start
 from netsrv.server.checked import CheckedConfiguration
+from netsrv.server.control import ServerControl
 from netsrv.server.descriptors import connection_limit, descriptor_limit
 from netsrv.server.drain import Drained, Drains
 from netsrv.server.listener_set import Listeners
@@ -105,6 +106,7 @@ class Server(Service):
         """Whether the server is ready, and its state in plain values."""
         self._listeners.server_status = self.status
         self._announces = announces
+        self.control = ServerControl(reactor, self, now)
         self._announcements: list[Announcement] = []
         self._had_several = False
         self._serving = False
@@ -163,6 +165,7 @@ class Server(Service):
         self._logs.start(self._configuration, prepared.access_log)
         try:
             self.status.start(prepared.status)
+            self.control.start(prepared.control)
             for listener in prepared.listeners:
                 self._listeners.add(listener)
         except BaseException:
@@ -170,6 +173,7 @@ class Server(Service):
                 running.suspend()  # do not serve the backlog of a server that does not start
                 self._listeners.remove(running)
             self.status.stop()
+            self.control.stop()
             prepared.close()
             self._logs.stop()
             raise
@@ -184,6 +188,7 @@ class Server(Service):
                     self._reactor, self._configuration, self.listeners, self._descriptors
                 ),
                 *self.status.announcements(),
+                *self.control.announcements(),
             ]
         )
 
@@ -227,6 +232,7 @@ class Server(Service):
     def _drained(self, drained: Drained) -> Drained:
         if not self._drains.active:
             self.status.stop()
+            self.control.stop()
             self._logs.stop()
         return drained
 
@@ -336,6 +342,7 @@ class Server(Service):
         try:
             other_log = configuration.access_log != self._configuration.access_log
             token = self.status.read_token(configuration.status)
+            control_token = self.control.read_token(configuration.control)
             access_log = open_access_log(configuration) if other_log else None
         except BaseException:
             plan.discard()
@@ -346,6 +353,7 @@ class Server(Service):
                 configuration = evolve(configuration, **{name: value})
         self._configuration = configuration
         problems = self.status.update(configuration.status, token)
+        problems += self.control.update(configuration.control, control_token)
         self._logs.configure(configuration)
         if other_log:
             self._logs.open_access_log(access_log, configuration.access_log_datagrams)

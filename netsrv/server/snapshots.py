@@ -144,6 +144,9 @@ class ListenerReader:
 
     def _read_running(self, listener: RunningListener, top: _Top) -> Steps[dict[str, Any]]:
         row = yield from self._read_gate(listener.gate, *listener.state, top)
+        row["faults"] = listener.faults.describe()
+        errors = getattr(listener.service, "connect_errors", None)
+        row["forward"] = None if errors is None else {"connect_errors": dict(errors)}
         if row["datagrams"] is not None:
             row["datagrams"]["kernel_drops"] = listener.kernel_drops
         return row
@@ -172,6 +175,7 @@ class ListenerReader:
             "tls": _tls(counts),
             "proxy": _proxy(counts),
             "faults": [],
+            "forward": None,
         }
         received, sent = yield from _bytes_of(gate, counts)
         row["bytes"] = {"received": received, "sent": sent}

@@ -4,10 +4,10 @@ import hmac
 import socket
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 
 from attrs import frozen
 
-from netsrv.config.status import StatusSettings
 from netsrv.files import read_text_file
 from netsrv.settings import MAX_SHOWN_PATH, shorten
 
@@ -44,6 +44,8 @@ class AccessRules:
     """Names of hosts that are accepted besides those of loopback."""
     any_name: bool = False
     """True if the header ``Host`` is not checked, as on a unix socket."""
+    names_key: str = "[status] hosts"
+    """Where a user adds to *names*."""
 
     def refuse(self, headers: Headers) -> Refusal | None:
         """Return why a request is not answered; None if it is."""
@@ -52,7 +54,7 @@ class AccessRules:
             return Refusal(400, "more than one Host")
         host = host_name(hosts[0]) if hosts else None
         if host is not None and not self._knows(host):
-            return Refusal(403, "this name is not one of the server; see [status] hosts")
+            return Refusal(403, f"this name is not one of the server; see {self.names_key}")
         if _is_cross_site(headers, hosts):
             return Refusal(403, "a request of another site")
         if self.token is not None and not _has_token(headers("Authorization"), self.token):
@@ -76,19 +78,22 @@ def host_name(value: str) -> str:
     return host.partition(":")[0].removesuffix(".")
 
 
-def read_token(settings: StatusSettings, environ: Mapping[str, str]) -> str | None:
-    """Return the token of the file, or of the environment; None if there is none.
+def read_token(
+    file: str | None, environ: Mapping[str, str], variables: Sequence[str] = (TOKEN_VARIABLE,)
+) -> str | None:
+    """Return the token of a file, or of a variable of the environment; None if there is none.
 
     Raises ValueError.
     """
-    if settings.token_file is None:
-        token, origin = environ.get(TOKEN_VARIABLE, "").strip(), TOKEN_VARIABLE
+    if file is None:
+        given = ((name, environ.get(name, "").strip()) for name in variables)
+        origin, token = next(filter(itemgetter(1), given), ("", ""))
         if not token:
             return None
     else:
-        origin = shorten(settings.token_file, MAX_SHOWN_PATH)
+        origin = shorten(file, MAX_SHOWN_PATH)
         try:
-            text = read_text_file(settings.token_file, MAX_TOKEN_FILE_SIZE)
+            text = read_text_file(file, MAX_TOKEN_FILE_SIZE)
         except ValueError as error:
             raise ValueError(f"{origin}: {error}") from error
         token = text.strip().partition("\n")[0].strip()

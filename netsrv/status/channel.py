@@ -13,7 +13,7 @@ from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.python.failure import Failure
 from twisted.web import http
 
-from netsrv.status.site import COMMON_HEADERS, Answer, HealthSite, Request
+from netsrv.status.site import COMMON_HEADERS, Answer, Request, Site
 
 MAX_CHANNELS = 24
 """Connections of a listener.  Those of two listeners fit into the reserve of descriptors."""
@@ -34,6 +34,7 @@ class StatusRequest(http.Request):
     """A request, which the site of its channel answers."""
 
     channel: Any
+    content: Any
 
     def gotLength(self, length: int | None) -> None:
         self.content = io.BytesIO()
@@ -49,6 +50,7 @@ class StatusRequest(http.Request):
             self.path.decode("latin-1"),
             parse_query(query),
             self._headers,
+            self.content.getvalue(),
         )
         self.channel.site.answer(request).addCallbacks(self._send, self._failed)
 
@@ -59,8 +61,11 @@ class StatusRequest(http.Request):
         if self._disconnected:
             return
         self.setResponseCode(answer.status)
-        headers = {**COMMON_HEADERS, "Content-Type": answer.content_type, **answer.headers}
-        headers["Content-Length"] = str(len(answer.body))
+        headers = {**COMMON_HEADERS, **answer.headers}
+        if answer.content_type:
+            headers["Content-Type"] = answer.content_type
+        if answer.status not in http.NO_BODY_CODES:
+            headers["Content-Length"] = str(len(answer.body))
         for name, value in headers.items():
             self.responseHeaders.setRawHeaders(name, value if isinstance(value, list) else [value])
         self.write(answer.body)
@@ -104,7 +109,7 @@ class StatusFactory(ServerFactory):
 
     noisy = False
 
-    def __init__(self, site: HealthSite) -> None:
+    def __init__(self, site: Site) -> None:
         self.site = site
         self._channels: dict[StatusChannel, None] = {}
 

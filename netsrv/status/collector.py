@@ -127,5 +127,11 @@ def _expiry(certificates: Iterable[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _with_listener_flags(row: Mapping[str, Any]) -> dict[str, Any]:
-    state = row["state"]
-    return {**row, "suspended": int(state in NOT_ACCEPTING), "failed": int(state == "failed")}
+    state, faults = row["state"], row["faults"]
+    return {
+        **row,
+        "suspended": int(state in NOT_ACCEPTING),
+        "failed": int(state == "failed"),
+        "faults_active": len(faults),
+        "fault_hits": {fault["name"]: fault["hits"] for fault in faults},
+    }

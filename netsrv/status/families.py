@@ -176,6 +176,22 @@ LISTENER_FAMILIES = (
         "Seconds from the accept to the end of a completed TLS handshake.",
         ("tls", "duration"),
     ),
+    Family(
+        COUNTER,
+        "netsrv_forward_connect_errors",
+        "Upstreams of the service forward that could not be reached, by reason.",
+        ("forward", "connect_errors"),
+        ("reason",),
+        ("refused", "timeout", "lookup", "unreachable", "error", "fault"),
+    ),
+    Family(GAUGE, "netsrv_faults_active", "Faults on purpose.", ("faults_active",)),
+    Family(
+        COUNTER,
+        "netsrv_fault_hits",
+        "Connections, chunks or datagrams that a fault on purpose has hit, while it is active.",
+        ("fault_hits",),
+        ("fault",),
+    ),
     Family(GAUGE, "netsrv_listener_failed", "1 if the listener's socket has failed.", ("failed",)),
 )
 """The metrics with the label ``listener``."""

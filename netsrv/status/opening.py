@@ -55,7 +55,7 @@ def open_status(
     try:
         for address in (settings.address, settings.health):
             if address is not None and sockets is None:
-                opened.append(_open(address, settings.unix_mode))
+                opened.append(open_address(address, settings.unix_mode))
         unused = iter(opened)
         status = next(unused) if settings.address is not None else None
         token = None if status is None else checked_token(settings, status, environ)
@@ -75,7 +75,7 @@ def checked_token(
     Raises `ConfigurationError` if there is no token and other machines can reach the socket.
     """
     try:
-        token = read_token(settings, environ)
+        token = read_token(settings.token_file, environ)
     except ValueError as error:
         raise ConfigurationError(f"status token {error}") from error
     if token is None and opened.host and not source_of(opened.host).loopback:
@@ -87,7 +87,8 @@ def checked_token(
     return token
 
 
-def _open(address: Address, mode: int | None) -> OpenSocket:
+def open_address(address: Address, mode: int | None) -> OpenSocket:
+    """Open a listening socket.  Raises `netsrv.sockets.SocketError`."""
     if isinstance(address, UnixPath):
         return open_unix(address, (), BACKLOG, mode)
     if isinstance(address, InheritedName):

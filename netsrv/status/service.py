@@ -14,36 +14,19 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from netsrv.config.model import Transport
 from netsrv.config.status import StatusSettings
-from netsrv.gate import Gate
-from netsrv.guards.admission import Admission
-from netsrv.guards.capacity import ConnectionSlots
-from netsrv.guards.limits import Limits
-from netsrv.interfaces import ListenerInfo
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.line_rate import LineRate
 from netsrv.observers.log import LogObserver
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.access import AccessRules
-from netsrv.status.channel import MAX_CHANNELS, StatusFactory
+from netsrv.status.channel import StatusFactory
 from netsrv.status.history import INTERVAL, History
+from netsrv.status.http_listener import LOG_RATE, HttpListener
 from netsrv.status.opening import PreparedStatus, checked_token
 from netsrv.status.recent import MAX_ENTRIES, Recent, keep_recent
 from netsrv.status.site import HealthSite, StatusSite
 from netsrv.status.source import Sample, StatusSource
-from netsrv.streams.listener import StreamListener
-
-LIMITS = Limits(
-    max_connections=MAX_CHANNELS + 4,  # one more than `MAX_CHANNELS` is accepted to end another
-    idle_timeout=120.0,
-    write_timeout=10.0,
-    close_grace=2.0,
-)
-"""The limits of a status listener."""
-
-LOG_RATE = 10
-"""Lines a second about the clients of a status listener."""
 
 MAX_SAMPLING_SHARE = 0.005
 """The part of the time that samples may take; with very many connections they come later."""
@@ -77,7 +60,7 @@ class StatusService:
         self._rate = LineRate(reactor, LOG_RATE)
         self._log_observer = ObserverDispatcher([LogObserver(self._rate)])
         self._recent = keep_recent(reactor) if recent is None else recent
-        self._listeners: list[tuple[StreamListener, OpenSocket]] = []
+        self._listeners: list[HttpListener] = []
         self._site: StatusSite | None = None
         self._sampling: Any = None
 
@@ -103,21 +86,15 @@ class StatusService:
             self._sampling = None
         for recent in self._recent.values():
             recent.stop()
-        for listener, opened in self._listeners:
-            listener.suspend()
-            listener.detach()
-            opened.close()
-            listener.gate.abort_all()
+        for listener in self._listeners:
+            listener.close()
         self._listeners.clear()
         self._rate.close()
 
     @property
     def urls(self) -> dict[str, str]:
         """Where ``status`` and ``health`` are served, as a browser or a client takes it."""
-        return {
-            listener.gate.listener_info.service: _url(opened)
-            for listener, opened in self._listeners
-        }
+        return {listener.service: listener.url for listener in self._listeners}
 
     def read_token(self, settings: StatusSettings) -> str | None:
         """Return the token for other *settings*.  Raises `ConfigurationError`."""
@@ -138,14 +115,10 @@ class StatusService:
         return AccessRules(token, settings.hosts, any_name=opened is None or not opened.host)
 
     def _listen(self, opened: OpenSocket, site: HealthSite, service: str) -> None:
-        reactor, now = self._reactor, self._now
-        transport = Transport.TCP if opened.host else Transport.UNIX
-        info = ListenerInfo(transport, opened.address, service)
-        admission = Admission(LIMITS, ConnectionSlots(), now())
-        gate = Gate(reactor, info, self._log_observer, admission, LIMITS, now)
-        listener = StreamListener(reactor, opened.sock, gate, StatusFactory(site))
-        listener.start()
-        self._listeners.append((listener, opened))
+        listener = HttpListener(
+            self._reactor, opened, StatusFactory(site), service, self._log_observer, self._now
+        )
+        self._listeners.append(listener)
 
     def _in_thread(self, render: Callable[[], bytes]) -> Deferred[bytes]:
         """Call a function in a thread, if the reactor has threads."""
@@ -177,7 +150,3 @@ class StatusService:
             return  # it has ended meanwhile
         wait = max(INTERVAL, (self._now() - began) / MAX_SAMPLING_SHARE)
         self._sampling = self._reactor.callLater(wait, self._take_sample)
-
-
-def _url(opened: OpenSocket) -> str:
-    return f"http://{opened.address}/" if opened.host else f"unix:{opened.address}"

@@ -1,7 +1,7 @@
 """The paths of the status server, and what it answers to each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from attrs import field, frozen
 from twisted.internet.defer import Deferred, ensureDeferred, succeed
@@ -52,6 +52,7 @@ class Request:
     path: str
     arguments: Mapping[str, Sequence[str]] = field(factory=dict)
     headers: Headers = lambda _name: ()
+    body: bytes = b""
 
 
 @frozen
@@ -59,9 +60,16 @@ class Answer:
     """An answer to a request."""
 
     status: int
-    body: bytes
-    content_type: str
+    body: bytes = b""
+    content_type: str = ""
     headers: Mapping[str, str | list[str]] = field(factory=dict)
+
+
+class Site(Protocol):
+    """Answers requests."""
+
+    def answer(self, request: Request) -> Deferred[Answer]:
+        """Answer a request."""
 
 
 class HealthSite:

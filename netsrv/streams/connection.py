@@ -12,9 +12,7 @@ and closes so that the peer gets our last bytes.  The states of a connection:
 - lost: the transport is gone.
 """
 
-import fcntl
 import os
-import termios
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum
@@ -36,12 +34,13 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from netsrv.forwarding import forward
+from netsrv.forwarding import forward, unsent_of
 from netsrv.gate import Permit
 from netsrv.interfaces import CloseReason, IConnection
 from netsrv.shortcuts import shortcut_of
 from netsrv.sockets.addresses import show_sockaddr
 from netsrv.streams.producer import Producer
+from netsrv.streams.unread import has_unread
 
 
 class State(Enum):
@@ -58,12 +57,6 @@ OPEN, CLOSING, LINGERING, LOST = State
 _LOST_PROTOCOL: Any = Protocol()
 """The protocol of a connection that is lost."""
 
-_unread_size = bytearray(4)
-"""Where the kernel writes the answer of FIONREAD, for all connections.
-
-An immutable buffer would cost twice the time: `fcntl.ioctl` tries to write to it first.
-"""
-
 ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
 """Reasons that a later, more telling one replaces."""
 
@@ -75,6 +68,7 @@ ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
     ISystemHandle,
     *"TLS client disconnected fileno getPeerCertificate hostname logPrefix".split(),
     *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
+    *("connect_delay", "connect_fails"),
 )
 @implementer(IConnection, IFileDescriptorReceiver, IConsumer, IPushProducer)
 class Connection:
@@ -95,6 +89,7 @@ class Connection:
         "aborted",
         "close_reason",
         "connected",
+        "paused",
         "permit",
         "protocol",
         "received",
@@ -126,6 +121,8 @@ class Connection:
         self._fin_sent = False
         self._passing_descriptor = False
         self._producer: Any = None
+        self.paused = False
+        """True while the service does not want to read."""
 
     # The protocol's side: the reactor calls
 
@@ -242,7 +239,7 @@ class Connection:
         if self._fin_sent and not self._peer_ended:
             self.transport.resumeProducing()
             self._linger()
-        elif (self.sent or self._unread()) and self._can_linger():
+        elif (self.sent or has_unread(self.transport)) and self._can_linger():
             self.transport.resumeProducing()
             self.transport.loseWriteConnection()
         else:
@@ -254,17 +251,8 @@ class Connection:
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and wait because the peer does not read.
-
-        The uvloop reactor's connections count them.  Twisted's transports do not; their buffers
-        are those of `twisted.internet.abstract.FileDescriptor`.  Any other transport's count is 0.
-        """
-        transport = self.transport
-        counted: int | None = getattr(transport, "unsent", None)
-        if counted is not None:
-            return counted
-        buffered = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-        return buffered + int(getattr(transport, "_tempDataLen", 0))
+        """Bytes that were written and wait because the peer does not read."""
+        return unsent_of(self.transport)
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         self._producer = producer if producer is self else Producer(producer, self._call_service)
@@ -278,9 +266,11 @@ class Connection:
 
     def pauseProducing(self) -> None:
         if self._state is OPEN:
+            self.paused = True
             self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
+        self.paused = False
         if not self._peer_ended:
             self.transport.resumeProducing()
 
@@ -324,6 +314,19 @@ class Connection:
         """The peer's address, as in ``127.0.0.1:40000``."""
         return show_sockaddr(self.permit.sockaddr)
 
+    @property
+    def details(self) -> dict[str, Any] | None:
+        """What the service adds to the access log: its protocol's *access_log_details*."""
+        return getattr(self.protocol, "access_log_details", None)
+
+    def write_to(self, transport: Any) -> None:
+        """Write to another transport from now on, and register the producer there."""
+        before, self.transport = self.transport, transport
+        if self._producer is not None:
+            streaming = before.streamingProducer
+            before.unregisterProducer()
+            transport.registerProducer(self._producer, streaming)
+
     # Internals
 
     def _take(self, shortcut: str) -> None:
@@ -332,6 +335,16 @@ class Connection:
         seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
         if work is not None and self._state is OPEN and not seen:
             work(self)
+
+    def relay(self, protocol: Any, other: Any) -> None:
+        """Let the transport and *other* pass on what comes to each other, if they can.
+
+        *protocol* is the service's, which did that until now; one with a wrapper goes on with it.
+        """
+        relay = getattr(self.transport, "relay", None)
+        seen = getattr(self.dataReceived, "__func__", None) is not Connection.dataReceived
+        if relay is not None and self._state is OPEN and protocol is self.protocol and not seen:
+            relay(other, self)
 
     def _start_closing(self) -> None:
         self._state = CLOSING
@@ -365,14 +378,6 @@ class Connection:
             return False
         transport = self.transport
         return not getattr(transport, "TLS", False) or getattr(transport, "half_closes", 0) is True
-
-    def _unread(self) -> bool:
-        """True if the peer has sent bytes that were not read (FIONREAD, tty_ioctl(4))."""
-        try:
-            fcntl.ioctl(self.transport.fileno(), termios.FIONREAD, _unread_size)
-        except (AttributeError, OSError, TypeError, ValueError):
-            return False  # not a socket of the kernel
-        return any(_unread_size)
 
     def _stop_producer(self) -> None:
         producer, self._producer = self._producer, None

@@ -25,6 +25,7 @@ from netsrv.sockets.addresses import show_credentials
 from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import Stage
+from netsrv.streams.refusing import stop_listening
 
 
 class StreamListener:
@@ -45,27 +46,19 @@ class StreamListener:
         overload: Overload = Overload.PAUSE,
         stages: Sequence[Stage] = (),
     ) -> None:
-        # They import Twisted's transports, which an error at the start does not need.
-        from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
-        from netsrv.uvreactor.acceptor import accept_streams
-
         self.gate = gate
         self.failure = ""
         """Why the socket has failed; empty if it has not."""
         self._paused_at: RejectReason | None = None
+        self._is_down = False
         self._reactor = reactor
         self._sock = sock
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
-        self._stages = stages
-        callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
-        if is_connected(sock):
-            self._acceptor: Any = ConnectedAcceptor(reactor, sock, *callbacks)
-        elif accepts_messages(sock, factory) and not stages:
-            self._acceptor = MessageAcceptor(reactor, sock, gate, factory, *callbacks)
-        else:
-            self._acceptor = accept_streams(reactor, sock, *callbacks)
+        self._own_stages: tuple[Stage, ...] = tuple(stages)
+        self._last_stage: Stage | None = None
+        self._acceptor: Any = self._make_acceptor()
         self._open = False
         self._stopped = True
         self._retry: Any = None
@@ -93,9 +86,27 @@ class StreamListener:
             self._paused_at = None
             self._acceptor.resume()
 
+    def take_down(self) -> None:
+        """Refuse connections, as if there were no server; `bring_up` ends that.
+
+        A unix socket cannot: connections to it wait.
+        """
+        self.suspend()
+        if not self.failed:
+            self._is_down = stop_listening(self._sock)
+
+    def bring_up(self, backlog: int) -> None:
+        """Listen again.  The listener is suspended still."""
+        if self._is_down and not self.failed:
+            self._sock.listen(backlog)
+        self._is_down = False
+
     def drain(self) -> None:
         """Accept the backlog, as far as there are slots, and stop the factory."""
-        self._acceptor.drain()
+        if self._is_down:
+            self._acceptor.detach()
+        else:
+            self._acceptor.drain()
         self._stop()
 
     def detach(self) -> None:
@@ -111,13 +122,41 @@ class StreamListener:
             self._try_again()
 
     def set_stages(self, stages: Sequence[Stage]) -> None:
-        """Serve new connections by other stages; pending ones keep those of before.
+        """Serve new connections by other stages; pending ones keep those of before."""
+        self._change_stages(tuple(stages), self._last_stage)
 
-        A listener with stages keeps some, and one without gets none: see `netsrv.streams.pending`.
-        """
-        if bool(stages) != bool(self._stages):
-            raise ValueError("a listener cannot begin, or cease, to have stages")
-        self._stages = stages
+    def set_last_stage(self, stage: Stage | None) -> None:
+        """Let new connections go through one more stage, after all others; None for none."""
+        self._change_stages(self._own_stages, stage)
+
+    def _change_stages(self, own: tuple[Stage, ...], last: Stage | None) -> None:
+        had_stages = bool(self._stages)
+        self._own_stages, self._last_stage = own, last
+        if bool(self._stages) == had_stages or self.failed:
+            return
+        self._acceptor.detach()  # a service of one message has an acceptor of its own
+        self._acceptor = self._make_acceptor()
+        if self._open:
+            self._acceptor.resume()
+
+    @property
+    def _stages(self) -> tuple[Stage, ...]:
+        return (
+            self._own_stages if self._last_stage is None else (*self._own_stages, self._last_stage)
+        )
+
+    def _make_acceptor(self) -> Any:
+        # They import Twisted's transports, which an error at the start does not need.
+        from netsrv.streams.message_acceptor import MessageAcceptor, accepts_messages
+        from netsrv.uvreactor.acceptor import accept_streams
+
+        reactor, sock = self._reactor, self._sock
+        callbacks = (self._serve, self._accept_failed, self._socket_failed, self._may_accept)
+        if is_connected(sock):
+            return ConnectedAcceptor(reactor, sock, *callbacks)
+        if accepts_messages(sock, self._factory) and not self._stages:
+            return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
+        return accept_streams(reactor, sock, *callbacks)
 
     @property
     def failed(self) -> bool:

@@ -80,7 +80,7 @@ class MessageConnection:
 
     disconnecting = True
     """It is closed from the beginning."""
-    proxy = tls = None
+    proxy = tls = details = None
 
     def __init__(self, permit: Permit, source: Source | None, peer: str) -> None:
         self.permit = permit
@@ -217,3 +217,4 @@ class ServedConnection:
     close_reason: CloseReason = CloseReason.SERVICE
     proxy: None = None
     tls: None = None
+    details: None = None

@@ -169,6 +169,7 @@ class ListeningSocket(_Socket):
     def __init__(self, own: Peer) -> None:
         super().__init__(own)
         self._backlog: deque[tuple[StreamSocket, Any]] = deque()
+        self._is_down = False
 
     @property
     def readable(self) -> bool:  # type: ignore[override]
@@ -176,14 +177,20 @@ class ListeningSocket(_Socket):
 
     def connect(self, peer: Peer, server: Peer) -> StreamSocket:
         """Connect from *peer* to *server*, an address of ours.  Raises ConnectionRefusedError."""
-        if self.fileno() == -1:
+        if self.fileno() == -1 or self._is_down:
             raise _error(errno.ECONNREFUSED)
         to_server, to_client = _Direction(), _Direction()
         self._backlog.append((StreamSocket(server, peer, to_client, to_server), sockaddr_of(peer)))
         return StreamSocket(peer, server, to_server, to_client)
 
     def listen(self, backlog: int) -> None:
-        """Do nothing: the backlog has no limit."""
+        """Take connections; the backlog has no limit."""
+        self._is_down = False
+
+    def shutdown(self, how: int) -> None:
+        """Refuse connections, until `listen`."""
+        self._is_down = True
+        self._reset_backlog()
 
     def accept(self) -> tuple[StreamSocket, Any]:
         if not self._backlog:
@@ -192,6 +199,9 @@ class ListeningSocket(_Socket):
 
     def close(self) -> None:
         super().close()
+        self._reset_backlog()
+
+    def _reset_backlog(self) -> None:
         for waiting, _ in self._backlog:
             waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             waiting.close()
@@ -217,11 +227,11 @@ class DatagramSocket(_Socket):
         return bool(self._arrived)
 
     def arrive(self, data: bytes, peer: Peer) -> None:
-        """Let a datagram arrive from *peer*."""
+        """Let a datagram arrive from *peer*; a connected socket has one peer only."""
         if self.fileno() != -1 and self._connected in (None, peer):
             self._arrived.append((data, peer))
 
-    def connect(self, peer: Peer) -> None:
+    def connect(self, peer: Peer | None) -> None:
         self._connected = peer
 
     def recvmsg(self, size: int, _space: int) -> tuple[bytes, list[Any], int, Any]:

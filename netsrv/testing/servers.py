@@ -29,6 +29,7 @@ from netsrv.registry import Registry, find_services
 from netsrv.server.certificates import load_certificates
 from netsrv.server.drain import Drained
 from netsrv.server.factories import build_factory
+from netsrv.server.injection import FaultInjector, InjectedFaults
 from netsrv.server.prepare import Prepared, PreparedListener
 from netsrv.server.server import Server
 from netsrv.sockets.opening import OpenSocket
@@ -56,15 +57,12 @@ def _settings(
     return listener(transport or default, address, service, **keywords)
 
 
-class _ServerFacts:
-    """What a server of either kind reports."""
+class _ServerFacts(InjectedFaults):
+    """What a server of either kind reports, and its faults."""
 
     server: Server
     """The server itself.  In memory, after a call of it, `settle`."""
     _counts: Counts
-
-    def settle(self) -> None:
-        """Do nothing; a server in memory overrides it."""
 
     @property
     def connections(self) -> int:
@@ -225,6 +223,7 @@ class MemoryServer(_ServerFacts):
         )
         self.server.startService()
         self._counts = self.server.counters.listeners[made.info]
+        self._injector = FaultInjector(self.server.listeners[0])
 
     @staticmethod
     def _open(settings: ListenerSettings) -> ListeningSocket | DatagramSocket:
@@ -337,6 +336,7 @@ class LoopbackServer(_ServerFacts):
         self.server.startService()
         [running] = self.server.listeners
         self._counts = self.server.counters.listeners[running.listener_info]
+        self._injector = FaultInjector(running)
         self.port = running.port
         return self
 

@@ -25,7 +25,14 @@ from zope.interface import directlyProvides, implementer
 from netsrv.uvreactor import socket_handle, writing_connection
 from netsrv.uvreactor.connection_info import DISCARD, JOIN, TLS
 from netsrv.uvreactor.early_read import EarlyRead
-from netsrv.uvreactor.receivers import ByteCounter, Drop, Receiver, SendBack
+from netsrv.uvreactor.receivers import (
+    ByteCounter,
+    Drop,
+    Receiver,
+    RelayReceived,
+    RelaySent,
+    SendBack,
+)
 from netsrv.uvreactor.socket_handle import (
     borrowed_socket,
     discard_unread,
@@ -178,10 +185,39 @@ class Connection(WritingConnection):
         self._transport.set_protocol(receiver(self, self._transport, counter))
         return True
 
+    def relay(self, other: Any, counter: ByteCounter) -> bool:
+        """Send what comes here to *other*, and the other way round, as `sendBack` sends it back.
+
+        *counter* counts the bytes of this connection.  The protocols pause each other as
+        producers, and are called for everything but data.  It ends when either side closes its
+        writing side.  Returns False if it is not possible here, or not yet.
+        """
+        if other.__class__ is not Connection or not (self._may_relay and other._may_relay):
+            return False
+        for connection in (self, other):
+            connection._flush()
+        ends = self._transport, other._transport
+        ends[0].set_protocol(RelayReceived(self, ends[0], counter, ends[1]))
+        ends[1].set_protocol(RelaySent(other, ends[1], counter, ends[0]))
+        self._relayed, other._relayed = other, self
+        return True
+
+    @property
+    def _may_relay(self) -> bool:
+        closing = self.disconnecting or self._half_closing or self._peer_ended
+        return self.connected and self._early_read is None and not (self.TLS or closing)
+
+    def endSendBack(self) -> None:
+        """Call the protocol again with what the peer sends; of a relay, that of either side."""
+        other, self._relayed = self._relayed, None
+        if self.connected and self._early_read is None:
+            self._transport.set_protocol(self)
+        if other is not None:
+            other.endSendBack()
+
     def loseWriteConnection(self) -> None:
         """Half-close: send FIN when everything written is sent; the peer may still write."""
-        if self.connected and self._early_read is None:
-            self._transport.set_protocol(self)  # what comes now is not sent back
+        self.endSendBack()
         super().loseWriteConnection()
 
     # TLS
@@ -273,6 +309,8 @@ class Connection(WritingConnection):
 
     def _lost(self, reason: Failure) -> None:
         self.connected = False
+        if self._relayed is not None:
+            self.endSendBack()
         self._discard_writes()
         self._acceptor.reactor.live.discard(self)
         if self.producer is not None:

@@ -57,6 +57,7 @@ class ConnectionInfo:
         "_peer_ended",
         "_peername",
         "_pull_scheduled",
+        "_relayed",
         "_socket_handle",
         "_tls",
         "_transport",
@@ -89,6 +90,8 @@ class ConnectionInfo:
         self._paused = False
         self._peer_ended = False
         self._early_read: EarlyRead | None = None
+        self._relayed: Any = None
+        """The connection to which this one's data goes, without a call of the protocol."""
         # Writing
         self._write_mode = NEXT_TURN
         self._write_buffer: bytes | list[bytes] = b""  # one write that was joined, or several

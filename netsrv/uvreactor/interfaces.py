@@ -66,6 +66,16 @@ class IStreamAcceptor(Interface):
         """
 
 
+class ISocketServer(Interface):
+    """A reactor that takes sockets that a program has connected itself."""
+
+    def serveConnected(sock, protocol):  # type: ignore[no-untyped-def]
+        """Connect *protocol* to *sock* in the next turn, and own the socket from now on.
+
+        Returns a `asyncio.Task`, which ends then, or with the exception if that is impossible.
+        """
+
+
 class IReadableWatcher(Interface):
     """A reactor that watches a descriptor at a lower price than a reader's."""
 

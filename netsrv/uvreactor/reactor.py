@@ -20,9 +20,10 @@ from twisted.python.failure import Failure
 from twisted.python.log import callWithLogger
 from zope.interface import implementer
 
+from netsrv.uvreactor.connecting import ConnectedSocket
 from netsrv.uvreactor.connection import Connection
 from netsrv.uvreactor.fd_pressure import AcceptWatchdog
-from netsrv.uvreactor.interfaces import IReadableWatcher, IStreamAcceptor
+from netsrv.uvreactor.interfaces import IReadableWatcher, ISocketServer, IStreamAcceptor
 from netsrv.uvreactor.native_acceptor import NativeAcceptor
 from netsrv.uvreactor.port import TCPPort, UNIXPort
 from netsrv.uvreactor.sigchld import SigchldHandler, watch_child
@@ -53,7 +54,7 @@ def install() -> None:
     asyncio.set_event_loop(reactor.loop)
 
 
-@implementer(IStreamAcceptor, IReadableWatcher)
+@implementer(IStreamAcceptor, IReadableWatcher, ISocketServer)
 class UvloopReactor(WatchingReactor):
     """Runs on a uvloop event loop of its own.
 
@@ -117,6 +118,10 @@ class UvloopReactor(WatchingReactor):
     ) -> Any:
         """Return an acceptor for *sock*; see `IStreamAcceptor`."""
         return NativeAcceptor(self, sock, serve, accept_failed, listener_failed, may_accept)
+
+    def serveConnected(self, sock: socket.socket, protocol: Any) -> Any:
+        """Connect *protocol* to a connected socket, in the next turn; see `ISocketServer`."""
+        return ConnectedSocket(self, protocol).connect(sock)
 
     def watchReadable(self, descriptor: int, ready: Callable[[], None]) -> None:
         """Call *ready* while *descriptor* is readable; see `IReadableWatcher`."""

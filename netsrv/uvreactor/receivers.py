@@ -70,6 +70,38 @@ class SendBack(Receiver):
         self._connection.resumeProducing()
 
 
+class Relay(Receiver):
+    """Sends what the peer sends to another connection, whose uvloop transport is *target*."""
+
+    __slots__ = ("_target",)
+
+    def __init__(self, connection: Any, transport: Any, counter: ByteCounter, target: Any) -> None:
+        super().__init__(connection, transport, counter)
+        self._target = target
+
+
+class RelayReceived(Relay):
+    """Relays what the counter counts as received."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Count *data*, and send it to the other connection."""
+        self._counter.received += len(data)
+        self._target.write(data)
+
+
+class RelaySent(Relay):
+    """Relays what the counter counts as sent."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Count *data*, and send it to the other connection."""
+        self._counter.sent += len(data)
+        self._target.write(data)
+
+
 class Drop(Receiver):
     """Drops what the peer sends: uvloop creates no object for it."""
 

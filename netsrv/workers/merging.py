@@ -4,6 +4,7 @@ All functions are pure, and take the rows and snapshots of `netsrv.server.status
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from netsrv.interfaces import ListenerState
@@ -74,7 +75,17 @@ def merge_rows(live: Sequence[Row], ended: Row | None, limited: bool, most: int)
         if limited:
             row["connections"]["limit"] = max(one["connections"]["limit"] for one in live)
         row["connections"]["most"] = max(most, row["connections"]["now"])
+    row["faults"] = merge_faults(one["faults"] for one in live)
     return row
+
+
+def merge_faults(tables: Iterable[Sequence[Row]]) -> list[Row]:
+    """Return the faults of a listener, each with its hits in all workers."""
+    faults: dict[str, Row] = {}
+    for fault in chain.from_iterable(tables):
+        before = faults.get(fault["name"], {"hits": 0})
+        faults[fault["name"]] = {**fault, "hits": before["hits"] + fault["hits"]}
+    return list(faults.values())
 
 
 def counts_of(row: Row) -> tuple[int, tuple[int, ...]]:

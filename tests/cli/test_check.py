@@ -91,6 +91,10 @@ the server
   status.token_file    none
   status.unix_mode     what the umask leaves
   status.hosts         none
+  control.address      off
+  control.token_file   none
+  control.unix_mode    what the umask leaves
+  control.hosts        none
 """
 
 
@@ -137,6 +141,13 @@ def test_the_report_as_json(configuration, tmp_path):
         "status": {
             "address": None,
             "health": None,
+            "token_file": None,
+            "unix_mode": None,
+            "hosts": [],
+            "note": None,
+        },
+        "control": {
+            "address": None,
             "token_file": None,
             "unix_mode": None,
             "hosts": [],

@@ -24,6 +24,7 @@ VALUES = {
     "NETS": ["10.0.0.0/8", "2001:db8::/32"],
     "RATE[:BURST]": "50:100",
     "S": 2.5,
+    "TYPE[:KEY=VALUE,...]": [{"type": "latency", "latency": 200, "first": 3}],
 }
 """A value of each kind, by the placeholder of the kind; one without is a flag."""
 
@@ -74,6 +75,8 @@ def toml(value):
         return str(value).lower()
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
     return repr(value)
 
 

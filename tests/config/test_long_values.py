@@ -21,7 +21,7 @@ from netsrv.sockets.steps import SocketError
 VALUES = ["x" * 10_000, "1" * 10_000, "\x1b[31m" * 5_000, "a\nb\0" * 5_000, "é" * 10_000]
 """Texts that no message may repeat, nor print as they are."""
 
-TAKEN = {"access_log", "tls_certificate", "tls_key", "token_file"}
+TAKEN = {"access_log", "control_token_file", "tls_certificate", "tls_key", "token_file"}
 """Options whose text is checked only when it is used."""
 
 MAX_LENGTH = 900

@@ -32,6 +32,12 @@ token_file = "token"
 unix_mode = "0660"
 hosts = ["status.example.org"]
 
+[control]
+address = "127.0.0.1:8474"
+token_file = "control-token"
+unix_mode = "0660"
+hosts = ["toxiproxy"]
+
 [[listener]]
 service = "echo"
 tcp = "127.0.0.1:7007"
@@ -77,6 +83,11 @@ session_tickets = false
 strict_sni = true
 handshake_timeout = 2.5
 
+[[listener.fault]]
+type = "latency"
+latency = 200
+first = 3
+
 [[listener]]
 udp = "[::1]:same"
 limits = { datagram_rate = "none", refuse_source_ports = [7, "20-21"] }
@@ -109,6 +120,9 @@ WRONG = [
     "[status]\nhealth = 'localhost'",
     "[status]\nhosts = ['not a name']",
     "[status]\ntoken = 'secret'",
+    "control = 8474",
+    "[control]\naddress = 70000",
+    "[control]\nport = 8474",
     "listener = 5",
     "[listener]\ntcp = 7",
     "[[listener]]",
@@ -159,6 +173,7 @@ def test_the_example_has_every_key():
     listener = properties["listener"]["items"]["properties"]
     assert document.keys() == properties.keys()
     assert document["status"].keys() == properties["status"]["properties"].keys()
+    assert document["control"].keys() == properties["control"]["properties"].keys()
     assert keys == listener.keys()
     assert tables == listener["limits"]["properties"].keys()
     for name in ("proxy_protocol", "tls"):

@@ -425,7 +425,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
     address = "give it one address: tcp, udp or unix, as in tcp = '127.0.0.1:7'"
     keys = (
         "there are service, tcp, udp, unix, mode, backlog, reuse_address, reuse_port, "
-        "socket_options, settings, limits, access, proxy_protocol, tls"
+        "socket_options, settings, fault, limits, access, proxy_protocol, tls"
     )
     assert mistakes(text) == [
         "shutdown_timeout: '5': a number of seconds, more than 0 and at most 1000000000",
@@ -462,7 +462,7 @@ def test_f99_all_mistakes_of_a_file_at_once(mistakes):
         "listener[0].access.no_access: '10.0.0.0/8': a list of networks, as in ['10.0.0.0/8']",
         "listener[0].mode: only the file of a unix socket has one",
         "listener[0].service: there is no service 'ecko'; there are accept, agent, chargen, "
-        "daytime, discard, echo, greet, info, moody, qotd, time; did you mean echo?",
+        "daytime, discard, echo, forward, greet, info, moody, qotd, time; did you mean echo?",
         "listener[1].settings: the service 'echo' has no settings",
         "listener[2].limits: 5: a table, as in { key = value }",
         "listener[3].tcp: 'echo=7': write service = 'echo' and the address alone",

@@ -31,6 +31,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,10 @@ class Elsewhere:
     """Does in the reader's folder what matters of it; returns further environment variables."""
 
 
-def editable(folder: Path) -> dict[str, str]:
-    """Make the package greeter importable, with its entry points, as ``pip install -e`` does."""
-    project = tomllib.loads((folder / "greeter" / "pyproject.toml").read_text())["project"]
-    installed = folder / "greeter" / f"{project['name']}-{project['version']}.dist-info"
+def editable(package: str, folder: Path) -> dict[str, str]:
+    """Make a package importable, with its entry points, as ``pip install -e`` does."""
+    project = tomllib.loads((folder / package / "pyproject.toml").read_text())["project"]
+    installed = folder / package / f"{project['name']}-{project['version']}.dist-info"
     installed.mkdir()
     name = f"Name: {project['name']}\nVersion: {project['version']}\n"
     (installed / "METADATA").write_text(f"Metadata-Version: 2.1\n{name}")
@@ -77,7 +78,7 @@ def editable(folder: Path) -> dict[str, str]:
     for group, entries in project["entry-points"].items():
         lines += [f"[{group}]", *(f"{name} = {value}" for name, value in entries.items())]
     (installed / "entry_points.txt").write_text("\n".join(lines))
-    return {"PYTHONPATH": str(folder / "greeter")}
+    return {"PYTHONPATH": str(folder / package)}
 
 
 ELSEWHERE = (
@@ -85,7 +86,13 @@ ELSEWHERE = (
         "writing-a-service.rst",
         "pip install -e ./greeter",
         "it needs a package index; tests/process/test_packaging.py installs it for editing",
-        effect=editable,
+        effect=partial(editable, "greeter"),
+    ),
+    Elsewhere(
+        "writing-a-fault.rst",
+        "pip install -e ./typos",
+        "it needs a package index; a test installs the greeter, which is alike",
+        effect=partial(editable, "typos"),
     ),
     Elsewhere(
         "writing-a-service.rst",

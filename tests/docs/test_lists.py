@@ -6,12 +6,15 @@ from configparser import ConfigParser
 import attrs
 import pytest
 
+from docs.faults_tables import TABLES, faults_table
 from docs.metrics_table import metrics_list
 from docs.settings_tables import keys_table, options_list
 from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.document import FILE_NAMES
+from netsrv.config.faults import SELECTORS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_TABLES, TABLE_SETTINGS
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.interfaces import IService
 from netsrv.status.families import (
     LISTENER_FAMILIES,
@@ -78,7 +81,8 @@ def keys() -> list[str]:
     )
     names_of_tables = [f"[{table}]" for table in SERVER_TABLES]
     names = [LISTENER_SETTINGS[name].name if name in LISTENER_SETTINGS else name for name in names]
-    return [*(tables.get(name, name) for name in names), *names_of_tables, *TABLE_SETTINGS]
+    below_top = [setting.name for setting in TABLE_SETTINGS.values()]
+    return [*(tables.get(name, name) for name in names), *names_of_tables, *below_top]
 
 
 def test_the_reference_has_exactly_the_keys_of_a_file():
@@ -134,6 +138,31 @@ def test_the_reference_has_every_metric():
     for family in (*LISTENER_FAMILIES, *SERVER_FAMILIES, *WORKER_FAMILIES, *PROCESS_FAMILIES):
         assert f"``{family.sample_name}``" in table
         assert f"     - {family.help}\n" in table
+
+
+def test_the_reference_has_every_fault_on_purpose():
+    """Each type with its unit, and each attribute with its meaning; and each selector."""
+    page = path_of("faults-on-purpose.rst").read_text()
+    shown = {}
+    for name, (kinds, _) in TABLES.items():
+        assert f"\n.. settings:: faults-{name}\n" in page
+        rows_of_types = "\n".join(faults_table(name)).split("\n   * - ``")[1:]
+        for row in rows_of_types:
+            kind = row.split("``")[0]
+            shown.setdefault(id(kinds), set()).add(kind)
+            attributes = attrs.fields(kinds[kind].attributes)
+            assert re.findall(r"\n       - ``(\w+)``, \w+", row) == [one.name for one in attributes]
+    for kinds in (STREAM_KINDS, DATAGRAM_KINDS):
+        assert shown[id(kinds)] == set(kinds)
+    for selector in SELECTORS:
+        assert f"``{selector}``" in page
+
+
+def test_the_how_to_has_every_method_of_faults():
+    """Each type of faults is a method."""
+    methods = path_of("test-retries.rst").read_text().split("\nMethods\n")[1]
+    for kind in {*STREAM_KINDS, *DATAGRAM_KINDS} - {"noop"}:
+        assert f"``{kind}``" in methods
 
 
 def test_every_fault_has_its_row():

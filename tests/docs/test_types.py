@@ -27,7 +27,9 @@ USERS_TEST = """
 import asyncio
 import re
 
-from netsrv.fixture import NetsrvServer, ServerProcess, delay, expect, reply, reset, start_server
+from netsrv.fixture import (
+    ActiveFault, NetsrvProxy, NetsrvServer, ServerProcess, delay, expect, reply, reset, start_server
+)
 
 
 async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -36,6 +38,16 @@ async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 class Service:
     pass
+
+
+def test_faults(netsrv_server: NetsrvServer, netsrv_proxy: NetsrvProxy) -> None:
+    server = netsrv_server("echo")
+    with server.latency(100, jitter=20, stream="both"), server.refuse(first=3) as refusing:
+        hits: int = refusing.hits + server.hits("latency")
+    fault: ActiveFault = netsrv_proxy(server, protocol="udp").loss(0.1, seed=7, ttl=0.5)
+    server.listeners[0].fault("own", anything=hits)
+    server.reset_all()
+    fault.remove()
 
 
 async def test_all(netsrv_server: NetsrvServer) -> None:
@@ -56,6 +68,8 @@ MISTAKES = {
     'netsrv_server("echo", overload="drop")': 'Argument "overload" to "__call__" of "NetsrvServer',
     'netsrv_server("echo", transport="sctp")': 'Argument "transport" to "__call__" of "NetsrvServ',
     "netsrv_server.script(idle_timeout=3, rate=2)": 'Unexpected keyword argument "rate" for "scri',
+    'netsrv_server("echo").latency(100, jiter=3)': 'Unexpected keyword argument "jiter" for "laten',
+    'netsrv_server("echo").refuse("drop")': 'Argument 1 to "refuse" of "FaultMethods" has incompat',
     'netsrv_server.script("echo", reply("x"))': 'Argument 1 to "reply" has incompatible type "str"',
 }
 

@@ -27,7 +27,9 @@ from twisted.plugins import netsrv_services
 REGISTRY = find_services()
 
 DATAGRAM_SERVICES = sorted(
-    name for name in REGISTRY.services if "udp" in REGISTRY.transports(name).split()
+    name
+    for name in REGISTRY.services
+    if "udp" in REGISTRY.transports(name).split() and name != "forward"  # which has no answers
 )
 
 

@@ -26,7 +26,6 @@ LATER = {
     "netsrv_connections_pending": "it has samples while a handshake is awaited",
     "netsrv_tls_certificate_expiry_timestamp_seconds": "it needs TLS",
     "netsrv_worker_restarts_total": "it needs workers",
-    "netsrv_faults_active": "it needs faults",
 }
 """Metrics that the files name and a plain server does not have."""
 

@@ -129,8 +129,8 @@ def test_a_missing_service_has_its_reason_at_every_start(source, reason, tmp_pat
         done = finish([*SERVE.command, "--tcp", "hello=0"], tmp_path, thirdparty.on_path(tmp_path))
         assert done.returncode == SERVE.misconfigured
         assert only_line(done) == (
-            "netsrv: tcp 0.0.0.0:0: there is no service 'hello'; there are accept, agent, "
-            f"chargen, daytime, discard, echo, info, qotd, time; plugin module {path} {reason}"
+            "netsrv: tcp 0.0.0.0:0: there is no service 'hello'; there are accept, agent, chargen, "
+            f"daytime, discard, echo, forward, info, qotd, time; plugin module {path} {reason}"
         )
 
 

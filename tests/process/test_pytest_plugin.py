@@ -315,3 +315,40 @@ def test_a_run_that_is_killed_during_a_start(project):
     write(project, "def test_some(netsrv_server):\n    netsrv_server('slow:service')\n")
     with Running(PYTEST, project) as running, ending((project / "fifo").read_text()):
         assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+
+
+# Faults
+
+
+def test_a_fault_ends_with_its_test_and_the_report_has_its_seed(project):
+    """That of a test ends with it, also at a shared server; that of a fixture stays."""
+    write(
+        project,
+        """
+@pytest.fixture(scope="module")
+def echo():
+    with start_server("echo") as server:
+        server.noop(name="kept")
+        yield server
+
+def test_first(echo):
+    echo.limit_data(2, probability=0)
+    echo.noop()
+
+def test_second(echo):
+    talk(echo)
+    assert echo.hits("kept") == 1, "the fault of the fixture has not seen the connection"
+    echo.noop(seed=4711)
+    echo.reset_all()
+    echo.noop(seed=4712, name="kept")
+    assert 1 == 2
+
+def test_third(echo):
+    echo.noop(name="kept")
+""",
+    )
+    status, shown = run(project)
+    assert status == 1
+    assert "1 failed, 2 passed" in shown
+    assert "assert 1 == 2" in shown
+    assert re.findall(r"is active .*,seed=(\d+)", shown) == ["4711", "4712"]

@@ -451,6 +451,8 @@ def test_the_plugin_imports_no_twisted():
     assert {"twisted", "attrs", "attr", "zope.interface", "asyncio"} & set(modules) == set()
     ours = {name for name in modules if name.startswith("netsrv.")}
     assert ours == {
+        "netsrv.faults",
+        "netsrv.faults.methods",
         "netsrv.fixture",
         *(f"netsrv.fixture.{name}" for name in PARENTS_MODULES),
     }

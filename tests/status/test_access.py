@@ -4,7 +4,6 @@ from base64 import b64encode
 
 import pytest
 
-from netsrv.config.status import StatusSettings
 from netsrv.status.access import AccessRules, host_name, read_token
 
 TOKEN = "0123456789abcdef"
@@ -117,9 +116,9 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path):
     path = tmp_path / "token"
     path.write_text(f"\n {TOKEN}\nmore\n")
     environ = {"NETSRV_STATUS_TOKEN": "fedcba9876543210"}
-    assert read_token(StatusSettings(token_file=str(path)), environ) == TOKEN
-    assert read_token(StatusSettings(), environ) == "fedcba9876543210"
-    assert read_token(StatusSettings(), {"NETSRV_STATUS_TOKEN": " "}) is None
+    assert read_token(str(path), environ) == TOKEN
+    assert read_token(None, environ) == "fedcba9876543210"
+    assert read_token(None, {"NETSRV_STATUS_TOKEN": " "}) is None
 
 
 @pytest.mark.parametrize("text", ["", "short", "0123456789\x0012345", "01234567890\u00e912345"])
@@ -128,9 +127,9 @@ def test_a_weak_token_is_refused(text, tmp_path):
     path = tmp_path / "token"
     path.write_text(text)
     with pytest.raises(ValueError, match=r"token: .*16 printable ASCII characters") as caught:
-        read_token(StatusSettings(token_file=str(path)), {})
+        read_token(str(path), {})
     assert not text or text not in str(caught.value)
     with pytest.raises(ValueError, match="no: No such file"):
-        read_token(StatusSettings(token_file="no"), {})
+        read_token("no", {})
     with pytest.raises(ValueError, match="NETSRV_STATUS_TOKEN: "):
-        read_token(StatusSettings(), {"NETSRV_STATUS_TOKEN": "short"})
+        read_token(None, {"NETSRV_STATUS_TOKEN": "short"})

@@ -24,6 +24,7 @@ netsrv_datagrams_dropped_total netsrv_accept_errors_total netsrv_listener_suspen
 netsrv_build_info netsrv_connections_limit netsrv_connections_pending netsrv_kernel_drops_total
 netsrv_stalls_total netsrv_loop_lag_seconds netsrv_draining netsrv_reloads_total
 netsrv_config_last_reload_successful netsrv_log_lines_dropped_total process_cpu_seconds_total
+netsrv_forward_connect_errors_total netsrv_faults_active netsrv_fault_hits_total
 process_open_fds process_max_fds process_resident_memory_bytes process_start_time_seconds
 """.split()
 
@@ -178,3 +179,20 @@ def test_a_program_registers_the_collector_with_its_own_registry(server):
     assert b"\nprocess_" not in generate_latest(registry)
     client.close()
     assert registry.get_sample_value("netsrv_connections_active", labels) == 0
+
+
+def test_f111_faults_have_metrics():
+    """How many are active, and what each has hit; both are gone with the fault."""
+    name, faults = "tcp 0.0.0.0:7 (echo)", [{"type": "noop"}, {"type": "refuse", "first": 1}]
+    server = MemoryServer("echo", fault=faults)
+    server.connect()
+    server.connect()
+    samples = samples_of(server)
+    assert samples["netsrv_faults_active", name] == 2
+    assert samples["netsrv_fault_hits_total", "noop_downstream", name] == 1
+    assert samples["netsrv_fault_hits_total", "refuse_downstream", name] == 1
+    for fault in ("noop_downstream", "refuse_downstream"):
+        server.server.listeners[0].faults.remove(fault)
+    samples = samples_of(server)
+    assert samples["netsrv_faults_active", name] == 0
+    assert ("netsrv_fault_hits_total", "noop_downstream", name) not in samples

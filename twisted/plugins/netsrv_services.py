@@ -6,6 +6,7 @@ from netsrv.services.chargen import ChargenService
 from netsrv.services.daytime import DaytimeService
 from netsrv.services.discard import DiscardService
 from netsrv.services.echo import EchoService
+from netsrv.services.forward import ForwardService
 from netsrv.services.info import InfoService
 from netsrv.services.qotd import QotdService
 from netsrv.services.time import TimeService
@@ -16,6 +17,7 @@ chargen = ChargenService()
 daytime = DaytimeService()
 discard = DiscardService()
 echo = EchoService()
+forward = ForwardService()
 info = InfoService()
 qotd = QotdService()
 time = TimeService()

@@ -1,0 +1,139 @@
+"""Faults in files, and on the command line."""
+
+from types import SimpleNamespace
+
+import pytest
+from attrs import field, frozen, validators
+
+from netsrv.config.faults import FAULTS, read_fault
+from netsrv.faults.delays import LatencyAttributes
+from netsrv.faults.fault import Direction
+from netsrv.faults.stages import Stage
+from netsrv.registry import FaultTypes
+from netsrv.settings import InvalidValues
+
+
+def errors_of(*tables):
+    """Return the errors of tables, by their key paths."""
+    with pytest.raises(InvalidValues) as raised:
+        FAULTS.parse(list(tables))
+    return dict(raised.value.errors)
+
+
+def test_a_table_has_selectors_and_attributes():
+    """Names have defaults as toxiproxy has them."""
+    fault = read_fault({"type": "latency", "latency": 200, "toxicity": 0.5, "first": 3})
+    settings = fault.settings(True)
+    assert settings.name == "latency_downstream"
+    assert settings.attributes == LatencyAttributes(200)
+    assert (settings.probability, settings.first) == (0.5, 3)
+    assert settings.directions == (Direction.DOWNSTREAM,)
+    both = read_fault({"type": "latency", "stream": "both"}).settings(True)
+    assert (both.name, both.directions) == ("latency_both", tuple(Direction))
+
+
+def test_a_text_is_the_same_as_a_table():
+    """The option takes keys with commas."""
+    [fault] = FAULTS.parse_argument(
+        ["latency:latency=200,name=slow,stream=upstream,only_from=10.0.0.0/8,only_from=::1"]
+    )
+    [table] = FAULTS.parse(
+        [
+            {
+                "type": "latency",
+                "latency": 200,
+                "name": "slow",
+                "stream": "upstream",
+                "only_from": ["10.0.0.0/8", "::1"],
+            }
+        ]
+    )
+    assert fault == table
+
+
+def test_a_fault_is_what_the_transport_has():
+    """latency of datagrams may reorder, that of streams may not."""
+    fault = read_fault({"type": "latency", "keep_order": False})
+    assert fault.settings(False).attributes.keep_order is False
+    with pytest.raises(InvalidValues, match="there is no such key"):
+        fault.settings(True)
+    assert read_fault({"type": "loss"}).settings(True) is None
+
+
+def test_all_errors_are_listed_with_their_places():
+    """Each says what would be right."""
+    assert errors_of({}) == {(0,): "it has no type, as in type = 'latency'"}
+    assert errors_of({"type": "latncy"})[0, "type"].endswith("did you mean latency?")
+    errors = errors_of(
+        {"type": "slow_close", "delay": "1", "first": 0, "jiter": 1, "stream": "up", "ttl": -1},
+        {"type": "slow_close", "only_from": ["10.0.0.0/99"]},
+        "text",
+    )
+    assert set(errors) == {
+        (0, "delay"),
+        (0, "first"),
+        (0, "jiter"),
+        (0, "stream"),
+        (0, "ttl"),
+        (1, "only_from", 0),
+        (2,),
+    }
+    assert errors_of({"type": "noop"}, {"type": "noop"}) == {
+        (1, "name"): "'noop_downstream': another fault has this name"
+    }
+
+
+@frozen
+class ShoutAttributes:
+    """Those of a type that a plugin adds."""
+
+    volume: int = field(default=1, validator=validators.ge(1))
+
+
+def plugin(**values):
+    """Return a type of faults as a plugin has it."""
+    values = {"name": "shout", "description": "shout", "stage": Stage} | values
+    return SimpleNamespace(**{"attributes": ShoutAttributes} | values)
+
+
+@pytest.fixture
+def plugins(monkeypatch):
+    """Return the types that plugins add, to fill them."""
+    types = FaultTypes()
+    monkeypatch.setattr("netsrv.config.faults.plugin_types", lambda: types)
+    return types
+
+
+def test_a_plugin_adds_a_type(plugins):
+    """With attributes that are checked, and with all selectors."""
+    plugins.streams["shout"] = plugin()
+    fault = read_fault({"type": "shout", "volume": 3, "first": 2})
+    settings = fault.settings(True)
+    assert (settings.kind.stage, settings.attributes) == (Stage, ShoutAttributes(3))
+    assert fault.settings(False) is None
+    errors = errors_of({"type": "shout", "volume": 0}, {"type": "shout", "volme": 1, "name": "b"})
+    assert ">= 1" in errors[0, "volume"]
+    assert errors[1, "volme"].endswith("did you mean volume?")
+
+
+def test_a_plugin_may_have_no_attributes(plugins):
+    """None stands for them; and two reads are equal, so that a reload changes nothing."""
+    plugins.datagrams["shout"] = plugin(attributes=None)
+    first, second = (read_fault({"type": "shout"}).settings(False) for _ in range(2))
+    assert first == second
+
+
+def test_a_built_in_name_is_reserved(plugins):
+    """A plugin of that name is not used, on either transport."""
+    plugins.streams["loss"] = plugins.datagrams["loss"] = plugin(name="loss")
+    fault = read_fault({"type": "loss"})
+    assert fault.settings(True) is None
+    assert fault.settings(False).kind.stage is not Stage
+
+
+def test_an_unknown_type_names_plugins_that_cannot_be_used(plugins):
+    """They may be the reason."""
+    plugins.problems.append("fault shouting.fault cannot be used: ImportError: nix")
+    assert errors_of({"type": "shout"})[0, "type"].endswith(
+        "; fault shouting.fault cannot be used: ImportError: nix"
+    )

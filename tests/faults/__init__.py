@@ -1,0 +1,1 @@
+"""The faults of streams and of datagrams."""
