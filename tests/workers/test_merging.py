@@ -33,6 +33,7 @@ def row(accepted=0, now=0, state="serving", limit=10, started=5.0, name="tcp 127
         "datagrams": None,
         "duration": {"seconds": 0.5, "buckets": [[1.0, accepted], [None, 1]]},
         "tls": None,
+        "faults": [],
     }
 
 
@@ -56,6 +57,13 @@ def test_a_listeners_counts_are_the_sum_of_its_workers():
     unlimited = merge_rows([row(limit=10), row(limit=10)], None, limited=False, most=7)
     assert unlimited["connections"]["limit"] == 20
     assert unlimited["connections"]["most"] == 7
+
+
+def test_a_fault_has_the_hits_of_all_workers():
+    """Each worker has the fault, and counts for itself."""
+    first, second = ({"name": "slow", "type": "latency", "hits": hits} for hits in (2, 3))
+    rows = [{**row(), "faults": [first]}, {**row(), "faults": [second]}]
+    assert merge_rows(rows, None, limited=True, most=0)["faults"] == [{**first, "hits": 5}]
 
 
 def test_no_count_falls_when_a_worker_ends():
