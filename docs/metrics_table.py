@@ -1,10 +1,17 @@
 """The reference's list of metrics, made from the table that the metrics are made from."""
 
-from netsrv.status.families import LISTENER_FAMILIES, PROCESS_FAMILIES, SERVER_FAMILIES, Family
+from netsrv.status.families import (
+    LISTENER_FAMILIES,
+    PROCESS_FAMILIES,
+    SERVER_FAMILIES,
+    WORKER_FAMILIES,
+    Family,
+)
 
 GROUPS = {
     "Metrics of a listener": (LISTENER_FAMILIES, ("listener",)),
     "Metrics of the server": (SERVER_FAMILIES, ()),
+    "Metrics of workers": (WORKER_FAMILIES, ()),
     "Metrics of the process": (PROCESS_FAMILIES, ()),
 }
 

@@ -22,6 +22,7 @@ from netsrv.cli.reactor import install_reactor
 from netsrv.cli.reports import print_reports
 from netsrv.cli.start import Start, error_text_of
 from netsrv.config.model import ConfigurationError
+from netsrv.server.prepare import Prepared
 from netsrv.sockets.steps import AddressUnavailable, SocketError
 
 
@@ -76,6 +77,10 @@ def serve(start: Start) -> int:
     """Serve until a signal stops the server.  Raises `ConfigurationError` or `SocketError`."""
     replace_standard_streams()
     configuration, prepared = start.prepare()
+    if not isinstance(prepared, Prepared):
+        from netsrv.cli.master import serve_workers
+
+        return serve_workers(start, configuration, prepared)
     install_reactor()
     from twisted.internet import reactor
 

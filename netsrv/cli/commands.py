@@ -87,6 +87,8 @@ class Command:
     """Other words for its own."""
     module: str = ""
     """The name of the module that runs it, where that is not its word: ``faults``."""
+    leading: tuple[str, ...] = ()
+    """Options of the commands below it that may stand before their words, with an argument."""
 
     @property
     def word(self) -> str:
@@ -102,8 +104,13 @@ class Command:
 
     def descend(self, words: Sequence[str]) -> "tuple[Command, Sequence[str]]":
         """Return the command that the first words stand for, and the other words."""
-        inner = self.find(words[0]) if words else None
-        return (self, words) if inner is None else inner.descend(words[1:])
+        size = 0  # of the options before the word
+        while words[size : size + 1] and words[size] in self.leading:
+            size += 2
+        inner = self.find(words[size]) if words[size:] else None
+        if inner is None:
+            return self, words
+        return inner.descend([*words[size + 1 :], *words[:size]])
 
 
 def report_option(name: str, help_text: str, *short: str) -> Option:

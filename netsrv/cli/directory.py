@@ -14,16 +14,22 @@ EMPTY_DIRECTORY = "/proc/self/fdinfo"
 
 
 class StartDirectory:
-    """The present working directory."""
+    """The present working directory, or another one, that of the master that starts a worker."""
 
     log = Logger()
 
-    def __init__(self) -> None:
-        self._path: str | None = None
+    def __init__(self, path: str | None = None) -> None:
+        self._path = path
+        self._identity = (0, 0)
         with suppress(OSError):  # it was deleted: no relative path can be resolved
-            self._path = os.getcwd()
-        self._identity = _identity()
+            self._path = path or os.getcwd()
+            self._identity = _identity(self._path)
         self._warned = False
+
+    @property
+    def path(self) -> str | None:
+        """The directory; None if it was deleted."""
+        return self._path
 
     @property
     def is_left(self) -> bool:
@@ -61,6 +67,6 @@ class StartDirectory:
             os.chdir(EMPTY_DIRECTORY)
 
 
-def _identity() -> tuple[int, int]:
-    status = os.stat(".")
+def _identity(path: str = ".") -> tuple[int, int]:
+    status = os.stat(path)
     return status.st_dev, status.st_ino

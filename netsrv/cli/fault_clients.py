@@ -212,4 +212,5 @@ FAULTS = Command(
         *(LIST, INSPECT, CREATE, TOGGLE, DELETE, ADD, UPDATE, REMOVE, RESET),
         TOXIC_COMMANDS,
     ),
+    leading=("--host", "--token-file"),
 )

@@ -3,9 +3,11 @@
 An embedded server does not touch its program's variables, and sends nothing.
 """
 
+from __future__ import annotations
+
 import os
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netsrv.config.model import Configuration
 from netsrv.interfaces import ListenerInfo
@@ -19,6 +21,9 @@ from netsrv.systemd.manager import ManagerNotifications
 from netsrv.systemd.notifier import Notifier
 from netsrv.systemd.store import DescriptorStore
 from netsrv.systemd.variables import take_variables
+
+if TYPE_CHECKING:
+    from netsrv.workers.master import Master
 
 
 class ServiceManager:
@@ -65,6 +70,22 @@ class ServiceManager:
         if self._variables.store_size:
             server.observers.add(notifications)
         reactor.callWhenRunning(notifications.ready)
+        reactor.addSystemEventTrigger("before", "shutdown", notifications.stopping)
+        reactor.addSystemEventTrigger("after", "shutdown", notifications.stop)
+
+    def attach_master(self, reactor: Any, master: Master) -> None:
+        """Notify the manager of what *master* does; the store is for servers without workers."""
+        if not self._notifier.enabled:
+            return
+        notifications = ManagerNotifications(
+            reactor,
+            self._notifier,
+            self._variables.watchdog_timeout,
+            DescriptorStore(self._notifier, 0),
+            master.describe,
+            lambda listener: None,
+        )
+        master.manager = notifications
         reactor.addSystemEventTrigger("before", "shutdown", notifications.stopping)
         reactor.addSystemEventTrigger("after", "shutdown", notifications.stop)
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import atexit
 import signal
-from collections.abc import Callable
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from types import FrameType, MappingProxyType
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from netsrv.server.server import Server
+WORKER_SIGNALS = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+"""Signals that only a master handles; to any other process they do what they do by default."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, *WORKER_SIGNALS)
 
 
 def hold_signals() -> None:
@@ -42,23 +42,43 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class Drainable(Protocol):
+    """A server, or the master of several."""
+
+    def abort(self) -> None:
+        """Abort the connections that are left."""
+
+    def reopen_files(self) -> None:
+        """Reopen the files of the server."""
+
+
 def install_signal_handlers(
-    reactor: Any, server: Server, reload: Callable[[], None] | None = None
+    reactor: Any,
+    server: Drainable,
+    reload: Callable[[], None] | None = None,
+    others: Mapping[signal.Signals, Callable[[], None]] = MappingProxyType({}),
 ) -> None:
     """Install the handlers as soon as the reactor has installed its own.
 
-    *reload* is called for SIGHUP, in the reactor's turn.
+    *reload* is called for SIGHUP, those of *others* for their signals, in the reactor's turn.
     """
-    reactor.callWhenRunning(SignalHandlers(reactor, server, reload).install)
+    reactor.callWhenRunning(SignalHandlers(reactor, server, reload, others).install)
 
 
 class SignalHandlers:
     """The handlers; each one only schedules a call in the reactor."""
 
-    def __init__(self, reactor: Any, server: Server, reload: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        server: Drainable,
+        reload: Callable[[], None] | None,
+        others: Mapping[signal.Signals, Callable[[], None]],
+    ) -> None:
         self._reactor = reactor
         self._server = server
         self._reload = reload
+        self._others = others
         self._reload_scheduled = False
         self._draining = False
         self._shutdown_handlers: dict[int, Any] = {}
@@ -81,6 +101,8 @@ class SignalHandlers:
             ignored = signal.getsignal(number) == signal.SIG_IGN  # by nohup, say
             if handled and (not ignored or handler == self._on_hup):
                 signal.signal(number, handler)
+        for number in self._others:
+            signal.signal(number, self._on_other)
         release_signals()
 
     def _schedule(self, call: Callable[[], Any]) -> None:
@@ -103,6 +125,10 @@ class SignalHandlers:
         if not self._reload_scheduled:
             self._reload_scheduled = True
             self._schedule(self._reload_now)
+
+    def _on_other(self, number: int, frame: FrameType | None) -> None:
+        if not self._draining:
+            self._schedule(self._others[signal.Signals(number)])
 
     def _reload_now(self) -> None:
         self._reload_scheduled = False

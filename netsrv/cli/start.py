@@ -45,8 +45,14 @@ from netsrv.streams.connected import is_connected
 
 if TYPE_CHECKING:
     from netsrv.server.server import Server
+    from netsrv.workers.master import Master
+    from netsrv.workers.preparation import PreparedWorkers
+    from netsrv.workers.upgrade import Handover
 
 STANDARD_DESCRIPTORS = (0, 1, 2)
+
+HANDOVER_VARIABLE = "NETSRV_HANDOVER"
+"""The variable with the descriptor of what the program before this one has left."""
 
 
 class Start:
@@ -62,6 +68,7 @@ class Start:
         variables: Mapping[str, str] | None = None,
         io_error: int = ExitStatus.IO_ERROR,
     ) -> None:
+        self.given = given
         self.listeners: list[tuple[str, str]] = []
         """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
         self.arguments: dict[str, Any] = {}
@@ -74,11 +81,18 @@ class Start:
         """True if that socket is a connection."""
         self.is_daemon = False
         """True if the server has, or will have, no standard output."""
+        self.has_jail = False
+        """True if the process is about to be confined by chroot(2)."""
         self._variables = variables or {}
         self._io_error = io_error
         self._reports: set[str] = set()
         """The options that ask for a report: ``check``, ``json``."""
+        self.environ: Mapping[str, str] = os.environ
+        """The environment before variables were taken from it."""
         self._directory = StartDirectory()
+        self.file_text: str | None = None
+        """The text of the configuration file when it was read last."""
+        self._fixed_text: str | None = None
         self._manager: Any = None
         for name, value in given:
             self._add(name, value)
@@ -102,25 +116,40 @@ class Start:
             raise UsageMistake(JSON_OF_NOTHING)
         if self.config == "":
             raise UsageMistake(NO_CONFIG)
-        listens = bool(self.listeners) or self.config is not None
+        listens = (
+            bool(self.listeners) or self.config is not None or "control_address" in self.arguments
+        )
         if self.inetd is not None and listens:
             raise UsageMistake(INETD_ALONE)
         if self.inetd is None and not listens:
             raise UsageMistake(NOTHING_TO_SERVE)
 
+    @property
+    def directory(self) -> str | None:
+        """The working directory of the start; None if it was deleted."""
+        return self._directory.path
+
+    def use_file(self, text: str | None, directory: str | None) -> None:
+        """Use the *text* of a file that was read before, by a start in *directory*."""
+        self._fixed_text = text
+        self._directory = StartDirectory(directory)
+
     def configuration(self, registry: Registry | None = None) -> Configuration:
         """Return the configuration of file and command line; *registry* has the services.
 
-        Every call reads the file again.  Raises `ConfigurationError`.
+        Every call reads the file again, unless `use_file` was called.  Raises `ConfigurationError`.
         """
         file = Configuration(())
         if self.config is not None:
-            from netsrv.config.toml import read_configuration
+            from netsrv.config.toml import read_configuration, read_file
 
             registry = registry or find_services()
             with self._directory.entered():
-                file = read_configuration(self.config, registry)
-            if not file.listeners and not self.listeners:
+                text = self._fixed_text
+                self.file_text = text = read_file(self.config) if text is None else text
+                file = read_configuration(self.config, registry, text=text)
+            controlled = file.control.address is not None or "control_address" in self.arguments
+            if not (file.listeners or self.listeners or controlled):
                 raise ConfigurationError(
                     f"{self.config}: nothing to serve: it has no [[listener]], and there is no "
                     "--tcp, --udp or --unix"
@@ -129,13 +158,18 @@ class Start:
             configuration = from_command_line(self.listeners, self.arguments, file)
         if self.is_daemon:
             _check_access_log(configuration)
+        if configuration.workers != 1 and configuration.control.address is not None:
+            raise ConfigurationError(
+                "control: its proxies and faults are those of one process; leave out workers"
+            )
         return configuration
 
-    def prepare(self) -> tuple[Configuration, Prepared]:
+    def prepare(self) -> tuple[Configuration, Prepared | PreparedWorkers]:
         """Open every socket; with --check, print the result and exit instead.
 
         Raises `ConfigurationError` or `SocketError`.
         """
+        self.environ = dict(os.environ)
         inherited_sockets()  # before Twisted, or another user of the variables, takes them
         sock = None
         if self.inetd is not None:
@@ -144,19 +178,49 @@ class Start:
             sock = take_socket()
         reserve_stdio()
         registry = find_services() if self.config or "check" in self._reports else None
+        handover = self._take_handover()
         configuration = self.configuration(registry)
+        self._fixed_text = None
         if sock is not None:
             configuration = self._on_socket(configuration, sock)
         try:
             with self._naming_variables():
                 if registry is not None and "check" in self._reports:
+                    if configuration.workers != 1:  # an upgrade relies on the check
+                        from netsrv.workers import master, worker  # noqa: F401
                     lines = check(configuration, registry, "json" in self._reports)
                     print_about_services(lines, registry, self._io_error)
                 self._find_manager(configuration)
+                if configuration.workers != 1 or handover is not None:
+                    from netsrv.workers.preparation import prepare_workers, worker_count
+
+                    if worker_count(configuration) > 1 or handover is not None:
+                        self._check_workers()
+                        return configuration, prepare_workers(configuration, registry, handover)
                 return configuration, prepare(configuration, registry)
         except AddressUnavailable as error:
             hint = _address_hint(error.unknown_host, configuration.listeners)
             raise AddressUnavailable(f"{error}{hint}") from error
+
+    def _check_workers(self) -> None:
+        """Raise `ConfigurationError` if this process cannot have workers."""
+        if self.inetd is not None:
+            raise ConfigurationError("--workers: the socket of --inetd has one process")
+        if self.has_jail:
+            raise ConfigurationError("--workers: twistd --chroot leaves no Python to start them by")
+
+    def _take_handover(self) -> Handover | None:
+        """Return what an earlier program of this process has left; its configuration is used."""
+        if HANDOVER_VARIABLE not in os.environ:
+            return None
+        from netsrv.workers.upgrade import take_handover
+
+        handover = take_handover(os.environ, HANDOVER_VARIABLE)
+        self.environ = {
+            key: value for key, value in self.environ.items() if key != HANDOVER_VARIABLE
+        }
+        self._fixed_text = handover.file_text
+        return handover
 
     @contextmanager
     def _naming_variables(self) -> Iterator[None]:
@@ -213,10 +277,22 @@ class Start:
             ).reload
         install_signal_handlers(reactor, server, reload)
 
+    def notify_manager(self, reactor: Any, master: Master) -> None:
+        """Notify the service manager, if there is one, of what a master does."""
+        if self._manager is not None:
+            self._manager.attach_master(reactor, master)
+
     def _on_reload(self, reloading: bool) -> None:
         """Notify the service manager that a reload begins or has ended."""
         if self._manager is not None:
             self._manager.reload_changed(reloading)
+
+    def read_again(self) -> tuple[Configuration, str | None]:
+        """Read the configuration, and return it with the text of its file.
+
+        Raises `ConfigurationError`.
+        """
+        return self.configuration(), self.file_text
 
     def _read_again(self, running: Sequence[ListenerSettings]) -> CheckedConfiguration:
         """Read the configuration for a server that runs with the settings *running*."""

@@ -7,6 +7,7 @@ and ports below 1024 are open before twistd drops root privileges.
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable, Iterator
 from getopt import GetoptError
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -39,6 +40,8 @@ from netsrv.sockets.unixfiles import file_mode
 
 if TYPE_CHECKING:
     from netsrv.server.server import Server
+    from netsrv.workers.master import Master
+    from netsrv.workers.preparation import PreparedWorkers
 
 T = TypeVar("T")
 
@@ -83,7 +86,7 @@ class Options(usage.Options):
 
     synopsis = TWISTD.synopsis
     start: Start
-    prepared: tuple[Configuration, Prepared]
+    prepared: tuple[Configuration, Prepared | PreparedWorkers]
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,11 +114,13 @@ class Options(usage.Options):
         self.start.check_usage()
         self._replace_streams()
         self.start.is_daemon = self._is_daemon
+        self.start.has_jail = self._launcher.get("chroot") is not None
         self.prepared = exit_on_error(self._prepare)
         atexit.register(self.prepared[1].close)  # twistd may still fail to start
-        install_reactor()
+        if isinstance(self.prepared[1], Prepared):
+            install_reactor()
 
-    def _prepare(self) -> tuple[Configuration, Prepared]:
+    def _prepare(self) -> tuple[Configuration, Prepared | PreparedWorkers]:
         """Open every socket with the umask that twistd applies only later."""
         umask = self._launcher.get("umask")
         with file_mode(None if umask is None else ALL_PERMISSIONS & ~umask):
@@ -171,15 +176,28 @@ class Options(usage.Options):
             self._launcher["logFile"] = LogStream(log_file)
 
 
-def makeService(options: Options) -> Server:
+def makeService(options: Options) -> Server | Master:
     """Make the service; twistd has installed its reactor already."""
     reactor = exit_on_error(_import_reactor)
-    _import_rest(options.prepared[0])
+    configuration, prepared = options.prepared
+    if not isinstance(prepared, Prepared):
+        from netsrv.cli.master import make_master
+
+        master = make_master(reactor, options.start, configuration, prepared)
+        atexit.register(_exit_by_error, master)
+        return master
+    _import_rest(configuration)
     from netsrv.server.server import Server  # an error at the start does not pay for it
 
-    server = Server(reactor, *options.prepared)
+    server = Server(reactor, configuration, prepared)
     options.start.install_signals(reactor, server)
     return server
+
+
+def _exit_by_error(master: Master) -> None:
+    """End with the status of an error if the master has given up: twistd would end with 0."""
+    if master.error:
+        os._exit(1)
 
 
 def _import_reactor() -> Any:

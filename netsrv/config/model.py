@@ -31,6 +31,7 @@ from netsrv.settings import (
     Setting,
     choice,
     exception_text,
+    or_word,
     setting,
     settings_of,
     short_repr,
@@ -105,6 +106,17 @@ class LogFormat(StrEnum):
     JSON = "json"
     LOGFMT = "logfmt"
 
+
+class WorkerSelection(StrEnum):
+    """How the kernel gives the connections of a TCP listener to workers."""
+
+    HASH = "hash"
+    SOURCE = "source"
+    CPU = "cpu"
+    SHARED = "shared"
+
+
+MAX_WORKERS = 256
 
 SERVER = Section("The server")
 LOGS = Section("Logs")
@@ -290,6 +302,21 @@ class Configuration:
         "go on serving for S seconds after the first signal, while /readyz says no",
         details="A load balancer has this time to send new peers elsewhere. Then the sockets are "
         "closed, and ``--shutdown-timeout`` begins.",
+    )
+    workers: int | None = setting(
+        1,
+        SERVER,
+        or_word(whole_number(1, MAX_WORKERS), "auto"),
+        "serve with N processes that share the sockets; auto is one for each core",
+        details="See :doc:`workers`. With 1 there is one process; to change that needs a restart.",
+    )
+    worker_selection: WorkerSelection = setting(
+        WorkerSelection.HASH,
+        SERVER,
+        choice(WorkerSelection),
+        "choose the worker of a TCP connection by a hash of its addresses, by its source, by the "
+        "CPU that received it, or let all workers take from one queue",
+        details="Datagrams always go to a worker by their source. A change needs a restart.",
     )
     log_level: LogLevel = setting(
         LogLevel.INFO,

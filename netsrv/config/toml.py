@@ -36,19 +36,26 @@ _TOKEN = re.compile(
 """Strings of several lines, comments, keys or values, and what stands between them."""
 
 
-def read_configuration(path: str, registry: Registry, name: str | None = None) -> Configuration:
-    """Read the file *path*, which errors call *name*, with the services of *registry*.
-
-    Relative paths in it begin in its folder; that of a symbolic link is the link's.  Raises
-    `ConfigurationError` with a line for each error.
-    """
-    name = path if name is None else name
-    errors = ErrorCollector(file_source(name))
+def read_file(path: str, name: str | None = None) -> str:
+    """Return the text of a file, which errors call *name*.  Raises `ConfigurationError`."""
+    errors = ErrorCollector(file_source(path if name is None else name))
     text = ""
     with errors.at():
         text = read_text_file(path, MAX_FILE_SIZE)
     errors.raise_all()
-    document = parse_toml(text, name)
+    return text
+
+
+def read_configuration(
+    path: str, registry: Registry, name: str | None = None, text: str | None = None
+) -> Configuration:
+    """Read the file *path*, which errors call *name*, with the services of *registry*.
+
+    Relative paths in it begin in its folder; that of a symbolic link is the link's.  *text* is
+    that of the file if it was read before.  Raises `ConfigurationError` with a line for each error.
+    """
+    name = path if name is None else name
+    document = parse_toml(read_file(path, name) if text is None else text, name)
     absolute = os.path.abspath(path)
     source = file_source(name, folder=os.path.dirname(absolute))
     return evolve(DocumentReader(source, registry).configuration(document), file=absolute)

@@ -8,11 +8,11 @@ No sockets and no timers here: *now* is passed in.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from netsrv.guards.capacity import ConnectionSlots, PerSource
 from netsrv.guards.limits import Limits
-from netsrv.guards.rates import TokenBucket
+from netsrv.guards.rates import Rate, TokenBucket
 from netsrv.guards.sources import Source
 from netsrv.interfaces import RejectReason
 
@@ -20,12 +20,22 @@ from netsrv.interfaces import RejectReason
 class Admission:
     """Asks the guards of one listener, and counts its connections.
 
-    *shared* are the slots of the whole process: its descriptors.
+    *shared* are the slots of the whole process: its descriptors.  *own* and *per_source* count the
+    connections of the listener.
     """
 
-    def __init__(self, limits: Limits, shared: ConnectionSlots, now: float) -> None:
-        self.slots = (ConnectionSlots(), shared)
-        self._per_source = PerSource()
+    make_bucket: Callable[[Rate, float], TokenBucket] = TokenBucket
+
+    def __init__(
+        self,
+        limits: Limits,
+        shared: ConnectionSlots,
+        now: float,
+        own: ConnectionSlots | None = None,
+        per_source: PerSource | None = None,
+    ) -> None:
+        self.slots = (ConnectionSlots() if own is None else own, shared)
+        self._per_source = PerSource() if per_source is None else per_source
         self._proxies: PerSource | None = None
         self._limits: Limits | None = None
         self._rate: TokenBucket | None = None
@@ -38,7 +48,7 @@ class Admission:
         self._access = limits.access
         rate = limits.connection_rate
         if self._limits is None or rate != self._limits.connection_rate:
-            self._rate = None if rate is None else TokenBucket(rate, now)
+            self._rate = None if rate is None else self.make_bucket(rate, now)
         self._limits = limits
 
     @property

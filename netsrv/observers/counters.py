@@ -105,9 +105,12 @@ class Counters(Observer):
         self.stalls = 0
         """The number of times that the reactor was blocked."""
         self.stalled_seconds = 0.0
+        self.forgets = True
+        """False to keep the counts of closed listeners, too."""
 
     def listener_closed(self, listener: ListenerInfo) -> None:
-        self.listeners.pop(listener, None)
+        if self.forgets:
+            self.listeners.pop(listener, None)
 
     def connection_made(self, listener: ListenerInfo, connection: IConnection) -> None:
         counts = self.listeners[listener]

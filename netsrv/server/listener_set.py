@@ -13,6 +13,7 @@ from netsrv.config.model import ListenerSettings
 from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
+from netsrv.guards.limits import Limits
 from netsrv.interfaces import IObserver, IServerAware, ListenerInfo
 from netsrv.observers.counters import Counts
 from netsrv.server.assembly import assemble
@@ -31,6 +32,7 @@ class Listeners:
 
     *slots* are those of the whole process: its descriptors.  *now* returns seconds of a
     monotonic clock.  *counts* returns the counters of a listener.
+    *make_admission* is called as `Admission`.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Listeners:
         slots: ConnectionSlots,
         counts: Callable[[ListenerInfo], Counts],
         now: Callable[[], float] = time.monotonic,
+        make_admission: Callable[[Limits, ConnectionSlots, float], Admission] = Admission,
     ) -> None:
         self.running: dict[RunningListener, None] = {}
         """The running listeners, in the order in which they were added."""
@@ -51,6 +54,7 @@ class Listeners:
         self._now = now
         self._reactor = reactor
         self._slots = slots
+        self._make_admission = make_admission
         self._retired: dict[Gate, None] = {}
         self._own_ports: Counter[int] = Counter()
         self._suspended = False
@@ -88,7 +92,7 @@ class Listeners:
 
     def add(self, prepared: PreparedListener) -> RunningListener:
         """Serve on one more socket.  Raises what the service raises when it is started."""
-        admission = Admission(prepared.settings.limits, self._slots, self._now())
+        admission = self._make_admission(prepared.settings.limits, self._slots, self._now())
         listener = RunningListener(self, prepared, admission)
         self._enter(listener)
         try:

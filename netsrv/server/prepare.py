@@ -5,6 +5,7 @@ It may need root, and it is the part of a start that can fail for the user's rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import Factory, field, frozen
@@ -68,17 +69,22 @@ class Prepared:
             self.access_log.close()
 
 
-def prepare(configuration: Configuration, registry: Registry | None = None) -> Prepared:
+def prepare(
+    configuration: Configuration,
+    registry: Registry | None = None,
+    sockets: Sequence[OpenSocket] | None = None,
+) -> Prepared:
     """Build all services, load all certificates and bind all sockets, in the configuration's order.
 
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
+    *sockets* are those of the listeners if they are open already.  Raises `ConfigurationError` or
+    `netsrv.sockets.SocketError`, and then no socket is open.
     """
     listeners = expand(configuration.listeners)
     registry = registry or find_services()
     services = [build_factory(settings, registry) for settings in listeners]
     check_protocols(listeners, services)
     stores = load_certificates(listeners)
-    sockets = bind(listeners)
+    sockets = bind(listeners) if sockets is None else sockets
     status, control = NO_STATUS_SERVER, NO_CONTROL_SERVER
     try:
         status = open_status(configuration.status)

@@ -60,6 +60,18 @@ class ReloadHistory:
         if error is None:
             self.success_at = self.last[-1].time
 
+    def events(self) -> list[dict[str, Any]]:
+        """Return the last reloads, in the form of the events of the status."""
+        return [
+            {
+                "time": result.time,
+                "listener": "",
+                "event": "reload_failed" if result.result == FAILURE else "reloaded",
+                "text": result.error,
+            }
+            for result in self.last
+        ]
+
 
 class Reloads:
     """The reloads of one server.

@@ -16,7 +16,9 @@ from twisted.logger import Logger
 
 from netsrv import __version__
 from netsrv.config.model import Configuration, ListenerSettings, LogLevel
+from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
+from netsrv.guards.limits import Limits
 from netsrv.interfaces import IObserver
 from netsrv.observers.counters import Counters
 from netsrv.observers.dispatch import ObserverDispatcher
@@ -52,7 +54,8 @@ class Server(Service):
     also be the listeners alone, each made by `listener`, or one listener.  *prepared* is the
     result of `prepare`; without it, `startService` binds the sockets, and raises what `prepare`
     does.  *observers* receive all events, as the built-in ones do.  *now* returns seconds of a
-    monotonic clock.
+    monotonic clock.  Unless *announces*, the log does not tell of the start.  *make_admission* is
+    called as `Admission`.
     """
 
     log = Logger()
@@ -64,6 +67,8 @@ class Server(Service):
         prepared: Prepared | None = None,
         observers: Iterable[IObserver] = (),
         now: Callable[[], float] = time.monotonic,
+        announces: bool = True,
+        make_admission: Callable[[Limits, ConnectionSlots, float], Admission] = Admission,
     ) -> None:
         if isinstance(configuration, ListenerSettings):
             configuration = (configuration,)
@@ -80,7 +85,7 @@ class Server(Service):
         self._descriptors = descriptor_limit(reactor)
         slots = ConnectionSlots(connection_limit(self._descriptors))
         counts = self.counters.listeners.__getitem__
-        self._listeners = Listeners(reactor, self.observers, slots, counts, now)
+        self._listeners = Listeners(reactor, self.observers, slots, counts, now, make_admission)
         self._reloads = Reloads(reactor, self._reload_steps, lambda: self._running_settings, now)
         self._stall_detector = StallDetector(reactor, now, self._stalled)
         self._renewals = Renewals(reactor, lambda: self._listeners.certificates)
@@ -100,6 +105,7 @@ class Server(Service):
         )
         """Whether the server is ready, and its state in plain values."""
         self._listeners.server_status = self.status
+        self._announces = announces
         self.control = ServerControl(reactor, self, now)
         self._announcements: list[Announcement] = []
         self._had_several = False
@@ -341,9 +347,10 @@ class Server(Service):
         except BaseException:
             plan.discard()
             raise
-        if configuration.log_format is not self._configuration.log_format:
-            self.log.warn("log_format changes with a restart")
-            configuration = evolve(configuration, log_format=self._configuration.log_format)
+        for name in ("log_format", "workers", "worker_selection"):
+            if getattr(configuration, name) != (value := getattr(self._configuration, name)):
+                self.log.warn("{name} changes with a restart", name=name)
+                configuration = evolve(configuration, **{name: value})
         self._configuration = configuration
         problems = self.status.update(configuration.status, token)
         problems += self.control.update(configuration.control, control_token)
@@ -391,8 +398,9 @@ class Server(Service):
 
     def _announce(self, announcements: Iterable[Announcement]) -> None:
         """Log these lines once signals are handled: a reader of the last ones may send one."""
-        self._announcements += announcements
-        self._reactor.callWhenRunning(self._log_announcements)
+        if self._announces:
+            self._announcements += announcements
+            self._reactor.callWhenRunning(self._log_announcements)
 
     def _log_announcements(self) -> None:
         announcements, self._announcements = self._announcements, []

@@ -7,7 +7,7 @@ read: so a sum never falls from one reading to the next.
 
 import heapq
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from attrs import define, frozen
@@ -114,6 +114,14 @@ class ListenerReader:
             rows.append(EncodedListener(encode(closing), NOT_DESCRIBED))
             yield Phase.PLANNING
         return {"listeners": rows, "sources": top.as_plain()}
+
+    def read_closed(self, gates: Iterable[Gate]) -> Steps[list[EncodedListener]]:
+        """Read what closed listeners have counted, if the counters have not forgotten it."""
+        rows = []
+        for gate in gates:
+            row = yield from self._read_gate(gate, ListenerState.CLOSING, "", _Top([]))
+            rows.append(EncodedListener(encode(row), NOT_DESCRIBED))
+        return rows
 
     def _name(self, running: list[ListenerInfo], retired: list[Gate]) -> None:
         """Give each listener a name of its own, and keep the names that were given before."""

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from netsrv import __version__
 from netsrv.config.model import Configuration
 from netsrv.config.status import StatusSettings
+from netsrv.gate import Gate
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.interfaces import IServerAware, IServerStatus, ListenerInfo, ListenerState
 from netsrv.observers.counters import Counters
@@ -25,7 +26,7 @@ from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.server.announcements import Announcement
 from netsrv.server.listener_set import Listeners
 from netsrv.server.logs import ServerLogs
-from netsrv.server.reloads import FAILURE, ReloadHistory
+from netsrv.server.reloads import ReloadHistory
 from netsrv.server.slices import SlicedWork, Steps
 from netsrv.server.snapshots import ListenerReader
 from netsrv.server.watchdog import StallDetector
@@ -181,21 +182,17 @@ class ServerStatus:
             return snapshot
         return decode_listeners(_take_all(self._read_steps()))
 
+    def read_last(self, gates: Sequence[Gate]) -> Snapshot:
+        """Take a snapshot at once, with the listeners of *gates*, which are closed."""
+        return {**self._read_server(), "listeners": _take_all(self._reader.read_closed(gates))}
+
     def take_samples(self) -> Deferred[Sequence[Sample]]:
         """Read the counts of all listeners in slices."""
         return self._in_slices(self._sample_steps())
 
     def reload_events(self) -> list[dict[str, Any]]:
         """Return the last reloads, in the form of the events of the status."""
-        return [
-            {
-                "time": result.time,
-                "listener": "",
-                "event": "reload_failed" if result.result == FAILURE else "reloaded",
-                "text": result.error,
-            }
-            for result in self.reloads.last
-        ]
+        return self.reloads.events()
 
     def _begin_reading(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -251,7 +248,7 @@ class ServerStatus:
                 "most": self._most_connections,
                 "limit": int(self.slots.limit),
             },
-            "config": self._read_config(),
+            "config": describe_reloads(self.configuration(), self.reloads, self._started_at),
             "loop": {
                 "lag": self.lag,
                 "lag_most": max(self.stall_detector.lags, default=0.0),
@@ -262,16 +259,7 @@ class ServerStatus:
             **self._read_logs(),
             **self._read_certificates(),
             "faults": [],
-        }
-
-    def _read_config(self) -> dict[str, Any]:
-        last = self.reloads.last[-1] if self.reloads.last else None
-        success_at = self.reloads.success_at
-        return {
-            "file": self.configuration().file,
-            "last_reload": last and {"time": last.time, "result": last.result, "error": last.error},
-            "reloads": dict(self.reloads.counts),
-            "success_at": self._started_at if success_at is None else success_at,
+            "workers": None,
         }
 
     def _read_certificates(self) -> dict[str, Any]:
@@ -292,6 +280,19 @@ class ServerStatus:
             },
             "access_log": access_log and {"path": access_log.path, "dropped": access_log.dropped},
         }
+
+
+def describe_reloads(
+    configuration: Configuration, reloads: ReloadHistory, started_at: float
+) -> dict[str, Any]:
+    """Return the keys of ``config`` in the status."""
+    last = reloads.last[-1] if reloads.last else None
+    return {
+        "file": configuration.file,
+        "last_reload": last and {"time": last.time, "result": last.result, "error": last.error},
+        "reloads": dict(reloads.counts),
+        "success_at": started_at if reloads.success_at is None else reloads.success_at,
+    }
 
 
 def _take_all(steps: Generator[Any, None, T]) -> T:

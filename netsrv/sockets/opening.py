@@ -157,6 +157,20 @@ def open_stream(
     """Open a listening TCP socket.  Raises `SocketError`, and then nothing stays open."""
     label = f"tcp {address}"
     family, sockaddr = (resolver or Resolver()).resolve(label, address, socket.SOCK_STREAM)
+    return open_stream_at(label, family, sockaddr, options, backlog)
+
+
+def open_stream_at(
+    label: str,
+    family: socket.AddressFamily,
+    sockaddr: Any,
+    options: Iterable[SocketOption],
+    backlog: int,
+) -> OpenSocket:
+    """Open a listening TCP socket at *sockaddr*, in the form that `bind` takes.
+
+    Raises `SocketError`.
+    """
     with _opening(label, family, socket.SOCK_STREAM) as sock:
         in_effect = set_options(sock, options)
         bind(sock, sockaddr)

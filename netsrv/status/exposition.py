@@ -18,6 +18,7 @@ from netsrv.status.families import (
     LISTENER_FAMILIES,
     PROCESS_FAMILIES,
     SERVER_FAMILIES,
+    WORKER_FAMILIES,
     Family,
 )
 from netsrv.status.source import Snapshot
@@ -64,9 +65,10 @@ def render_metrics(snapshot: Snapshot, content_type: str) -> bytes:
         batch = [json.loads(row.state) for row in rows[start : start + BATCH_SIZE]]
         for family, parts in texts.items():
             parts.append(_render(listener_metric(family, batch), content_type)[1])
+    of_workers = WORKER_FAMILIES if snapshot.get("workers") else ()
     server = [
         part
-        for family in (*SERVER_FAMILIES, *PROCESS_FAMILIES)
+        for family in (*SERVER_FAMILIES, *of_workers, *PROCESS_FAMILIES)
         for part in _render(server_metric(family, snapshot), content_type)
     ]
     listeners = [part for parts in texts.values() for part in parts]

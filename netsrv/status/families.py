@@ -267,6 +267,54 @@ SERVER_FAMILIES = (
 )
 """The metrics of the whole server."""
 
+WORKER_FAMILIES = (
+    Family(GAUGE, "netsrv_workers", "Workers that serve.", ("workers", "count")),
+    Family(
+        COUNTER,
+        "netsrv_worker_restarts",
+        "Workers that have ended unasked: by their exit, by a signal, or killed since they were "
+        "silent or did not start in time.",
+        ("workers", "restarts"),
+        ("reason",),
+    ),
+    Family(
+        GAUGE,
+        "netsrv_worker_connections_active",
+        "Live connections of each worker.",
+        ("workers", "by_index", "connections"),
+        ("worker",),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_worker_connections_accepted",
+        "Connections that each worker has served, with those that it has replaced.",
+        ("workers", "by_index", "accepted"),
+        ("worker",),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_worker_datagrams_received",
+        "Datagrams that each worker has received, with those that it has replaced.",
+        ("workers", "by_index", "datagrams"),
+        ("worker",),
+    ),
+    Family(
+        COUNTER,
+        "netsrv_worker_cpu_seconds",
+        "CPU time of each worker, with those that it has replaced.",
+        ("workers", "by_index", "cpu_seconds"),
+        ("worker",),
+    ),
+    Family(
+        GAUGE,
+        "netsrv_worker_resident_memory_bytes",
+        "Memory in use of each worker.",
+        ("workers", "by_index", "resident"),
+        ("worker",),
+    ),
+)
+"""The metrics of a master."""
+
 PROCESS_FAMILIES = (
     Family(
         COUNTER,

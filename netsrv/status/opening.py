@@ -4,7 +4,7 @@ The sockets are opened with all others, before privileges are dropped.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
 
@@ -40,24 +40,27 @@ class PreparedStatus:
 
 
 def open_status(
-    settings: StatusSettings, environ: Mapping[str, str] = os.environ
+    settings: StatusSettings,
+    environ: Mapping[str, str] = os.environ,
+    sockets: Sequence[OpenSocket] | None = None,
 ) -> PreparedStatus:
     """Open the sockets, and read the token and the page.
 
-    Raises `ConfigurationError` or `netsrv.sockets.SocketError`, and then no socket is open.
+    *sockets* are those of the addresses if they are open already.  Raises `ConfigurationError` or
+    `netsrv.sockets.SocketError`, and then no socket is open.
     """
     if not settings.wanted:
         return PreparedStatus(settings)
-    opened: list[OpenSocket] = []
+    opened: list[OpenSocket] = list(sockets or ())
     try:
         for address in (settings.address, settings.health):
-            if address is not None:
+            if address is not None and sockets is None:
                 opened.append(open_address(address, settings.unix_mode))
-        sockets = iter(opened)
-        status = next(sockets) if settings.address is not None else None
+        unused = iter(opened)
+        status = next(unused) if settings.address is not None else None
         token = None if status is None else checked_token(settings, status, environ)
         files = read_page_files() if status is not None else {}
-        return PreparedStatus(settings, status, next(sockets, None), token, files)
+        return PreparedStatus(settings, status, next(unused, None), token, files)
     except BaseException:
         for one in opened:
             one.close()

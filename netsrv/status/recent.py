@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 from netsrv.interfaces import IConnection, IServedConnections, ListenerInfo, RejectReason
 from netsrv.observers.dispatch import Observer, ObserverDispatcher
@@ -23,6 +23,19 @@ WINDOW = 1.0
 """Seconds."""
 
 Entry = dict[str, Any]
+
+
+class Recent(Protocol):
+    """The last events of one kind."""
+
+    def start(self, observers: ObserverDispatcher) -> None:
+        """Take events from now on."""
+
+    def stop(self) -> None:
+        """Take no more events."""
+
+    def entries(self, name: Callable[[ListenerInfo], str]) -> list[Entry]:
+        """Return the events, the newest last, with the *name* of each listener."""
 
 
 class _Recent(Observer):
@@ -136,3 +149,12 @@ class RecentEvents(_Recent):
 
     def stalled(self, seconds: float) -> None:
         self.add(None, event="stalled", text=f"{seconds:.1f} s")
+
+
+def keep_recent(clock: Any) -> dict[str, Recent]:
+    """Return the observers of all kinds, by the keys of the status; *clock* as in `_Recent`."""
+    return {
+        "refusals": RecentRefusals(clock),
+        "endings": RecentEndings(clock),
+        "events": RecentEvents(clock),
+    }

@@ -24,7 +24,7 @@ from netsrv.status.channel import StatusFactory
 from netsrv.status.history import INTERVAL, History
 from netsrv.status.http_listener import LOG_RATE, HttpListener
 from netsrv.status.opening import PreparedStatus, checked_token
-from netsrv.status.recent import MAX_ENTRIES, RecentEndings, RecentEvents, RecentRefusals
+from netsrv.status.recent import MAX_ENTRIES, Recent, keep_recent
 from netsrv.status.site import HealthSite, StatusSite
 from netsrv.status.source import Sample, StatusSource
 
@@ -36,7 +36,8 @@ class StatusService:
     """Serves the status of *source* from `start` to `stop`.
 
     *prepared* has the open sockets.  *observers* are those of the server that the status is
-    about; *now* returns seconds of a monotonic clock.
+    about; *now* returns seconds of a monotonic clock.  *recent* has the last events, if it is not
+    to keep them itself.
     """
 
     log = Logger()
@@ -48,6 +49,7 @@ class StatusService:
         source: StatusSource,
         observers: ObserverDispatcher,
         now: Callable[[], float],
+        recent: Mapping[str, Recent] | None = None,
     ) -> None:
         self.history = History()
         self._reactor = reactor
@@ -57,11 +59,7 @@ class StatusService:
         self._now = now
         self._rate = LineRate(reactor, LOG_RATE)
         self._log_observer = ObserverDispatcher([LogObserver(self._rate)])
-        self._recent = {
-            "refusals": RecentRefusals(reactor),
-            "endings": RecentEndings(reactor),
-            "events": RecentEvents(reactor),
-        }
+        self._recent = keep_recent(reactor) if recent is None else recent
         self._listeners: list[HttpListener] = []
         self._site: StatusSite | None = None
         self._sampling: Any = None

@@ -78,6 +78,8 @@ the server
   descriptors          1024, 64 reserved: 960 for peers
   shutdown_timeout     8
   shutdown_delay       0
+  workers              1
+  worker_selection     hash
   log_level            info
   quiet                true
   log_format           text
@@ -128,6 +130,8 @@ def test_the_report_as_json(configuration, tmp_path):
         "descriptors": {"limit": 1024, "reserved": 64, "connections": 960},
         "shutdown_timeout": 8,
         "shutdown_delay": 0,
+        "workers": 1,
+        "worker_selection": "hash",
         "log_level": "info",
         "quiet": True,
         "log_format": "text",

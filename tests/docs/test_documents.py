@@ -40,6 +40,7 @@ PLAYED = {
     "testing.rst": [],
     "tutorial.rst": ["nc"],
     "uvloop-reactor.rst": [],
+    "workers.rst": [],
     "watch-a-server.rst": ["curl", "jq", "promtool"],
     "writing-a-fault.rst": ["socat"],
     "writing-a-service.rst": ["nc"],

@@ -16,7 +16,12 @@ from netsrv.config.faults import SELECTORS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_TABLES, TABLE_SETTINGS
 from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.interfaces import IService
-from netsrv.status.families import LISTENER_FAMILIES, PROCESS_FAMILIES, SERVER_FAMILIES
+from netsrv.status.families import (
+    LISTENER_FAMILIES,
+    PROCESS_FAMILIES,
+    SERVER_FAMILIES,
+    WORKER_FAMILIES,
+)
 from tests.checkout import TOP, path_of
 from tests.docs.faults import rows, tests_by_fault
 from twisted.plugins import netsrv_services
@@ -130,7 +135,7 @@ def test_the_reference_has_every_metric():
     """Each with its type, labels and meaning."""
     assert "\n.. settings:: metrics\n" in REFERENCE
     table = "\n".join(metrics_list())
-    for family in (*LISTENER_FAMILIES, *SERVER_FAMILIES, *PROCESS_FAMILIES):
+    for family in (*LISTENER_FAMILIES, *SERVER_FAMILIES, *WORKER_FAMILIES, *PROCESS_FAMILIES):
         assert f"``{family.sample_name}``" in table
         assert f"     - {family.help}\n" in table
 

@@ -18,7 +18,7 @@ from netsrv.control.opening import open_control
 from netsrv.sockets.addresses import InternetAddress
 from tests.checkout import TOP
 from tests.process.control import controlled_server
-from tests.process.running import free_port
+from tests.process.running import BIN, Running, free_port
 from tests.timeouts import TIMEOUT
 
 NODE_CLIENT = TOP / ".ci" / "node" / "node_modules" / "toxiproxy-node-client"
@@ -63,6 +63,28 @@ def test_both_addresses_of_loopback_are_served(server):
     for host in ("127.0.0.1", "::1", "localhost"):
         status, version = server.ask("GET", "/version", host=host)
         assert (status, list(version)) == (200, ["version"])
+
+
+def test_a_server_that_is_controlled_needs_no_listener(tmp_path):
+    """Its clients create the first proxy, as those of toxiproxy do."""
+    file = tmp_path / "netsrv.toml"
+    file.write_text('[control]\naddress = "127.0.0.1:0"\n')
+    with Running(("netsrv", "serve", "--config", file.name), tmp_path) as running:
+        port = running.wait_for(r"Serving control on http://127.0.0.1:(\d+)/")[1]
+        url = f"http://127.0.0.1:{port}"
+        listen = ("--listen", "127.0.0.1:0", "--upstream", "127.0.0.1:1")
+        assert main(["faults", "--host", url, "create", "web", *listen]) == 0
+        assert running.stop() == 0
+
+
+def test_the_control_api_is_that_of_one_process(tmp_path):
+    """Workers would have different proxies and faults."""
+    command = (BIN / "netsrv", "serve", "--tcp", "127.0.0.1:0", "--control", "127.0.0.1:0")
+    done = subprocess.run(
+        [*command, "--workers", "2"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    text = "control: its proxies and faults are those of one process; leave out workers"
+    assert (done.returncode, done.stderr) == (78, f"netsrv: {text}\n")
 
 
 def test_a_page_of_another_site_changes_nothing(server):

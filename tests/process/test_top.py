@@ -39,7 +39,7 @@ class Terminal:
         self.process = subprocess.Popen(
             ["/bin/bash", "-c", script, str(BIN / "netsrv"), address],
             cwd=folder,
-            env={**environ, "TERM": "xterm-256color"},
+            env={**environ, "TERM": "xterm-256color", "PYTHON_COLORS": "0"},
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,

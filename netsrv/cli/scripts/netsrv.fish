@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status top faults 'faults list' 'faults inspect' 'faults create' 'faults toggle' 'faults delete' 'faults add' 'faults update' 'faults remove' 'faults reset' 'faults toxic' 'faults toxic add' 'faults toxic update' 'faults toxic remove'
-set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --proxy-protocol --refuse-source-ports --seed --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --write-timeout -a -c -l -n -t -tox -u
+set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --proxy-protocol --refuse-source-ports --seed --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --worker-selection --workers --write-timeout -a -c -l -n -t -tox -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -98,6 +98,8 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-certificate -xka "(__fi
 complete -c netsrv -n '_shtab_netsrv_using serve' -l tls-key -xka "(__fish_complete_path (commandline -ct))" -d 'take the key of --tls-certificate from FILE'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-timeout -x -d 'wait S seconds for open connections at the end, then abort them'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l shutdown-delay -x -d 'go on serving for S seconds after the first signal, while /readyz says no'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l workers -x -d 'serve with N processes that share the sockets; auto is one for each core'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l worker-selection -xka "hash source cpu shared" -d 'choose the worker of a TCP connection by a hash of its addresses, by its source, by the CPU that received it, or let all workers take from one queue'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-level -xka "critical error warn info debug" -d 'log lines of this level and of more severe ones'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l quiet -d 'log warnings and errors only, as with --log-level warn'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l log-format -xka "text json logfmt" -d 'write the log as text, as JSON or as logfmt'

@@ -1,0 +1,1 @@
+"""Workers: a master that owns the sockets, and processes that serve them."""
