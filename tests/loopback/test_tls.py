@@ -1,5 +1,6 @@
 """TLS on real sockets: Python's blocking client, on every reactor that the tests run in."""
 
+import select
 import socket
 import ssl
 import threading
@@ -34,25 +35,27 @@ def connect(opened, context):
 
 
 def talk(opened, context, size):
-    """Send *size* bytes and close_notify, and meanwhile read until close_notify comes."""
+    """Send *size* bytes and close_notify, and meanwhile read until all are back.
+
+    One thread does both: `ssl` before Python 3.13 lets no two threads use a socket.
+    """
     sock = connect(opened, context)
-    received = []
-
-    def read():
-        with suppress(ssl.SSLZeroReturnError):
-            while data := sock.recv(65536):
-                received.append(data)
-
-    reader = threading.Thread(target=read)
-    reader.start()
+    sock.setblocking(False)
     data = bytes(range(256)) * (size // 256)
-    sock.sendall(data)
-    while sum(map(len, received)) < size:
-        reader.join(0.01)
-    plain = sock.unwrap()
-    reader.join()
-    plain.close()
-    return b"".join(received) == data
+    unsent, received = memoryview(data), bytearray()
+    while len(received) < size:
+        select.select([sock], [sock] if unsent else [], [], CLIENT_TIMEOUT)
+        with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if unsent:
+                unsent = unsent[sock.send(unsent[:65536]) :]
+        with suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            while len(received) < size:
+                chunk = sock.recv(65536)
+                assert chunk, "the server has ended"
+                received += chunk
+    sock.settimeout(CLIENT_TIMEOUT)
+    sock.unwrap().close()
+    return received == data
 
 
 @pytest_twisted.ensureDeferred

@@ -75,8 +75,14 @@ class Terminal:
         return self._wait(lambda: re.search(pattern, self.frame) is not None, pattern)
 
     def enters(self, times: int) -> None:
-        """Wait until the program has taken the terminal so often."""
-        self._wait(lambda: self.output.count(ENTER) == times, "the other screen")
+        """Wait until the program has taken the terminal so often, and has filled the screen."""
+
+        def entered() -> bool:
+            return (
+                self.output.count(ENTER) == times and "q quit" in self.output.rpartition(ENTER)[2]
+            )
+
+        self._wait(entered, "the other screen")
 
     def ends(self) -> int:
         """Wait for the end, and return the exit status."""
