@@ -58,6 +58,16 @@ INETD = Option(
     is_setting=False,
 )
 
+SETTING = Option(
+    "service_settings",
+    ("--setting",),
+    LISTENERS,
+    "give a service its own setting; repeatable",
+    "SERVICE.KEY=VALUE",
+    "the service's own",
+    repeatable=True,
+)
+
 SERVE_OPTIONS: tuple[Option, ...] = (
     Option(
         "tcp",
@@ -93,6 +103,7 @@ SERVE_OPTIONS: tuple[Option, ...] = (
         "take listeners and limits from a TOML file",
         "FILE",
     ),
+    SETTING,
     INETD,
     *_setting_options(),
     CHECK,

@@ -73,6 +73,8 @@ class Start:
         """Pairs of a transport and ``[SERVICE=]ADDRESS``."""
         self.arguments: dict[str, Any] = {}
         """The arguments of the other options, by the names of the settings."""
+        self.service_settings: list[str] = []
+        """Settings of services: ``SERVICE.KEY=VALUE``."""
         self.config: str | None = None
         """The configuration file as the user wrote it."""
         self.inetd: str | None = None
@@ -103,6 +105,8 @@ class Start:
             self.listeners.append((name, value))
         elif name in ("config", "inetd"):
             setattr(self, name, value)
+        elif name == "service_settings":
+            self.service_settings.append(value)
         elif name not in OPTIONS:
             self._reports.add(name)
         elif OPTIONS[name].kind.repeatable:
@@ -155,7 +159,9 @@ class Start:
                     "--tcp, --udp or --unix"
                 )
         with self._naming_variables():
-            configuration = from_command_line(self.listeners, self.arguments, file)
+            own = self.service_settings if self.inetd is None else []
+            registry = registry or (find_services() if own else None)
+            configuration = from_command_line(self.listeners, self.arguments, file, own, registry)
         if self.is_daemon:
             _check_access_log(configuration)
         if configuration.workers != 1 and configuration.control.address is not None:
@@ -246,7 +252,10 @@ class Start:
         """Return the configuration with a listener on the socket of descriptor 0."""
         transport = Transport(transport_of(sock))
         named = [(transport, f"{self.inetd}={SYSTEMD}0")]
-        settings = from_command_line(named, self.arguments).listeners[0]
+        own = self.service_settings
+        registry = find_services() if own else None
+        asked = from_command_line(named, self.arguments, service_settings=own, registry=registry)
+        settings = asked.listeners[0]
         settings = evolve(settings, address=InheritedName(""))
         opened = adopt(sock, settings.address_label, settings.all_options(), settings.backlog)
         inherited_sockets().claimed[settings.address_label] = opened

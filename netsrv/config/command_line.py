@@ -22,6 +22,8 @@ from netsrv.config.model import (
     ListenerSettings,
     Transport,
 )
+from netsrv.config.service_options import OPTION, split_settings
+from netsrv.registry import Registry
 from netsrv.settings import KeyPath, Setting
 from netsrv.sockets.addresses import SAME, split_service
 
@@ -37,22 +39,34 @@ def from_command_line(
     listeners: Sequence[tuple[str, str]],
     options: Mapping[str, Any] | None = None,
     file: Configuration = NO_CONFIGURATION,
+    service_settings: Sequence[str] = (),
+    registry: Registry | None = None,
 ) -> Configuration:
     """Make the configuration from a command line as the user wrote it.
 
     *listeners* are pairs of a transport and ``[SERVICE=]ADDRESS``; they come after those of
     *file*.  *options* are arguments of options by the names of the settings: texts, lists of texts
-    of the repeatable ones, and True or False of flags.  Raises `ConfigurationError` with a line for
-    each error, which begins with the option.
+    of the repeatable ones, and True or False of flags.  *service_settings* have the form
+    ``SERVICE.KEY=VALUE``, and need the *registry*.
+
+    Raises `ConfigurationError` with a line for each error, which begins with the option.
     """
-    reader = DocumentReader(Source(_locate, OPTIONS, "option", " ", options=True))
+    own = split_settings(service_settings)
+    source = Source(_locate, OPTIONS, "option", " ", options=True)
+    reader = DocumentReader(source, registry if own else None)
     document = reader.make_document(options or {}, {})
     shared = reader.listener_values(document["listener"][0], ())
     server = reader.server_values(document, file)
-    added = []
+    added, served = [], set()
     for transport, text in listeners:
         service, address = split_service(text, Transport(transport).default_service)
-        added.append(reader.listener({"service": service, transport: address}, (), shared))
+        table: dict[str, Any] = {"service": service, transport: address}
+        if service in own:
+            table["settings"] = own[service]
+        added.append(reader.listener(table, (service,) if service in own else (), shared))
+        served.add(service)
+    for service in own.keys() - served:
+        reader.errors.add((service, "settings"), "there is no such listener on the command line")
     if "tls" in shared and not any(transport == Transport.TCP for transport, _ in listeners):
         reader.errors.add(("tls", "certificate"), "needs a --tcp listener to serve TLS on")
     reader.errors.raise_all()
@@ -67,6 +81,9 @@ def from_command_line(
 def _locate(keys: KeyPath) -> str:
     """Return the option for a key path: ``--max-connections``."""
     names = list(map(str, keys))
+    if "settings" in names[1:]:
+        place = names.index("settings", 1)
+        return f"{OPTION} {'.'.join([names[place - 1], *names[place + 1 :]])}"
     for key in [*map("_".join, pairwise(names)), *names]:  # tls_certificate is one of tls
         if key in OPTIONS:
             return str(OPTIONS[key].option)

@@ -27,6 +27,7 @@ from netsrv.config.model import (
     Transport,
     service_object,
 )
+from netsrv.config.service_options import plain_settings
 from netsrv.guards.limits import Limits
 from netsrv.guards.proxies import ProxyProtocolSettings
 from netsrv.registry import Registry
@@ -311,6 +312,8 @@ class DocumentReader:
             return None
         with self.errors.at(*path, "settings"):
             parse_table(given)
+            if kind is not None and self._source.options:
+                given = plain_settings(given, kind)
             if kind is not None:
                 from netsrv.config.structuring import structure  # cattrs takes 25 ms to import
 

@@ -43,7 +43,7 @@ def build_factory(
     except SettingsMissing as error:
         how = "give them as settings="
         if not settings.config_location:
-            how = "they stand in a file, see --config"
+            how = f"give --setting {settings.service}.{error.keys[0]}=VALUE"
         raise ConfigurationError(f"{settings.address_label}: {error}: {how}") from error
     except BaseException as error:  # a third party's service may raise anything at all
         raise ConfigurationError(
@@ -53,7 +53,14 @@ def build_factory(
 
 
 class SettingsMissing(Exception):
-    """A service has no settings, and its class of settings has not only defaults."""
+    """A service has no settings, and its class of settings has not only defaults.
+
+    *keys* are those without one.
+    """
+
+    def __init__(self, text: str, keys: Sequence[str]) -> None:
+        super().__init__(text)
+        self.keys = keys
 
 
 def make_service(
@@ -71,7 +78,8 @@ def make_service(
         )
         if required:
             name = quote_value(plugin.name)
-            raise SettingsMissing(f"the service {name} needs the settings {', '.join(required)}")
+            text = f"the service {name} needs the settings {', '.join(required)}"
+            raise SettingsMissing(text, required)
         settings = kind()
     make = plugin.stream if transport.is_stream else plugin.datagram
     return _checked(make(settings), transport.is_stream)

@@ -167,12 +167,12 @@ def test_a_service_gets_its_settings():
 
 
 def test_a_service_that_needs_settings_says_so():
-    """On the command line, which has no settings, the error names the required ones."""
+    """The error names the required ones, and how to give the first."""
     with pytest.raises(ConfigurationError) as caught:
         prepare_listening(Listening(Needy))
     assert str(caught.value) == (
         "tcp 127.0.0.1:0: the service 'listening' needs the settings word, number: "
-        "they stand in a file, see --config"
+        "give --setting listening.word=VALUE"
     )
 
 

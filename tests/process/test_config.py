@@ -172,7 +172,7 @@ def test_a_third_partys_settings(tmp_path, serve):
     assert only_line(done) == "netsrv: netsrv.toml: listener[0].settings.word: is missing"
     done = finish([*SERVE.command, "--tcp", "say=0"], tmp_path, env)
     assert done.returncode == SERVE.misconfigured
-    assert "'say' needs the settings word: they stand in a file, see --config" in only_line(done)
+    assert "'say' needs the settings word: give --setting say.word=VALUE" in only_line(done)
 
 
 def test_f107_quotes_of_a_file(tmp_path, serve):

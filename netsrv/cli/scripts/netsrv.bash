@@ -9,7 +9,7 @@ _shtab_netsrv_faults_toxic_subparsers=(add update remove)
 _shtab_netsrv_faults_subparsers=(list inspect create toggle delete add update remove reset toxic)
 _shtab_netsrv_subparsers=(serve status top faults)
 
-_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --fault --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --proxy-protocol --tls-certificate --tls-key --shutdown-timeout --shutdown-delay --workers --worker-selection --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --control --control-token-file --check --json --schema --list-services --version -h --help)
+_shtab_netsrv_serve_option_strings=(-t --tcp -u --udp --unix -c --config --setting --inetd --backlog --reuse-address --no-reuse-address --reuse-port --socket-option --fault --max-connections --overload --per-source --connection-rate --only-from --no-access --datagram-rate --refuse-source-ports --idle-timeout --lifetime --write-timeout --close-grace --proxy-protocol --tls-certificate --tls-key --shutdown-timeout --shutdown-delay --workers --worker-selection --log-level --quiet --log-format --log-rate --access-log --access-log-datagrams --status --health --status-token-file --control --control-token-file --check --json --schema --list-services --version -h --help)
 _shtab_netsrv_status_option_strings=(--timeout -h --help)
 _shtab_netsrv_top_option_strings=(--token-file --once --json -h --help)
 _shtab_netsrv_faults_list_option_strings=(--host --token-file --json -h --help)

@@ -61,7 +61,7 @@ function _shtab_netsrv_using
 end
 
 set -g _shtab_netsrv_commands serve status top faults 'faults list' 'faults inspect' 'faults create' 'faults toggle' 'faults delete' 'faults add' 'faults update' 'faults remove' 'faults reset' 'faults toxic' 'faults toxic add' 'faults toxic update' 'faults toxic remove'
-set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --proxy-protocol --refuse-source-ports --seed --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --worker-selection --workers --write-timeout -a -c -l -n -t -tox -u
+set -g _shtab_netsrv_opts_with_value --access-log --attribute --backlog --close-grace --completion --config --connection-rate --control --control-token-file --datagram-rate --every --fault --first --health --host --idle-timeout --inetd --lifetime --listen --log-format --log-level --log-rate --max-connections --no-access --only-from --overload --per-source --protocol --proxy-protocol --refuse-source-ports --seed --setting --shutdown-delay --shutdown-timeout --skip --socket-option --status --status-token-file --tcp --timeout --tls-certificate --tls-key --token-file --toxicName --toxicity --ttl --type --udp --unix --upstream --worker-selection --workers --write-timeout -a -c -l -n -t -tox -u
 
 complete -c netsrv -e
 complete -c netsrv -f
@@ -74,6 +74,7 @@ complete -c netsrv -n '_shtab_netsrv_using serve' -s t -l tcp -xka "(__netsrv_se
 complete -c netsrv -n '_shtab_netsrv_using serve' -s u -l udp -xka "(__netsrv_services udp)" -d 'serve a datagram service on UDP; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l unix -xka "(__netsrv_services tcp; __fish_complete_path (commandline -ct))" -d 'serve a stream service on a unix socket; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -s c -l config -xka "(__fish_complete_path (commandline -ct))" -d 'take listeners and limits from a TOML file'
+complete -c netsrv -n '_shtab_netsrv_using serve' -l setting -x -d 'give a service its own setting; repeatable'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l inetd -x -d 'serve the socket on descriptor 0, as inetd and systemd'"'"'s Accept=yes pass it'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l backlog -x -d 'let N connections wait in the kernel until they are accepted'
 complete -c netsrv -n '_shtab_netsrv_using serve' -l reuse-address -d 'set SO_REUSEADDR'
