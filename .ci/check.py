@@ -83,6 +83,11 @@ STRICT = (
 VERSIONED = ("-m", "not version_independent")
 """The tests that are repeated with the oldest versions of the dependencies."""
 
+FIXTURE = [
+    f"tests/process/test_{name}.py" for name in ("pytest_plugin", "scripted_servers", "serve")
+]
+"""Tests of processes that depend on the versions of pytest and Twisted."""
+
 WORKS = "echo,echo-protocol,accept,udp,udp-any"
 """Work whose count of instructions is steady, so that a slower path is found."""
 
@@ -110,7 +115,7 @@ LANES = (
         Check("development", (*TESTS, *STRICT, *FAST_TIERS), {"PYTHONDEVMODE": "1"}),
         # Servers in processes of their own are on uvloop anyway.
         Check("uvloop", (*TESTS, "tests/loopback"), {"NETSRV_TEST_REACTOR": "uvloop"}),
-        Check("oldest", (*TESTS, *VERSIONED), env=OLDEST),
+        Check("oldest", (*TESTS, *VERSIONED, *FAST_TIERS, *FIXTURE), env=OLDEST),
         Check("pythons", ("python", ".ci/pythons.py")),
     ),
 )

@@ -21,7 +21,7 @@ TOP = Path(__file__).resolve().parent.parent
 VERSIONS = [f"3.{minor}" for minor in range(11, 15)]
 """The versions of Python that are tested, where they are installed."""
 
-QUICK = ["tests/cli", "tests/config", "tests/fixture", "tests/loopback", "tests/streams"]
+QUICK = ["tests/fixture", "tests/loopback", "tests/streams", "tests/tls"]
 """Tests for the versions between the newest and the present one."""
 
 BROAD = "places scripted_servers status systemd inetd bad_input tls control".split()

@@ -118,9 +118,12 @@ def datagrams_in_flight(running, total: int, in_flight: int = 40) -> None:
             assert [sock.recv(100) for _ in sent] == sent
 
 
-def test_1_000_000_datagrams_come_back(server):
-    """Of a million datagrams, 40 in flight, none is lost, changed or reordered."""
-    nothing_stays(server, datagrams_in_flight, 1_000_000)
+def test_200_000_datagrams_come_back(server):
+    """Of these datagrams, 40 in flight, none is lost, changed or reordered.
+
+    ``python -m bench.soak`` sends 10,000,000.
+    """
+    nothing_stays(server, datagrams_in_flight, 200_000)
 
 
 def test_f1_peers_that_do_not_read_are_bounded(server):

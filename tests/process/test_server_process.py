@@ -404,9 +404,9 @@ def nothing_left() -> Iterator[None]:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_many_servers_one_after_another_leave_nothing():
-    """After 25 starts and stops nothing is left, and each port is free again."""
+    """After 10 starts and stops nothing is left, and each port is free again."""
     ports = []
-    for _ in range(25):
+    for _ in range(10):
         with start_server("echo") as server:
             ports.append(server.port)
             with client(server) as sock:

@@ -421,6 +421,7 @@ class OddMomentCases(Case):
                 self.transport.write(bytes(100_000))
 
         def script(port):
+            in_reactor(reactor, lambda: None)  # it runs, and has opened its own descriptors
             before = len(os.listdir("/proc/self/fd"))
             peers = []
             for _ in range(number):
