@@ -24,15 +24,20 @@ VERSIONS = [f"3.{minor}" for minor in range(11, 15)]
 QUICK = ["tests/fixture", "tests/loopback", "tests/streams", "tests/tls"]
 """Tests for the versions between the newest and the present one."""
 
-BROAD = "places scripted_servers status systemd inetd bad_input tls control".split()
+BROAD = (
+    "places scripted_servers status systemd inetd bad_input tls control workers printing top "
+    "fault_methods"
+).split()
 """Tests of processes that run most of the lines that the tests in memory and on loopback do not."""
 
 MEASURED = [
     *FAST_TIERS,
     *(f"tests/process/test_{name}.py" for name in BROAD),
-    # coverage itself imports tomllib
+    # coverage itself imports tomllib, and delays signals
     "--deselect=tests/config/test_keywords.py::test_cattrs_and_tomllib_are_not_imported",
+    "--deselect=tests/process/test_top.py::test_a_signal_restores_the_terminal",
 ]
+MEASURED_ON_UVLOOP = ["tests/loopback"]
 
 COVERAGE = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(TOP / ".ci" / "coverage_data")}
 """From Python 3.12 on sys.monitoring finds the lines for less than tracing does."""
@@ -47,9 +52,9 @@ def candidates(version: str) -> Iterator[Path]:
     yield from sorted(pyenv.glob(f"versions/{version}.*/bin/{name}"), reverse=True)
 
 
-def succeeds(*command: str | Path, env: Path | None = None) -> bool:
+def succeeds(*command: str | Path, env: Path | None = None, **variables: str) -> bool:
     """Run a command, with the programs of *env* if it is given; return True if its status is 0."""
-    environ = os.environ if env is None else {**environment(env), **COVERAGE}
+    environ = os.environ if env is None else {**environment(env), **COVERAGE, **variables}
     return subprocess.run(command, cwd=TOP, env=environ, check=False).returncode == 0
 
 
@@ -68,7 +73,9 @@ def check(version: str, python: Path, measured: bool) -> bool:
         return False
     if not measured:
         return succeeds(*TESTS, *QUICK, env=env)
-    tested = succeeds("coverage", "run", "-m", "pytest", "-q", *MEASURED, env=env)
+    run = ("coverage", "run", "-m", "pytest", "-q")
+    tested = succeeds(*run, *MEASURED, env=env)
+    tested &= succeeds(*run, *MEASURED_ON_UVLOOP, env=env, NETSRV_TEST_REACTOR="uvloop")
     if not succeeds("coverage", "combine", "-q", env=env):
         return False
     print("-- Lines of netsrv/ that these tests have run, in per cent:", flush=True)
