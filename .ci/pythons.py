@@ -33,7 +33,7 @@ BROAD = (
 MEASURED = [
     *FAST_TIERS,
     *(f"tests/process/test_{name}.py" for name in BROAD),
-    # coverage itself imports tomllib, and delays signals
+    # coverage itself imports tomllib, and with it a signal has left netsrv top running
     "--deselect=tests/config/test_keywords.py::test_cattrs_and_tomllib_are_not_imported",
     "--deselect=tests/process/test_top.py::test_a_signal_restores_the_terminal",
 ]
