@@ -7,7 +7,7 @@ import json
 import random
 import socket
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import pytest
 import pytest_twisted
@@ -144,23 +144,21 @@ async def test_every_byte_of_many_connections_comes_back(front, client):
 @pytest_twisted.ensureDeferred
 async def test_an_upstream_that_never_answers_delays_no_other(front, started, client):
     """Its client waits for the time limit; others are served meanwhile."""
-    with closing(socket.create_server(("127.0.0.1", 0), backlog=0)) as full:
-        fillers = []
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(4):
-            filler = socket.socket()
+            filler = stack.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(full.getsockname())
-            fillers.append(filler)
-        own = ForwardSettings(f"127.0.0.1:{full.getsockname()[1]}", connect_timeout=0.3)
+        own = ForwardSettings(f"127.0.0.1:{full.getsockname()[1]}", connect_timeout=3)
         hanging = started(Server(reactor, listener("tcp", "127.0.0.1:0", "forward", settings=own)))
         other = front()
         waiting = client(lambda: talk(connect(hanging.sockets[0]), b"never"))
+        await hanging.wait_for_connections(lambda count: count == 1)
         assert await client(lambda: talk(connect(other.sockets[0]), b"now")) == b"now"
         assert hanging.connections == 1
         assert await waiting == b""
         assert dict(hanging.listeners[0].service.connect_errors) == {"timeout": 1}
-        for filler in fillers:
-            filler.close()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
