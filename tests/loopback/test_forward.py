@@ -162,7 +162,7 @@ def test_the_access_log_has_the_upstream(serve, client, started, tmp_path):
 def test_faults_of_connecting(forward, serve, client, started):
     """The first connection finds no upstream, the second one late; both are counted as others."""
     echo = serve("tcp echo=127.0.0.1:0").sockets[0]
-    own = ForwardSettings(address_of(echo.sock), connect_timeout=0.05)
+    own = ForwardSettings(address_of(echo.sock), connect_timeout=1)
     faults = [
         {"type": "connect_fail", "first": 1},
         {"type": "connect_delay", "delay": 10, "skip": 1, "first": 1},
@@ -250,7 +250,7 @@ def test_idle_flows_are_closed(forward, serve, client):
     """A flow without datagrams leaves no socket."""
     echo = serve("udp echo=127.0.0.1:0").sockets[0]
     before = sockets_open()
-    front = forward(address_of(echo.sock), "udp", flow_timeout=0.05)
+    front = forward(address_of(echo.sock), "udp", flow_timeout=0.5)
 
     def run():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

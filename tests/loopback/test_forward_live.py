@@ -79,7 +79,7 @@ async def test_bytes_are_counted_in_the_middle(front, client):
 @pytest_twisted.ensureDeferred
 async def test_an_idle_connection_is_closed(front, client):
     """Both sides are, once no byte has moved for the time."""
-    server = front(idle_timeout=0.2)
+    server = front(idle_timeout=1)
     sock = await client(connect, server.sockets[0])
     with closing(sock):
         await client(exchange, sock, b"x")
