@@ -199,7 +199,7 @@ class Kind:
     resolve: Callable[[str, str], str] | None = None
     """Returns a path as a file in a folder means it, from the folder and the path as written;
     None if the values are no paths."""
-    schema: Mapping[str, Any] = field(factory=dict, eq=False)
+    schema: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(factory=dict, eq=False)
     """What a file takes, as JSON Schema says it (draft 2020-12)."""
 
     def parse_argument(self, argument: Any) -> Any:

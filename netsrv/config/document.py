@@ -15,7 +15,7 @@ from attrs import evolve
 
 from netsrv.config.combinations import duplicate_addresses, misfits
 from netsrv.config.errors import ErrorCollector, Source
-from netsrv.config.faults import Fault
+from netsrv.config.fault import Fault
 from netsrv.config.model import (
     LISTENER_SETTINGS,
     NO_CONFIGURATION,

@@ -6,17 +6,17 @@ Nothing here opens a socket or looks for a service: that is the server's work.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol, ServerFactory
 
 from netsrv.config.control import NO_CONTROL, ControlSettings
-from netsrv.config.faults import FAULTS, Fault
+from netsrv.config.fault import Fault
+from netsrv.config.faults import FAULTS
 from netsrv.config.kinds import INTERNET, LOG_FILE, MODE, SOCKET_OPTIONS, UNIX
 from netsrv.config.status import NO_STATUS, StatusSettings
-from netsrv.faults.fault import FaultSettings
 from netsrv.guards.limits import NO_LIMITS, Limits
 from netsrv.guards.proxies import NO_PROXY_PROTOCOL, ProxyProtocolSettings
 from netsrv.settings import (
@@ -41,6 +41,9 @@ from netsrv.settings import (
 from netsrv.sockets.addresses import Address, InheritedName, InternetAddress, printable
 from netsrv.sockets.options import SocketOption, named_option
 from netsrv.tls.settings import NO_TLS, TLSSettings
+
+if TYPE_CHECKING:
+    from netsrv.faults.fault import FaultSettings
 
 
 class ConfigurationError(Exception):

@@ -10,7 +10,7 @@ from typing import Any
 
 from netsrv.config.document import LISTENER_KEYS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, SERVER_TABLES, Transport
-from netsrv.settings import Setting
+from netsrv.settings import Kind, Setting
 
 FILE = Path(__file__).with_name("netsrv.schema.json")
 
@@ -42,7 +42,7 @@ def _listener() -> Schema:
     for transport in Transport:
         properties[transport.value] = {
             "description": f"serve on {transport.value}: {transport.address_kind.value}",
-            **transport.address_kind.schema,
+            **_schema_of(transport.address_kind),
         }
     tables: dict[str, Schema] = {}
     for setting in LISTENER_SETTINGS.values():
@@ -63,7 +63,11 @@ def _properties(settings: Mapping[str, Setting]) -> Schema:
 
 def _property(setting: Setting) -> Schema:
     description = f"{setting.help} (default: {setting.default_text})" if setting.help else ""
-    return {"description": description.lstrip(), **setting.kind.schema}
+    return {"description": description.lstrip(), **_schema_of(setting.kind)}
+
+
+def _schema_of(kind: Kind) -> Mapping[str, Any]:
+    return kind.schema() if callable(kind.schema) else kind.schema
 
 
 def _table_of(properties: Schema) -> Schema:

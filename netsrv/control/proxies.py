@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
-from netsrv.config.faults import find_kinds
+from netsrv.config.fault_reading import find_kinds
 from netsrv.config.model import ConfigurationError
 from netsrv.control.listening import ListenError, parse_listen, resolve, show_listen
 from netsrv.control.toxics import show_toxic

@@ -5,7 +5,7 @@ from typing import Any
 
 from attrs import asdict, evolve, fields
 
-from netsrv.config.faults import SELECTORS, make_fault
+from netsrv.config.fault_reading import SELECTORS, make_fault
 from netsrv.control.bodies import BadRequest, as_object, field
 from netsrv.faults.fault import BOTH, Direction, Fault, FaultSettings
 from netsrv.faults.kinds import FaultKind

@@ -73,6 +73,10 @@ class Faulting:
         """True while a fault keeps the listener from accepting or receiving."""
         return self._hold is not None
 
+    def describe(self) -> list[dict[str, Any]]:
+        """Describe each fault in plain values, ready for JSON."""
+        return self.table.describe()
+
     def reapply(self) -> None:
         """Apply the faults to a listener that has replaced the one of before."""
         self._applied_to = self._hold = None

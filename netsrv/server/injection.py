@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from netsrv.config.faults import read_fault
+from netsrv.config.fault_reading import read_fault
 from netsrv.faults.fault import Fault
 from netsrv.faults.methods import ActiveFault, FaultCount, FaultMethods, hits_of
 from netsrv.faults.table import FaultTable

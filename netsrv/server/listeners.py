@@ -54,6 +54,24 @@ class ListenerOwner(Protocol):
         """Keep a gate until it is drained."""
 
 
+class NoFaulting:
+    """Stands for the faults of a listener that has had none: see `netsrv.server.faulting`."""
+
+    holds = False
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return no fault."""
+        return []
+
+    def _do_nothing(self) -> None:
+        """Do nothing."""
+
+    stop = let_in = keep_out = reapply = _do_nothing
+
+
+NO_FAULTING = NoFaulting()
+
+
 class RunningListener:
     """The handle of one running listener: its operations, and its parts.
 
@@ -68,7 +86,7 @@ class RunningListener:
         self._listener = owner.build(prepared, admission)
         self.suspended = False
         """True while the listener is suspended by its owner; a limit does not count."""
-        self._faulting = owner.make_faulting(self, lambda: self._listener)
+        self._faulting: Faulting | NoFaulting = NO_FAULTING
 
     @property
     def settings(self) -> ListenerSettings:
@@ -113,7 +131,13 @@ class RunningListener:
     @property
     def faults(self) -> FaultTable:
         """The faults in effect, which may be changed at any time."""
+        if isinstance(self._faulting, NoFaulting):
+            self._faulting = self._owner.make_faulting(self, lambda: self._listener)
         return self._faulting.table
+
+    def describe_faults(self) -> list[dict[str, Any]]:
+        """Describe the faults in effect in plain values, ready for JSON."""
+        return self._faulting.describe()
 
     @property
     def gate(self) -> Gate:
@@ -153,7 +177,7 @@ class RunningListener:
         Raises what the service raises when it is started.
         """
         self._listener.start()
-        self.faults.replace(self.settings.faults)
+        self._replace_faults()
         if suspended:
             self.suspend()
 
@@ -220,7 +244,7 @@ class RunningListener:
             "certificates": [] if store is None else store.describe(),
             "renewals": {} if store is None else dict(store.renewals),
             "kernel_drops": self.kernel_drops,
-            "faults": self.faults.describe(),
+            "faults": self.describe_faults(),
         }
 
     # What a reload and a drain need beyond these
@@ -256,8 +280,13 @@ class RunningListener:
             self._prepared = evolve(prepared, info=self.listener_info)
         else:
             self._replace_service(prepared)
-        self.faults.replace(settings.faults)
+        self._replace_faults()
         return problems
+
+    def _replace_faults(self) -> None:
+        """Have the faults of the settings; without any, nothing of faults is made."""
+        if self.settings.faults or self._faulting is not NO_FAULTING:
+            self.faults.replace(self.settings.faults)
 
     def drain(self) -> None:
         """Take the backlog, and close the socket; live connections go on."""

@@ -144,7 +144,7 @@ class ListenerReader:
 
     def _read_running(self, listener: RunningListener, top: _Top) -> Steps[dict[str, Any]]:
         row = yield from self._read_gate(listener.gate, *listener.state, top)
-        row["faults"] = listener.faults.describe()
+        row["faults"] = listener.describe_faults()
         errors = getattr(listener.service, "connect_errors", None)
         row["forward"] = None if errors is None else {"connect_errors": dict(errors)}
         if row["datagrams"] is not None:

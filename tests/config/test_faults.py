@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from attrs import field, frozen, validators
 
-from netsrv.config.faults import FAULTS, read_fault
+from netsrv.config.fault_reading import read_fault
+from netsrv.config.faults import FAULTS
 from netsrv.faults.delays import LatencyAttributes
 from netsrv.faults.fault import Direction
 from netsrv.faults.stages import Stage
@@ -100,7 +101,7 @@ def plugin(**values):
 def plugins(monkeypatch):
     """Return the types that plugins add, to fill them."""
     types = FaultTypes()
-    monkeypatch.setattr("netsrv.config.faults.plugin_types", lambda: types)
+    monkeypatch.setattr("netsrv.config.fault_reading.plugin_types", lambda: types)
     return types
 
 

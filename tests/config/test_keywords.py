@@ -182,6 +182,17 @@ def test_cattrs_and_tomllib_are_not_imported():
     assert done.stdout == "set()\n"
 
 
+def test_a_server_without_faults_imports_none():
+    """Nor does its status, which shows the faults of each listener."""
+    code = (
+        "import sys; from netsrv.testing import MemoryServer; server = MemoryServer('echo'); "
+        "server.server.info(); server.server.status.read_snapshot(); "
+        "print([name for name in sys.modules if name.startswith('netsrv.server.faulting')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 class Line(Protocol):
     """A protocol for streams."""
 

@@ -12,7 +12,7 @@ from docs.settings_tables import keys_table, options_list
 from netsrv.cli.options import SERVE_OPTIONS, TOP_OPTIONS
 from netsrv.cli.printing import ExitStatus
 from netsrv.config.document import FILE_NAMES
-from netsrv.config.faults import SELECTORS
+from netsrv.config.fault_reading import SELECTORS
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_TABLES, TABLE_SETTINGS
 from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.interfaces import IService

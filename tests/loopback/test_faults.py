@@ -90,7 +90,7 @@ class FailingDatagrams(DatagramStage):
 def plugins(monkeypatch):
     """Return the types that plugins add, to fill them."""
     types = FaultTypes()
-    monkeypatch.setattr("netsrv.config.faults.plugin_types", lambda: types)
+    monkeypatch.setattr("netsrv.config.fault_reading.plugin_types", lambda: types)
     return types
 
 

@@ -13,7 +13,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 
-from netsrv.config.faults import read_fault
+from netsrv.config.fault_reading import read_fault
 from netsrv.config.keywords import listener
 from netsrv.server.server import Server
 from netsrv.services.forward import ForwardSettings

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import formatEvent, globalLogPublisher
 
-from netsrv.config.faults import read_fault
+from netsrv.config.fault_reading import read_fault
 from netsrv.config.keywords import listener
 from netsrv.faults.connection import FaultyConnection
 from netsrv.services.echo import EchoStream
