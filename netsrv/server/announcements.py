@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from twisted.logger import Logger
+
 from netsrv import __version__
 from netsrv.config.model import Configuration, ListenerSettings
 from netsrv.config.showing import limits_in_effect, plain_value, show_plain
@@ -14,6 +16,33 @@ from netsrv.tls.settings import TLS
 
 Announcement = tuple[str, dict[str, Any]]
 """The format of a log line, and its fields."""
+
+
+class Announcer:
+    """Logs announcements once *reactor* handles signals: a reader of the last one may send one.
+
+    Without a *log* it logs none: another process announces what this one serves.
+    """
+
+    def __init__(self, reactor: Any, log: Logger | None) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._waiting: list[Announcement] = []
+
+    def add(self, announcements: Iterable[Announcement]) -> None:
+        """Log these lines as soon as that may be."""
+        self._waiting += announcements
+        self._reactor.callWhenRunning(self._log_waiting)
+
+    def forget(self) -> None:
+        """Log none of the lines that still wait."""
+        self._waiting = []
+
+    def _log_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if self._log is not None:
+            for line, fields in waiting:
+                self._log.info(line, **fields)
 
 
 def announce_start(

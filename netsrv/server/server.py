@@ -25,7 +25,7 @@ from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.waiter import ConnectionWaiter
 from netsrv.registry import Registry, find_services
 from netsrv.server.additions import prepare_listener
-from netsrv.server.announcements import Announcement, announce_listeners, announce_start
+from netsrv.server.announcements import Announcer, announce_listeners, announce_start
 from netsrv.server.checked import CheckedConfiguration
 from netsrv.server.control import ServerControl
 from netsrv.server.descriptors import connection_limit, descriptor_limit
@@ -105,9 +105,8 @@ class Server(Service):
         )
         """Whether the server is ready, and its state in plain values."""
         self._listeners.server_status = self.status
-        self._announces = announces
         self.control = ServerControl(reactor, self, now)
-        self._announcements: list[Announcement] = []
+        self._announcer = Announcer(reactor, self.log if announces else None)
         self._had_several = False
         self._serving = False
         self._drains = Drains(reactor, self._abort, lambda: self.aborted)
@@ -182,15 +181,10 @@ class Server(Service):
         self.status.state = ServerState.READY
         self._stall_detector.start()
         self._renewals.start()
-        self._announce(
-            [
-                *announce_start(
-                    self._reactor, self._configuration, self.listeners, self._descriptors
-                ),
-                *self.status.announcements(),
-                *self.control.announcements(),
-            ]
-        )
+        start = self._reactor, self._configuration, self.listeners, self._descriptors
+        self._announcer.add(announce_start(*start))
+        self._announcer.add(self.status.announcements())
+        self._announcer.add(self.control.announcements())
 
     # Drain
 
@@ -210,7 +204,7 @@ class Server(Service):
         """
         self.status.state = ServerState.DRAINING
         self._reloads.end_all(NOT_RUNNING)
-        self._announcements = []
+        self._announcer.forget()
         self._configuration = self.configuration
         self._serving = False
         if not (delay and self._listeners.running):
@@ -273,7 +267,7 @@ class Server(Service):
             prepared.socket.close()
             raise
         self._renewals.start()
-        self._announce(announce_listeners([listener]))
+        self._announcer.add(announce_listeners([listener]))
         return listener
 
     def remove_listener(self, settings: ListenerSettings) -> Deferred[None]:
@@ -373,7 +367,7 @@ class Server(Service):
         line = "Reloaded: {listeners} as before, {changed} changed, {added} added, {gone} closed"
         self.log.info(line, **counts)
         for listener in plan.serving:
-            self._announce(announce_listeners([listener]))
+            self._announcer.add(announce_listeners([listener]))
             yield Phase.APPLYING
 
     def reopen_files(self) -> None:
@@ -393,16 +387,3 @@ class Server(Service):
             "stalls": self.counters.stalls,
             "stalled_seconds": self.counters.stalled_seconds,
         }
-
-    # Announcements
-
-    def _announce(self, announcements: Iterable[Announcement]) -> None:
-        """Log these lines once signals are handled: a reader of the last ones may send one."""
-        if self._announces:
-            self._announcements += announcements
-            self._reactor.callWhenRunning(self._log_announcements)
-
-    def _log_announcements(self) -> None:
-        announcements, self._announcements = self._announcements, []
-        for line, fields in announcements:
-            self.log.info(line, **fields)
