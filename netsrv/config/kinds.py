@@ -9,6 +9,7 @@ from typing import Any
 from netsrv.files import STANDARD_OUTPUT
 from netsrv.settings import Kind, parse_each, parse_integer, parse_text, quote_value
 from netsrv.sockets.addresses import (
+    MAX_SUN_PATH,
     SYSTEMD,
     InheritedName,
     InternetAddress,
@@ -18,7 +19,6 @@ from netsrv.sockets.addresses import (
     split_service,
 )
 from netsrv.sockets.options import SocketOption, named_option, parse_option
-from netsrv.sockets.unixfiles import MAX_SUN_PATH
 
 _MODE = re.compile("(0o)?[0-7]{3,4}")
 

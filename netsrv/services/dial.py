@@ -45,6 +45,7 @@ class Dial:
     ) -> None:
         self._reactor = reactor
         self._timeout = timeout
+        self._began = reactor.seconds()
         self._connected = connected
         self._failed = failed
         self._sock: socket.socket | None = None
@@ -68,7 +69,8 @@ class Dial:
     def _begin(self, targets: list[Target]) -> None:
         if not self._ended:
             self._left = targets
-            self._timeout /= max(len(targets), 1)
+            left = self._timeout - (self._reactor.seconds() - self._began)  # after the look-up
+            self._timeout = max(left, 0.0) / max(len(targets), 1)
             self._try_next()
 
     def _try_next(self) -> None:
@@ -78,10 +80,13 @@ class Dial:
             return
         family, sockaddr = self._left.pop(0)
         self._call_later(self._timeout, self._time_out)
-        self._sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        if family != socket.AF_UNIX:
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        number = self._sock.connect_ex(sockaddr)
+        try:
+            self._sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            if family != socket.AF_UNIX:
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            number = self._sock.connect_ex(sockaddr)
+        except OSError as error:  # no descriptor is left, or the path is too long
+            number = error.errno or errno.EINVAL
         if number == errno.EAGAIN and family == socket.AF_UNIX:
             self._retry((family, sockaddr))
         elif number == errno.EINPROGRESS:

@@ -1,5 +1,6 @@
 """forward: pass connections and datagrams on to another server, its *upstream*."""
 
+import os
 import re
 from enum import StrEnum
 from ipaddress import ip_address
@@ -13,6 +14,7 @@ from zope.interface import implementer
 from netsrv.interfaces import IDatagramService, IStreamService
 from netsrv.proxy_protocol import Transport, make_v1, make_v2
 from netsrv.settings import quote_value
+from netsrv.sockets.addresses import MAX_SUN_PATH
 
 MAX_CONNECT_TIMEOUT = 3600.0
 MAX_FLOWS = 10_000
@@ -51,6 +53,8 @@ class Upstream:
 def parse_upstream(text: str) -> Upstream:
     """Parse the address of an upstream.  Raises ValueError with what would be right."""
     if text.startswith("/") and "\0" not in text:
+        if len(os.fsencode(text)) > MAX_SUN_PATH:
+            raise ValueError(f"{quote_value(text)}: a path of at most {MAX_SUN_PATH} bytes")
         return Upstream("", 0, text)
     match = _HOST_AND_PORT.fullmatch(text)
     if match is None or not 0 < int(match[3]) <= 65_535:

@@ -7,6 +7,7 @@ alone, and so does a reset::
     client -> FIN -> upstream          client -> RST -> upstream
 """
 
+import math
 import socket
 import time
 from collections import Counter
@@ -83,7 +84,7 @@ class ForwardStream(Protocol):
         self._began = time.monotonic()
         transport, limit = self.transport, self._settings.connect_timeout
         delay = getattr(transport, "connect_delay", 0.0)
-        if getattr(transport, "connect_fails", False):
+        if delay == math.inf:
             self._fail(FAULT)
         elif delay >= limit:
             self._delayed = transport.reactor.callLater(limit, self._fail, "timeout")
@@ -106,9 +107,7 @@ class ForwardStream(Protocol):
         if hasattr(reactor, "serveConnected"):
             self._connecting = Dial(reactor, self._address, limit, self._dialled, self._fail)
             return
-        endpoint = upstream_endpoint(
-            self.transport.reactor, self._address, self._settings.connect_timeout
-        )
+        endpoint = upstream_endpoint(reactor, self._address, limit)
         factory = Factory.forProtocol(lambda: UpstreamStream(self, bool(self._address.path)))
         factory.noisy = False
         self._connecting = endpoint.connect(factory)

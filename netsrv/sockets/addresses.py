@@ -29,6 +29,9 @@ MAX_HOST_LENGTH = 253
 MAX_PATH_LENGTH = 4095
 """Bytes of a path (PATH_MAX, which counts the NUL character too)."""
 
+MAX_SUN_PATH = 107
+"""Bytes of the path of a unix socket that the kernel takes (unix(7))."""
+
 ADDRESS_FORMS = "PORT, HOST:PORT or [IPV6]:PORT"
 
 SYSTEMD = "systemd:"

@@ -13,10 +13,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from netsrv.sockets.addresses import MAX_SUN_PATH
 from netsrv.sockets.steps import AddressUnavailable, create, error_text
-
-MAX_SUN_PATH = 107
-"""Bytes of a path that the kernel takes."""
 
 LOCK_TRIES = 200
 LOCK_INTERVAL = 0.005

@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred
 
+from netsrv.config.fault_reading import read_fault
 from netsrv.config.keywords import listener
 from netsrv.config.model import Configuration
 from netsrv.server.server import Server
@@ -159,6 +160,25 @@ def test_the_access_log_has_the_upstream(serve, client, started, tmp_path):
 
 
 @pytest_twisted.inlineCallbacks
+def test_a_fault_of_connecting_hits_no_connection_that_is_live(forward, serve, client, started):
+    """They are connected already; the next one is hit."""
+    echo = serve("tcp echo=127.0.0.1:0").sockets[0]
+    own = ForwardSettings(address_of(echo.sock))
+    server = Server(reactor, listener("tcp", "127.0.0.1:0", "forward", settings=own))
+    started(server)
+    front = server.sockets[0]
+    live = yield client(lambda: connect(front))
+    with live:
+        yield server.wait_for_connections(lambda count: count == 1)
+        fault = read_fault({"type": "connect_fail", "first": 1}).settings(True)
+        assert server.listeners[0].faults.add(fault).hits == 0
+        answer = yield client(lambda: talk(connect(front), b"hello"))
+        assert answer == b""
+        answer = yield client(lambda: talk(live, b"hello"))
+        assert answer == b"hello"
+
+
+@pytest_twisted.inlineCallbacks
 def test_faults_of_connecting(forward, serve, client, started):
     """The first connection finds no upstream, the second one late; both are counted as others."""
     echo = serve("tcp echo=127.0.0.1:0").sockets[0]
@@ -288,3 +308,10 @@ def test_other_upstreams_are_errors(text):
     """The message says what would be right."""
     with pytest.raises(ValueError, match="write HOST:PORT"):
         ForwardSettings(text)
+
+
+def test_a_path_that_is_too_long_for_the_kernel_is_no_upstream():
+    """It is an error at the start, and not one of each client."""
+    assert parse_upstream(f"/{'x' * 106}").path
+    with pytest.raises(ValueError, match="a path of at most 107 bytes"):
+        parse_upstream(f"/{'x' * 107}")

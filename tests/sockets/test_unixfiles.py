@@ -8,9 +8,8 @@ import threading
 import pytest
 
 from netsrv.sockets import AddressUnavailable, opening, unixfiles
-from netsrv.sockets.addresses import UnixPath
+from netsrv.sockets.addresses import MAX_SUN_PATH, UnixPath
 from netsrv.sockets.opening import open_unix
-from netsrv.sockets.unixfiles import MAX_SUN_PATH
 from tests.timeouts import TIMEOUT
 
 
