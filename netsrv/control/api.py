@@ -239,7 +239,7 @@ class Api:
         except BadRequest:
             stream = str(table.get("stream") or "downstream")
             name = table.get("name") or f"{table.get('type')}_{stream}"
-            if name in proxy.faults:
+            if isinstance(name, str) and name in proxy.faults:
                 raise ProxyError("toxic already exists", 409) from None
             raise
 

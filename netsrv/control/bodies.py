@@ -37,6 +37,8 @@ def decode(body: bytes) -> Any:
         raise BadRequest(
             f"invalid character {text[error.pos]!r} looking for beginning of value"
         ) from None
+    except ValueError:  # a number of thousands of digits
+        raise BadRequest("a number is too long") from None
     except RecursionError:
         raise BadRequest("exceeded max depth") from None
 

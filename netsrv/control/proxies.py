@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from netsrv.config.fault_reading import find_kinds
@@ -116,6 +116,7 @@ class Proxy:
     def remove_fault(self, name: str) -> None:
         """Remove a fault."""
         self.faults.pop(name, None)
+        self.streams.pop(name, None)
         if self.listener is not None and name in self.listener.faults.faults:
             self.listener.faults.remove(name)
 
@@ -200,6 +201,12 @@ class OwnListener(Proxy):
             down = (DATAGRAM_KINDS if self.udp else STREAM_KINDS)["down"]
             self.listener.faults.add(FaultSettings(down, DISABLED, down.attributes()))
 
+    def add_fault(self, fault: FaultSettings) -> None:
+        """Add a fault.  Raises `ProxyError` if its name is taken, as `DISABLED` always is."""
+        if fault.name == DISABLED:
+            raise ProxyError("toxic already exists", 409)
+        super().add_fault(fault)
+
     def refresh(self) -> None:
         """Show the faults in effect, also those of the configuration."""
         in_effect = self.listener.faults.faults.items()
@@ -247,14 +254,9 @@ class Proxies:
         except KeyError:
             raise ProxyError("proxy not found", 404) from None
 
-    def create(
-        self, name: str, listen: str, upstream: str, udp: bool, faults: Iterable[FaultSettings] = ()
-    ) -> Proxy:
+    def create(self, name: str, listen: str, upstream: str, udp: bool) -> Proxy:
         """Return a new proxy, which is not enabled yet and not among the proxies."""
-        proxy = Proxy(self._server, name, listen, upstream, udp)
-        for fault in faults:
-            proxy.add_fault(fault)
-        return proxy
+        return Proxy(self._server, name, listen, upstream, udp)
 
     def add(self, proxy: Proxy, enabled: bool) -> None:
         """Add a proxy.  Raises `ProxyError` if it has to listen and cannot."""

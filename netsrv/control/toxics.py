@@ -74,7 +74,7 @@ def _attributes(kind: FaultKind, table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _whole(name: str, value: float) -> float:
     """Return a number as an int if it is whole.  Raises `BadRequest` beyond 64 bits."""
-    if isinstance(value, bool) or not float(value).is_integer():
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         return value
     if not -(2**63) <= value < 2**63:
         raise BadRequest(f"{name}: {value}: a number of 64 bits")
@@ -106,7 +106,8 @@ def show_toxic(settings: FaultSettings, fault: Fault | None, now: float) -> dict
         description = fault.describe(now)
         shown |= {"hits": description["hits"], "expires_in": description["expires_in"]}
     for key in ("skip", "first", "ttl", "seed"):
-        if value := getattr(settings, key):
+        value = getattr(settings, key)
+        if value or (key == "seed" and value is not None):
             shown[key] = value
     if settings.every != 1:
         shown["every"] = settings.every

@@ -1,12 +1,13 @@
 """The control API of a server process, and its clients: netsrv faults, and toxiproxy's own."""
 
+import http.client
 import json
 import shutil
 import socket
 import subprocess
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,41 @@ def test_the_listeners_of_the_server_are_proxies(server):
     assert echoed(server.tcp)[0] == b"hello"
     assert server.ask("DELETE", "/proxies/echo")[0] == 409
     assert server.ask("POST", "/proxies/echo", {"listen": "127.0.0.1:1"})[0] == 409
+
+
+def test_a_fault_of_the_listener_changes_its_way(server):
+    """Connections wait while it stalls, and are closed again when it closes them."""
+    toxics = "/proxies/echo/toxics"
+    server.ask("POST", toxics, {"type": "refuse", "attributes": {"how": "close"}})
+    with closing(socket.create_connection(("127.0.0.1", server.tcp), TIMEOUT)) as refused:
+        assert refused.recv(10) == b""
+    change = f"{toxics}/refuse_downstream"
+    assert server.ask("PATCH", change, {"attributes": {"how": "stall"}})[0] == 200
+    with closing(socket.create_connection(("127.0.0.1", server.tcp), TIMEOUT)) as waiting:
+        waiting.sendall(b"late")
+        assert server.ask("PATCH", change, {"attributes": {"how": "close"}})[0] == 200
+        with suppress(ConnectionResetError):  # what it has sent was not read
+            assert waiting.recv(10) == b""
+    server.ask("DELETE", change)
+    assert echoed(server.tcp)[0] == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("toxic", "status"),
+    [
+        ('{"type": "latency", "attributes": {"latency": 1%s}}' % ("0" * 400), 400),
+        ('{"type": "latency", "attributes": {"latency": 1%s}}' % ("0" * 5000), 400),
+        ('{"type": "latency", "name": [1]}', 400),
+        ('{"type": "latency", "name": "disabled"}', 409),
+    ],
+)
+def test_a_body_that_cannot_be_is_no_error_of_the_server(toxic, status, server):
+    """The client learns that it is its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.api_port, timeout=TIMEOUT)
+    with closing(connection):
+        connection.request("POST", "/proxies/echo/toxics", toxic)
+        assert connection.getresponse().status == status
+    assert "Traceback" not in server.running.output
 
 
 def test_datagrams_of_a_listener_that_is_down_are_refused(server):
