@@ -9,6 +9,7 @@ is a chain of stages, one for each fault that hits the connection::
 What the stages hold is bounded: above `MAX_HELD_BYTES` the sender is paused.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -51,7 +52,7 @@ UPSTREAM, DOWNSTREAM = Direction
     ITLSTransport,
     ISystemHandle,
     *"TLS client disconnected disconnecting fileno getPeerCertificate hostname logPrefix".split(),
-    *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
+    *"half_closes negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
 )
 @implementer(IConsumer, IPushProducer)
 class FaultyConnection:
@@ -87,9 +88,7 @@ class FaultyConnection:
         self._producer: Any = None
         self.streamingProducer = False
         self.connect_delay = 0.0
-        """Seconds by which the service forward connects later to its upstream."""
-        self.connect_fails = False
-        """True if it does not connect at all."""
+        """Seconds by which the service forward connects later; infinity for not at all."""
         self.on_lost: Callable[[FaultyConnection], None] | None = None
         """Called when the connection is lost."""
 
@@ -99,7 +98,7 @@ class FaultyConnection:
         """Let a fault hit the connection, if it is selected; *live* if it was made before."""
         if not fault.matches(self.source):
             return
-        if fault.settings.kind.level is Level.CONNECT and not live:
+        if fault.settings.kind.level is Level.CONNECT and not live and self.number > 0:
             self._add_to_connecting(fault)
         if fault.settings.kind.level is not Level.TRAFFIC:
             return
@@ -116,11 +115,8 @@ class FaultyConnection:
         """Let a fault hit the connecting of forward to its upstream, if it is selected."""
         if fault.count(UPSTREAM) and fault.draw(fault.generator(UPSTREAM, self.number)):
             fault.hit(UPSTREAM)
-            delay = getattr(fault.settings.attributes, "delay", None)
-            if delay is None:
-                self.connect_fails = True
-            else:
-                self.connect_delay += delay * MILLISECOND
+            delay = getattr(fault.settings.attributes, "delay", math.inf)
+            self.connect_delay += delay * MILLISECOND
 
     @property
     def hit_by(self) -> list[str]:
@@ -287,6 +283,9 @@ class FaultyConnection:
     def readConnectionLost(self) -> None:
         self.links[UPSTREAM].first.end()
 
+    def readConnectionTruncated(self) -> None:
+        self.protocol.readConnectionTruncated()
+
     def writeConnectionLost(self) -> None:
         self.protocol.writeConnectionLost()
 
@@ -299,6 +298,7 @@ class FaultyConnection:
             for stage in link.stages:
                 stage.drop()
         self._upstream_sink.drop()
+        self._stop_pulling()
         if self.on_lost is not None:
             self.on_lost(self)
         self.protocol.connectionLost(reason)
@@ -312,7 +312,8 @@ class FaultyConnection:
     # The gate's connection calls
 
     def write(self, data: bytes) -> None:
-        if data and not (self._half_closing or self._closing) and self._exit is None:
+        ended = self._half_closing or self._closing or self._lost
+        if data and not ended and self._exit is None:
             self.links[DOWNSTREAM].first.data(bytes(data))
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
@@ -365,6 +366,9 @@ class FaultyConnection:
         self.loseConnection()
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
+        if self._lost:
+            producer.stopProducing()
+            return
         self.streamingProducer = streaming
         self._producer = producer if streaming else Puller(producer, self.clock)
         self.transport.registerProducer(TransportSide(self, producer), True)
@@ -374,8 +378,11 @@ class FaultyConnection:
             self._producer.resumeProducing()
 
     def unregisterProducer(self) -> None:
+        self._stop_pulling()
+        self.links[DOWNSTREAM].pausers.discard(self.transport)
+        self.transport.unregisterProducer()
+
+    def _stop_pulling(self) -> None:
         producer, self._producer = self._producer, None
         if isinstance(producer, Puller):
             producer.pauseProducing()
-        self.links[DOWNSTREAM].pausers.discard(self.transport)
-        self.transport.unregisterProducer()

@@ -155,10 +155,12 @@ class Holding(DatagramStage):
 
     def _pass_due(self) -> None:
         now = self.now()
-        while self._held and self._held[0][0] <= now:
-            self._pop()
-        if self._held:
-            self.call_at(self._held[0][0], self._pass_due)
+        try:
+            while self._held and self._held[0][0] <= now:
+                self._pop()
+        finally:
+            if self._held:
+                self.call_at(self._held[0][0], self._pass_due)
 
     def _pop(self) -> None:
         datagram = heappop(self._held)[2]

@@ -137,7 +137,7 @@ class Fault:
             "ttl": settings.ttl,
             "seed": self.seed,
         }
-        pairs = [f"{key}={value}" for key, value in values.items() if value is not None]
+        pairs = [f"{key}={_shown(value)}" for key, value in values.items() if value is not None]
         pairs += [f"only_from={network}" for network in settings.only_from or ()]
         return f"{settings.kind.name}:{','.join(pairs)}"
 
@@ -168,6 +168,10 @@ class Fault:
         """Count a hit."""
         self.hits += 1
         self._counters[direction].hits += 1
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Counter:

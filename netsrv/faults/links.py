@@ -1,5 +1,6 @@
 """The two directions of a connection with faults: their stages in order, and their ends."""
 
+from collections import deque
 from typing import Any
 
 from netsrv.faults.stages import Stage
@@ -37,7 +38,7 @@ class UpstreamSink:
     def __init__(self, owner: Any) -> None:
         self._owner = owner
         self.paused = False
-        self._waiting: list[bytes | None] = []
+        self._waiting: deque[bytes | None] = deque()
         """Data that has come meanwhile; None is the end."""
 
     def data(self, data: bytes) -> None:
@@ -56,7 +57,7 @@ class UpstreamSink:
         """Deliver what has waited, until reading is paused again."""
         self.paused = False
         while self._waiting and not self.paused:
-            data = self._waiting.pop(0)
+            data = self._waiting.popleft()
             if data is None:
                 self._owner.protocol.readConnectionLost()
             else:

@@ -25,7 +25,7 @@ class FaultTable:
     """The faults of a listener in effect, in the order in which they were added.
 
     *clock* provides IReactorTime, *now* returns seconds of a monotonic clock.  *on_change* is
-    called after faults were added or removed, *report* with an `Event` and the fault.
+    called after faults were added, changed or removed, *report* with an `Event` and the fault.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class FaultTable:
         self._report(Event.CHANGED, fault)
         for target in list(self.targets):
             target.update(fault, redraw)
+        self._on_change()
         return fault
 
     def remove(self, name: str, event: Event = Event.REMOVED) -> None:

@@ -5,13 +5,11 @@ Without faults nothing of this stands on the way of a peer.
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.logger import Logger
 
 from netsrv.config.model import ListenerSettings
-from netsrv.datagrams.faulty import FaultyDatagrams
-from netsrv.datagrams.listener import DatagramListener
 from netsrv.faults.endings import Refusal
 from netsrv.faults.fault import Fault, Level
 from netsrv.faults.table import Event, FaultTable
@@ -21,6 +19,9 @@ from netsrv.sockets.addresses import printable
 from netsrv.streams.connection import Connection
 from netsrv.streams.listener import StreamListener
 from netsrv.streams.pending import PendingConnection, Stage
+
+if TYPE_CHECKING:
+    from netsrv.datagrams.faulty import FaultyDatagrams
 
 
 class Hold(Enum):
@@ -122,7 +123,7 @@ class Faulting:
             ]
             for connection in sorted(connections, key=lambda one: one.permit.since):
                 self.table.adopt(connection, connection.permit.source)
-        elif isinstance(listener, DatagramListener):
+        else:
             listener.interpose(self._make_datagrams)
 
     def _withdraw(self, listener: Any) -> None:
@@ -138,7 +139,9 @@ class Faulting:
 
     # Datagrams
 
-    def _make_datagrams(self, gate: Any, port: Any) -> FaultyDatagrams:
+    def _make_datagrams(self, gate: Any, port: Any) -> "FaultyDatagrams":
+        from netsrv.datagrams.faulty import FaultyDatagrams  # only UDP needs it
+
         def drop() -> None:
             owner = self._find().gate
             owner.observer.datagram_dropped(owner.listener_info, DropReason.FAULT, None)

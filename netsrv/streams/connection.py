@@ -68,7 +68,7 @@ ORDINARY = frozenset({CloseReason.PEER, CloseReason.SERVICE})
     ISystemHandle,
     *"TLS client disconnected fileno getPeerCertificate hostname logPrefix".split(),
     *"negotiatedProtocol reactor sendFileDescriptor server sessionno socket".split(),
-    *("connect_delay", "connect_fails"),
+    "connect_delay",
 )
 @implementer(IConnection, IFileDescriptorReceiver, IConsumer, IPushProducer)
 class Connection:

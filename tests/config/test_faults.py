@@ -8,7 +8,8 @@ from attrs import field, frozen, validators
 from netsrv.config.fault_reading import read_fault
 from netsrv.config.faults import FAULTS
 from netsrv.faults.delays import LatencyAttributes
-from netsrv.faults.fault import Direction
+from netsrv.faults.fault import Direction, Fault
+from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
 from netsrv.faults.stages import Stage
 from netsrv.registry import FaultTypes
 from netsrv.settings import InvalidValues
@@ -89,6 +90,17 @@ class ShoutAttributes:
     """Those of a type that a plugin adds."""
 
     volume: int = field(default=1, validator=validators.ge(1))
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+def test_the_text_of_a_fault_in_the_log_is_one_of_the_option(is_stream):
+    """So a run is repeated with its seed."""
+    for name in STREAM_KINDS if is_stream else DATAGRAM_KINDS:
+        [written] = FAULTS.parse_argument([f"{name}:skip=2,only_from=192.0.2.0/24,seed=7"])
+        settings = written.settings(is_stream)
+        text = str(Fault(settings, lambda: 0.0))
+        [again] = FAULTS.parse_argument([text])
+        assert again.settings(is_stream) == settings, text
 
 
 def plugin(**values):

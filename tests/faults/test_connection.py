@@ -82,6 +82,26 @@ def test_a_pull_producer_is_asked_until_much_is_held(line):
     assert line.lower.producer is None
 
 
+def test_a_pull_producer_is_asked_no_more_once_the_connection_is_lost(line):
+    """Nor is one that is registered then, which is stopped at once."""
+    producer = Producer(line.connection, False)
+    assert line.clock.getDelayedCalls()
+    line.peer.abortConnection()
+    assert not line.clock.getDelayedCalls()
+    assert not producer.written
+    late = Producer(line.connection, False)
+    assert late.paused
+    assert not line.clock.getDelayedCalls()
+
+
+def test_what_is_written_after_the_loss_is_dropped(line):
+    """It is not held, and starts no timer."""
+    line.peer.abortConnection()
+    line.connection.write(b"late")
+    assert line.connection.unsent == 0
+    assert not line.clock.getDelayedCalls()
+
+
 def test_a_full_transport_pauses_the_producer(line):
     """A full transport pauses the producer."""
     producer = Producer(line.connection, True)

@@ -115,11 +115,15 @@ async def test_a_fault_that_raises_ends_its_connection_only(
     expected_failures.append("ValueError")
 
 
+@pytest.mark.parametrize("latency", [0, 20])
 @pytest_twisted.ensureDeferred
-async def test_a_fault_of_datagrams_that_raises_loses_its_datagram_only(plugins, expected_failures):
-    """The next ones are served."""
+async def test_a_fault_of_datagrams_that_raises_loses_its_datagram_only(
+    latency, plugins, expected_failures
+):
+    """The next ones are served, also if another fault has held them."""
     plugins.datagrams["failing"] = plugin(FailingDatagrams)
     async with LoopbackServer(reactor, "echo", "udp") as server:
+        server.latency(latency, stream="upstream")
         server.fault("failing", stream="upstream")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(TIMEOUT)

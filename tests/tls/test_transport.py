@@ -554,10 +554,13 @@ def test_a_service_half_closes_and_reads_on(context, tls):
     assert protocol.events[-2:] == ["read lost", "ConnectionDone"]
 
 
-def test_f75_a_fin_without_close_notify_is_a_truncation(context, tls):
+@pytest.mark.parametrize("faults", [(), ("noop",)])
+def test_f75_a_fin_without_close_notify_is_a_truncation(faults, context, tls):
     """The service learns of a loss, and never of an end of input; the reason has its name."""
     protocol = HalfCloseable()
     server = serving(protocol, tls)
+    for fault in faults:
+        server.fault(fault)
     client = connect(server, context)
     client.write(b"half of a mess")
     client.connection.end()
@@ -575,9 +578,12 @@ def test_a_fin_without_close_notify_after_ours_is_no_truncation(context, tls):
     assert server.counts.closed == {"service": 1}
 
 
-def test_f74_a_silent_peer_is_given_up(context, tls):
+@pytest.mark.parametrize("faults", [(), ("noop",)])
+def test_f74_a_silent_peer_is_given_up(faults, context, tls):
     """One that answers no close_notify is closed after 2 seconds, as every connection."""
     server = MemoryServer("daytime", **tls)
+    for fault in faults:
+        server.fault(fault)
     client = connect(server, context)
     server.advance(1.9)
     assert server.connections == 1
