@@ -1,4 +1,4 @@
-"""Files that a user names: a text file that is read, and a log file that is appended to.
+"""Files: a text file that is read, a log file that is appended to, and one without a name.
 
 A log can fail without harm to the server.  Whole lines are dropped and counted if the disk is
 full or the pipe is not read.  A file's lines are buffered and written together, and a file that
@@ -10,6 +10,7 @@ import re
 import select
 import socket
 import stat
+import tempfile
 from contextlib import suppress
 
 BUFFER_SIZE = 65_536
@@ -275,6 +276,14 @@ def read_text_file(path: str, max_size: int) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"is not text in UTF-8: see the byte at offset {error.start}") from None
+
+
+def open_nameless() -> int:
+    """Open an empty file without a name, in memory where the kernel can; return its descriptor."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("netsrv")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _open_nonblocking(path: str, flags: int) -> int:

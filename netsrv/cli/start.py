@@ -225,7 +225,8 @@ class Start:
         self.environ = {
             key: value for key, value in self.environ.items() if key != HANDOVER_VARIABLE
         }
-        self._fixed_text = handover.file_text
+        if handover is not None:
+            self._fixed_text = handover.file_text
         return handover
 
     @contextmanager

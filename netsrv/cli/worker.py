@@ -10,6 +10,7 @@ import traceback
 from twisted.logger import Logger
 
 from netsrv import __version__
+from netsrv.cli.collector import FullCollections
 from netsrv.cli.log_output import begin_logging
 from netsrv.cli.log_stream import replace_standard_streams
 from netsrv.cli.printing import ExitStatus
@@ -77,5 +78,6 @@ def serve(order: Order, workers: list[Worker]) -> int:
     worker = Worker(reactor, order, server)
     workers.append(worker)
     worker.start()
+    reactor.callWhenRunning(FullCollections().exempt)
     reactor.run(False)  # type: ignore[call-arg]  # no signal handlers
     return ExitStatus.DRAINED

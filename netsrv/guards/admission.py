@@ -111,7 +111,7 @@ class Admission:
     def enter(self, source: Source | None) -> None:
         """Count in a connection that `reserve_batch` has a token for, and `allows`."""
         if source is not None:
-            self._per_source.acquire(source)
+            self._per_source.add(source)
         own, shared = self.slots
         own.in_use += 1
         shared.in_use += 1

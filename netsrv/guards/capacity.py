@@ -48,12 +48,14 @@ class PerSource:
 
     def acquire(self, source: Source) -> bool:
         """Count a connection of *source*; return False, and count nothing, at the limit."""
-        key = source.key
-        count = self.sources.get(key, 0)
-        if count >= self.limit:
+        if self.sources.get(source.key, 0) >= self.limit:
             return False
-        self.sources[key] = count + 1
+        self.add(source)
         return True
+
+    def add(self, source: Source) -> None:
+        """Count a connection of *source* whatever the limit is."""
+        self.sources[source.key] = self.sources.get(source.key, 0) + 1
 
     def release(self, source: Source) -> None:
         """Count out a connection that `acquire` has counted."""

@@ -115,13 +115,14 @@ class ListenerReader:
             yield Phase.PLANNING
         return {"listeners": rows, "sources": top.as_plain()}
 
-    def read_closed(self, gates: Iterable[Gate]) -> Steps[list[EncodedListener]]:
-        """Read what closed listeners have counted, if the counters have not forgotten it."""
+    def read_closed(self, gates: Iterable[Gate]) -> Steps[dict[str, Any]]:
+        """Read as `read` what closed listeners have counted, if that is not forgotten."""
         rows = []
+        top = _Top([])
         for gate in gates:
-            row = yield from self._read_gate(gate, ListenerState.CLOSING, "", _Top([]))
+            row = yield from self._read_gate(gate, ListenerState.CLOSING, "", top)
             rows.append(EncodedListener(encode(row), NOT_DESCRIBED))
-        return rows
+        return {"listeners": rows, "sources": top.as_plain()}
 
     def _name(self, running: list[ListenerInfo], retired: list[Gate]) -> None:
         """Give each listener a name of its own, and keep the names that were given before."""

@@ -184,7 +184,7 @@ class ServerStatus:
 
     def read_last(self, gates: Sequence[Gate]) -> Snapshot:
         """Take a snapshot at once, with the listeners of *gates*, which are closed."""
-        return {**self._read_server(), "listeners": _take_all(self._reader.read_closed(gates))}
+        return {**self._read_server(), **_take_all(self._reader.read_closed(gates))}
 
     def take_samples(self) -> Deferred[Sequence[Sample]]:
         """Read the counts of all listeners in slices."""

@@ -39,6 +39,11 @@ class Channel(Protocol):
         if self.transport is not None and self.connected:
             self.transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
 
+    def close(self) -> None:
+        """Close once all messages are sent."""
+        if self.transport is not None:
+            self.transport.loseConnection()
+
     def fileno(self) -> int:
         """Return the descriptor."""
         transport: Any = self.transport

@@ -183,12 +183,8 @@ class SharedPerSource(PerSource):
         self._column = column
         self._places: dict[bytes, int] = {}
 
-    def acquire(self, source: Source) -> bool:
-        key = source.key
-        if self.sources.get(key, 0) >= self.limit:
-            return False
-        self._set(key, dict.get(self.sources, key, 0) + 1)
-        return True
+    def add(self, source: Source) -> None:
+        self._set(source.key, dict.get(self.sources, source.key, 0) + 1)
 
     def release(self, source: Source) -> None:
         self._set(source.key, self.sources[source.key] - 1)

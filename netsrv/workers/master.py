@@ -35,7 +35,6 @@ from netsrv.workers.sockets import (
 from netsrv.workers.status import WorkersStatus
 from netsrv.workers.supervision import HOLDING, Target, Worker
 from netsrv.workers.upgrade import (
-    VERSION,
     HandedListener,
     Handover,
     check_program,
@@ -92,7 +91,7 @@ class Master(Service):
         )
         """Whether the server is ready, and its state in plain values."""
         self._announced = handover is not None
-        self._ending = self._aborting = self._upgrade_wanted = False
+        self._checking = self._ending = self._aborting = self._upgrade_wanted = False
         self._delay: ShutdownDelay | None = None
         self._ended: list[Deferred[None]] = []
 
@@ -219,28 +218,33 @@ class Master(Service):
         origin = self._origin
         if origin.variable is None:
             self._report_unchanged(["only netsrv serve can execute its program again"])
+        elif self._checking:
+            pass
         elif not self.pool.supervisor.settled:
             self._upgrade_wanted = True  # the workers would have two configurations
         else:
             self._upgrade_wanted = False
             self.log.info("Checking the program")
             try:
-                check_program(self._reactor, origin.environ, self._checked)
+                check_program(self._reactor, origin.environ, origin.variable, self._checked)
+                self._checking = True
             except OSError as error:
                 self._report_unchanged([f"{sys.executable}: {error.strerror}"])
 
     def _checked(self, lines: Sequence[str] | None) -> None:
+        self._checking = False
+        if not self.running:  # SIGTERM has come meanwhile: the next program would not know it
+            return
         if lines is not None:
             self._report_unchanged(lines)
         elif not self.pool.supervisor.settled:  # a reload has begun meanwhile
             self.upgrade()
-        elif not self._ending:
+        else:
             self._execute()
 
     def _execute(self) -> None:
         origin, target, status = self._origin, self._target, self._prepared.status
         handover = Handover(
-            VERSION,
             (target.count, target.slots),
             self._plans.current.file_text,
             [
@@ -292,6 +296,15 @@ class Master(Service):
     def state_received(self, process: Process, state: Any) -> None:
         """Note the state of a worker."""
         self.status.received(process, state)
+
+    def worker_released(self) -> None:
+        """Note that a worker has left its sockets."""
+        if self._ending:
+            self._close_left()
+
+    def worker_not_started(self, worker: Worker) -> None:
+        """Note that there is no process by the order of a worker."""
+        self._limits.give_back(worker.number)
 
     def worker_ended(self, process: Process) -> None:
         """Note that a process has ended, and its last counts."""

@@ -17,6 +17,8 @@ import mmap
 import os
 from typing import Any
 
+from netsrv.files import open_nameless
+
 MAX_COLUMNS = 1024
 """Columns: of twice as many workers as there may be, each with more than one slot."""
 
@@ -25,6 +27,9 @@ ENTRY_SIZE = 16
 
 BUCKET_SIZE = 32
 """Entries among which a source has its place."""
+
+MAX_SOURCES = 1 << 20
+"""Sources that a table has room for, at most: the tables of a listener are 16 GiB of addresses."""
 
 _WORD = 8
 _HEADER = mmap.PAGESIZE
@@ -48,7 +53,7 @@ class LimitMemory:
     @classmethod
     def create(cls, sources: int) -> "LimitMemory":
         """Create the files, with no block."""
-        counts, tables = os.memfd_create("netsrv"), os.memfd_create("netsrv")
+        counts, tables = open_nameless(), open_nameless()
         os.ftruncate(counts, _HEADER)
         return cls(counts, tables, sources)
 
@@ -95,7 +100,10 @@ class LimitMemory:
             self.reals[self.waiting_at(block) + column] = 0.0
             if self.tables is not None:
                 start = self.table_at(block, column)
-                self.tables[start : start + size] = bytes(size)
+                if hasattr(mmap, "MADV_REMOVE") and size % mmap.PAGESIZE == 0:
+                    self.tables.madvise(mmap.MADV_REMOVE, start, size)  # gives the pages back
+                else:
+                    self.tables[start : start + size] = bytes(size)
 
 
 class ColumnAllocator:
@@ -160,4 +168,4 @@ class ColumnAllocator:
 
 def table_size(connections: int) -> int:
     """Return for how many sources a table has room, so that their places are rarely taken."""
-    return max(1024, 1 << (2 * connections - 1).bit_length())
+    return min(max(1024, 1 << (2 * connections - 1).bit_length()), MAX_SOURCES)

@@ -66,15 +66,19 @@ def merge_rows(live: Sequence[Row], ended: Row | None, limited: bool, most: int)
     a limit of its own, each worker adds its descriptors to the limit.  *most* is the most
     connections at once so far.
     """
-    row: Row = total([*live, *([] if ended is None else [ended])])
+    row: Row = dict(total([*live, *([] if ended is None else [ended])]))
     reporting = min(live, key=lambda one: STATES.index(one["state"]))
     row["id"] = row["name"]
     row["started"] = min(one["started"] for one in live)
     row["state"], row["state_reason"] = reporting["state"], reporting["state_reason"]
-    if row["connections"] is not None:
-        if limited:
-            row["connections"]["limit"] = max(one["connections"]["limit"] for one in live)
-        row["connections"]["most"] = max(most, row["connections"]["now"])
+    connections = row["connections"]
+    if connections is not None:
+        limits = [one["connections"]["limit"] for one in live]
+        row["connections"] = {
+            **connections,
+            "limit": max(limits) if limited else sum(limits),
+            "most": max(most, connections["now"]),
+        }
     row["faults"] = merge_faults(one["faults"] for one in live)
     return row
 

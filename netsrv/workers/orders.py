@@ -2,10 +2,11 @@
 
 import json
 import os
-import tempfile
 from typing import Any
 
 from attrs import asdict, frozen
+
+from netsrv.files import open_nameless
 
 
 @frozen
@@ -19,8 +20,6 @@ class SocketOrder:
     descriptor: int
     sockaddr: Any
     """Its address, as the kernel returned it when it was bound."""
-    serves: bool
-    """False for a socket that another worker reads from."""
     block: int | None
     """Where the listener's limits are counted; None if it has none that workers share."""
     column: int
@@ -77,16 +76,9 @@ def read_order(descriptor: int) -> Order:
 
 def write_object(value: Any) -> int:
     """Write a plain value to a file without a name, and return its descriptor."""
-    with open(_open_nameless(), "w+", encoding="ascii") as file:
+    with open(open_nameless(), "w+", encoding="ascii") as file:
         json.dump(value, file)
         file.flush()
-        return os.dup(file.fileno())
-
-
-def _open_nameless() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("netsrv")
-    with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
 

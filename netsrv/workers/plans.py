@@ -18,7 +18,7 @@ from netsrv.workers.origin import Origin
 from netsrv.workers.preparation import worker_count
 from netsrv.workers.sockets import (
     SharedListener,
-    add_slot,
+    add_slots,
     close_shared,
     expand_indexed,
     only_in,
@@ -94,31 +94,32 @@ class Plans:
         count = target.count
         if configuration.workers != before.workers:
             count = worker_count(configuration)
-        for slots in range(target.slots, count):
-            target = evolve(target, slots=slots + 1)
-            add_slot(latest.listeners, before.worker_selection)
+        slots = max(target.slots, count)
         listeners = reopen_shared(
             latest.listeners,
             expand_indexed(configuration.listeners),
-            target.slots,
+            slots,
             configuration.worker_selection,
         )
         access_log = latest.access_log
-        if configuration.access_log != before.access_log:
-            try:
+        try:
+            if configuration.access_log != before.access_log:
                 access_log = open_access_log(configuration)
-            except BaseException:
-                close_shared(only_in(listeners, latest.listeners))
-                raise
+            add_slots(latest.listeners, slots, before.worker_selection)
+        except BaseException:
+            close_shared(only_in(listeners, latest.listeners))
+            if access_log is not None and access_log is not latest.access_log:
+                access_log.close()
+            raise
         self._place_limits(listeners)
         generation = max(self._plans) + 1
         self._plans[generation] = Plan(configuration, file_text, listeners, access_log)
-        return evolve(target, generation=generation, count=count)
+        return Target(generation, count, slots)
 
     def add_slot(self, target: Target) -> None:
         """Open the sockets of one more slot.  Raises `SocketError`."""
         plan = self._plans[target.generation]
-        add_slot(plan.listeners, plan.configuration.worker_selection)
+        add_slots(plan.listeners, target.slots + 1, plan.configuration.worker_selection)
 
     def keep(self, target: Target) -> Change | None:
         """Forget all plans but that of *target*, and close what it lacks.
@@ -185,11 +186,6 @@ class Plans:
                 listener.block = self._limits.block_of(f"{label} #{seen[label]}")
 
 
-def differing(names: Sequence[str], first: Any, second: Any) -> list[str]:
-    """Return the names of attributes that two objects have with different values."""
-    return [name for name in names if getattr(first, name) != getattr(second, name)]
-
-
 def socket_orders(
     listeners: Sequence[SharedListener], slots: Sequence[int], columns: Sequence[int]
 ) -> list[SocketOrder]:
@@ -201,10 +197,10 @@ def socket_orders(
             getattr(listener.settings.address, "occurrence", None),
             listener.socket_of(slot).sock.fileno(),
             listener.socket_of(slot).sockaddr,
-            listener.serves(slot),
             listener.block,
             column,
         )
         for listener in listeners
         for slot, column in (places if listener.spread else places[:1])
+        if listener.serves(slot)
     ]

@@ -41,6 +41,12 @@ class Owner(Protocol):
     def state_received(self, process: "Process", state: Message) -> None:
         """Note the state of a worker."""
 
+    def worker_released(self) -> None:
+        """Note that a worker has left its sockets."""
+
+    def worker_not_started(self, worker: Worker) -> None:
+        """Note that there is no process by the order of a worker."""
+
     def worker_ended(self, process: "Process") -> None:
         """Note that a process has ended, and its last counts."""
 
@@ -133,6 +139,7 @@ class WorkerPool(Processes):
             line = "Worker {index} cannot be started: {program}: {error}"
             reason = error.strerror or error
             self.log.error(line, index=worker.index, program=sys.executable, error=reason)
+            self._owner.worker_not_started(worker)
             self._reactor.callLater(0, self._failed, worker)
             return
         self._follow(worker, pid, control, pipes)
@@ -237,6 +244,7 @@ class WorkerPool(Processes):
             self._owner.state_received(process, message["state"])
         elif "released" in message:
             self.supervisor.released(worker, now)
+            self._owner.worker_released()
         elif "drained" in message:
             process.drained, process.counts = message["drained"], message["last"]
         self._schedule_tick()

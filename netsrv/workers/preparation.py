@@ -2,15 +2,17 @@
 
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from attrs import frozen
 
-from netsrv.config.model import MAX_WORKERS, Configuration
+from netsrv.config.model import MAX_WORKERS, Configuration, ListenerSettings
 from netsrv.files import LogFile
 from netsrv.registry import Registry, find_services
-from netsrv.server.factories import build_factory
+from netsrv.server.certificates import certificate_warnings, load_certificates
+from netsrv.server.factories import build_factory, check_protocols
 from netsrv.server.prepare import open_access_log
 from netsrv.sockets.inherited import unused_sockets
 from netsrv.status.opening import NO_STATUS_SERVER, PreparedStatus, open_status
@@ -52,14 +54,15 @@ def prepare_workers(
     """
     listeners = expand_indexed(configuration.listeners)
     registry = registry or find_services()
-    for _, settings in listeners:
-        build_factory(settings, registry)
+    wanted = [settings for _, settings in listeners]
+    check_protocols(wanted, [build_factory(settings, registry) for settings in wanted])
+    oddities = certificate_warnings(load_certificates(wanted).values())
     count = worker_count(configuration)
     handed = None
     if handover is None:
         shared = open_shared(listeners, count, configuration.worker_selection)
     else:
-        shared = _take_shared(handover, configuration)
+        shared = _take_shared(handover, listeners)
         handed = [take_socket(entry) for entry in handover.status_sockets]
     status = NO_STATUS_SERVER
     try:
@@ -69,19 +72,17 @@ def prepare_workers(
         status.close()
         close_shared(shared)
         raise
-    problems = (*registry.problems, *unused_sockets())
+    problems = (*registry.problems, *(unused_sockets() if handover is None else ()), *oddities)
     return PreparedWorkers(shared, problems, access_log, status, handover)
 
 
-def _take_shared(handover: Handover, configuration: Configuration) -> list[SharedListener]:
+def _take_shared(
+    handover: Handover, listeners: Sequence[tuple[int, ListenerSettings]]
+) -> list[SharedListener]:
     """Return the listeners that were handed over, by the configuration that they had."""
     return [
-        SharedListener(
-            entry.index,
-            configuration.listeners[entry.index],
-            [take_socket(handed) for handed in entry.sockets],
-        )
-        for entry in handover.listeners
+        SharedListener(index, settings, [take_socket(handed) for handed in entry.sockets])
+        for (index, settings), entry in zip(listeners, handover.listeners, strict=True)
     ]
 
 

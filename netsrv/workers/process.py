@@ -27,6 +27,17 @@ MAX_LINE = 1 << 20
 MANAGER_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "FDSTORE")
 """Variables that are for the master alone."""
 
+SIGNALS = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
+"""Signals that are for the master, though a terminal or a service manager sends them to all."""
+
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from netsrv.cli.worker import main; sys.exit(main(int(sys.argv[1])))"
@@ -39,7 +50,7 @@ def spawn(order: int, output: int, inherited: Sequence[int]) -> int:
 
     *order* is the descriptor of its order, *output* of its standard output and error.  A fork of a
     process with a reactor would share its descriptors and threads, so this is posix_spawn(3).
-    Raises OSError.
+    `SIGNALS` wait until the worker ignores them.  Raises OSError.
     """
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     command = [sys.executable, *flags, "-c", _PROGRAM, str(order), *sys.path]
@@ -51,7 +62,7 @@ def spawn(order: int, output: int, inherited: Sequence[int]) -> int:
         command,
         variables,
         file_actions=copies,  # a copy to itself is inherited
-        setsigmask=(),
+        setsigmask=SIGNALS,
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
     )
 

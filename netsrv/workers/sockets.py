@@ -9,6 +9,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 
 from attrs import define, evolve
 
@@ -121,26 +122,29 @@ def expand_indexed(listeners: Iterable[ListenerSettings]) -> list[tuple[int, Lis
     return [(index, one) for index, settings in enumerate(listeners) for one in expand([settings])]
 
 
-def add_slot(listeners: Iterable[SharedListener], selection: WorkerSelection) -> None:
-    """Open one more socket of each listener that has one for each slot; all or none.
+def add_slots(listeners: Iterable[SharedListener], slots: int, selection: WorkerSelection) -> None:
+    """Open the sockets that listeners with one for each slot lack of *slots*; all or none.
 
     Raises `netsrv.sockets.SocketError`.
     """
-    spread = [listener for listener in listeners if listener.spread]
-    added: list[OpenSocket] = []
-    for listener in spread:
+    growing = [one for one in listeners if one.spread and len(one.sockets) < slots]
+    added: list[list[OpenSocket]] = []
+    for listener in growing:
         with suppress(OSError):  # it has no program
             steering.detach(listener.sockets[0].sock)
     try:
-        added += [_open_member(listener) for listener in spread]
+        for listener in growing:
+            added.append([])
+            for _ in range(len(listener.sockets), slots):
+                added[-1].append(_open_member(listener))
     except BaseException:
-        close_all(added)
+        close_all(chain.from_iterable(added))
         raise
     else:
-        for listener, opened in zip(spread, added, strict=True):
-            listener.sockets.append(opened)
+        for listener, opened in zip(growing, added, strict=True):
+            listener.sockets += opened
     finally:
-        for listener in spread:
+        for listener in growing:
             steer(listener, selection)
 
 

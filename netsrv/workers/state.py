@@ -29,8 +29,10 @@ class StateReader:
             recent.start(self._server.observers)
 
     def read(self) -> None:
-        """Read the state in slices, and send it."""
-        if not self._gates:
+        """Read the state, in slices unless the server drains, and send it."""
+        if self._gates:
+            self._send_snapshot(self._server.status.read_last(self._gates))
+        else:
             self._server.status.take_snapshot().addCallback(self._send_snapshot)
 
     def begin_drain(self) -> None:

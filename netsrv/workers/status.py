@@ -141,6 +141,7 @@ class WorkersStatus:
 
     def received(self, process: Process, state: Any) -> None:
         """Keep the state of a worker, and answer if it was the last one that is waited for."""
+        state["listeners"] = [json.loads(text) for text in state["listeners"]]
         if not state["settings"]:
             state["settings"] = process.state["settings"] if process.state else []
         process.state = state
@@ -152,8 +153,7 @@ class WorkersStatus:
         self.ended.by_index[index] = add(self.ended.by_index.get(index), counts)
         if process.state is not None:
             server = process.state["server"]
-            for text in process.state["listeners"]:
-                row = json.loads(text)
+            for row in process.state["listeners"]:
                 before = self.ended.rows.get(row["name"])
                 self.ended.rows[row["name"]] = add(before, without_gauges(row))
             self.ended.loop = add(self.ended.loop, server["loop"])
@@ -200,7 +200,9 @@ class WorkersStatus:
     def take_snapshot(self) -> Deferred[Snapshot]:
         """Ask all workers for their states, and merge them."""
         waiter: Deferred[Snapshot] = Deferred()
-        asked = {one for one in self._processes if one.worker.phase is not Phase.BOOTING}
+        asked = {
+            one for one in self._processes if one.worker.phase not in (Phase.BOOTING, Phase.READY)
+        }
         self._waiters.append((waiter, asked))
         for process in asked:
             process.channel.send(state=True)
@@ -248,8 +250,7 @@ class WorkersStatus:
         """Return the rows of all listeners by their names."""
         live: dict[str, list[Row]] = {}
         for process in self._processes:
-            for text in process.state["listeners"] if process.state is not None else ():
-                row = json.loads(text)
+            for row in process.state["listeners"] if process.state is not None else ():
                 live.setdefault(row["name"], []).append(row)
         limited = {
             settings.address_label
@@ -278,8 +279,7 @@ class WorkersStatus:
         names: dict[str, str] = {}
         for process in self._processes:
             state = process.state or {"listeners": (), "settings": ()}
-            for text, described in zip(state["listeners"], state["settings"], strict=False):
-                row = json.loads(text)
+            for row, described in zip(state["listeners"], state["settings"], strict=False):
                 settings[row["name"]] = described
                 names[row["id"]] = row["name"]
         rows = [EncodedListener(encode(row), settings[name]) for name, row in listeners.items()]

@@ -16,7 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from enum import Enum
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from netsrv.settings import count_of
 
@@ -71,7 +71,7 @@ class Target:
     """Which workers there are to be."""
 
     generation: int
-    """The configuration: see `netsrv.workers.plan`."""
+    """The configuration: see `netsrv.workers.plans`."""
     count: int
     """How many workers."""
     slots: int
@@ -158,7 +158,6 @@ class Supervisor:
     _fallback: Target | None = field(default=None, init=False)
     settled: bool = field(default=True, init=False)
     """True if the target was reached since it was set."""
-    _replacing: bool = field(default=True, init=False)
     _next_number: int = field(default=1, init=False)
     _crashes: dict[int, _Crashes] = field(factory=lambda: defaultdict(_Crashes), init=False)
     _failures: list[float] = field(factory=list, init=False)
@@ -180,9 +179,9 @@ class Supervisor:
 
         If one of them cannot start, those of the present target are restored.
         """
-        if self._fallback is None and self._replacing:
+        if self._fallback is None:
             self._fallback = self.target
-        self.target, self.settled, self._replacing = target, False, True
+        self.target, self.settled = target, False
         self._reconcile(now)
 
     def end(self, now: float) -> None:
@@ -254,9 +253,7 @@ class Supervisor:
         times = [self._deadline(worker) for worker in self.workers if not worker.killed_for]
         if not self.ending:
             times += [
-                self._not_before(index)
-                for index in range(self.target.count)
-                if not any(self._of(index, Phase.BOOTING, *STARTED))
+                self._not_before(index) for index in range(self.target.count) if self._lacks(index)
             ]
         return min(times, default=math.inf)
 
@@ -294,14 +291,7 @@ class Supervisor:
 
     def _fill(self, index: int, now: float) -> None:
         """Start the worker *index* of the target unless it is there, or has to wait."""
-        workers = list(self._of(index, Phase.BOOTING, *STARTED))
-        if any(worker.matches(self.target) for worker in workers):
-            return
-        if workers:  # it is to be replaced: one at a time
-            booting = any(worker.phase is Phase.BOOTING for worker in self.workers)
-            if booting or not self._replacing:
-                return
-        elif now < self._not_before(index):
+        if not self._lacks(index) or now < self._not_before(index):
             return
         target = self.target
         slots = target.slots_of(index)
@@ -309,6 +299,14 @@ class Supervisor:
         self._next_number += 1
         self.workers.append(worker)
         self.processes.start(worker)
+
+    def _lacks(self, index: int) -> bool:
+        """Return True if the worker *index* of the target is not there, and may be started."""
+        workers = list(self._of(index, Phase.BOOTING, *STARTED))
+        if any(worker.matches(self.target) for worker in workers):
+            return False
+        booting = any(worker.phase is Phase.BOOTING for worker in self.workers)
+        return not (workers and booting)  # replaced ones one at a time
 
     def _serve_free_slots(self, now: float) -> None:
         for worker in self.workers:
@@ -345,11 +343,10 @@ class Supervisor:
     def _failed_to_start(self, worker: Worker, reason: str, now: float) -> bool:
         """Restore the workers of before, or stop; return True if the machine stops."""
         if self._fallback is not None:
-            failed, self.target, self._fallback = self.target, self._fallback, None
+            failed, slots = self.target, self.target.slots  # the sockets are open
+            self.target, self._fallback = evolve(self._fallback, slots=slots), None
             self.processes.gave_up(failed, f"worker {worker.index} did not start ({reason})")
             return False
-        if any(self._of(worker.index, *STARTED)):  # one that was to be restored
-            self._replacing = False
         self._failures = [at for at in self._failures if now - at < FAILURE_WINDOW] + [now]
         alive = any(other.phase is not Phase.BOOTING for other in self.workers)
         if len(self._failures) < MAX_FAILED_STARTS or alive:

@@ -13,6 +13,7 @@ from typing import Any
 
 from attrs import asdict, frozen
 
+from netsrv.config.model import ConfigurationError
 from netsrv.sockets.inherited import VARIABLES, inherited_sockets
 from netsrv.sockets.opening import OpenSocket
 from netsrv.workers.orders import read_object, write_object
@@ -26,6 +27,9 @@ MAX_LINES = 20
 
 VERSION = 1
 """The version of the form of a handover."""
+
+_CHECKED = "version "
+"""Stands before the version in the variable of a program that only checks whether it takes it."""
 
 
 @frozen
@@ -73,7 +77,6 @@ class HandedWorker:
 class Handover:
     """All that the next program needs."""
 
-    version: int
     target: tuple[int, int]
     """How many workers and slots there are."""
     file_text: str | None
@@ -115,7 +118,7 @@ def execute(
     inherited = inherited_sockets()
     passed = [entry.sock.fileno() for entry in inherited.sockets if entry.sock]
     if inherited.stored:  # some of the descriptors that the variables count are closed
-        environ = {name: value for name, value in environ.items() if name not in VARIABLES}
+        environ = without_sockets(environ)
     file = write_object(asdict(handover))
     kept = [file, *passed, *handover.descriptors]
     for descriptor in kept:
@@ -131,6 +134,11 @@ def execute(
         raise
 
 
+def without_sockets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process to which the service manager passes no sockets."""
+    return {name: value for name, value in environ.items() if name not in VARIABLES}
+
+
 def own_command() -> list[str]:
     """Return the command of this process, as it was started."""
     return [sys.executable, *sys.orig_argv[1:]]
@@ -139,11 +147,13 @@ def own_command() -> list[str]:
 def check_program(
     reactor: Any,
     environ: Mapping[str, str],
+    variable: str,
     done: Callable[[Sequence[str] | None], None],
 ) -> None:
     """Execute the program in another process with ``--check``.
 
-    Calls *done* with None if all is well, or with the lines that it has printed.  Raises OSError.
+    *variable* is that of `execute`.  Calls *done* with None if all is well, or with the lines that
+    it has printed.  Raises OSError.
     """
     output: list[bytes] = []
     pipe = LinePipe.open(reactor, output.append)
@@ -151,7 +161,7 @@ def check_program(
         pid = os.posix_spawn(
             sys.executable,
             [*own_command(), "--check"],
-            environ,
+            {**without_sockets(environ), variable: f"{_CHECKED}{VERSION}"},
             file_actions=[(os.POSIX_SPAWN_DUP2, pipe.writer, number) for number in (1, 2)],
             setsigmask=(),
         )
@@ -172,9 +182,19 @@ def check_program(
     watch(reactor, pid, ended)
 
 
-def take_handover(environ: MutableMapping[str, str], variable: str) -> Handover:
-    """Return what an earlier program of this process has left, as *variable* says, once."""
-    value = read_object(int(environ.pop(variable)))
+def take_handover(environ: MutableMapping[str, str], variable: str) -> Handover | None:
+    """Return what an earlier program of this process has left, as *variable* says, once.
+
+    Returns None in the check of `check_program`.  Raises `ConfigurationError` if the program that
+    runs hands over in another form than this one takes.
+    """
+    left = environ.pop(variable)
+    if left == f"{_CHECKED}{VERSION}":
+        return None
+    if left.startswith(_CHECKED):
+        text = "the program that runs cannot hand over to this one: restart it"
+        raise ConfigurationError(text)
+    value = read_object(int(left))
     handover = Handover(
         **{
             **value,

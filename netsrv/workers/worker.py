@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from attrs import evolve
@@ -28,6 +28,7 @@ from netsrv.workers.channel import Message, open_channel
 from netsrv.workers.limits import make_admissions
 from netsrv.workers.memory import LimitMemory
 from netsrv.workers.orders import Order
+from netsrv.workers.process import SIGNALS
 from netsrv.workers.state import StateReader
 
 BEAT_INTERVAL = 1.0
@@ -35,17 +36,6 @@ BEAT_INTERVAL = 1.0
 
 EXIT_DELAY = 1.0
 """Seconds in which a worker ends whose master is gone."""
-
-SIGNALS = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-)
-"""Signals that are for the master, though a terminal or a service manager sends them to all."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -57,6 +47,7 @@ def leave_signals_to_master() -> None:
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # `spawn` has blocked them
     if sys.platform == "linux":
         parent = os.getppid()
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -132,13 +123,13 @@ class Worker:
         self._reactor = reactor
         self._order = order
         self._server = server
-        self._released = self._serving = False
+        self._released = self._serving = self._ending = False
         self._state = None
         if order.status:
             self._state = StateReader(
                 reactor, server, lambda state: self._channel.send(state=state)
             )
-        self._channel = open_channel(reactor, order.control, self._received, self._master_gone)
+        self._channel = open_channel(reactor, order.control, self._received, self._channel_ended)
 
     @property
     def log_level(self) -> LogLevel:
@@ -153,18 +144,13 @@ class Worker:
 
     def _ready(self) -> None:
         self._channel.send(ready=True)
-        if self._state is not None:
-            self._state.read()
         self._reactor.callLater(BEAT_INTERVAL, self._beat)
 
     def _beat(self) -> None:
         self._channel.send(beat=self._counts())
-        if self._state is not None:
+        if self._state is not None and self._serving:
             self._state.read()
         self._reactor.callLater(BEAT_INTERVAL, self._beat)
-
-    def _send_state(self, state: Message) -> None:
-        self._channel.send(state=state)
 
     def _counts(self) -> Message:
         counts = self._server.counters.listeners.values()
@@ -190,12 +176,9 @@ class Worker:
     def _serve(self) -> None:
         self._serving = True
         self._server.resume()
-        listeners: Sequence[Any] = self._server.listeners
-        for listener, entry in zip(listeners, self._order.sockets, strict=True):
-            if not entry.serves:
-                listener.suspend()
         if self._state is not None:
             self._state.start()
+            self._state.read()
 
     def _drain(self, timeout: float) -> None:
         if self._state is not None:
@@ -210,11 +193,20 @@ class Worker:
         self._channel.send(drained=result, last=self._counts())
         if self._state is not None:
             self._state.end()
+        if self._channel.connected:
+            self._ending = True
+            self._channel.close()
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
         self._reactor.callLater(0, self._reactor.stop)
 
-    def _master_gone(self) -> None:
-        """End at once: nothing else would end this process."""
-        if self._reactor.running:
+    def _channel_ended(self) -> None:
+        """End: all is sent, or else the master is gone, and nothing else would end this process."""
+        if self._ending:
+            self._stop()
+        elif self._reactor.running:
             self._reactor.callLater(EXIT_DELAY, os._exit, 1)
             self._server.abort()
             if not self._released:

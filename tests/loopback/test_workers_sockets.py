@@ -13,7 +13,7 @@ from netsrv.config.model import ListenerSettings, WorkerSelection
 from netsrv.sockets import steering
 from netsrv.sockets.addresses import InternetAddress
 from netsrv.sockets.steps import AddressUnavailable
-from netsrv.workers.sockets import add_slot, close_shared, open_shared, reopen_shared
+from netsrv.workers.sockets import add_slots, close_shared, open_shared, reopen_shared
 from tests.clients import CLIENT_TIMEOUT
 
 pytestmark = pytest.mark.skipif(not steering.CAN_SHARE, reason="the kernel does not share sockets")
@@ -129,7 +129,7 @@ def test_a_slot_can_be_added_to_a_steered_listener(transport):
     sources = random_sources(3)
     slots_of = slots_of_connections if transport == "tcp" else slots_of_datagrams
     with opened(transport, WorkerSelection.SOURCE, slots=2) as shared:
-        add_slot([shared], WorkerSelection.SOURCE)
+        add_slots([shared], 3, WorkerSelection.SOURCE)
         assert slots_of(shared, sources) == expected(sources, 3)
 
 

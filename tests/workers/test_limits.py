@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from mmap import PAGESIZE
 
 import pytest
 from hypothesis import given, settings, strategies
@@ -13,7 +14,7 @@ from netsrv.guards.rates import Rate, TokenBucket
 from netsrv.guards.sources import source_of
 from netsrv.interfaces import RejectReason
 from netsrv.workers.limits import POLL_INTERVAL, SharedAdmission, SharedBucket
-from netsrv.workers.memory import ColumnAllocator, LimitMemory
+from netsrv.workers.memory import ColumnAllocator, LimitMemory, table_size
 from tests.timeouts import EXAMPLE_DEADLINE
 
 ADDRESSES = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2", "2001:db8:1::"]
@@ -122,6 +123,40 @@ def test_a_dead_workers_connections_are_forgotten(workers):
     successor = both.start(2)
     assert successor.admit(source, 0.0) is RejectReason.PER_SOURCE
     assert successor.admit(source_of("192.0.2.2"), 0.0) is None
+
+
+def test_workers_that_admit_a_source_at_the_same_moment_count_both_connections(workers):
+    """The limit is exceeded by one, and neither connection keeps its slot when it has ended."""
+    first, second = workers(2, per_source=1).admissions
+    source = source_of("192.0.2.1")
+    assert first.allows(source)
+    assert second.allows(source)
+    assert first.reserve_batch(1, 0.0) == second.reserve_batch(1, 0.0) == 1
+    first.enter(source)
+    second.enter(source)
+    assert not first.allows(source)
+    first.release(source)
+    second.release(source)
+    assert first.allows(source)
+    assert not first.sources
+    assert not second.sources
+
+
+def test_the_memory_of_a_process_is_given_back_when_it_ends():
+    """Clearing a table touches none of its pages, of which there may be thousands."""
+    allocator = ColumnAllocator(table_size(1 << 30))
+    block = allocator.block_of("tcp 0.0.0.0:7")
+    [column] = allocator.take(0, 1)
+    memory = allocator.memory
+    start = memory.table_at(block, column)
+    memory.tables[start : start + 8 * PAGESIZE] = bytes([1]) * 8 * PAGESIZE
+    descriptor = memory.descriptors[1]
+    before = os.fstat(descriptor).st_blocks
+    allocator.give_back(0)
+    assert before - os.fstat(descriptor).st_blocks == 8 * PAGESIZE // 512
+    assert memory.tables[start : start + 8 * PAGESIZE] == bytes(8 * PAGESIZE)
+    for descriptor in memory.descriptors:
+        os.close(descriptor)
 
 
 OPERATIONS = strategies.lists(

@@ -1,5 +1,7 @@
 """The state of several workers as that of one server."""
 
+from copy import deepcopy
+
 from netsrv.workers.merging import (
     add,
     merge_loops,
@@ -35,6 +37,16 @@ def row(accepted=0, now=0, state="serving", limit=10, started=5.0, name="tcp 127
         "tls": None,
         "faults": [],
     }
+
+
+def test_merging_leaves_the_rows_of_workers_as_they_are():
+    """They are merged again for the next reader."""
+    live = {**row(10, 3), "id": "tcp 127.0.0.1:7 (echo) #2"}
+    before = deepcopy(live)
+    merged = merge_rows([live], None, limited=True, most=9)
+    assert merged["connections"]["most"] == 9
+    assert merged["id"] == merged["name"]
+    assert live == before
 
 
 def test_values_are_added_by_their_kinds():

@@ -272,6 +272,18 @@ def test_f90_a_successor_that_fails_restores_the_workers_of_before():
     assert {worker.generation for worker in simulation.workers} == {1}
 
 
+def test_a_change_to_more_workers_that_fails_leaves_no_slot_without_a_reader():
+    """The sockets of the new slot are open, so a worker of before has to serve it."""
+    simulation = served(2)
+    simulation.supervisor.change(Target(2, 3, 3), simulation.now)
+    simulation.exits(Phase.BOOTING, 0)
+    simulation.pass_time(MAX_DELAY)
+    simulation.serve_all()
+    assert {worker.generation for worker in simulation.workers} == {1}
+    assert sorted(slot for worker in simulation.workers for slot in worker.slots) == [0, 1, 2]
+    assert simulation.results == ["worker 0 did not start (exit)", Target(1, 2, 3)]
+
+
 def test_a_failure_while_the_workers_are_restored_changes_no_more():
     """The workers that there are go on, of whichever configuration."""
     simulation = served(2)
