@@ -4,7 +4,8 @@ Usage: python -m bench.workers [--rounds N] [--seconds S]
 
 - CPU time of a round trip and of a connection with two workers, beside one process: all processes
   of the server on one core, the load on another, in turns.
-- The connections of each of four workers, by the kernel's hash and from one queue.
+- The connections of each of four workers, by the kernel's hash and from one queue, as fast as they
+  can be opened, and one a millisecond.
 - Seconds to the last of eight workers that is ready, and the memory of each.
 """
 
@@ -39,7 +40,8 @@ MODES = {"exchange": ["200", "100", "1", "100"], "accept": ["16", "0", "1", "0"]
 """The modes of the load, each with peers, size, messages on their way, and size of the answer; the
 first is for the first listener, and so on."""
 
-SPREAD_CONNECTIONS = 4000
+SPREADS = (("hash", 4000, 0.0), ("shared", 4000, 0.0), ("shared", 1000, 0.001))
+"""Selections, with a number of connections and the seconds between two of them."""
 
 
 def start(workers: int, *options: str) -> Running:
@@ -76,28 +78,29 @@ def measure_cpu(folder: Path, mode: str, rounds: int, seconds: float) -> None:
     print(f"{mode:<10} {one:10.2f} us {two:10.2f} us {ratio:8.3f}")
 
 
-def measure_spread(selection: str) -> None:
+def measure_spread(selection: str, connections: int, pause: float) -> None:
     """Print how many connections each of four workers has accepted."""
     options = ("--worker-selection", selection, "--status", "127.0.0.1:0")
     with start(4, *options) as server, ExitStack() as stack:
         port = server.port("tcp")
         server.wait_for("Serving status")
-        for _ in range(SPREAD_CONNECTIONS):
+        for _ in range(connections):
             stack.enter_context(socket.create_connection(("127.0.0.1", port))).sendall(b"x")
-        counts = accepted(server)
-        share = SPREAD_CONNECTIONS / 4
+            time.sleep(pause)
+        counts = accepted(server, connections)
+        share = connections / 4
         worst = max(abs(count / share - 1) for count in counts)
         print(f"{selection:<10} {counts}, at most {worst:.1%} from even")
 
 
-def accepted(server: Running) -> list[int]:
-    """Return the connections that each worker has, once all of them are accepted."""
+def accepted(server: Running, connections: int) -> list[int]:
+    """Return the connections that each worker has accepted, once these are all."""
     url = server.wait_for(r"Serving status on (\S+)")[1]
     while True:
         with urlopen(f"{url}status.json") as answer:
             rows = json.load(answer)["workers"]["processes"]
         counts = [row["accepted"] for row in rows]
-        if sum(counts) == SPREAD_CONNECTIONS:
+        if sum(counts) == connections:
             return counts
 
 
@@ -128,8 +131,8 @@ def main() -> None:
         print(f"{'':<10} {'1 process':>13} {'2 workers':>13} {'ratio':>8}")
         for mode in MODES:
             measure_cpu(folder, mode, options.rounds, options.seconds)
-    for selection in ("hash", "shared"):
-        measure_spread(selection)
+    for spread in SPREADS:
+        measure_spread(*spread)
     measure_start()
 
 

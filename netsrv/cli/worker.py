@@ -26,6 +26,7 @@ from netsrv.workers.worker import (
     configure,
     leave_signals_to_master,
     make_admissions_for,
+    open_memory,
     prepare_worker,
 )
 
@@ -61,8 +62,8 @@ def serve(order: Order, workers: list[Worker]) -> int:
     start = Start(order.given)
     start.use_file(order.file_text, order.directory)
     registry = find_services()
-    configuration = configure(start.configuration(registry), order)
-    prepared = prepare_worker(configuration, order, registry)
+    configuration, memory = configure(start.configuration(registry), order), open_memory(order)
+    prepared = prepare_worker(configuration, order, registry, memory)
     install_reactor()
     from twisted.internet import reactor
 
@@ -73,7 +74,7 @@ def serve(order: Order, workers: list[Worker]) -> int:
         configuration,
         prepared,
         announces=False,
-        make_admission=make_admissions_for(configuration, order, reactor),
+        make_admission=make_admissions_for(configuration, order, memory, reactor),
     )
     worker = Worker(reactor, order, server)
     workers.append(worker)

@@ -46,7 +46,8 @@ def assemble(
         from netsrv.streams.listener import StreamListener
 
         service, stages = _with_twisteds_tls(prepared), stages_of(prepared)
-        return StreamListener(reactor, sock, gate, service, limits.overload, stages)
+        share = prepared.socket.share
+        return StreamListener(reactor, sock, gate, service, limits.overload, stages, share)
     from netsrv.datagrams.listener import DatagramListener
 
     ports, safe = limits.refuse_source_ports, _is_safe(prepared)

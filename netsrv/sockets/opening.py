@@ -49,6 +49,9 @@ class OpenSocket:
     """Path, device and inode of the socket file that we created; None if there is none."""
     keeper: ISocketKeeper | None = None
     """What else keeps the socket open; None if it ends with this process."""
+    share: Any = None
+    """The part of this process in its connections, if others accept from it too: see
+    `netsrv.streams.sharing`."""
     sockaddr: Any = field(init=False)
     """The address in effect, as the kernel returns it; it stays valid after the socket fails."""
 

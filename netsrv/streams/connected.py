@@ -34,6 +34,7 @@ class ConnectedAcceptor:
     """Serves the connection *sock* once; the other arguments are those of `IStreamAcceptor`."""
 
     port: Any = None
+    yields = None
     pending = False
     accepting = False
 

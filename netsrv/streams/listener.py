@@ -26,13 +26,15 @@ from netsrv.streams.connected import ConnectedAcceptor, is_connected
 from netsrv.streams.factory import GatedFactory
 from netsrv.streams.pending import Stage
 from netsrv.streams.refusing import stop_listening
+from netsrv.streams.sharing import LOOK_INTERVAL, FairShare, IShare
 
 
 class StreamListener:
     """Accepts connections on *sock*, and has *factory* serve them.
 
     *overload* says what happens to new connections at a limit.  Every connection goes through
-    *stages* first.
+    *stages* first.  *share* is the part of this process in the connections of a socket from which
+    others accept too.
     """
 
     kernel_drops = None
@@ -45,6 +47,7 @@ class StreamListener:
         factory: IProtocolFactory,
         overload: Overload = Overload.PAUSE,
         stages: Sequence[Stage] = (),
+        share: IShare | None = None,
     ) -> None:
         self.gate = gate
         self.failure = ""
@@ -56,12 +59,14 @@ class StreamListener:
         self._factory = factory
         self._is_unix = sock.family == socket.AF_UNIX
         self._overload = overload
+        self._fair_share = None if share is None else FairShare(share, sock, gate.now)
         self._own_stages: tuple[Stage, ...] = tuple(stages)
         self._last_stage: Stage | None = None
         self._acceptor: Any = self._make_acceptor()
         self._open = False
         self._stopped = True
         self._retry: Any = None
+        self._look_timer: Any = None
 
     # Operations of a listener
 
@@ -75,6 +80,7 @@ class StreamListener:
     def suspend(self) -> None:
         """Stop accepting; new connections wait in the backlog."""
         self._open = False
+        self._leave_share()
         self._paused_at = None
         self._acceptor.suspend()
         self._cancel_retry()
@@ -118,7 +124,7 @@ class StreamListener:
         """Accept by other limits, first the connections that waited because of the old ones."""
         self.gate.set_limits(limits)
         self._overload = limits.overload
-        if self._open and not self._acceptor.accepting:
+        if self._open and self._paused_at is not None:
             self._try_again()
 
     def set_stages(self, stages: Sequence[Stage]) -> None:
@@ -156,7 +162,10 @@ class StreamListener:
             return ConnectedAcceptor(reactor, sock, *callbacks)
         if accepts_messages(sock, self._factory) and not self._stages:
             return MessageAcceptor(reactor, sock, self.gate, self._factory, *callbacks)
-        return accept_streams(reactor, sock, *callbacks)
+        acceptor = accept_streams(reactor, sock, *callbacks)
+        if self._fair_share is not None:
+            acceptor.yields = self._yields
+        return acceptor
 
     @property
     def failed(self) -> bool:
@@ -173,6 +182,7 @@ class StreamListener:
     def _stop(self) -> None:
         """Close the gate, but not before a pending connection is served, in the next turn."""
         self._open = False
+        self._leave_share()
         self._stopped = True
         self._cancel_retry()
         if self._acceptor.pending:
@@ -237,6 +247,28 @@ class StreamListener:
             self._sock.close()  # so that clients are refused, and do not wait in vain
         self.gate.observer.listener_failed(self.gate.listener_info, error, False)
 
+    # Fairness to other processes
+
+    def _yields(self) -> bool:
+        """Return True if another process takes the next connection; look for it later."""
+        assert self._fair_share is not None
+        if not self._fair_share.yields(self.gate.admission.slots[0].in_use):
+            return False
+        if self._look_timer is None:
+            self._look_timer = self._reactor.callLater(LOOK_INTERVAL, self._look)
+        return True
+
+    def _look(self) -> None:
+        """Accept again if the others have caught up, or leave a connection waiting."""
+        self._look_timer = None
+        if self._fair_share is not None and self._acceptor.accepting:
+            self._fair_share.look()
+            self._acceptor.resume()
+
+    def _leave_share(self) -> None:
+        if self._fair_share is not None:
+            self._fair_share.leave()
+
     # At a limit
 
     def _pause(self, reason: RejectReason) -> bool:
@@ -253,6 +285,7 @@ class StreamListener:
             self._acceptor.resume()
 
     def _cancel_retry(self) -> None:
-        if self._retry is not None and self._retry.active():
-            self._retry.cancel()
-        self._retry = None
+        for timer in (self._retry, self._look_timer):
+            if timer is not None and timer.active():
+                timer.cancel()
+        self._retry = self._look_timer = None

@@ -70,6 +70,9 @@ class Acceptor:
     port: Any = None
     """The listening port of Twisted whose connections it accepts; None if it has none."""
 
+    yields: Callable[[], bool] | None = None
+    """Returns True if other processes are to take the next connections; `resume` ends that."""
+
     pending = False
     """True if an accepted connection is served later; here a connection is served immediately."""
 
@@ -102,7 +105,8 @@ class Acceptor:
         """Start accepting, or accept again."""
         self.accepting = True
         self._cancel_retry()
-        self._watch()
+        if not self._has_yielded():
+            self._watch()
 
     def suspend(self) -> None:
         """Stop accepting.  The socket stays open: new connections wait in its backlog."""
@@ -161,7 +165,7 @@ class Acceptor:
         """Accept up to `BATCH_SIZE` connections; return True if more may be waiting."""
         served = False
         for _ in range(BATCH_SIZE):
-            if not self._may_accept():
+            if not self._may_accept() or self._has_yielded():
                 return False
             try:
                 self._accept_one()
@@ -177,6 +181,13 @@ class Acceptor:
             if not self.accepting:
                 return False
         return served or self._retry_later()
+
+    def _has_yielded(self) -> bool:
+        """Return True, and watch the socket no more, if other processes take what comes."""
+        if self.yields is None or not self.yields():
+            return False
+        self._unwatch()
+        return True
 
     def _accept_one(self) -> None:
         """Accept a connection and serve it.  Raises OSError or MemoryError of ``accept``."""

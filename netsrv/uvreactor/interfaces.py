@@ -32,6 +32,10 @@ class IAcceptor(Interface):
     """Accepts the connections of a listening socket."""
 
     accepting = Attribute("True while the acceptor runs, also during a pause after an error.")
+    yields = Attribute(
+        "A callable without arguments, or None: it returns True if other processes, which accept "
+        "from the same socket, are to take the next connections.  Then `resume` asks again."
+    )
     pending = Attribute("True if an accepted connection is served in the next turn of the reactor.")
 
     def resume():  # type: ignore[no-untyped-def]

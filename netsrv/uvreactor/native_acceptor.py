@@ -53,7 +53,7 @@ class NativeAcceptor(Acceptor):
         self._on_late = self._hold
         self._cancel_retry()
         self._serve_held()
-        if self.accepting and self._may_accept():
+        if self.accepting and self._may_accept() and not self._has_yielded():
             self._watch()
 
     def drain(self) -> None:
@@ -96,6 +96,8 @@ class NativeAcceptor(Acceptor):
         self._serve_native(connection)
         if self.accepting and not self._may_accept():
             self._unwatch()
+        elif self.accepting:
+            self._has_yielded()
 
     def left(self, connection: Connection) -> None:
         """Forget a connection that was lost before it was served."""

@@ -4,10 +4,11 @@ Each process has a *column* for itself, for each slot that it serves, and writes
 goes over all columns.  So no count needs a lock, and the master clears the columns of a process
 that has ended, however it has ended.
 
-A file has a header and a block for each listener with a limit::
+A file has a header and a block for each listener that has a limit, or one socket for all workers::
 
     header   columns in use
-    block    connections[MAX_COLUMNS]  waiting_since[MAX_COLUMNS]  tokens  filled_at
+    block    connections[MAX_COLUMNS]  waiting_since[MAX_COLUMNS]  shares[MAX_COLUMNS]  tokens
+             filled_at
 
 Another file has, for each listener and column, a table of the connected sources.  Both are files
 without a name, of which only the pages that are used take memory.
@@ -33,7 +34,7 @@ MAX_SOURCES = 1 << 20
 
 _WORD = 8
 _HEADER = mmap.PAGESIZE
-_BLOCK = 2 * _WORD * MAX_COLUMNS + mmap.PAGESIZE
+_BLOCK = 3 * _WORD * MAX_COLUMNS + mmap.PAGESIZE
 
 
 class LimitMemory:
@@ -83,9 +84,13 @@ class LimitMemory:
         """Return the index of a block's times in `reals`."""
         return self.connections_at(block) + MAX_COLUMNS
 
+    def shares_at(self, block: int) -> int:
+        """Return the index of a block's shares in `integers`: see `netsrv.workers.sharing`."""
+        return self.waiting_at(block) + MAX_COLUMNS
+
     def tokens_at(self, block: int) -> int:
         """Return the index of a block's tokens, and of the time after them, in `reals`."""
-        return self.waiting_at(block) + MAX_COLUMNS
+        return self.shares_at(block) + MAX_COLUMNS
 
     def table_at(self, block: int, column: int) -> int:
         """Return the offset of a table in `tables`."""
@@ -97,6 +102,7 @@ class LimitMemory:
         size = self.sources * ENTRY_SIZE
         for block in range(blocks):
             self.integers[self.connections_at(block) + column] = 0
+            self.integers[self.shares_at(block) + column] = 0
             self.reals[self.waiting_at(block) + column] = 0.0
             if self.tables is not None:
                 start = self.table_at(block, column)
@@ -111,7 +117,7 @@ class ColumnAllocator:
 
     def __init__(self, sources: int) -> None:
         self.memory: LimitMemory | None = None
-        """None as long as no listener has a limit that workers share."""
+        """None as long as no listener has a limit that workers share, or a socket."""
         self.sources = sources
         self._blocks: dict[str, int] = {}
         self._columns: dict[int, list[int]] = {}

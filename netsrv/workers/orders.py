@@ -20,8 +20,10 @@ class SocketOrder:
     descriptor: int
     sockaddr: Any
     """Its address, as the kernel returned it when it was bound."""
+    shared: bool
+    """True if other workers accept connections from it too."""
     block: int | None
-    """Where the listener's limits are counted; None if it has none that workers share."""
+    """Where the listener's limits and connections are counted; None if workers share neither."""
     column: int
     """Where this worker counts."""
 

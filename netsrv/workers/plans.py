@@ -177,12 +177,13 @@ class Plans:
         return evolve(configuration, **values, status=evolve(status, **values_of_status))
 
     def _place_limits(self, listeners: Sequence[SharedListener]) -> None:
-        """Give each listener with a limit that workers share a place in their memory."""
+        """Give each listener a place in the memory of workers, if it has something to share."""
         seen: Counter[str] = Counter()
         for listener in listeners:
             label = listener.settings.address_label
             seen[label] += 1
-            if is_limited(listener.settings.limits) and listener.settings.transport.is_stream:
+            settings = listener.settings
+            if settings.transport.is_stream and (listener.shared or is_limited(settings.limits)):
                 listener.block = self._limits.block_of(f"{label} #{seen[label]}")
 
 
@@ -197,6 +198,7 @@ def socket_orders(
             getattr(listener.settings.address, "occurrence", None),
             listener.socket_of(slot).sock.fileno(),
             listener.socket_of(slot).sockaddr,
+            listener.shared,
             listener.block,
             column,
         )

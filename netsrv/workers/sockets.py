@@ -44,6 +44,11 @@ class SharedListener:
         """True if there is a socket for each slot."""
         return len(self.sockets) > 1
 
+    @property
+    def shared(self) -> bool:
+        """True if all workers accept connections from its only socket."""
+        return not self.spread and self.settings.transport.is_stream
+
     def socket_of(self, slot: int) -> OpenSocket:
         """Return the socket of a slot."""
         return self.sockets[slot] if self.spread else self.sockets[0]

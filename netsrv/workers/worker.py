@@ -25,10 +25,11 @@ from netsrv.sockets.inherited import adopt
 from netsrv.sockets.opening import OpenSocket
 from netsrv.status.source import ServerState
 from netsrv.workers.channel import Message, open_channel
-from netsrv.workers.limits import make_admissions
+from netsrv.workers.limits import is_limited, make_admissions
 from netsrv.workers.memory import LimitMemory
 from netsrv.workers.orders import Order
 from netsrv.workers.process import SIGNALS
+from netsrv.workers.sharing import Share
 from netsrv.workers.state import StateReader
 
 BEAT_INTERVAL = 1.0
@@ -77,7 +78,14 @@ def configure(configuration: Configuration, order: Order) -> Configuration:
     )
 
 
-def prepare_worker(configuration: Configuration, order: Order, registry: Registry) -> Prepared:
+def open_memory(order: Order) -> LimitMemory | None:
+    """Return the memory that workers share; None if they share none."""
+    return None if order.memory is None else LimitMemory(*order.memory, order.sources)
+
+
+def prepare_worker(
+    configuration: Configuration, order: Order, registry: Registry, memory: LimitMemory | None
+) -> Prepared:
     """Build the services for the sockets of a worker.
 
     Raises `ConfigurationError` or `netsrv.sockets.SocketError`.
@@ -87,22 +95,24 @@ def prepare_worker(configuration: Configuration, order: Order, registry: Registr
         sock = _as_socket(entry.descriptor)
         options = settings.all_options()
         opened = adopt(sock, settings.address_label, options, settings.backlog)
+        if entry.shared and memory is not None and entry.block is not None:
+            opened.share = Share(memory, entry.block, entry.column)
         sockets.append(_located(opened, entry.sockaddr))
     return prepare(configuration, registry, sockets)
 
 
 def make_admissions_for(
-    configuration: Configuration, order: Order, reactor: Any
+    configuration: Configuration, order: Order, memory: LimitMemory | None, reactor: Any
 ) -> Callable[[Limits, ConnectionSlots, float], Admission]:
     """Return what makes the admission of each listener of `configure`."""
-    if order.memory is None:
+    if memory is None:
         return Admission
     places = {
         id(settings.limits): (entry.block, entry.column)
         for settings, entry in zip(configuration.listeners, order.sockets, strict=True)
-        if entry.block is not None
+        if entry.block is not None and is_limited(settings.limits)
     }
-    return make_admissions(LimitMemory(*order.memory, order.sources), places, reactor)
+    return make_admissions(memory, places, reactor)
 
 
 def _as_socket(descriptor: int) -> socket.socket:
