@@ -65,7 +65,7 @@ TOP = Command(
     (
         f"{STATUS_ADDRESSES} A token may also be in NETSRV_STATUS_TOKEN.",
         "Keys: the underlined letter of a column sorts by it, and once more turns the order; 1 to "
-        "5 and Tab choose the table, / filters, arrows scroll, space pauses, q quits.",
+        "6 and Tab choose the table, / filters, arrows scroll, space pauses, q quits.",
     ),
     "[options] [ADDRESS]",
     evolve(ADDRESS, help="the address of --status"),

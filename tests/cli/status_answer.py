@@ -55,6 +55,19 @@ def datagram(name: str) -> dict[str, Any]:
     return stream(name) | udp | {"connections": None, "datagrams": datagrams}
 
 
+def worker(index: int) -> dict[str, Any]:
+    """Return a worker."""
+    counts = {"connections": 2 - index, "accepted": 1000 + index, "datagrams": 5}
+    return {
+        "index": index,
+        "pid": 4243 + index,
+        "state": "serving",
+        "start": START if index else None,
+        "resident": 35_000_000,
+        "cpu_seconds": 1.5 + index,
+    } | counts
+
+
 def make_answer(number: int = 0, **changes: Any) -> dict[str, Any]:
     """Return the answer *number* seconds after the first one; *changes* are of its keys."""
     rows = [
@@ -102,6 +115,7 @@ def make_answer(number: int = 0, **changes: Any) -> dict[str, Any]:
         "sources": [
             {"source": "192.0.2.3", "listener": "tcp 127.0.0.1:7 (echo)", "connections": 3}
         ],
+        "workers": {"processes": [worker(0), worker(1)]},
         "certificates": [],
         "faults": [],
         "history": {"seq": 2, "interval": 1.0, "columns": COLUMNS, "rows": rows},

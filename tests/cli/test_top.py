@@ -139,7 +139,7 @@ def test_each_key_of_a_column_is_in_its_title(view):
     """So it can be underlined there; no two columns have one key, nor one that does more."""
     keys = [column.key for column in view.columns if column.key]
     assert len(keys) == len(set(keys))
-    assert not set(keys) & set("q/ 12345")
+    assert not set(keys) & set("q/ 123456")
     assert all(column.key in column.title.lower() for column in view.columns)
 
 
@@ -152,7 +152,16 @@ def test_each_table_is_shown(number):
     assert choice == other
     text = "\n".join(screen(asked(), choice))
     assert all(column.title in text for column in VIEWS[number].columns if column.priority < 4)
-    assert "127.0.0.1:7 (echo)" in text or "server" in text
+    assert any(word in text for word in ("127.0.0.1:7 (echo)", "server", "4243"))
+
+
+def test_a_server_without_workers_has_an_empty_table_of_them():
+    """Its processes are sorted as the rows of any table."""
+    choice = Choice(view=5)
+    assert not selected(asked(workers=None).newest, choice)
+    assert [item["pid"] for item in selected(asked().newest, choice)] == [4243, 4244]
+    press("a", choice)
+    assert [item["accepted"] for item in selected(asked().newest, choice)] == [1001, 1000]
 
 
 def test_a_filter_is_typed():

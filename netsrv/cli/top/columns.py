@@ -49,6 +49,10 @@ def _number(
     return Column(title, lambda item: count(value(item)), key, value, width, priority=priority)
 
 
+def _time(title: str, key: str, value: Callable[[Item], float]) -> Column:
+    return Column(title, lambda item: duration(value(item)), key, value, 11)
+
+
 def _connections(name: str) -> Callable[[Item], Any]:
     return lambda listener: listener["connections"] and listener["connections"][name]
 
@@ -76,6 +80,10 @@ def _near_style(listener: Item) -> str:
 
 def _clock(item: Item) -> str:
     return time.strftime("%H:%M:%S", time.localtime(item["time"]))
+
+
+def _started(worker: Item) -> str:
+    return "-" if worker["start"] is None else _clock({"time": worker["start"]})
 
 
 def _state(listener: Item) -> str:
@@ -161,5 +169,20 @@ VIEWS = (
             Column("Listener", lambda item: item["listener"] or "server", width=32, is_text=True),
         ),
     ),
+    View(
+        "Workers",
+        lambda answer: (answer.get("workers") or {}).get("processes", []),
+        (
+            _number("Worker", "w", lambda item: item["index"], 7),
+            Column("Process", lambda item: str(item["pid"]), width=9),
+            Column("State", lambda item: item["state"], "s", lambda item: item["state"], 9, True),
+            _number("Connections", "n", lambda item: item["connections"], 11),
+            _number("Accepted", "a", lambda item: item["accepted"], 12),
+            _number("Datagrams", "d", lambda item: item["datagrams"], 12, 2),
+            _time("CPU", "c", lambda item: item["cpu_seconds"]),
+            Column("Memory", lambda item: size(item["resident"]), width=9, priority=1),
+            Column("Started", _started, width=9, priority=3),
+        ),
+    ),
 )
-"""All tables, in the order of the keys 1 to 5."""
+"""All tables, in the order of the keys 1 to 6."""

@@ -25,7 +25,7 @@ MAX_WIDTH = 1000
 MIN_TEXT_WIDTH = 24
 """Characters of a column without a width of its own."""
 
-HELP = "1-5 or Tab table  letter sort  / filter  arrows scroll  space pause  q quit"
+HELP = "1-6 or Tab table  letter sort  / filter  arrows scroll  space pause  q quit"
 
 
 @define

@@ -147,6 +147,14 @@ const certificateGrid = new Grid($("certificate-table"), [
   plain("Certificate", (item) => [item.name, item.names.join(", ")]),
   number("Days left", (item) => Math.floor((item.not_after - answer.now) / DAY)), plain("Expires", (item) => date(item.not_after)),
 ]);
+const workerGrid = new Grid($("worker-table"), [
+  number("Worker", (item) => item.index), plain("Process", (item) => String(item.pid)),
+  plain("State", (item) => [item.state, "", item.state === "serving" ? "" : "warn"]),
+  number("Connections", (item) => item.connections), number("Accepted", (item) => item.accepted),
+  number("Datagrams", (item) => item.datagrams),
+  number("CPU", (item) => item.cpu_seconds, { text: (item) => duration(item.cpu_seconds) }),
+  number("Memory", (item) => item.resident, { text: (item) => size(item.resident) }),
+]);
 const serverGrid = new Grid($("server-table"), PAIR);
 const countGrid = new Grid($("count-table"), PAIR);
 const limitGrid = new Grid($("limit-table"), PAIR);
@@ -178,6 +186,8 @@ function show() {
   endingGrid.update(recent.endings.toReversed());
   eventGrid.update(recent.events.toReversed());
   sourceGrid.update(answer.sources);
+  $("worker-section").hidden = !answer.workers;
+  workerGrid.update(answer.workers?.processes ?? []);
   certificateGrid.update(answer.certificates);
   serverGrid.update(serverPairs());
   if (details) fillDetails();
