@@ -209,6 +209,7 @@ def _import_reactor() -> Any:
 def _import_rest(configuration: Configuration) -> None:
     """Import what is imported late otherwise: ``twistd --chroot`` leaves the modules behind."""
     from netsrv.datagrams import faulty  # noqa: F401
+    from netsrv.datagrams import listener as datagrams  # noqa: F401
     from netsrv.server import faulting  # noqa: F401
     from netsrv.streams import listener, message_acceptor, proxy_stage  # noqa: F401
     from netsrv.uvreactor import accepted_socket, acceptor  # noqa: F401

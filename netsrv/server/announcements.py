@@ -31,8 +31,9 @@ class Announcer:
 
     def add(self, announcements: Iterable[Announcement]) -> None:
         """Log these lines as soon as that may be."""
-        self._waiting += announcements
-        self._reactor.callWhenRunning(self._log_waiting)
+        if added := list(announcements):
+            self._waiting += added
+            self._reactor.callWhenRunning(self._log_waiting)
 
     def forget(self) -> None:
         """Log none of the lines that still wait."""
