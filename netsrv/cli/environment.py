@@ -41,13 +41,18 @@ def _values(option: Option, text: str) -> Iterator[str | bool]:
     if not option.metavar:
         yield _flag(option.variable, text)
     elif option.repeatable:
-        yield from _items(text)
+        yield from _words(text) if option.listed else _items(text)
     else:
         yield ",".join(_items(text)) if option.listed else text
 
 
 def _items(text: str) -> list[str]:
     return re.findall(r"[^\s,]+", text)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield items that have commas themselves, so only spaces separate them."""
+    return filter(None, (word.strip(",") for word in text.split()))
 
 
 def _flag(variable: str, text: str) -> bool:
