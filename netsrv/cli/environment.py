@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from netsrv.cli.arguments import Given
 from netsrv.cli.commands import Option
 from netsrv.cli.mistakes import UsageMistake
+from netsrv.control.opening import TOKEN_VARIABLES
 from netsrv.settings import nearest, quote_value
 from netsrv.status.access import TOKEN_VARIABLE
 
 PREFIX = "NETSRV_"
-OTHER_NAMES = (TOKEN_VARIABLE.removeprefix(PREFIX),)
+OTHER_NAMES = [name.removeprefix(PREFIX) for name in (TOKEN_VARIABLE, *TOKEN_VARIABLES)]
 """Names of variables that stand for no option."""
 
 FLAGS = {

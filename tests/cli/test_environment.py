@@ -117,6 +117,8 @@ def test_only_a_near_miss_is_named():
     environ = {
         "NETSRV_MAX_CONECTIONS": "5",
         "NETSRV_TOKEN": "x",
+        "NETSRV_STATUS_TOKEN": "x",
+        "NETSRV_CONTROL_TOKEN": "x",
         "NETSRV_TCP": "7",
         "NETSRV_PORT": "tcp://10.0.0.1:7",
         "NETSRV_PORT_7_TCP": "tcp://10.0.0.1:7",
