@@ -193,7 +193,7 @@ class IFault(IPlugin):
     """
 
     name = Attribute("str: the type that users write, as in ``type = 'NAME'``")
-    description = Attribute("str: one line")
+    description = Attribute("str: what it does, in one line: ``delays data by a latency``")
     attributes = Attribute(
         "A frozen attrs class of the attributes that users set, all with defaults; or None"
     )

@@ -193,7 +193,7 @@ class Kind:
     repeatable: bool = False
     """True if the option may be given many times; `parse_option` gets the list of texts."""
     listed: bool = False
-    """True if the option's argument is a list with commas."""
+    """True if the option's argument, or each one, is a list with commas."""
     plain: Callable[[Any], Any] = lambda value: value
     """Returns a value as a file has it, if it is of no type of TOML's."""
     resolve: Callable[[str, str], str] | None = None

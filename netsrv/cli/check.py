@@ -151,6 +151,8 @@ def _show_listener(listener: CheckedListener, descriptors: int) -> Iterator[str]
         yield _row(setting.keyword, text)
     for name, value in _own_values(settings).items():
         yield _row(name, show_plain(value))
+    for fault in settings.faults:
+        yield _row("fault", printable(str(fault)))
     yield from _show_certificates(listener.certificates)
 
 
@@ -270,6 +272,7 @@ def _listener_report(listener: CheckedListener, descriptors: int) -> dict[str, A
         **tables,
         "certificates": [] if listener.certificates is None else listener.certificates.describe(),
         "settings": plain_value(settings.settings),
+        "fault": [plain_value(fault.table()) for fault in settings.faults],
     }
 
 

@@ -32,7 +32,7 @@ class Option:
     """The only arguments there are."""
     repeatable: bool = False
     listed: bool = False
-    """True if the argument is a list with commas."""
+    """True if the argument, or each one, is a list with commas."""
     is_setting: bool = True
     """True if the environment may give it too; a report is asked for on the command line only."""
 

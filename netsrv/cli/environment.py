@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from netsrv.cli.arguments import Given
 from netsrv.cli.commands import Option
 from netsrv.cli.mistakes import UsageMistake
+from netsrv.control.opening import TOKEN_VARIABLES
 from netsrv.settings import nearest, quote_value
 from netsrv.status.access import TOKEN_VARIABLE
 
 PREFIX = "NETSRV_"
-OTHER_NAMES = (TOKEN_VARIABLE.removeprefix(PREFIX),)
+OTHER_NAMES = [name.removeprefix(PREFIX) for name in (TOKEN_VARIABLE, *TOKEN_VARIABLES)]
 """Names of variables that stand for no option."""
 
 FLAGS = {
@@ -41,13 +42,18 @@ def _values(option: Option, text: str) -> Iterator[str | bool]:
     if not option.metavar:
         yield _flag(option.variable, text)
     elif option.repeatable:
-        yield from _items(text)
+        yield from _words(text) if option.listed else _items(text)
     else:
         yield ",".join(_items(text)) if option.listed else text
 
 
 def _items(text: str) -> list[str]:
     return re.findall(r"[^\s,]+", text)
+
+
+def _words(text: str) -> Iterator[str]:
+    """Yield items that have commas themselves, so only spaces separate them."""
+    return filter(None, (word.strip(",") for word in text.split()))
 
 
 def _flag(variable: str, text: str) -> bool:

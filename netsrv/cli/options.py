@@ -66,6 +66,7 @@ SETTING = Option(
     "SERVICE.KEY=VALUE",
     "the service's own",
     repeatable=True,
+    listed=True,
 )
 
 SERVE_OPTIONS: tuple[Option, ...] = (

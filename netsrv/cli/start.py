@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -235,11 +236,11 @@ class Start:
         try:
             yield
         except ConfigurationError as error:
-            words = (line.partition(" ") for line in error.lines)
-            lines = [
-                f"{self._variables.get(word, word)}{space}{rest}" for word, space, rest in words
-            ]
+            lines = [re.sub("^--[a-z-]+", self._variable_of, line) for line in error.lines]
             raise ConfigurationError(*lines) from error
+
+    def _variable_of(self, option: re.Match[str]) -> str:
+        return self._variables.get(option[0], option[0])
 
     def _find_manager(self, configuration: Configuration) -> None:
         """Claim what the service manager has stored, if there is one to talk to."""

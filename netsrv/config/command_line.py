@@ -81,6 +81,8 @@ def from_command_line(
 def _locate(keys: KeyPath) -> str:
     """Return the option for a key path: ``--max-connections``."""
     names = list(map(str, keys))
+    if names[:1] == ["fault"] and names[2:] not in ([], ["type"]):
+        return f"{OPTIONS['fault'].option} {names[2]}"
     if "settings" in names[1:]:
         place = names.index("settings", 1)
         return f"{OPTION} {'.'.join([names[place - 1], *names[place + 1 :]])}"

@@ -81,7 +81,9 @@ class ErrorCollector:
             return
         text = text if isinstance(text, str) else text()
         location = self._source.locate(keys)
-        line = printable(f"{location}{self._source.separator}{text}" if location else text)
+        # An option's value, in quotes, and a verb follow the option itself.
+        separator = ": " if text.startswith(("the ", "there ")) else self._source.separator
+        line = printable(f"{location}{separator}{text}" if location else text)
         self._lines[shorten(line, MAX_TEXT_LENGTH)] = None
 
     def add_lines(self, lines: Iterable[str]) -> None:

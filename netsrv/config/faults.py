@@ -34,6 +34,7 @@ FAULTS = Kind(
     FAULT_OPTION,
     _parse_texts,
     repeatable=True,
+    listed=True,
     plain=lambda faults: [fault.name for fault in faults],
     schema=_schema,
 )

@@ -5,12 +5,12 @@ connection.  So the same clients in the same order get the same faults, whatever
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from random import Random, randrange
 from typing import Any
 
-from attrs import asdict, evolve, field, frozen
+from attrs import asdict, evolve, field, fields, frozen
 
 from netsrv.guards.access import Access, Network
 from netsrv.guards.sources import Source
@@ -80,6 +80,39 @@ class FaultSettings:
     def _access(self) -> Access:
         return Access(self.only_from)
 
+    def table(self) -> dict[str, Any]:
+        """Return the keys of the fault in a file: its type, its name, and all that is not default.
+
+        It has them in the order in which the log shows them.
+        """
+        chosen = {
+            **_changed(self.attributes, fields(type(self.attributes))),
+            **_changed(self, _SELECTORS),
+        }
+        stream = {} if self.stream == Direction.DOWNSTREAM else {"stream": self.stream}
+        return {"type": self.kind.name, "name": self.name, **stream, **chosen}
+
+    def __str__(self) -> str:
+        """Return the fault as ``--fault`` takes it."""
+        table = self.table()
+        kind, networks = table.pop("type"), table.pop("only_from", ())
+        pairs = [f"{key}={_shown(value)}" for key, value in table.items()]
+        pairs += [f"only_from={network}" for network in networks]
+        return f"{kind}:{','.join(pairs)}"
+
+
+_SELECTORS = [
+    getattr(fields(FaultSettings), name)
+    for name in ("probability", "skip", "first", "every", "ttl", "seed", "only_from")
+]
+
+
+def _changed(instance: Any, attributes: Iterable[Any]) -> dict[str, Any]:
+    """Return the values of *attributes* that are not the defaults."""
+    values = {each.name: getattr(instance, each.name) for each in attributes}
+    defaults = {each.name: each.default for each in attributes}
+    return {name: value for name, value in values.items() if value != defaults[name]}
+
 
 class Fault:
     """A fault in effect, with its counts.
@@ -125,21 +158,7 @@ class Fault:
 
     def __str__(self) -> str:
         """Return the fault as ``--fault`` takes it, with its seed."""
-        settings = self.settings
-        values = {
-            "name": settings.name,
-            "stream": settings.stream if settings.stream != Direction.DOWNSTREAM else None,
-            **asdict(settings.attributes),
-            "probability": settings.probability if settings.probability != 1 else None,
-            "skip": settings.skip or None,
-            "first": settings.first,
-            "every": settings.every if settings.every != 1 else None,
-            "ttl": settings.ttl,
-            "seed": self.seed,
-        }
-        pairs = [f"{key}={_shown(value)}" for key, value in values.items() if value is not None]
-        pairs += [f"only_from={network}" for network in settings.only_from or ()]
-        return f"{settings.kind.name}:{','.join(pairs)}"
+        return str(evolve(self.settings, seed=self.seed))
 
     def matches(self, source: Source | None) -> bool:
         """Return True if a peer may be hit; a peer without an address only without only_from."""

@@ -29,6 +29,7 @@ class FaultKind:
 
     name: str
     description: str
+    """What it does: a verb in the third person first, no full stop."""
     attributes: type
     """The frozen attrs class of its attributes."""
     stage: Any
@@ -43,79 +44,79 @@ STREAM_KINDS = {
     for kind in (
         FaultKind(
             "latency",
-            "delay data by a latency, more or less a jitter",
+            "delays data by a latency, more or less a jitter",
             delays.LatencyAttributes,
             delays.Latency,
         ),
         FaultKind(
             "bandwidth",
-            "limit the rate",
+            "limits the rate",
             delays.BandwidthAttributes,
             delays.Bandwidth,
         ),
         FaultKind(
             "slow_close",
-            "delay the end of a direction",
+            "delays the end of a direction",
             delays.SlowCloseAttributes,
             delays.SlowClose,
         ),
         FaultKind(
             "timeout",
-            "drop all data, and close the connection after a time",
+            "drops all data, and closes the connection after a time",
             endings.TimeoutAttributes,
             endings.Timeout,
         ),
         FaultKind(
             "reset_peer",
-            "reset the connection, a time after the first data",
+            "resets the connection, a time after the first data",
             endings.TimeoutAttributes,
             endings.ResetPeer,
         ),
         FaultKind(
             "slicer",
-            "slice data into small pieces, with a delay after each",
+            "slices data into small pieces, with a delay after each",
             delays.SlicerAttributes,
             delays.Slicer,
         ),
         FaultKind(
             "limit_data",
-            "close the connection after a number of bytes",
+            "closes the connection after a number of bytes",
             endings.LimitDataAttributes,
             endings.LimitData,
         ),
         FaultKind(
             "packet_loss",
-            "drop pieces of the stream, which nothing sends again",
+            "drops pieces of the stream, which nothing sends again",
             damage.PacketLossAttributes,
             damage.PacketLoss,
         ),
         FaultKind(
             "limit_time",
-            "close or reset the connection after a time",
+            "closes or resets the connection after a time",
             endings.LimitTimeAttributes,
             endings.LimitTime,
         ),
         FaultKind(
             "corrupt",
-            "flip bits of the data, or replace bytes",
+            "flips bits of the data, or replaces bytes",
             damage.CorruptAttributes,
             damage.Corrupt,
         ),
         FaultKind(
             "stall",
-            "stop reading after a number of bytes",
+            "stops reading after a number of bytes",
             endings.StallAttributes,
             endings.Stall,
         ),
         FaultKind(
             "half_close",
-            "end one direction after a number of bytes",
+            "ends one direction after a number of bytes",
             endings.HalfCloseAttributes,
             endings.HalfClose,
         ),
         FaultKind(
             "refuse",
-            "close or reset new connections, or leave them in the backlog",
+            "closes or resets new connections, or leaves them in the backlog",
             endings.RefuseAttributes,
             None,
             Level.ACCEPT,
@@ -125,7 +126,7 @@ STREAM_KINDS = {
         ),
         FaultKind(
             "down",
-            "refuse connections as if there were no server, and end those that are live",
+            "refuses connections as if there were no server, and ends those that are live",
             NoAttributes,
             None,
             Level.DOWN,
@@ -134,7 +135,7 @@ STREAM_KINDS = {
         ),
         FaultKind(
             "connect_fail",
-            "let forward fail to connect to its upstream",
+            "lets forward fail to connect to its upstream",
             NoAttributes,
             None,
             Level.CONNECT,
@@ -143,14 +144,14 @@ STREAM_KINDS = {
         ),
         FaultKind(
             "connect_delay",
-            "let forward take longer to connect to its upstream",
+            "lets forward take longer to connect to its upstream",
             ConnectDelayAttributes,
             None,
             Level.CONNECT,
             "What the client sends meanwhile waits. A delay beyond ``connect_timeout`` ends the "
             "connection then.",
         ),
-        FaultKind("noop", "do nothing", NoAttributes, Stage),
+        FaultKind("noop", "does nothing", NoAttributes, Stage),
     )
 }
 
@@ -159,61 +160,61 @@ DATAGRAM_KINDS = {
     for kind in (
         FaultKind(
             "loss",
-            "drop datagrams, one by one or in bursts",
+            "drops datagrams, one by one or in bursts",
             datagram_stages.LossAttributes,
             datagram_stages.Loss,
         ),
         FaultKind(
             "latency",
-            "delay datagrams by a latency, more or less a jitter",
+            "delays datagrams by a latency, more or less a jitter",
             datagram_stages.DatagramLatencyAttributes,
             datagram_stages.DatagramLatency,
         ),
         FaultKind(
             "reorder",
-            "let datagrams overtake one that is held back",
+            "lets datagrams overtake one that is held back",
             datagram_stages.ReorderAttributes,
             datagram_stages.Reorder,
         ),
         FaultKind(
             "duplicate",
-            "send copies of a datagram",
+            "sends copies of a datagram",
             datagram_stages.DuplicateAttributes,
             datagram_stages.Duplicate,
         ),
         FaultKind(
             "corrupt",
-            "flip bits of a datagram",
+            "flips bits of a datagram",
             datagram_stages.DatagramCorruptAttributes,
             datagram_stages.DatagramCorrupt,
         ),
         FaultKind(
             "truncate",
-            "cut datagrams that are longer than a size",
+            "cuts datagrams that are longer than a size",
             datagram_stages.TruncateAttributes,
             datagram_stages.Truncate,
         ),
         FaultKind(
             "limit_size",
-            "drop datagrams that are longer than a size",
+            "drops datagrams that are longer than a size",
             datagram_stages.LimitSizeAttributes,
             datagram_stages.LimitSize,
         ),
         FaultKind(
             "bandwidth",
-            "limit the rate, with a queue of datagrams",
+            "limits the rate, with a queue of datagrams",
             datagram_stages.DatagramBandwidthAttributes,
             datagram_stages.DatagramBandwidth,
         ),
         FaultKind(
             "blackhole",
-            "drop all datagrams",
+            "drops all datagrams",
             NoAttributes,
             datagram_stages.Blackhole,
         ),
         FaultKind(
             "unreachable",
-            "refuse datagrams, so that the network answers that the port is unreachable",
+            "refuses datagrams, so that the network answers that the port is unreachable",
             NoAttributes,
             None,
             Level.DOWN,
@@ -222,7 +223,7 @@ DATAGRAM_KINDS = {
         ),
         FaultKind(
             "down",
-            "refuse datagrams as if there were no server",
+            "refuses datagrams as if there were no server",
             NoAttributes,
             None,
             Level.DOWN,

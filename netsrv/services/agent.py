@@ -21,8 +21,8 @@ class AgentFactory(MessageFactory):
     def _line(self, _peer: Any) -> bytes:
         """Return HAProxy's words for the state.
 
-        A full server says 1 %: with 0 % at all of them HAProxy would turn clients away, who could
-        wait in a backlog.
+        A full server says 1 %: with 0 % at all of them HAProxy would turn clients away, although
+        they could wait in a backlog.
         """
         if not self.server.ready:
             return b"drain\n"

@@ -59,7 +59,7 @@ def reset_on_close(sock: Any) -> None:
 
 @contextmanager
 def borrowed_socket(descriptor: int) -> Iterator[Any]:
-    """Yield a socket object for a descriptor of another owner, who closes it."""
+    """Yield a socket object for a descriptor of another owner, which closes it."""
     sock = socket.SocketType(socket.AF_INET, socket.SOCK_STREAM, 0, descriptor)
     try:
         yield sock

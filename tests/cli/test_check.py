@@ -8,6 +8,7 @@ import pytest
 from netsrv import __version__
 from netsrv.cli import check as module
 from netsrv.cli.check import check
+from netsrv.config.command_line import from_command_line
 from netsrv.config.toml import read_configuration
 from netsrv.registry import find_services
 
@@ -120,6 +121,31 @@ def test_the_report_shows_all_that_is_in_effect(configuration, tmp_path):
     assert report == REPORT
 
 
+def test_the_report_shows_the_faults_of_a_listener(configuration):
+    """With all that is set; in JSON as in a file."""
+    faults = ["latency:latency=200,only_from=10.0.0.0/8", "loss:model=gilbert,p=0.1,seed=7"]
+    listeners = [("udp", "127.0.0.1:0"), ("tcp", "127.0.0.1:0")]
+    configuration = from_command_line(listeners, {"fault": faults})
+    rows = [line for line in check(configuration, find_services()) if "fault" in line]
+    latency = "latency:name=latency_downstream,latency=200,only_from=10.0.0.0/8"
+    assert rows == [
+        f"  fault                {latency}",
+        "  fault                loss:name=loss_downstream,model=gilbert,p=0.1,seed=7",
+        f"  fault                {latency}",
+    ]
+    report = json.loads("\n".join(check(configuration, find_services(), as_json=True)))
+    datagrams, stream = (listener["fault"] for listener in report["listeners"])
+    table = {
+        "type": "latency",
+        "name": "latency_downstream",
+        "latency": 200,
+        "only_from": ["10.0.0.0/8"],
+    }
+    assert stream == [table]
+    loss = {"type": "loss", "name": "loss_downstream", "model": "gilbert", "p": 0.1, "seed": 7}
+    assert datagrams == [table, loss]
+
+
 def test_the_report_as_json(configuration, tmp_path):
     """It is one object with the same facts, for programs."""
     report = json.loads("\n".join(check(configuration, find_services(), as_json=True)))
@@ -171,4 +197,5 @@ def test_the_report_as_json(configuration, tmp_path):
     assert unix["address"] == f"{tmp_path}/qotd.sock"
     assert (unix["mode"], unix["settings"]) == ("0660", {"file": f"{tmp_path}/quotes"})
     assert datagrams["limits"] == {"datagram_rate": "1000", "refuse_source_ports": "0-1023,2049"}
+    assert (stream["fault"], unix["fault"], datagrams["fault"]) == ([], [], [])
     assert unix["configured_at"].endswith("netsrv.toml: listener[1]")

@@ -69,6 +69,18 @@ def test_lists_have_commas_or_spaces(start_with):
     )
 
 
+def test_items_that_have_commas_are_separated_by_spaces(start_with):
+    """Faults and settings of services; a comma at the end of one is none of its own."""
+    start = start_with(
+        {
+            "NETSRV_FAULT": "latency:latency=200,jitter=50 refuse:first=1",
+            "NETSRV_SETTING": "forward.upstream=127.0.0.1:80, own.words=a,b ,",
+        }
+    )
+    assert start.arguments == {"fault": ["latency:latency=200,jitter=50", "refuse:first=1"]}
+    assert start.service_settings == ["forward.upstream=127.0.0.1:80", "own.words=a,b"]
+
+
 @pytest.mark.parametrize("word", FLAGS)
 def test_a_flag_is_on_or_off(word, start_with):
     """Any of the words turns a flag on or off, in upper and lower case."""
@@ -105,6 +117,8 @@ def test_only_a_near_miss_is_named():
     environ = {
         "NETSRV_MAX_CONECTIONS": "5",
         "NETSRV_TOKEN": "x",
+        "NETSRV_STATUS_TOKEN": "x",
+        "NETSRV_CONTROL_TOKEN": "x",
         "NETSRV_TCP": "7",
         "NETSRV_PORT": "tcp://10.0.0.1:7",
         "NETSRV_PORT_7_TCP": "tcp://10.0.0.1:7",

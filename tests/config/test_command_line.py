@@ -98,6 +98,21 @@ def test_a_mistake_is_one_line_that_names_the_option(listeners, others, line):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("lateny", "--fault 'lateny': there is no such fault; did you mean latency?"),
+        ("latency:latncy=1", "--fault latncy: there is no such key; did you mean latency?"),
+        ("latency:latency=x", "--fault latency 'x': a whole number, without quotes"),
+    ],
+)
+def test_a_mistake_in_a_fault_names_its_key(text, line):
+    """A fault has many keys in one argument."""
+    with pytest.raises(ConfigurationError) as caught:
+        from_command_line([("tcp", "7")], {"fault": [text]})
+    assert caught.value.lines == (line,)
+
+
 def test_all_mistakes_of_a_command_line_are_named_at_once():
     """Each has a line of its own, and one that concerns all listeners has only one."""
     with pytest.raises(ConfigurationError) as caught:

@@ -103,6 +103,24 @@ def test_the_text_of_a_fault_in_the_log_is_one_of_the_option(is_stream):
         assert again.settings(is_stream) == settings, text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("loss:probability=0.3", "loss:name=loss_downstream,probability=0.3,seed=7"),
+        ("loss:model=gilbert,p=0.1", "loss:name=loss_downstream,model=gilbert,p=0.1,seed=7"),
+        (
+            "latency:latency=200,keep_order=false,stream=both,first=1,only_from=10.0.0.0/8",
+            "latency:name=latency_both,stream=both,latency=200,keep_order=false,first=1,seed=7,"
+            "only_from=10.0.0.0/8",
+        ),
+    ],
+)
+def test_the_log_shows_what_is_set(text, shown):
+    """And no defaults, some of which another key makes void."""
+    [written] = FAULTS.parse_argument([f"{text},seed=7"])
+    assert str(Fault(written.settings(False), lambda: 0.0)) == shown
+
+
 def plugin(**values):
     """Return a type of faults as a plugin has it."""
     values = {"name": "shout", "description": "shout", "stage": Stage} | values

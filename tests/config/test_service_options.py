@@ -73,15 +73,15 @@ def test_a_text_stands_for_what_the_type_of_its_key_says(key, text, value):
         ([UPSTREAM, UPSTREAM], "--setting forward.upstream is given twice"),
         (
             [UPSTREAM, "forward.upstrem=x"],
-            "--setting forward.upstrem there is no such key; did you mean upstream?",
+            "--setting forward.upstrem: there is no such key; did you mean upstream?",
         ),
         (["forward.max_flows=7"], "--setting forward.upstream is missing"),
         ([UPSTREAM, "forward.max_flows=x"], "--setting forward.max_flows 'x': a whole number"),
         (
             [UPSTREAM, "qotd.file=x"],
-            "--setting qotd there is no such listener on the command line",
+            "--setting qotd: there is no such listener on the command line",
         ),
-        ([UPSTREAM, "echo.x=1"], "--setting echo the service 'echo' has no settings"),
+        ([UPSTREAM, "echo.x=1"], "--setting echo: the service 'echo' has no settings"),
     ],
 )
 def test_an_error_names_the_setting(texts, error):

@@ -191,8 +191,7 @@ def test_f111_the_log_has_each_fault_with_its_seed():
         server.advance(10)
     finally:
         globalLogPublisher.removeObserver(see)
-    values = "name=latency_downstream,latency=5,jitter=0,distribution=uniform,probability=0.5,"
-    values += f"ttl=9.0,seed={seed}"
+    values = f"name=latency_downstream,latency=5,probability=0.5,ttl=9.0,seed={seed}"
     where = "on tcp 0.0.0.0:7 (echo)"
     assert lines == [
         f"Fault latency_downstream is active {where}: latency:{values}",

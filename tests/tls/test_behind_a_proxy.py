@@ -11,7 +11,7 @@ from tests.tls.clients import TLSClient, client_context
 HEADER = make_v2(("203.0.113.7", 56324), ("198.51.100.9", 443))
 
 
-def test_the_header_and_the_hello_may_share_segments(authority, tls):
+def test_f77_the_header_and_the_hello_may_share_segments(authority, tls):
     """Header and ClientHello in one segment, and cut at each byte of the header and just after."""
     server = MemoryServer("info", proxy_protocol_from=["192.0.2.1"], **tls)
     context = client_context(authority)
@@ -31,7 +31,7 @@ def test_the_header_and_the_hello_may_share_segments(authority, tls):
     assert server.counts.refused == {}
 
 
-def test_each_stage_has_its_reason(authority, tls):
+def test_f77_each_stage_has_its_reason(authority, tls):
     """No header, and a header without TLS after it."""
     server = MemoryServer("echo", proxy_protocol_from=["192.0.2.1"], **tls)
     client = TLSClient(server.connect(), client_context(authority))
