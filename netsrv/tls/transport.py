@@ -199,6 +199,7 @@ class TLSTransport(WritingSide):
             self._peer_notified = True
         except ssl.SSLError as error:
             self._failure = Failure(ConnectionLost(f"TLS: {error.reason or error}"))
+            self._shut = True  # OpenSSL encrypts nothing any more
         if self._outgoing.pending:
             self._send()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -232,7 +233,7 @@ class TLSTransport(WritingSide):
 
     def _fail(self) -> None:
         """Close after the peer has broken the protocol, or has sent an alert."""
-        self._shut = self._over = True
+        self._over = True
         producer = self._producer
         if producer is not None:
             self._producer = None

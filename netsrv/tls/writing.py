@@ -91,7 +91,7 @@ class WritingSide:
         self._closing = False
         """True if close_notify follows what is written."""
         self._shut = False
-        """True once close_notify is sent."""
+        """True once close_notify is sent, or cannot be sent any more."""
         self._over = False
         self._failure: Failure | None = None
 

@@ -614,6 +614,19 @@ def test_garbage_ends_the_connection(context, tls):
     assert server.counts.closed == {"reset": 1}
 
 
+def test_garbage_after_a_request_ends_the_connection(context, tls):
+    """Also if the service answers what came before it: the answer is dropped."""
+    server = MemoryServer("echo", **tls)
+    client = connect(server, context)
+    client.read()
+    client.ssl.write(b"hello")
+    client.connection.send(client.taken() + b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match="alert"):
+        client.read()
+    assert client.connection.close_kind == "closed"
+    assert server.counts.closed == {"reset": 1}
+
+
 @pytest.mark.parametrize("call", ["abortConnection", "loseConnection", "stopProducing", "raise"])
 def test_g14_a_service_may_end_within_its_call(call, context, tls, expected_failures):
     """Abort, close, or raise, with more records and more writes to come."""
