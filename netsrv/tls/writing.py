@@ -32,6 +32,7 @@ class WritingSide:
 
     __slots__ = (
         "__weakref__",
+        "_accepted",
         "_closing",
         "_cork",
         "_corked",
@@ -48,6 +49,7 @@ class WritingSide:
         "_producer",
         "_read",
         "_rest",
+        "_sent",
         "_shut",
         "_ssl",
         "_write",
@@ -85,7 +87,13 @@ class WritingSide:
         self._corked = 0
         self._producer: Any = None
         self._plain = 0
+        """Bytes that the protocol has written."""
         self._encrypted = 0
+        """Bytes that the transport below has got for them."""
+        self._sent = 0
+        """Bytes of the protocol that the kernel has accepted, as far as `unsent` has seen."""
+        self._accepted = 0
+        """Bytes of ciphertext that it had accepted then."""
         # The end
         self.disconnecting = False
         self._closing = False
@@ -119,12 +127,16 @@ class WritingSide:
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not accepted yet.
 
-        The transport below counts ciphertext; this is the share of it that the protocol wrote.
+        The transport below counts ciphertext.  Of what the kernel has accepted since the last
+        look, the protocol's share is counted as sent: so without progress nothing more is.
         """
         waiting = int(getattr(self.below, "unsent", 0))
-        if waiting and self._plain:
-            waiting = max(1, waiting * self._plain // max(waiting, self._encrypted))
-        return waiting + (self._corked if self._cork else 0)
+        progress = self._encrypted - waiting - self._accepted
+        if progress > 0:
+            before = self._plain - self._corked - self._sent
+            self._sent += progress * before // (self._encrypted - self._accepted)
+            self._accepted += progress
+        return max(self._plain - self._sent, 1 if waiting else 0)
 
     def loseConnection(self) -> None:
         """Close once everything written is sent, with close_notify at the end of it."""

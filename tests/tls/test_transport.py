@@ -601,6 +601,19 @@ def test_f74_a_peer_that_does_not_read_is_aborted(context, tls):
     assert server.counts.closed == {"close_grace": 1}
 
 
+def test_f74_more_writes_do_not_delay_the_write_timeout(context, tls):
+    """They are no progress: the peer gets nothing meanwhile."""
+    protocol = Recording()
+    server = serving(protocol, tls, write_timeout=10)
+    client = connect(server, context)
+    client.connection.pause()
+    protocol.transport.write(b"x" * MIB)
+    for second in range(12):
+        server.advance(1)
+        protocol.transport.write(b"x" * 100 * (second + 1))
+    assert server.counts.closed == {"write_timeout": 1}
+
+
 def test_garbage_ends_the_connection(context, tls):
     """A record that does not decrypt: an alert, and a loss for the service."""
     protocol = HalfCloseable()
