@@ -26,6 +26,7 @@ MAX_JOINED_SIZE = MAX_RECORD
     ITLSTransport,
     ISystemHandle,
     *"client fileno hostname logPrefix logstr reactor server sessionno socket".split(),
+    "streamingProducer",
 )
 class WritingSide:
     """Encrypts, and closes; `netsrv.tls.transport.TLSTransport` has the reading side."""
@@ -137,6 +138,15 @@ class WritingSide:
             self._sent += progress * before // (self._encrypted - self._accepted)
             self._accepted += progress
         return max(self._plain - self._sent, 1 if waiting else 0)
+
+    @property
+    def producerPaused(self) -> bool:
+        """True while the transport below has paused the producer."""
+        return bool(self.below.producerPaused)
+
+    @producerPaused.setter
+    def producerPaused(self, paused: bool) -> None:
+        self.below.producerPaused = paused
 
     def loseConnection(self) -> None:
         """Close once everything written is sent, with close_notify at the end of it."""

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, I
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
+from netsrv.config.fault_reading import read_fault
 from netsrv.testing import MemoryServer
 from netsrv.tls.odd_names import ODD_NAMES
 from tests.tls.authority import Authority
@@ -758,6 +759,28 @@ def test_g14_memory_is_bounded_while_the_peer_does_not_read(context, tls):
     for _ in range(200):
         received += len(client.read())
     assert received == 2 * MIB
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_faults_come_and_go_on_a_connection_with_a_producer(reading, context, tls):
+    """Also while the producer is paused, since the peer does not read: nothing is lost."""
+    server = MemoryServer("echo", **tls)
+    client = connect(server, context)
+    sent = bytes(range(256)) * 2048
+    if not reading:
+        client.connection.pause()
+    client.write(sent)
+    faults = server.server.listeners[0].faults
+    faults.add(read_fault({"type": "latency", "latency": 1000, "name": "late"}).settings(True))
+    client.write(b"more")
+    client.connection.resume()
+    received = client.read()
+    server.advance(2)
+    received += client.read()
+    faults.remove("late")
+    client.write(b"last")
+    server.settle()
+    assert received + client.read() == sent + b"more" + b"last"
 
 
 def test_a_service_pauses_and_resumes(context, tls):
