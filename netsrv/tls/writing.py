@@ -13,6 +13,7 @@ from twisted.internet.interfaces import ISystemHandle, ITLSTransport
 from twisted.python.failure import Failure
 
 from netsrv.forwarding import forward
+from netsrv.uvreactor.writing_connection import to_bytes
 
 MAX_RECORD = 16_384
 """Bytes of plaintext in one record (RFC 8446, 5.1)."""
@@ -107,7 +108,7 @@ class WritingSide:
     def write(self, data: bytes) -> None:
         """Encrypt *data* and send it.  Raises TypeError if it is not bytes."""
         if data.__class__ is not bytes:
-            data = _to_bytes(data)
+            data = to_bytes(data)
         if self._shut or self._over:
             return
         self._plain += len(data)
@@ -220,11 +221,3 @@ class WritingSide:
             below.loseConnection()
         else:
             below.loseWriteConnection()
-
-
-def _to_bytes(data: Any) -> bytes:
-    """Return a copy of a bytes-like object.  Raises TypeError if it is none."""
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError("Data must be bytes") from None
