@@ -304,6 +304,23 @@ def test_a_change_of_a_file_is_seen_without_reading_it(store, authority):
     assert store.renewals == {"success": 1}
 
 
+def test_a_change_is_seen_beside_a_folder_that_cannot_be_read(folder, authority, monkeypatch):
+    """As lost+found, which belongs to root."""
+    closed = folder / "lost+found"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if path == str(closed):
+            raise PermissionError
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    store = CertificateStore(load(folder))
+    (folder / "server.crt").write_bytes(authority.issue("next", "localhost")[0].read_bytes())
+    assert store.changed()
+
+
 def test_g15_a_renewal_with_the_same_key_is_seen(store, authority):
     """The certificate is another, though the key is not."""
     before = store.certificates()
