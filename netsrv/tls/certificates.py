@@ -276,7 +276,8 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, An
 
 
 def _names_of(facts: dict[str, Any]) -> tuple[str, ...]:
-    names = [str(name).lower() for kind, name in facts.get("subjectAltName", ()) if kind != "email"]
+    alternatives = facts.get("subjectAltName", ())
+    names = [name.lower() for kind, name in alternatives if kind in ("DNS", "IP Address")]
     if not names:
         parts = [pair for part in facts["subject"] for pair in part]
         names = [str(text).lower() for key, text in parts if key == "commonName"]

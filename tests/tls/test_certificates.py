@@ -51,6 +51,13 @@ def test_keys_of_any_kind_are_served(algorithm, tmp_path):
     assert certificate.names == ("odd.test",)
 
 
+def test_alternative_names_of_other_kinds_are_no_names(authority):
+    """No client asks for the URI of a workload by SNI."""
+    names = "subjectAltName=URI:spiffe://example.org/web,DNS:web.test"
+    files = authority.issue("uri", extensions=(names,))
+    assert load(*files).certificates[0].names == ("web.test",)
+
+
 def test_a_key_may_be_in_the_file_of_the_certificate(authority, tmp_path):
     """In any order."""
     certificate, key = authority.server
