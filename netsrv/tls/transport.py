@@ -54,10 +54,11 @@ class TLSTransport(WritingSide):
     half_closes = True
     """True: `loseWriteConnection` is a half-close, which a transport of Twisted's TLS lacks."""
 
-    def start(self) -> None:
-        """Pass on what the peer has sent together with the end of its handshake."""
-        if self._incoming.pending:
-            self.dataReceived(self._incoming.read())
+    def start(self, rest: bytes) -> None:
+        """Pass on what the peer has sent after its handshake; OpenSSL has not got the *rest*."""
+        data = self._incoming.read() + rest
+        if data:
+            self.dataReceived(data)
 
     # The protocol's side: the transport below calls
 

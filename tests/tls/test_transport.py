@@ -11,7 +11,9 @@ from zope.interface import implementer
 
 from netsrv.config.fault_reading import read_fault
 from netsrv.testing import MemoryServer
+from netsrv.tls.handshake import Handshake
 from netsrv.tls.odd_names import ODD_NAMES
+from netsrv.tls.transport import SLICE_SIZE
 from tests.tls.authority import Authority
 from tests.tls.clients import TLSClient, client_context, connect
 
@@ -98,7 +100,8 @@ def test_every_split_of_a_handshake_is_the_same(version, authority, tls):
     assert client.ssl.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
 
 
-def test_data_in_the_segment_of_the_last_handshake_message_is_served(context, tls):
+@pytest.mark.parametrize("size", [5, 50_000])
+def test_data_in_the_segment_of_the_last_handshake_message_is_served(size, context, tls):
     """As clients of TLS 1.3 send it."""
     server = MemoryServer("echo", **tls)
     connection = server.connect(keep_open=True)
@@ -107,9 +110,26 @@ def test_data_in_the_segment_of_the_last_handshake_message_is_served(context, tl
     connection.send(data)
     client._incoming.write(connection.read())
     client.ssl.do_handshake()
-    client.ssl.write(b"early")
+    client.ssl.write(b"x" * size)
     connection.send(client.taken())
-    assert client.read() == b"early"
+    assert client.read() == b"x" * size
+
+
+def test_openssl_gets_little_at_once_during_a_handshake():
+    """Its memory for what comes in never shrinks."""
+    sizes = []
+
+    class Endless:
+        def __init__(self, incoming, _outgoing):
+            self.incoming = incoming
+
+        def do_handshake(self):
+            sizes.append(len(self.incoming.read()))
+            raise ssl.SSLWantReadError
+
+    assert not Handshake(None, Endless).receive(bytes(100_000))
+    assert sum(sizes) == 100_000
+    assert max(sizes) == SLICE_SIZE
 
 
 def test_the_service_begins_when_the_handshake_is_complete(context, tls):
