@@ -587,6 +587,22 @@ def test_f75_a_fin_without_close_notify_is_a_truncation(context, tls):
     assert server.counts.closed == {"tls_truncated": 1}
 
 
+def test_a_fin_without_close_notify_ends_a_close_that_waits_for_its_producer(context, tls):
+    """Without a linger: nothing more can come from the peer."""
+    protocol = Recording()
+    server = serving(protocol, tls)
+    client = connect(server, context)
+    producer = Recording()
+    producer.pauseProducing = producer.resumeProducing = producer.stopProducing = lambda: None
+    protocol.transport.registerProducer(producer, True)
+    protocol.transport.write(b"x" * 200_000)
+    protocol.transport.loseConnection()
+    client.connection.end()
+    client.connection.resume()
+    assert server.connections == 0
+    assert server.counts.closed == {"tls_truncated": 1}
+
+
 def test_a_fin_without_close_notify_after_ours_is_no_truncation(context, tls):
     """Many clients end so: the service has closed, and nothing more was expected."""
     server = MemoryServer("daytime", **tls)
