@@ -224,13 +224,12 @@ def _broken_file(files: CertificateFiles, leaf: str) -> str:
 
 def _fits(pem: str, key: str) -> bool:
     """Return True if a certificate and the key in a file belong together."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+    with suppress(ssl.SSLError, OSError), tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(pem)
         file.flush()
-        with suppress(ssl.SSLError, OSError):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(file.name, key, _no_passphrase)
-            return True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file.name, key, _no_passphrase)
+        return True
     return False
 
 

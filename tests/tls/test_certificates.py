@@ -5,6 +5,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -148,6 +149,21 @@ def test_a_chain_begins_with_the_servers_certificate(authority, tmp_path):
     assert lines_of(chain, key) == [
         f"key {key}: fits certificate 2 of {chain}; the server's own certificate must be the first"
     ]
+
+
+def test_a_wrong_key_is_named_without_a_folder_for_temporary_files(
+    authority, tmp_path, monkeypatch
+):
+    """Where no file can be written; the line does not say which certificate it fits."""
+    certificate, key = authority.server
+    chain = tmp_path / "chain.pem"
+    chain.write_text(authority.file.read_text() + certificate.read_text())
+
+    def fail(*_arguments, **_keywords):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+    assert lines_of(chain, key) == [f"key {key}: does not fit the certificate"]
 
 
 def test_a_chain_out_of_order_is_a_warning(authority, tmp_path):
