@@ -142,7 +142,7 @@ class FaultyDatagrams(DatagramProtocol):
         if self._serving is not None and datagram.flow is self.port.flow:
             self._serve(datagram.data, datagram.flow.peer)
         else:
-            self.port.serve_late(datagram.data, datagram.flow, self._serve)
+            self.port.serve_late((datagram.flow,), (datagram.data,), self._serve)
 
     def _serve(self, data: bytes, peer: Any) -> None:
         self.single.data = data

@@ -95,7 +95,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         self._stopped = False
         self._timer: Any = None
         self._turn_end_calls: list[Callable[[], None]] = []
-        self._pending: tuple[Sequence[Flow], Sequence[bytes], Serve] | None = None
+        self._pending: list[tuple[Sequence[Flow], Sequence[bytes], Serve]] = []
 
     def _use_socket(self, sock: Socket) -> None:
         super()._use_socket(sock)
@@ -124,7 +124,7 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
     def resume(self) -> None:
         """Receive again, after `suspend`."""
         self._receiving = True
-        if self._pending is not None and self._timer is None:
+        if self._pending and self._timer is None:
             self._timer = self.reactor.callLater(0, self._end_pause)
         elif self.fileno() != -1:
             self.reactor.addReader(self)
@@ -161,9 +161,9 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             self._on_exception()
         self._flush()
         self._serving = False
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self._keep_pending(*pending)
+        pending, self._pending = self._pending, []
+        for each in pending:
+            self._keep_pending(*each)
 
     # Receiving
 
@@ -178,12 +178,12 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
         finally:
             self._end_turn()
 
-    def serve_late(self, datagram: bytes, flow: Flow, serve: Serve) -> None:
-        """Serve a datagram that was received before, in this turn or in one of its own."""
+    def serve_late(self, flows: Sequence[Flow], data: Sequence[bytes], serve: Serve) -> None:
+        """Serve datagrams that were received before, in this turn or in one of its own."""
         before = self._serving, self._in_turn
         self._serving = self._in_turn = True
         try:
-            self.serve_each((flow,), (datagram,), serve)
+            self.serve_each(flows, data, serve)
             self._flush()
         finally:
             self._serving, self._in_turn = before
@@ -282,16 +282,13 @@ class DatagramPort(Sender, MulticastMixin):  # type: ignore[override]
             for _ in data:
                 self._on_drop(DropReason.STOPPED, None)
         else:
-            self._pending = flows, data, serve
+            self._pending.append((flows, data, serve))
 
     def _serve_pending(self) -> None:
-        if self._pending is None or not self._receiving or self._serving:
-            return
-        pending, self._pending = self._pending, None
-        self._serving = True
-        self.serve_each(*pending)
-        self._flush()
-        self._serving = False
+        if self._pending and self._receiving and not self._serving:
+            pending, self._pending = self._pending, []
+            for each in pending:
+                self.serve_late(*each)
 
     # Errors in receiving
 

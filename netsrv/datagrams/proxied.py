@@ -5,6 +5,7 @@ headers name; what is sent to a client goes to the proxy that the client's last 
 from.
 """
 
+from collections import OrderedDict
 from typing import Any
 
 from attrs import evolve
@@ -20,7 +21,7 @@ from netsrv.interfaces import DropReason, IDatagramBatchProtocol
 from netsrv.proxy_protocol import HeaderError, Transport, parse
 
 MAX_CLIENTS = 4096
-"""Clients that are remembered, to send to them by way of their proxies."""
+"""Clients that are remembered, to send to them by way of their proxies: the last to have sent."""
 
 
 @implementer(IDatagramBatchProtocol)
@@ -37,7 +38,8 @@ class ProxiedDatagrams(DatagramProtocol):
         self._rules = settings.rules(Transport.DGRAM)
         self._port: Any = None
         self._routes: dict[Peer, Flow] = {}
-        self._flows: dict[tuple[Flow, Peer], Flow] = {}
+        self._flows: OrderedDict[tuple[Flow, Peer], Flow] = OrderedDict()
+        """The flows of the clients by proxy and client, the last one to have sent at the end."""
 
     def makeConnection(self, transport: Any) -> None:
         self._port = transport
@@ -97,15 +99,18 @@ class ProxiedDatagrams(DatagramProtocol):
 
     def _flow_of(self, client: Peer, proxy: Flow) -> Flow:
         """Return the flow of a client: its address, and the way to its proxy."""
-        flow = self._flows.get((proxy, client))
+        key = proxy, client
+        flow = self._flows.get(key)
         if flow is None:
             if len(self._flows) >= MAX_CLIENTS:
                 self._forget_oldest()
-            flow = self._flows[proxy, client] = evolve(proxy, peer=client)
+            flow = self._flows[key] = evolve(proxy, peer=client)
+        else:
+            self._flows.move_to_end(key)
         self._routes[client] = flow
         return flow
 
     def _forget_oldest(self) -> None:
-        flow = self._flows.pop(next(iter(self._flows)))
+        _key, flow = self._flows.popitem(last=False)
         if self._routes.get(flow.peer) is flow:
             del self._routes[flow.peer]

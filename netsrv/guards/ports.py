@@ -75,7 +75,7 @@ def _parse_range(part: str) -> tuple[int, int]:
     last = last if dash else first
     if not (part.isascii() and first.isdigit() and last.isdigit()):
         raise ValueError(f"{quote_value(part)}: write ports as 0-1023,2049, or none")
-    low, high = int(first[:6]), int(last[:6])
+    low, high = (int(digits.lstrip("0")[:6] or "0") for digits in (first, last))
     if not low <= high <= MAX_PORT:
         raise ValueError(
             f"{quote_value(part)}: ports are numbers from 0 to {MAX_PORT}, the lower one first"

@@ -179,6 +179,7 @@ class Connection:
         """The peer's FIN came without the end of TLS: what it has sent may be incomplete."""
         self._peer_ended = True
         self.end(CloseReason.TLS_TRUNCATED)
+        self.transport.loseConnection()  # also if the service has closed before
 
     def writeConnectionLost(self) -> None:
         """All written data was sent, and so was our FIN."""

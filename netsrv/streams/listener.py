@@ -90,6 +90,7 @@ class StreamListener:
         if not self.failed:
             self._open = True
             self._paused_at = None
+            self._cancel_retry()
             self._acceptor.resume()
 
     def take_down(self) -> None:
@@ -143,7 +144,7 @@ class StreamListener:
         self._acceptor.detach()  # a service of one message has an acceptor of its own
         self._acceptor = self._make_acceptor()
         if self._open:
-            self._acceptor.resume()
+            self.resume()
 
     @property
     def _stages(self) -> tuple[Stage, ...]:

@@ -33,6 +33,7 @@ from netsrv.streams.message_connection import AcceptedPeer, MessageConnection, S
 from netsrv.uvreactor.acceptor import BATCH_SIZE, Acceptor
 from netsrv.uvreactor.interfaces import IReadableWatcher
 from netsrv.uvreactor.socket_handle import reset_on_close
+from netsrv.uvreactor.writing_connection import to_bytes
 
 _NOTHING = bytearray(4)
 """The answer of FIONREAD if there is nothing to read."""
@@ -140,6 +141,8 @@ class MessageAcceptor(Acceptor):
         self._budget -= 1
         try:
             message = self._message(peer)
+            if message.__class__ is not bytes:
+                message = to_bytes(message)
         except BaseException:  # as Twisted: not even SystemExit ends the server
             self._gate.report_failure("message")
             self._reset(self._connection(source, sockaddr), descriptor)

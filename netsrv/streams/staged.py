@@ -19,7 +19,6 @@ class StagedConnection(Connection):
     early = b""
     """What the peer has sent before the service began, as far as the service has not got it."""
     _early_end = False
-    _paused = False
 
     def makeConnection(self, transport: Any) -> None:
         """Begin, and pass on what the peer has sent already."""
@@ -27,20 +26,16 @@ class StagedConnection(Connection):
         if self.early:
             self._deliver()
 
-    def pauseProducing(self) -> None:
-        self._paused = True
-        super().pauseProducing()
-
     def resumeProducing(self) -> None:
         """Read again, but first deliver what came early: in the next turn, as transports do."""
-        self._paused = False
         if self.early:
+            self.paused = False
             self.permit.gate.clock.callLater(0, self._resume)
         else:
             super().resumeProducing()
 
     def readConnectionLost(self) -> None:
-        if self.early and self._paused:
+        if self.early and not self.disconnecting:
             self._early_end = True
         else:
             super().readConnectionLost()
@@ -53,13 +48,13 @@ class StagedConnection(Connection):
                 call()
 
     def _resume(self) -> None:
-        if self.connected and not self._paused:
+        if self.connected and not self.paused:
             self._deliver()
-            if self.connected and not self._paused:
+            if self.connected and not self.paused:
                 super().resumeProducing()
 
     def _deliver(self) -> None:
-        if self._paused or not self.connected:
+        if self.paused or not self.connected:
             return
         early, self.early = self.early, b""
         if early:

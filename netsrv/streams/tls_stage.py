@@ -86,4 +86,4 @@ class _PendingHandshake:
             gate.now() - self._since,
         )
         connection.complete(b"", transport)
-        transport.start()
+        transport.start(handshake.rest)

@@ -224,13 +224,12 @@ def _broken_file(files: CertificateFiles, leaf: str) -> str:
 
 def _fits(pem: str, key: str) -> bool:
     """Return True if a certificate and the key in a file belong together."""
-    with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
+    with suppress(ssl.SSLError, OSError), tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
         file.write(pem)
         file.flush()
-        with suppress(ssl.SSLError, OSError):
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(file.name, key, _no_passphrase)
-            return True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(file.name, key, _no_passphrase)
+        return True
     return False
 
 
@@ -276,7 +275,8 @@ def _shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, An
 
 
 def _names_of(facts: dict[str, Any]) -> tuple[str, ...]:
-    names = [str(name).lower() for kind, name in facts.get("subjectAltName", ()) if kind != "email"]
+    alternatives = facts.get("subjectAltName", ())
+    names = [name.lower() for kind, name in alternatives if kind in ("DNS", "IP Address")]
     if not names:
         parts = [pair for part in facts["subject"] for pair in part]
         names = [str(text).lower() for key, text in parts if key == "commonName"]

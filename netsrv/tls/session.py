@@ -82,7 +82,7 @@ def peer_certificate(handshake: Any) -> Any:
     """
     try:
         der = handshake.getpeercert(True)
-    except (ValueError, ssl.SSLError):  # before the handshake
+    except (ValueError, ssl.SSLError):  # the connection has failed
         return None
     if der is None:
         return None

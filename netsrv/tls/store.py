@@ -7,6 +7,7 @@ has the set in effect; connections keep the set with which their handshake began
 import os
 import ssl
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from netsrv.tls.certificates import (
@@ -179,14 +180,17 @@ def fingerprint_of(settings: TLSSettings) -> Fingerprint:
     return tuple(facts)
 
 
-def _below(folder: str) -> list[str]:
-    """Return the files of a directory, and those of its directories, as certbot has them."""
-    paths = []
+def _below(folder: str) -> Iterator[str]:
+    """Yield the files of a directory, and those of its directories, as certbot has them."""
+    for entry in _entries(folder):
+        yield entry.path
+        if entry.is_dir():
+            yield from (file.path for file in _entries(entry.path))
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return what a directory has, in order; nothing if it cannot be read."""
     try:
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-            paths.append(entry.path)
-            if entry.is_dir():
-                paths += [file.path for file in sorted(os.scandir(entry.path), key=str)]
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
-        pass
-    return paths
+        return []

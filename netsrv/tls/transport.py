@@ -54,10 +54,11 @@ class TLSTransport(WritingSide):
     half_closes = True
     """True: `loseWriteConnection` is a half-close, which a transport of Twisted's TLS lacks."""
 
-    def start(self) -> None:
-        """Pass on what the peer has sent together with the end of its handshake."""
-        if self._incoming.pending:
-            self.dataReceived(self._incoming.read())
+    def start(self, rest: bytes) -> None:
+        """Pass on what the peer has sent after its handshake; OpenSSL has not got the *rest*."""
+        data = self._incoming.read() + rest
+        if data:
+            self.dataReceived(data)
 
     # The protocol's side: the transport below calls
 
@@ -199,6 +200,7 @@ class TLSTransport(WritingSide):
             self._peer_notified = True
         except ssl.SSLError as error:
             self._failure = Failure(ConnectionLost(f"TLS: {error.reason or error}"))
+            self._shut = True  # OpenSSL encrypts nothing any more
         if self._outgoing.pending:
             self._send()
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -232,7 +234,7 @@ class TLSTransport(WritingSide):
 
     def _fail(self) -> None:
         """Close after the peer has broken the protocol, or has sent an alert."""
-        self._shut = self._over = True
+        self._over = True
         producer = self._producer
         if producer is not None:
             self._producer = None

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import ISystemHandle, ITLSTransport
 from twisted.python.failure import Failure
 
 from netsrv.forwarding import forward
+from netsrv.uvreactor.writing_connection import to_bytes
 
 MAX_RECORD = 16_384
 """Bytes of plaintext in one record (RFC 8446, 5.1)."""
@@ -26,12 +27,14 @@ MAX_JOINED_SIZE = MAX_RECORD
     ITLSTransport,
     ISystemHandle,
     *"client fileno hostname logPrefix logstr reactor server sessionno socket".split(),
+    "streamingProducer",
 )
 class WritingSide:
     """Encrypts, and closes; `netsrv.tls.transport.TLSTransport` has the reading side."""
 
     __slots__ = (
         "__weakref__",
+        "_accepted",
         "_closing",
         "_cork",
         "_corked",
@@ -48,6 +51,7 @@ class WritingSide:
         "_producer",
         "_read",
         "_rest",
+        "_sent",
         "_shut",
         "_ssl",
         "_write",
@@ -85,20 +89,26 @@ class WritingSide:
         self._corked = 0
         self._producer: Any = None
         self._plain = 0
+        """Bytes that the protocol has written."""
         self._encrypted = 0
+        """Bytes that the transport below has got for them."""
+        self._sent = 0
+        """Bytes of the protocol that the kernel has accepted, as far as `unsent` has seen."""
+        self._accepted = 0
+        """Bytes of ciphertext that it had accepted then."""
         # The end
         self.disconnecting = False
         self._closing = False
         """True if close_notify follows what is written."""
         self._shut = False
-        """True once close_notify is sent."""
+        """True once close_notify is sent, or cannot be sent any more."""
         self._over = False
         self._failure: Failure | None = None
 
     def write(self, data: bytes) -> None:
         """Encrypt *data* and send it.  Raises TypeError if it is not bytes."""
         if data.__class__ is not bytes:
-            data = _to_bytes(data)
+            data = to_bytes(data)
         if self._shut or self._over:
             return
         self._plain += len(data)
@@ -119,12 +129,25 @@ class WritingSide:
     def unsent(self) -> int:
         """Bytes that were written and that the kernel has not accepted yet.
 
-        The transport below counts ciphertext; this is the share of it that the protocol wrote.
+        The transport below counts ciphertext.  Of what the kernel has accepted since the last
+        look, the protocol's share is counted as sent: so without progress nothing more is.
         """
         waiting = int(getattr(self.below, "unsent", 0))
-        if waiting and self._plain:
-            waiting = max(1, waiting * self._plain // max(waiting, self._encrypted))
-        return waiting + (self._corked if self._cork else 0)
+        progress = self._encrypted - waiting - self._accepted
+        if progress > 0:
+            before = self._plain - self._corked - self._sent
+            self._sent += progress * before // (self._encrypted - self._accepted)
+            self._accepted += progress
+        return max(self._plain - self._sent, 1 if waiting else 0)
+
+    @property
+    def producerPaused(self) -> bool:
+        """True while the transport below has paused the producer."""
+        return bool(self.below.producerPaused)
+
+    @producerPaused.setter
+    def producerPaused(self, paused: bool) -> None:
+        self.below.producerPaused = paused
 
     def loseConnection(self) -> None:
         """Close once everything written is sent, with close_notify at the end of it."""
@@ -198,11 +221,3 @@ class WritingSide:
             below.loseConnection()
         else:
             below.loseWriteConnection()
-
-
-def _to_bytes(data: Any) -> bytes:
-    """Return a copy of a bytes-like object.  Raises TypeError if it is none."""
-    try:
-        return bytes(memoryview(data))
-    except TypeError:
-        raise TypeError("Data must be bytes") from None

@@ -115,3 +115,12 @@ def test_a_late_answer_after_many_clients():
         )
         server.send_datagram(client + b"x", PROXY)
     assert server.sent == [(b"late", PROXY)] * (MAX_CLIENTS + 9)
+
+
+def test_a_late_answer_to_a_client_of_long_ago_that_has_sent_again():
+    """It is among the newest then, and its answer goes to its proxy."""
+    server = MemoryServer(Later(), proxy_protocol_from=["192.0.2.0/24"])
+    hosts = [f"198.18.{number >> 8}.{number & 255}" for number in range(MAX_CLIENTS + 1)]
+    for host in (*hosts[:-1], hosts[0], hosts[-1]):
+        server.send_datagram(make_v2((host, 1), SERVER, transport=Transport.DGRAM) + b"x", PROXY)
+    assert server.sent == [(b"late", PROXY)] * (MAX_CLIENTS + 1)

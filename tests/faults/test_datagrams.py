@@ -215,3 +215,20 @@ def test_the_end_of_the_listener_drops_what_is_held():
     lines.server.drain(0)
     assert lines.drops == 1
     assert not lines.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("end", ["resume", "close"])
+def test_requests_that_come_late_to_a_suspended_listener_wait(end):
+    """All are answered when it resumes, and counted; or else dropped when it ends."""
+    lines = Lines(make_fault("latency", "l", "upstream", latency=1000))
+    [listener] = lines.server.server.listeners
+    lines.send(b"0", b"1", b"2")
+    listener.suspend()
+    lines.step(1100)
+    getattr(listener, end)()
+    lines.step(1)
+    counts = lines.server.counts
+    if end == "resume":
+        assert (lines.data, counts.datagrams_received) == ([b"0", b"1", b"2"], 3)
+    else:
+        assert (lines.data, counts.datagrams_dropped) == ([], {"stopped": 3})

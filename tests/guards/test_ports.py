@@ -26,6 +26,12 @@ def test_ports_are_numbers_and_ranges(text, ports):
     assert repr(parse_ports(text)) == f"PortRanges({text!r})"
 
 
+@pytest.mark.parametrize("digits", ["080", "0000080", "0" * 99 + "80"])
+def test_zeros_before_a_port_change_nothing(digits):
+    """However many there are."""
+    assert parse_ports(f"0000000-{digits}") == parse_ports("0-80")
+
+
 @pytest.mark.parametrize("text", ["", "x", "7-", "9-7", "65536", "-1", "7,,8", "0-99999999999"])
 def test_a_text_that_is_no_list_of_ports_is_rejected(text):
     """A ValueError shows the syntax."""

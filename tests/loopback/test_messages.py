@@ -225,6 +225,23 @@ async def test_an_exception_ends_its_own_connection_only(served, client, events,
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("message", ["text", None])
+async def test_a_message_that_is_not_bytes_ends_its_own_connection_only(
+    message, served, client, events, expected_failures
+):
+    """As an exception does."""
+    expected_failures.append("TypeError")
+    messages = iter([message, LINE])
+    server = served(lambda peer: next(messages))
+    with pytest.raises(ConnectionResetError):
+        await client(silent, server.sockets[0])
+    assert (await client(silent, server.sockets[0]))[1] == LINE
+    await over(server)
+    reasons = [ended[3] for ended in events.closed]
+    assert reasons == [CloseReason.SERVICE_FAILED, CloseReason.SERVICE]
+
+
+@pytest_twisted.ensureDeferred
 async def test_lingering_connections_hold_slots(served, client, events):
     """At max_connections the next peer waits in the backlog until a lingering one has ended."""
     server = served(LINE, max_connections=2)

@@ -1,7 +1,8 @@
-"""The stream listener, when it ends."""
+"""The stream listener: when it is paused at a limit, and when it ends."""
 
 import socket
 
+import pytest
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
@@ -9,9 +10,11 @@ from netsrv.gate import Gate
 from netsrv.guards.admission import Admission
 from netsrv.guards.capacity import ConnectionSlots
 from netsrv.guards.limits import Limits
+from netsrv.guards.rates import Rate
 from netsrv.streams.listener import StreamListener
 from netsrv.uvreactor.interfaces import IStreamAcceptor
 from tests.doubles import TCP_INFO, ReactorClock, RecordingObserver
+from tests.streams.staging import LineStage, StagedListener
 
 
 @implementer(IStreamAcceptor)
@@ -45,3 +48,24 @@ def test_f81_a_listener_that_ends_waits_for_a_pending_connection():
     reactor.advance(0)
     assert (emptied, gate.drained) == ([None], True)
     assert reactor.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        StreamListener.resume,
+        lambda listener: listener.set_last_stage(LineStage()),
+    ],
+)
+def test_a_listener_that_waits_for_its_rate_has_one_timer(change):
+    """Also if it is resumed meanwhile, or gets its first stage."""
+    served = StagedListener(limits=Limits(connection_rate=Rate(0.1, 1)))
+    served.connect().reset()
+    served.reactor.settle()
+    served.connect()
+    change(served.listener)
+    served.reactor.settle()
+    assert served.listener.limit_reached == "connection_rate"
+    served.listener.drain()
+    assert served.gate.drained
+    assert served.clock.getDelayedCalls() == []

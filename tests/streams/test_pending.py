@@ -145,6 +145,31 @@ def test_a_half_close_that_comes_with_the_bytes_waits_for_a_paused_service():
     assert served.events == [[b"hello", "ConnectionDone"]]
 
 
+def test_a_half_close_after_resume_waits_for_the_bytes():
+    """They are delivered in the next turn; the service gets them before its end."""
+    served = StagedListener(stage := LineStage(), factory=PauserFactory())
+    served.connect(b"go\nhello")
+    [pending] = stage.started
+    [protocol] = served.factory.protocols
+    protocol.transport.resumeProducing()
+    pending.transport.protocol.readConnectionLost()
+    served.reactor.settle()
+    assert served.events == [[b"hello", "ConnectionDone"]]
+
+
+def test_a_paused_service_that_closes_does_not_wait_for_its_bytes():
+    """The connection is over with the half-close of the peer, without a linger."""
+    served = StagedListener(LineStage(), factory=PauserFactory())
+    client = served.connect(b"go\nhello", keep_open=True)
+    [protocol] = served.factory.protocols
+    protocol.transport.write(b"busy")
+    protocol.transport.loseConnection()
+    served.reactor.settle()
+    assert (client.received, served.slots) == (b"busy", 1)
+    client.end()
+    assert (served.events, served.slots) == ([["ConnectionDone"]], 0)
+
+
 def test_echo_returns_the_bytes_that_are_left_first():
     """Echo on a listener with stages returns every byte, in order, and ends with its peer."""
     factory = EchoService().stream(None)

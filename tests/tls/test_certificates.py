@@ -5,6 +5,7 @@ import shutil
 import ssl
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -49,6 +50,13 @@ def test_keys_of_any_kind_are_served(algorithm, tmp_path):
     files = made.issue("odd", "odd.test", new_key=["-newkey", algorithm, "-noenc"])
     [certificate] = load(*files).certificates
     assert certificate.names == ("odd.test",)
+
+
+def test_alternative_names_of_other_kinds_are_no_names(authority):
+    """No client asks for the URI of a workload by SNI."""
+    names = "subjectAltName=URI:spiffe://example.org/web,DNS:web.test"
+    files = authority.issue("uri", extensions=(names,))
+    assert load(*files).certificates[0].names == ("web.test",)
 
 
 def test_a_key_may_be_in_the_file_of_the_certificate(authority, tmp_path):
@@ -141,6 +149,21 @@ def test_a_chain_begins_with_the_servers_certificate(authority, tmp_path):
     assert lines_of(chain, key) == [
         f"key {key}: fits certificate 2 of {chain}; the server's own certificate must be the first"
     ]
+
+
+def test_a_wrong_key_is_named_without_a_folder_for_temporary_files(
+    authority, tmp_path, monkeypatch
+):
+    """Where no file can be written; the line does not say which certificate it fits."""
+    certificate, key = authority.server
+    chain = tmp_path / "chain.pem"
+    chain.write_text(authority.file.read_text() + certificate.read_text())
+
+    def fail(*_arguments, **_keywords):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", fail)
+    assert lines_of(chain, key) == [f"key {key}: does not fit the certificate"]
 
 
 def test_a_chain_out_of_order_is_a_warning(authority, tmp_path):
@@ -302,6 +325,23 @@ def test_a_change_of_a_file_is_seen_without_reading_it(store, authority):
     assert not store.changed()
     assert store.certificates()[0][0] == "other.test"
     assert store.renewals == {"success": 1}
+
+
+def test_a_change_is_seen_beside_a_folder_that_cannot_be_read(folder, authority, monkeypatch):
+    """As lost+found, which belongs to root."""
+    closed = folder / "lost+found"
+    closed.mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if path == str(closed):
+            raise PermissionError
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    store = CertificateStore(load(folder))
+    (folder / "server.crt").write_bytes(authority.issue("next", "localhost")[0].read_bytes())
+    assert store.changed()
 
 
 def test_g15_a_renewal_with_the_same_key_is_seen(store, authority):

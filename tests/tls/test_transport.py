@@ -9,8 +9,11 @@ from twisted.internet.interfaces import IHalfCloseableProtocol, ISSLTransport, I
 from twisted.internet.protocol import Factory, Protocol
 from zope.interface import implementer
 
+from netsrv.config.fault_reading import read_fault
 from netsrv.testing import MemoryServer
+from netsrv.tls.handshake import Handshake
 from netsrv.tls.odd_names import ODD_NAMES
+from netsrv.tls.transport import SLICE_SIZE
 from tests.tls.authority import Authority
 from tests.tls.clients import TLSClient, client_context, connect
 
@@ -97,7 +100,8 @@ def test_every_split_of_a_handshake_is_the_same(version, authority, tls):
     assert client.ssl.version() == {771: "TLSv1.2", 772: "TLSv1.3"}[version]
 
 
-def test_data_in_the_segment_of_the_last_handshake_message_is_served(context, tls):
+@pytest.mark.parametrize("size", [5, 50_000])
+def test_data_in_the_segment_of_the_last_handshake_message_is_served(size, context, tls):
     """As clients of TLS 1.3 send it."""
     server = MemoryServer("echo", **tls)
     connection = server.connect(keep_open=True)
@@ -106,9 +110,26 @@ def test_data_in_the_segment_of_the_last_handshake_message_is_served(context, tl
     connection.send(data)
     client._incoming.write(connection.read())
     client.ssl.do_handshake()
-    client.ssl.write(b"early")
+    client.ssl.write(b"x" * size)
     connection.send(client.taken())
-    assert client.read() == b"early"
+    assert client.read() == b"x" * size
+
+
+def test_openssl_gets_little_at_once_during_a_handshake():
+    """Its memory for what comes in never shrinks."""
+    sizes = []
+
+    class Endless:
+        def __init__(self, incoming, _outgoing):
+            self.incoming = incoming
+
+        def do_handshake(self):
+            sizes.append(len(self.incoming.read()))
+            raise ssl.SSLWantReadError
+
+    assert not Handshake(None, Endless).receive(bytes(100_000))
+    assert sum(sizes) == 100_000
+    assert max(sizes) == SLICE_SIZE
 
 
 def test_the_service_begins_when_the_handshake_is_complete(context, tls):
@@ -569,6 +590,22 @@ def test_f75_a_fin_without_close_notify_is_a_truncation(faults, context, tls):
     assert server.counts.closed == {"tls_truncated": 1}
 
 
+def test_a_fin_without_close_notify_ends_a_close_that_waits_for_its_producer(context, tls):
+    """Without a linger: nothing more can come from the peer."""
+    protocol = Recording()
+    server = serving(protocol, tls)
+    client = connect(server, context)
+    producer = Recording()
+    producer.pauseProducing = producer.resumeProducing = producer.stopProducing = lambda: None
+    protocol.transport.registerProducer(producer, True)
+    protocol.transport.write(b"x" * 200_000)
+    protocol.transport.loseConnection()
+    client.connection.end()
+    client.connection.resume()
+    assert server.connections == 0
+    assert server.counts.closed == {"tls_truncated": 1}
+
+
 def test_a_fin_without_close_notify_after_ours_is_no_truncation(context, tls):
     """Many clients end so: the service has closed, and nothing more was expected."""
     server = MemoryServer("daytime", **tls)
@@ -607,6 +644,19 @@ def test_f74_a_peer_that_does_not_read_is_aborted(context, tls):
     assert server.counts.closed == {"close_grace": 1}
 
 
+def test_f74_more_writes_do_not_delay_the_write_timeout(context, tls):
+    """They are no progress: the peer gets nothing meanwhile."""
+    protocol = Recording()
+    server = serving(protocol, tls, write_timeout=10)
+    client = connect(server, context)
+    client.connection.pause()
+    protocol.transport.write(b"x" * MIB)
+    for second in range(12):
+        server.advance(1)
+        protocol.transport.write(b"x" * 100 * (second + 1))
+    assert server.counts.closed == {"write_timeout": 1}
+
+
 def test_garbage_ends_the_connection(context, tls):
     """A record that does not decrypt: an alert, and a loss for the service."""
     protocol = HalfCloseable()
@@ -616,6 +666,19 @@ def test_garbage_ends_the_connection(context, tls):
     client.connection.send(b"\x17\x03\x03\x00\x20" + bytes(32))
     assert protocol.events == ["made", "ConnectionLost"]
     assert client.connection.received[0] in (21, 23)  # an alert
+    assert client.connection.close_kind == "closed"
+    assert server.counts.closed == {"reset": 1}
+
+
+def test_garbage_after_a_request_ends_the_connection(context, tls):
+    """Also if the service answers what came before it: the answer is dropped."""
+    server = MemoryServer("echo", **tls)
+    client = connect(server, context)
+    client.read()
+    client.ssl.write(b"hello")
+    client.connection.send(client.taken() + b"\x17\x03\x03\x00\x20" + bytes(32))
+    with pytest.raises(ssl.SSLError, match="alert"):
+        client.read()
     assert client.connection.close_kind == "closed"
     assert server.counts.closed == {"reset": 1}
 
@@ -738,6 +801,28 @@ def test_g14_memory_is_bounded_while_the_peer_does_not_read(context, tls):
     for _ in range(200):
         received += len(client.read())
     assert received == 2 * MIB
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_faults_come_and_go_on_a_connection_with_a_producer(reading, context, tls):
+    """Also while the producer is paused, since the peer does not read: nothing is lost."""
+    server = MemoryServer("echo", **tls)
+    client = connect(server, context)
+    sent = bytes(range(256)) * 2048
+    if not reading:
+        client.connection.pause()
+    client.write(sent)
+    faults = server.server.listeners[0].faults
+    faults.add(read_fault({"type": "latency", "latency": 1000, "name": "late"}).settings(True))
+    client.write(b"more")
+    client.connection.resume()
+    received = client.read()
+    server.advance(2)
+    received += client.read()
+    faults.remove("late")
+    client.write(b"last")
+    server.settle()
+    assert received + client.read() == sent + b"more" + b"last"
 
 
 def test_a_service_pauses_and_resumes(context, tls):
