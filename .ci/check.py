@@ -70,16 +70,6 @@ FAST_TIERS = [
 ]
 """All tests but those of `SLOW_TIERS`: in memory, and on loopback."""
 
-STRICT = (
-    "-W",
-    "error",
-    "-W",
-    "ignore::DeprecationWarning",
-    "-W",
-    "ignore::PendingDeprecationWarning",
-)
-"""Any other warning is an error; in Python's development mode an unclosed socket is one."""
-
 VERSIONED = ("-m", "not version_independent")
 """The tests that are repeated with the oldest versions of the dependencies."""
 
@@ -112,9 +102,6 @@ LANES = (
         Check("types", ("mypy",)),
         Check("documents", ("sphinx-build", "-q", "-W", "--keep-going", "docs", "docs/_build")),
         Check("instructions", ("python", "-m", "bench.instructions", "--ours", "--only", WORKS)),
-        Check("development", (*TESTS, *STRICT, *FAST_TIERS), {"PYTHONDEVMODE": "1"}),
-        # Servers in processes of their own are on uvloop anyway.
-        Check("uvloop", (*TESTS, "tests/loopback"), {"NETSRV_TEST_REACTOR": "uvloop"}),
         Check("oldest", (*TESTS, *VERSIONED, *FAST_TIERS, *FIXTURE), env=OLDEST),
         Check("pythons", ("python", ".ci/pythons.py")),
     ),

@@ -4,8 +4,9 @@ Usage: python3 .ci/pythons.py
 
 It is a part of .ci/check.py.  A Python is found on PATH or among those of pyenv, and has an
 environment of its own in .ci.  With the newest one, in which measuring costs least, the coverage of
-the tests in memory, on loopback and of some of those of processes is measured.  The exit status is
-0 if all tests passed, and if they ran as much as pyproject.toml demands.
+these tests is measured: those in memory and on loopback, in Python's development mode; those on
+loopback once more, on uvloop; and some of those of processes.  The exit status is 0 if all tests
+passed, and if they ran as much as pyproject.toml demands.
 """
 
 import os
@@ -30,14 +31,30 @@ BROAD = (
 ).split()
 """Tests of processes that run most of the lines that the tests in memory and on loopback do not."""
 
-MEASURED = [
-    *FAST_TIERS,
-    *(f"tests/process/test_{name}.py" for name in BROAD),
-    # coverage itself imports tomllib, and with it a signal has left netsrv top running
-    "--deselect=tests/config/test_keywords.py::test_cattrs_and_tomllib_are_not_imported",
-    "--deselect=tests/process/test_top.py::test_a_signal_restores_the_terminal",
+STRICT = "-W error -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning".split()
+"""Any other warning is an error; in Python's development mode an unclosed socket is one."""
+
+MEASURED: list[tuple[list[str], dict[str, str]]] = [
+    (
+        # coverage itself imports tomllib
+        [
+            *STRICT,
+            *FAST_TIERS,
+            "--deselect=tests/config/test_keywords.py::test_cattrs_and_tomllib_are_not_imported",
+        ],
+        {"PYTHONDEVMODE": "1"},
+    ),
+    (["tests/loopback"], {"NETSRV_TEST_REACTOR": "uvloop"}),
+    (
+        # with coverage, a signal has left netsrv top running
+        [
+            *(f"tests/process/test_{name}.py" for name in BROAD),
+            "--deselect=tests/process/test_top.py::test_a_signal_restores_the_terminal",
+        ],
+        {},
+    ),
 ]
-MEASURED_ON_UVLOOP = ["tests/loopback"]
+"""The runs whose coverage is measured: arguments of pytest, and environment variables."""
 
 COVERAGE = {"COVERAGE_CORE": "sysmon", "COVERAGE_FILE": str(TOP / ".ci" / "coverage_data")}
 """From Python 3.12 on sys.monitoring finds the lines for less than tracing does."""
@@ -74,12 +91,11 @@ def check(version: str, python: Path, measured: bool) -> bool:
     if not measured:
         return succeeds(*TESTS, *QUICK, env=env)
     run = ("coverage", "run", "-m", "pytest", "-q")
-    tested = succeeds(*run, *MEASURED, env=env)
-    tested &= succeeds(*run, *MEASURED_ON_UVLOOP, env=env, NETSRV_TEST_REACTOR="uvloop")
+    tested = [succeeds(*run, *arguments, env=env, **environ) for arguments, environ in MEASURED]
     if not succeeds("coverage", "combine", "-q", env=env):
         return False
     print("-- Lines of netsrv/ that these tests have run, in per cent:", flush=True)
-    return succeeds("coverage", "report", "--format=total", env=env) and tested
+    return succeeds("coverage", "report", "--format=total", env=env) and all(tested)
 
 
 def main() -> int:

@@ -212,8 +212,7 @@ def hello(stranger) -> Path:
     return stranger / "hello"
 
 
-@pytest.mark.parametrize("editable", [[], ["-e"]], ids=["copied", "editable"])
-@pytest.mark.parametrize("name", ["greeter", "hello"])
+@pytest.mark.parametrize(("name", "editable"), [("greeter", ["-e"]), ("hello", [])])
 def test_a_package_with_a_service_comes_and_goes(name, editable, stranger, hello):
     """An entry point and a plugin are listed when installed, also with -e.
 
