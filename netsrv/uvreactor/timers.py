@@ -11,13 +11,15 @@ from typing import Any
 from twisted.internet.base import DelayedCall
 from twisted.logger import Logger
 
+from netsrv.uvreactor.timerfd import make_kernel_timer
+
 NEVER = math.inf
 
 MIN_TIMER = 0.00005
-"""Seconds below which no timer is set: those of uvloop count milliseconds."""
+"""Seconds below which no timer is set."""
 
 MAX_TIMER = 2.0**31
-"""Seconds that a timer of uvloop can wait, at most."""
+"""Seconds that a timer can wait, at most."""
 
 MAX_CANCELLED = 50
 """Cancelled calls that stay in the heap before it is cleaned."""
@@ -35,7 +37,7 @@ class TimedCalls:
     """The timed calls of a reactor.
 
     *wake* is called when a call is due; it must call `run_due` and `arm`.
-    One timer of *loop*, an asyncio event loop, serves all calls.
+    One timer serves all calls: the kernel's, or that of *loop*, an asyncio event loop.
     """
 
     log = Logger()
@@ -48,6 +50,7 @@ class TimedCalls:
         self._cancelled = 0
         self._armed_for = NEVER
         self._timer: Any = None
+        self._kernel_timer = make_kernel_timer(loop, self._kernel_fired)
         self.context = copy_context()
         """The context variables of the timed calls, which share them."""
 
@@ -119,10 +122,16 @@ class TimedCalls:
         wait = when - monotonic()
         if wait < MIN_TIMER:
             self._timer = self._loop.call_soon(self._fired, context=self.context)
+        elif self._kernel_timer is not None:
+            self._timer = None
+            self._kernel_timer.set(min(when, when - wait + MAX_TIMER))
         else:
             self._timer = self._loop.call_later(
                 min(math.ceil(wait * 1000) / 1000, MAX_TIMER), self._fired, context=self.context
             )
+
+    def _kernel_fired(self) -> None:
+        self.context.run(self._fired)
 
     def _fired(self) -> None:
         self._timer = None

@@ -1,11 +1,14 @@
 """Delayed calls of the uvloop reactor: cheap, in order, and moved by no clock."""
 
+import sys
 import time
 
 import pytest
+import uvloop
 from twisted.internet.base import DelayedCall
 
-from netsrv.uvreactor import timers
+from netsrv.uvreactor import timerfd, timers
+from netsrv.uvreactor.timerfd import KernelTimer
 from netsrv.uvreactor.timers import MAX_CANCELLED, TimedCalls
 
 DAY = 86_400.0
@@ -146,3 +149,59 @@ def test_the_date_moves_no_call(runner, monkeypatch, step):
     assert abs(hour.getTime() - (date + step + 3600)) < 60
     assert isinstance(hour, DelayedCall)
     hour.cancel()
+
+
+@pytest.fixture
+def running():
+    """An event loop of uvloop."""
+    loop = uvloop.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timers of this kind")
+def test_the_kernels_timer_fires_at_its_time_and_never_before(running):
+    """A part of a millisecond counts; a time that is over fires in the next turn."""
+    fired = []
+
+    def note():
+        fired.append(time.monotonic() - timer.wanted)
+        running.stop()
+
+    timer = KernelTimer(running, note)
+    for seconds in (0.0104, 0.0005, 0.0, -1.0):
+        timer.wanted = time.monotonic() + seconds
+        timer.set(timer.wanted)
+        running.run_forever()
+    assert len(fired) == 4
+    assert min(fired) >= 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has timers of this kind")
+def test_a_time_that_is_set_later_replaces_the_one_before(running):
+    """Also if the timer has expired, and that was not read."""
+    fired = []
+    timer = KernelTimer(running, lambda: fired.append(time.monotonic()))
+    timer.set(1.0)
+    at = time.monotonic() + 0.01
+    timer.set(at)
+    running.call_at(running.time() + 0.02, running.stop)
+    running.run_forever()
+    assert len(fired) == 1
+    assert fired[0] >= at
+
+
+def test_a_timer_of_the_loop_takes_the_place_of_one_that_the_kernel_refuses(running, monkeypatch):
+    """As in a sandbox without timerfd_create(2)."""
+    monkeypatch.setattr(timerfd, "CLOCK_MONOTONIC", 12345)  # EINVAL
+    assert timerfd.make_kernel_timer(running, lambda: None) is None
+    done = []
+
+    def wake():
+        calls.run_due()
+        calls.arm()
+
+    calls = TimedCalls(running, wake)
+    calls.add(0.001, lambda: (done.append(True), running.stop()), (), {})
+    running.run_forever()
+    assert done == [True]
