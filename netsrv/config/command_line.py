@@ -24,7 +24,7 @@ from netsrv.config.model import (
 )
 from netsrv.config.service_options import OPTION, split_settings
 from netsrv.registry import Registry
-from netsrv.settings import KeyPath, Setting
+from netsrv.settings import KeyPath, Setting, quote_value
 from netsrv.sockets.addresses import SAME, split_service
 
 OPTIONS: dict[str, Setting] = {
@@ -70,6 +70,10 @@ def from_command_line(
     if "tls" in shared and not any(transport == Transport.TCP for transport, _ in listeners):
         reader.errors.add(("tls", "certificate"), "needs a --tcp listener to serve TLS on")
     reader.errors.raise_all()
+    for fault in shared.get("fault", ()):
+        if not any(fault.settings(Transport(transport).is_stream) for transport, _ in listeners):
+            text = f"{quote_value(fault.type)}: no listener of the command line has such a fault"
+            reader.errors.add(("fault",), text)
     every = (*file.listeners, *filter(None, added))
     reader.errors.add_lines([*duplicate_addresses(every), *_misplaced_same(every)])
     reader.errors.raise_all()

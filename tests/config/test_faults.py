@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import pytest
 from attrs import field, frozen, validators
 
+from netsrv.config.command_line import from_command_line
 from netsrv.config.fault_reading import read_fault
 from netsrv.config.faults import FAULTS
+from netsrv.config.model import ConfigurationError
 from netsrv.faults.delays import LatencyAttributes
 from netsrv.faults.fault import Direction, Fault
 from netsrv.faults.kinds import DATAGRAM_KINDS, STREAM_KINDS
@@ -168,3 +170,15 @@ def test_an_unknown_type_names_plugins_that_cannot_be_used(plugins):
     assert errors_of({"type": "shout"})[0, "type"].endswith(
         "; fault shouting.fault cannot be used: ImportError: nix"
     )
+
+
+def test_a_fault_of_the_command_line_needs_a_listener_that_has_it():
+    """One of datagrams is no fault of a stream; with both listeners it is that of one."""
+    tcp, udp = ("tcp", "echo=127.0.0.1:7"), ("udp", "127.0.0.1:7")
+    text = "--fault 'loss': no listener of the command line has such a fault"
+    for listeners in ([tcp], []):
+        with pytest.raises(ConfigurationError) as raised:
+            from_command_line(listeners, {"fault": ["loss"]})
+        assert str(raised.value) == text
+    first, second = from_command_line([tcp, udp], {"fault": ["loss"]}).listeners
+    assert [len(first.faults), len(second.faults)] == [0, 1]
