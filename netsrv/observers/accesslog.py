@@ -11,7 +11,6 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 from attrs import asdict
-from twisted.logger import Logger
 
 from netsrv.files import LogFile
 from netsrv.interfaces import (
@@ -24,8 +23,7 @@ from netsrv.interfaces import (
     RejectReason,
 )
 from netsrv.observers.dispatch import Observer
-from netsrv.settings import count_of
-from netsrv.sockets.addresses import printable, show_sockaddr
+from netsrv.sockets.addresses import show_sockaddr
 
 FLUSH_INTERVAL = 1.0
 """Seconds after which a line is written, at most."""
@@ -52,8 +50,6 @@ class AccessLog(Observer):
     With *datagrams*, there is a line for each datagram too.
     """
 
-    log = Logger()
-
     def __init__(
         self,
         clock: Any,
@@ -70,9 +66,6 @@ class AccessLog(Observer):
         self._quoted_names = _QuotedNames()
         self._second = -1
         self._second_text = ""
-        self._failing = False
-        self._on_old_file = False
-        self._dropped_reported = 0
 
     def listener_closed(self, listener: ListenerInfo) -> None:
         self._format()
@@ -129,7 +122,6 @@ class AccessLog(Observer):
         """Reopen the file under its name, after it was moved away."""
         self._format()
         self.file.reopen()
-        self._report_state()
 
     def close(self) -> None:
         """Write the remaining lines, and close the file."""
@@ -138,7 +130,6 @@ class AccessLog(Observer):
             self._timer = None
         self._format()
         self.file.close()
-        self._report_state()
 
     def _add(self, end: str, listener: ListenerInfo, lines: Sequence[Any]) -> None:
         self._records.append((end, self._now(), listener, lines))
@@ -167,32 +158,6 @@ class AccessLog(Observer):
         self._timer = None
         self._format()
         self.file.flush()
-        self._report_state()
-
-    def _report_state(self) -> None:
-        """Log when lines start and stop being dropped, and when the file is not opened again."""
-        error, path = self.file.error, printable(self.file.path)
-        if error is not None and not self._failing:
-            line = "access log {path}: {error}; dropped lines are counted"
-            self.log.warn(line, path=path, error=error.strerror)
-        elif error is None and self._failing:
-            lost = self.file.dropped - self._dropped_reported
-            lines = f"{count_of(lost, 'line')} {'was' if lost == 1 else 'were'}"
-            line = "access log {path}: writing again; {lines} dropped"
-            self.log.info(line, path=path, lines=lines, lost=lost)
-            self._dropped_reported = self.file.dropped
-        self._failing = error is not None
-        if error is None:
-            self._report_old_file(self.file.reopen_error, path)
-
-    def _report_old_file(self, error: OSError | None, path: str) -> None:
-        """Log when lines begin to go to the file of before, and when that is over."""
-        if error is not None and not self._on_old_file:
-            line = "access log {path} is not opened again: {error}; still writing to the old file"
-            self.log.warn(line, path=path, error=error.strerror)
-        elif error is None and self._on_old_file:
-            self.log.info("access log {path} is open again", path=path)
-        self._on_old_file = error is not None
 
 
 def _describe(connection: IConnection) -> str:

@@ -109,8 +109,10 @@ def open_access_log(configuration: Configuration) -> LogFile | None:
     path = configuration.access_log
     if path is None:
         return None
+    from netsrv.observers.accesslogfile import AccessLogFile  # other servers do without
+
     try:
-        return LogFile(path)
+        return AccessLogFile(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"access log {shorten(path, MAX_SHOWN_PATH)}: {reason}") from error

@@ -290,7 +290,8 @@ class Master(Service):
         """Write lines of a worker for the access log."""
         access_log = self._plans.find(worker).access_log
         if access_log is not None:
-            access_log.add(data.decode(errors="backslashreplace"))
+            for line in data.decode(errors="backslashreplace").splitlines(keepends=True):
+                access_log.add(line)
             access_log.flush()
 
     def state_received(self, process: Process, state: Any) -> None:

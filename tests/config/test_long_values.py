@@ -11,8 +11,8 @@ from netsrv.config.command_line import OPTIONS, from_command_line
 from netsrv.config.keywords import listener
 from netsrv.config.model import LISTENER_SETTINGS, SERVER_SETTINGS, ConfigurationError
 from netsrv.config.toml import read_configuration
-from netsrv.files import LogFile
 from netsrv.observers.accesslog import AccessLog
+from netsrv.observers.accesslogfile import AccessLogFile
 from netsrv.registry import Registry, find_services
 from netsrv.server.prepare import prepare
 from netsrv.settings import MAX_SHOWN_PATH
@@ -119,7 +119,7 @@ def test_f139_the_path_of_an_access_log_is_escaped_in_the_log(tmp_path):
     """A path may hold any character but NUL; the log does not send them to a terminal."""
     reactor, path = Clock(), tmp_path / "a\x1b[31m\nb"
     path.symlink_to("/dev/full")
-    log = AccessLog(reactor, LogFile(str(path)), False)
+    log = AccessLog(reactor, AccessLogFile(str(path)), False)
     log.file.add("line\n")
     with capturedLogs() as events:
         log.close()

@@ -8,10 +8,10 @@ import pytest
 from twisted.logger import Logger, formatEvent
 
 from netsrv.batches import Datagrams
-from netsrv.files import LogFile
 from netsrv.guards.sources import Flow
 from netsrv.interfaces import CloseReason, DropReason, ListenerInfo, RejectReason
 from netsrv.observers.accesslog import FLUSH_INTERVAL, AccessLog
+from netsrv.observers.accesslogfile import AccessLogFile
 from tests.doubles import ObservedConnection
 
 LISTENER = ListenerInfo("unix", '/run/a"b\\\n', "echo")
@@ -27,7 +27,7 @@ def test_each_connection_is_a_line(tmp_path, clock):
     """It has time, listener, peer, duration, bytes and close reason, all escaped."""
     path = tmp_path / "log"
     times = iter([0.25, 1_792_000_000.999999])
-    log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
+    log = AccessLog(clock, AccessLogFile(str(path)), now=lambda: next(times))
     log.connection_closed(LISTENER, ObservedConnection(5, 7, 1.5, CloseReason.IDLE_TIMEOUT))
     log.connection_refused(LISTENER, 'unix pid 1 "\x1b', RejectReason.ACCESS)
     assert lines_of(path) == []
@@ -57,7 +57,7 @@ def test_each_connection_is_a_line(tmp_path, clock):
 def test_datagrams_are_lines_only_if_asked_for(tmp_path, clock, datagrams):
     """These are received, sent and dropped datagrams."""
     path = tmp_path / "log"
-    log = AccessLog(clock, LogFile(str(path)), datagrams, now=lambda: 0.0)
+    log = AccessLog(clock, AccessLogFile(str(path)), datagrams, now=lambda: 0.0)
     log.datagrams_received(LISTENER, Datagrams([Flow(PEER)], [5]))
     log.datagrams_sent(LISTENER, Datagrams([Flow(PEER)], [0]))
     log.datagrams_refused(LISTENER, Datagrams([Flow(PEER)], [1]), DropReason.SOURCE_PORT)
@@ -72,7 +72,7 @@ def test_the_clock_may_be_set_back(tmp_path, clock):
     """F104: a line has the current time of the wall clock."""
     path = tmp_path / "log"
     times = iter([86400.0, 0.0])
-    log = AccessLog(clock, LogFile(str(path)), now=lambda: next(times))
+    log = AccessLog(clock, AccessLogFile(str(path)), now=lambda: next(times))
     for _ in range(2):
         log.connection_refused(LISTENER, "peer", RejectReason.ACCESS)
     log.close()
@@ -86,7 +86,7 @@ def test_f100_the_log_says_when_lines_begin_to_be_lost_and_when_that_is_over(
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "access.log"
-    log = AccessLog(clock, LogFile(str(path)), now=lambda: 0.0)
+    log = AccessLog(clock, AccessLogFile(str(path)), now=lambda: 0.0)
     path.unlink()
     folder.rmdir()
     for _ in range(5):
@@ -105,11 +105,11 @@ def test_the_path_is_escaped_in_the_log(tmp_path, clock):
     """A control character of the path does not reach the terminal."""
     path = tmp_path / "a\x1b[31m" / "log"
     path.parent.mkdir()
-    log = AccessLog(clock, LogFile(str(path)))
+    log = AccessLog(clock, AccessLogFile(str(path)))
     path.unlink()
     path.parent.rename(tmp_path / "moved")
     events = []
-    log.log = Logger(observer=events.append)
+    log.file.log = Logger(observer=events.append)
     log.connection_refused(LISTENER, "192.0.2.1:1", RejectReason.ACCESS)
     clock.advance(FLUSH_INTERVAL)
     path.parent.mkdir()
@@ -124,7 +124,7 @@ def test_the_path_is_escaped_in_the_log(tmp_path, clock):
 def test_a_file_that_cannot_be_opened_again_is_still_written(tmp_path, clock, lines, monkeypatch):
     """The log says that lines go to the old file, once, and when the new one is open."""
     path = tmp_path / "access.log"
-    log = AccessLog(clock, LogFile(str(path)), now=lambda: 0.0)
+    log = AccessLog(clock, AccessLogFile(str(path)), now=lambda: 0.0)
     old = path.rename(tmp_path / "access.log.1")
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", refuse)

@@ -178,6 +178,18 @@ def test_status_and_logs_are_those_of_one_server(tmp_path, serve):
     assert [json.loads(line)["received"] for line in lines.splitlines()] == [5] * 300
 
 
+def test_f100_a_full_disk_keeps_no_worker_from_serving(serve):
+    """The master says once that lines are lost, and counts each."""
+    server = serve("--tcp", "echo=127.0.0.1:0", "--access-log", "/dev/full", "--workers", "2")
+    port = server.port("tcp")
+    for _ in range(30):
+        assert visit(port, b"x") == b"x"
+    server.wait_for("access log /dev/full: No space left on device; dropped lines are counted")
+    assert visit(port, b"x") == b"x"
+    assert server.stop() == 0
+    assert server.output.count("No space left") == 1
+
+
 def test_limits_are_those_of_the_server(tmp_path, serve):
     """Connections wait for a slot that another worker releases, and a source has its number."""
     path = tmp_path / "echo.sock"
