@@ -57,10 +57,3 @@ class KernelTimer:
     def __del__(self) -> None:
         if self._descriptor != -1:
             os.close(self._descriptor)
-
-
-def make_kernel_timer(loop: Any, fired: Callable[[], None]) -> KernelTimer | None:
-    """Return a timer, or None where there is none."""
-    with suppress(OSError, AttributeError):
-        return KernelTimer(loop, fired)
-    return None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -10,8 +11,6 @@ from typing import Any
 
 from twisted.internet.base import DelayedCall
 from twisted.logger import Logger
-
-from netsrv.uvreactor.timerfd import make_kernel_timer
 
 NEVER = math.inf
 
@@ -23,6 +22,15 @@ MAX_TIMER = 2.0**31
 
 MAX_CANCELLED = 50
 """Cancelled calls that stay in the heap before it is cleaned."""
+
+
+def make_kernel_timer(loop: Any, fired: Callable[[], None]) -> Any:
+    """Return a timer of the kernel; None if it has none, or if this Python has no ctypes."""
+    with suppress(ImportError, OSError, AttributeError):
+        from netsrv.uvreactor.timerfd import KernelTimer
+
+        return KernelTimer(loop, fired)
+    return None
 
 
 class TimedCall(DelayedCall):
