@@ -6,6 +6,8 @@
 - The master sends ``{"serve": true}``, ``{"leaving": true}`` when it is not ready any more but
   goes on, ``{"drain": SECONDS}``, ``{"abort": true}``, and ``{"state": true}`` for the state at
   once.
+- The programs of both may exchange messages of their own: ``{"ask": ...}`` is for that of the
+  worker, ``{"told": ...}`` for that of the master.
 
 At the end of the master, however it comes, the worker ends.
 """
@@ -38,6 +40,12 @@ class Channel(Protocol):
         """Send a message; one to an end that is gone is dropped."""
         if self.transport is not None and self.connected:
             self.transport.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def write_now(self) -> None:
+        """Write what the socket takes, before the reactor does it."""
+        transport: Any = self.transport
+        if self.connected and not transport.disconnecting:
+            transport.doWrite()
 
     def close(self) -> None:
         """Close once all messages are sent."""

@@ -298,6 +298,12 @@ class Master(Service):
         """Note the state of a worker."""
         self.status.received(process, state)
 
+    def worker_serves(self, process: Process) -> None:
+        """Note that a worker is about to serve; for a program that asks its workers."""
+
+    def worker_told(self, process: Process, message: Any) -> None:
+        """Take a message of the worker's program; that of ``netsrv serve`` sends none."""
+
     def worker_released(self) -> None:
         """Note that a worker has left its sockets."""
         if self._ending:

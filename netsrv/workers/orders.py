@@ -32,6 +32,8 @@ class SocketOrder:
 class Order:
     """All that a worker needs."""
 
+    program: str
+    """The module whose ``main`` is the worker's program."""
     version: str
     """The version of the master: another one does not know what this one means."""
     index: int
@@ -55,12 +57,15 @@ class Order:
     status: bool
     """True if the master serves the status, and needs its values."""
     sockets: list[SocketOrder]
+    inherited: list[int]
+    """Descriptors for the worker's program, whatever it makes of them."""
 
     @property
     def descriptors(self) -> list[int]:
         """The descriptors that the worker inherits."""
         pipes = [self.control, *([] if self.access_log is None else [self.access_log])]
-        return [*pipes, *(self.memory or ()), *(entry.descriptor for entry in self.sockets)]
+        sockets = [entry.descriptor for entry in self.sockets]
+        return [*pipes, *(self.memory or ()), *sockets, *self.inherited]
 
 
 def write_order(order: Order) -> int:

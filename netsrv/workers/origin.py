@@ -49,3 +49,7 @@ class Origin:
     process cannot execute it."""
     signals: Sequence[signal.Signals]
     """The signals that wait until the next program handles them."""
+    program: str = "netsrv.cli.worker"
+    """The module whose ``main`` is the program of a worker."""
+    inherited: Sequence[int] = ()
+    """Descriptors that each worker inherits besides its own."""

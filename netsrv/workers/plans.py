@@ -149,6 +149,7 @@ class Plans:
         columns = self._limits.take(worker.number, len(worker.slots))
         memory = self._limits.memory
         return Order(
+            program=self._origin.program,
             version=__version__,
             index=worker.index,
             workers=target.count,
@@ -161,6 +162,7 @@ class Plans:
             sources=self._limits.sources,
             status=plan.configuration.status.wanted,
             sockets=socket_orders(plan.listeners, worker.slots, columns),
+            inherited=list(self._origin.inherited),
         )
 
     def _keep_fixed(self, configuration: Configuration, before: Configuration) -> Configuration:

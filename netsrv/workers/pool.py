@@ -41,6 +41,12 @@ class Owner(Protocol):
     def state_received(self, process: "Process", state: Message) -> None:
         """Note the state of a worker."""
 
+    def worker_serves(self, process: "Process") -> None:
+        """Note that a worker is about to serve."""
+
+    def worker_told(self, process: "Process", message: Any) -> None:
+        """Take a message of the worker's program."""
+
     def worker_released(self) -> None:
         """Note that a worker has left its sockets."""
 
@@ -147,6 +153,7 @@ class WorkerPool(Processes):
     def serve(self, worker: Worker) -> None:
         """Have a worker serve its slots."""
         process = self.processes[worker]
+        self._owner.worker_serves(process)
         process.channel.send(serve=True)
         if self._leaving:
             process.channel.send(leaving=True)
@@ -200,7 +207,7 @@ class WorkerPool(Processes):
                 order = self._owner.order_for(worker, theirs.fileno(), access_log)
                 written = write_order(order)
                 try:
-                    pid = spawn(written, pipes[0].writer, order.descriptors)
+                    pid = spawn(order.program, written, pipes[0].writer, order.descriptors)
                 finally:
                     os.close(written)
         except OSError:
@@ -242,6 +249,8 @@ class WorkerPool(Processes):
             process.counts = message["beat"]
         elif "state" in message:
             self._owner.state_received(process, message["state"])
+        elif "told" in message:
+            self._owner.worker_told(process, message["told"])
         elif "released" in message:
             self.supervisor.released(worker, now)
             self._owner.worker_released()

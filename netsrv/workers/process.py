@@ -39,21 +39,21 @@ SIGNALS = (
 """Signals that are for the master, though a terminal or a service manager sends them to all."""
 
 _PROGRAM = (
-    "import sys; sys.path[:] = sys.argv[2:]; "
-    "from netsrv.cli.worker import main; sys.exit(main(int(sys.argv[1])))"
+    "import sys; sys.path[:] = sys.argv[2:]; from {} import main; sys.exit(main(int(sys.argv[1])))"
 )
 """The worker's program: its modules are those of the master, wherever it has found them."""
 
 
-def spawn(order: int, output: int, inherited: Sequence[int]) -> int:
+def spawn(program: str, order: int, output: int, inherited: Sequence[int]) -> int:
     """Start a worker and return its process id.
 
-    *order* is the descriptor of its order, *output* of its standard output and error.  A fork of a
+    *program* is the module with its ``main``, *order* the descriptor of its order, *output* that
+    of its standard output and error.  A fork of a
     process with a reactor would share its descriptors and threads, so this is posix_spawn(3).
     `SIGNALS` wait until the worker ignores them.  Raises OSError.
     """
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    command = [sys.executable, *flags, "-c", _PROGRAM, str(order), *sys.path]
+    command = [sys.executable, *flags, "-c", _PROGRAM.format(program), str(order), *sys.path]
     variables = {key: value for key, value in os.environ.items() if key not in MANAGER_VARIABLES}
     copies = [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
     copies += [(os.POSIX_SPAWN_DUP2, number, number) for number in (order, *inherited)]
@@ -131,10 +131,14 @@ class LinePipe(_Reader):
         """Read once."""
         self._read()
 
-    def finish(self) -> None:
-        """Read what is left, with an end that is no whole line, and close."""
+    def read_all(self) -> None:
+        """Read what is there."""
         while self._descriptor != -1 and self._read():
             pass
+
+    def finish(self) -> None:
+        """Read what is left, with an end that is no whole line, and close."""
+        self.read_all()
         if self.rest:
             self._on_lines(self.rest + b"\n")
             self.rest = b""

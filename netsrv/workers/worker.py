@@ -133,7 +133,9 @@ class Worker:
         self._reactor = reactor
         self._order = order
         self._server = server
-        self._released = self._serving = self._ending = False
+        self.serving = False
+        """True once the master has said so."""
+        self._released = self._ending = False
         self._state = None
         if order.status:
             self._state = StateReader(
@@ -144,7 +146,7 @@ class Worker:
     @property
     def log_level(self) -> LogLevel:
         """The level of the log: until it serves, a worker has only errors to report."""
-        return self._server.log_level if self._serving else LogLevel.WARN
+        return self._server.log_level if self.serving else LogLevel.WARN
 
     def start(self) -> None:
         """Start all listeners, suspended; raises what the start of a service raises."""
@@ -158,7 +160,7 @@ class Worker:
 
     def _beat(self) -> None:
         self._channel.send(beat=self._counts())
-        if self._state is not None and self._serving:
+        if self._state is not None and self.serving:
             self._state.read()
         self._reactor.callLater(BEAT_INTERVAL, self._beat)
 
@@ -182,9 +184,23 @@ class Worker:
             self._state.read()
         elif "abort" in message:
             self._server.abort()
+        elif "ask" in message:
+            self.ask(message["ask"])
+
+    def ask(self, question: Any) -> None:
+        """Take a question of the master's program; overridden."""
+
+    def tell(self, message: Any, at_once: bool = False) -> None:
+        """Send a message to the master's program; *at_once* does not leave it to the reactor."""
+        self._channel.send(told=message)
+        if at_once:
+            self._channel.write_now()
+
+    def tell_last(self) -> None:
+        """Tell what the master's program is to know before the end; overridden."""
 
     def _serve(self) -> None:
-        self._serving = True
+        self.serving = True
         self._server.resume()
         if self._state is not None:
             self._state.start()
@@ -199,6 +215,7 @@ class Worker:
         drained.addCallback(self._drained)
 
     def _drained(self, drained: Drained) -> None:
+        self.tell_last()
         result = {"ended": drained.ended, "aborted": drained.aborted}
         self._channel.send(drained=result, last=self._counts())
         if self._state is not None:

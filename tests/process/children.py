@@ -19,6 +19,14 @@ def children(pid: int) -> list[int]:
     return sorted(found)
 
 
+def lives(pid: int) -> bool:
+    """Return True if there is such a process, and it has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def wait_for_exit(pid: int) -> None:
     """Wait until a process that is no child of this one has ended."""
     with suppress(ProcessLookupError):

@@ -13,7 +13,7 @@ from netsrv.workers.supervision import Target
 class NoOrder:
     """An order that no process gets."""
 
-    descriptors = ()
+    program, descriptors = "no.module", ()
 
 
 class Owner:
