@@ -26,8 +26,8 @@ QUICK = ["tests/fixture", "tests/loopback", "tests/streams", "tests/tls"]
 """Tests for the versions between the newest and the present one."""
 
 BROAD = (
-    "places scripted_servers status systemd inetd bad_input tls control workers printing top "
-    "fault_methods"
+    "places scripted_servers status systemd inetd bad_input tls control workers workers_changes "
+    "fixture_workers printing top fault_methods"
 ).split()
 """Tests of processes that run most of the lines that the tests in memory and on loopback do not."""
 
