@@ -1,11 +1,12 @@
 """Measure what the status costs: the data path, and the longest stall during a scrape.
 
-Usage: python -m bench.status [--rounds N] [--seconds S] [--listeners N]
+Usage: python -m bench.status [--pairs N] [--rounds N] [--seconds S] [--listeners N]
 
 A client of a server with many listeners sends a byte and waits for its echo, again and again,
 while the server is scraped: the longest round trip is the longest stall.  Then two servers are put
 under the same load in turns, one of them with ``--status``, scraped each second in both ways: the
-figure is the ratio of their CPU time for an operation.
+figure is the ratio of their CPU time for an operation.  Two processes of one program differ, so new
+pairs of them are started, and each pair has one ratio.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import threading
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 from bench.measure import cpu_seconds, interval, machine, ratios
 from bench.processes import Load, compile_programs, cores, raise_descriptors, serving
@@ -64,8 +66,16 @@ def status_of(server: Running) -> Target:
     return parse_target(server.wait_for(r"Serving status on (\S+)")[1])
 
 
-def compare(folder: Path, name: str, rounds: int, seconds: float) -> None:
+def compare(folder: Path, name: str, pairs: int, rounds: int, seconds: float) -> None:
     """Print the ratio of the CPU time for an operation, with the status and without."""
+    each = sorted(compare_pair(folder, name, rounds, seconds) for _ in range(pairs))
+    low, high, confidence = interval(each)
+    middle = each[len(each) // 2]
+    print(f"{name}: {middle:.3f} ({low:.3f} to {high:.3f}, {confidence:.0%})", flush=True)
+
+
+def compare_pair(folder: Path, name: str, rounds: int, seconds: float) -> float:
+    """Return the median of the ratios of two servers."""
     mode, options, words = WORK[name]
     costs: dict[bool, list[float]] = {True: [], False: []}
     with ExitStack() as stack:
@@ -90,10 +100,7 @@ def compare(folder: Path, name: str, rounds: int, seconds: float) -> None:
                     costs[on].append(cost)
         for server, _ in servers.values():
             server.stop()
-    each = ratios(costs[True], costs[False])
-    low, high, confidence = interval(each)
-    middle = sorted(each)[len(each) // 2]
-    print(f"{name}: {middle:.3f} ({low:.3f} to {high:.3f}, {confidence:.0%})", flush=True)
+    return median(ratios(costs[True], costs[False]))
 
 
 def cost_of(server: Running, load: Load, seconds: float) -> float:
@@ -138,8 +145,9 @@ def scrape(probe: Probe, target: Target, path: str, listeners: int) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(prog="bench.status", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--listeners", type=int, default=1000)
     parser.add_argument("--only", choices=["stalls", *WORK], action="append")
     options = parser.parse_args()
@@ -156,7 +164,7 @@ def main() -> None:
             assert problem is None, problem
         for work in WORK:
             if work in wanted:
-                compare(folder, work, options.rounds, options.seconds)
+                compare(folder, work, options.pairs, options.rounds, options.seconds)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,9 @@ class IShare(Protocol):
     def is_ahead(self, connections: int) -> bool:
         """Show the others how many this process has; return True if one has far fewer."""
 
+    def waits_in_vain(self) -> bool:
+        """Return True if those with far fewer have taken none since `is_ahead`."""
+
     def leave(self) -> None:
         """Show the others that this process takes no connections."""
 
@@ -42,8 +45,8 @@ class FairShare:
         return self._share.is_ahead(connections) and self._now() >= self._free_until
 
     def look(self) -> None:
-        """Take all connections for a while if one waits, which the others have not taken."""
+        """Take all connections for a while if one waits, and the others have taken none."""
         poll: Any = select.poll()
         poll.register(self._sock, select.POLLIN)
-        if poll.poll(0):
+        if self._share.waits_in_vain() and poll.poll(0):
             self._free_until = self._now() + FREE_TIME
