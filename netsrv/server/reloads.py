@@ -8,11 +8,10 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, ensureDeferred
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from netsrv.config.model import Configuration, ListenerSettings
+from netsrv.in_thread import call_in_thread
 from netsrv.registry import Registry, find_services
 from netsrv.server.checked import CheckedConfiguration, check_configuration
 from netsrv.server.slices import SlicedWork, Steps
@@ -169,12 +168,10 @@ class Reloads:
     async def _check(
         self, configuration: Configuration, registry: Registry | None
     ) -> CheckedConfiguration:
-        """Check in a thread, if the reactor has threads."""
+        """Check in a thread."""
         running = self._running()
 
         def check() -> CheckedConfiguration:
             return check_configuration(configuration, running, registry or find_services())
 
-        if not IReactorThreads.providedBy(self._reactor):
-            return check()
-        return await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), check)
+        return await call_in_thread(self._reactor, check)

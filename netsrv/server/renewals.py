@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from netsrv.in_thread import call_in_thread
 from netsrv.settings import count_of
 from netsrv.sockets.addresses import printable
 from netsrv.tls.errors import TLSConfigurationError
@@ -69,20 +67,13 @@ class Renewals:
         for store in set(self._stores()):
             if store not in self._renewing and store.changed():
                 self._renewing.add(store)
-                renewed = self._load(store)
+                renewed = call_in_thread(self._clock, store.renew, self._now())
                 renewed.addCallback(self._replace, store)
                 renewed.addErrback(self._keep, store).addErrback(self._failed)
 
     def _tick(self) -> None:
         self._timer = None
         self.check()
-
-    def _load(self, store: CertificateStore) -> Deferred[CertificateSet]:
-        """Load in a thread, if the reactor has threads."""
-        if not IReactorThreads.providedBy(self._clock):
-            return maybeDeferred(store.renew, self._now())
-        pool = self._clock.getThreadPool()
-        return deferToThreadPool(self._clock, pool, store.renew, self._now())
 
     def _replace(self, certificates: CertificateSet, store: CertificateStore) -> None:
         self._renewing.discard(store)

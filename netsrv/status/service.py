@@ -6,15 +6,14 @@ own, and answer also when no other listener accepts.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from netsrv.config.status import StatusSettings
+from netsrv.in_thread import call_in_thread
 from netsrv.observers.dispatch import ObserverDispatcher
 from netsrv.observers.line_rate import LineRate
 from netsrv.observers.log import LogObserver
@@ -70,7 +69,11 @@ class StatusService:
         if prepared.status is not None:
             rules = self._rules(prepared.settings, prepared.token)
             self._site = StatusSite(
-                self._source, rules, prepared.files, self._more, self._in_thread
+                self._source,
+                rules,
+                prepared.files,
+                self._more,
+                partial(call_in_thread, self._reactor),
             )
             self._listen(prepared.status, self._site, "status")
             for recent in self._recent.values():
@@ -119,12 +122,6 @@ class StatusService:
             self._reactor, opened, StatusFactory(site), service, self._log_observer, self._now
         )
         self._listeners.append(listener)
-
-    def _in_thread(self, render: Callable[[], bytes]) -> Deferred[bytes]:
-        """Call a function in a thread, if the reactor has threads."""
-        if not IReactorThreads.providedBy(self._reactor):
-            return maybeDeferred(render)
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), render)
 
     def _more(self, since: int) -> Mapping[str, Any]:
         """Return the keys of the status that are not in a snapshot."""
