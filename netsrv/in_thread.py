@@ -1,7 +1,7 @@
 """Calls in a thread of their own, which ends with the call.
 
-The threads of a reactor's pool stay.  As long as a process has a second thread, each system call
-with a descriptor takes longer, since the kernel then counts who uses the descriptor.
+The threads of a reactor's pool stay, and a second thread makes what the server does slower: each
+system call with a descriptor then has the kernel count the descriptor's users.
 """
 
 import threading
