@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.clients import exchange, free_port, tcp, udp, visit
 from tests.process.activation import activated
 from tests.process.children import children
 from tests.process.starts import SERVE, finish, only_line
+from tests.timeouts import TIMEOUT
 
 pytestmark = pytest.mark.skipif(not Path("/proc").exists(), reason="reads /proc")
 
@@ -119,6 +121,15 @@ def test_the_server_is_ready_without_a_gap_and_its_state_is_read_in_a_drain(tmp_
     assert "Traceback" not in server.output
 
 
+def wait_until_all_are_reaped(pid: int) -> None:
+    """Wait until a process has no child that has ended and was not waited for."""
+    deadline = time.monotonic() + TIMEOUT
+    known = Path(f"/proc/{pid}/task/{pid}/children")
+    while sorted(map(int, known.read_text().split())) != children(pid):
+        assert time.monotonic() < deadline, "a child stays a zombie"
+        os.sched_yield()
+
+
 def test_signals_while_the_next_program_is_checked(serve, tmp_path):
     """A second SIGUSR2 changes nothing more, and SIGTERM is not lost."""
     port = free_port()
@@ -129,9 +140,7 @@ def test_signals_while_the_next_program_is_checked(serve, tmp_path):
         server.wait_for("Checking the program")
     server.wait_for("has taken over")
     server.wait_for("Reloaded")
-    pid = server.process.pid
-    tasks = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    assert sorted(map(int, tasks)) == children(pid)  # and no process that was not waited for
+    wait_until_all_are_reaped(server.process.pid)
     server.process.send_signal(SIGUSR2)
     server.wait_for("Checking the program", 2)
     assert server.stop() == 0
