@@ -243,6 +243,7 @@ class StreamListener:
 
     def _socket_failed(self, error: OSError) -> None:
         self._open = False
+        self._leave_share()
         self.failure = error.strerror or str(error)
         with suppress(OSError):
             self._sock.close()  # so that clients are refused, and do not wait in vain

@@ -24,7 +24,10 @@ class Acceptor(ReactorClock):
     pending = True
     accepting = False
 
-    def acceptStreams(self, *_arguments):
+    listener_failed = None
+
+    def acceptStreams(self, _sock, _serve, _accept_failed, listener_failed, _may_accept):
+        self.listener_failed = listener_failed
         return self
 
     def drain(self):
@@ -69,3 +72,20 @@ def test_a_listener_that_waits_for_its_rate_has_one_timer(change):
     served.listener.drain()
     assert served.gate.drained
     assert served.clock.getDelayedCalls() == []
+
+
+def test_a_listener_whose_socket_has_failed_takes_no_part_any_more():
+    """Other processes that accept from the socket would leave it connections."""
+    reactor = Acceptor()
+    gate = Gate(reactor, TCP_INFO, RecordingObserver(), Admission(Limits(), ConnectionSlots(), 0))
+    told = []
+
+    class Share:
+        def leave(self):
+            told.append("left")
+
+    with socket.socket() as sock:
+        listener = StreamListener(reactor, sock, gate, Factory(), share=Share())
+        reactor.listener_failed(OSError(9, "Bad file descriptor"))
+        assert listener.failed
+    assert told == ["left"]
