@@ -29,6 +29,7 @@ from bench.processes import (
     raise_descriptors,
 )
 from bench.servers import RECEIVE_BUFFER
+from tests.process.children import all_children
 from tests.process.running import Running, free_port
 
 HOST = "127.0.0.1"
@@ -232,12 +233,8 @@ class Contender:
 
     def _cpu(self) -> float:
         """Return the CPU seconds of the process and of its children."""
-        pids = [self.server.process.pid, *_children(self.server.process.pid)]
+        pids = [self.server.process.pid, *all_children(self.server.process.pid)]
         return sum(map(_cpu_of, pids)) if len(pids) < 100 else busy_seconds(pids[0])
-
-
-def _children(pid: int) -> Iterator[int]:
-    yield from map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
 
 
 def _cpu_of(pid: int) -> float:

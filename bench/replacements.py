@@ -26,6 +26,7 @@ from pathlib import Path
 
 from attrs import asdict, define, field, frozen
 
+from tests.process.children import all_children
 from tests.process.running import Running
 from tests.timeouts import TIMEOUT
 
@@ -158,7 +159,7 @@ class Server:
         way()
 
     def _kill(self) -> None:
-        serving = children(self._running.process.pid)[-WORKERS:]  # older ones drain
+        serving = all_children(self._running.process.pid)[-WORKERS:]  # older ones drain
         worker = self._chance.choice(serving)
         killed = time.monotonic()
         os.kill(worker, signal.SIGKILL)
@@ -189,11 +190,6 @@ class Server:
 
     def _send(self, number: signal.Signals) -> None:
         self._running.process.send_signal(number)
-
-
-def children(pid: int) -> list[int]:
-    """Return the workers of a master, in the order of their starts."""
-    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def run(replacements: int, clients: int, seed: int, pause: float = 0.0) -> Totals:

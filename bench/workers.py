@@ -22,7 +22,7 @@ from urllib.request import urlopen
 
 from bench.measure import cpu_seconds, machine, memory_bytes, ratios
 from bench.processes import Load, compile_programs, serving
-from bench.replacements import children
+from tests.process.children import all_children
 from tests.process.running import Running
 
 COMMAND = [
@@ -52,7 +52,7 @@ def start(workers: int, *options: str) -> Running:
 def processes(server: Running) -> list[int]:
     """Return the processes of a server."""
     pid = server.process.pid
-    return [pid, *children(pid)]
+    return [pid, *all_children(pid)]
 
 
 def measure_cpu(folder: Path, mode: str, rounds: int, seconds: float) -> None:

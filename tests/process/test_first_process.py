@@ -15,6 +15,7 @@ import pytest
 from tests.checkout import TOP
 from tests.clients import exchange, tcp
 from tests.process import needs
+from tests.process.children import all_children
 from tests.process.running import BIN, Running
 from tests.timeouts import TIMEOUT
 
@@ -110,17 +111,12 @@ def container(tmp_path):
         yield running
 
 
-def children(pid: int) -> list[int]:
-    """Return the children of a process, zombies too."""
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 @pytest.mark.version_independent
 def test_the_command_of_the_image_is_a_good_process_1(container):
     """Read-only, without root: it serves, reloads, ends the zombies of others, and drains."""
     port = container.port("tcp")
-    [first] = children(container.process.pid)
-    [server] = children(first)
+    [first] = all_children(container.process.pid)
+    [server] = all_children(first)
     uid = os.stat(f"/proc/{server}").st_uid
     assert f"{uid}:{uid}" == instruction("USER")
     with tcp(port) as sock:
@@ -139,7 +135,7 @@ def test_the_command_of_the_image_is_a_good_process_1(container):
     for _ in range(3):
         subprocess.run(orphan, check=True)
     deadline = time.monotonic() + TIMEOUT
-    while children(first) != [server]:
+    while all_children(first) != [server]:
         assert time.monotonic() < deadline, "a zombie is left"
     os.kill(first, signal.SIGTERM)
     assert container.wait() == 0

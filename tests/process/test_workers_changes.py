@@ -16,7 +16,7 @@ import pytest
 
 from tests.clients import exchange, free_port, tcp, udp, visit
 from tests.process.activation import activated
-from tests.process.children import children
+from tests.process.children import all_children, children
 from tests.process.starts import SERVE, finish, only_line
 from tests.timeouts import TIMEOUT
 
@@ -124,8 +124,7 @@ def test_the_server_is_ready_without_a_gap_and_its_state_is_read_in_a_drain(tmp_
 def wait_until_all_are_reaped(pid: int) -> None:
     """Wait until a process has no child that has ended and was not waited for."""
     deadline = time.monotonic() + TIMEOUT
-    known = Path(f"/proc/{pid}/task/{pid}/children")
-    while sorted(map(int, known.read_text().split())) != children(pid):
+    while all_children(pid) != children(pid):
         assert time.monotonic() < deadline, "a child stays a zombie"
         os.sched_yield()
 
