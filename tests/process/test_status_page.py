@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -132,6 +133,22 @@ def test_the_page_and_netsrv_top_say_the_same(browser, server):
             f"import('/figures.js').then((figures) => {values}.map(figures.{name}))"
         )
         assert shown == [getattr(figures, name)(value) for value in values]
+
+
+def test_workers_have_a_table_where_there_are_some(browser, folder, server):
+    """One process has none; each worker is a row."""
+    section = "document.getElementById('worker-section')"
+    open_page(browser, url_of(server))
+    assert browser.evaluate(f"{section}.hidden")
+    with start(folder, "--tcp", "echo=127.0.0.1:0", "--workers", "2") as workers:
+        url = url_of(workers)
+        with urlopen(f"{url}status.json") as answer:
+            rows = json.load(answer)["workers"]["processes"]
+        open_page(browser, url)
+        assert not browser.evaluate(f"{section}.hidden")
+        shown = browser.evaluate(f"{section}.innerText")
+        assert [str(row["pid"]) in shown for row in rows] == [True, True]
+        assert workers.stop() == 0
 
 
 def test_texts_of_others_are_no_html(browser, server):

@@ -14,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from netsrv.workers.upgrade import VERSION
 from tests.clients import exchange, free_port, tcp, udp, visit
 from tests.process.activation import activated
 from tests.process.children import all_children, children
@@ -144,6 +145,16 @@ def test_signals_while_the_next_program_is_checked(serve, tmp_path):
     server.wait_for("Checking the program", 2)
     assert server.stop() == 0
     assert server.output.count("has taken over") == 1
+
+
+def test_a_program_that_cannot_take_over_fails_its_check(tmp_path):
+    """The check that SIGUSR2 runs tells it what is handed over: another form is an error."""
+    command = [*SERVE.command, "--tcp", "127.0.0.1:0", "--workers", "2", "--check"]
+    done = finish(command, tmp_path, {"NETSRV_HANDOVER": f"version {VERSION + 1}"})
+    assert done.returncode == SERVE.misconfigured
+    text = "netsrv: the program that runs cannot hand over to this one: restart it"
+    assert only_line(done) == text
+    assert finish(command, tmp_path, {"NETSRV_HANDOVER": f"version {VERSION}"}).returncode == 0
 
 
 def test_an_upgrade_keeps_sockets_that_the_service_manager_has_passed(tmp_path):
