@@ -48,9 +48,9 @@ def spawn(program: str, order: int, output: int, inherited: Sequence[int]) -> in
     """Start a worker and return its process id.
 
     *program* is the module with its ``main``, *order* the descriptor of its order, *output* that
-    of its standard output and error.  A fork of a
-    process with a reactor would share its descriptors and threads, so this is posix_spawn(3).
-    `SIGNALS` wait until the worker ignores them.  Raises OSError.
+    of its standard output and error.  A fork of a process with a reactor would share its
+    descriptors and threads, so this is posix_spawn(3).  `SIGNALS` wait until the worker ignores
+    them.  Raises OSError.
     """
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     command = [sys.executable, *flags, "-c", _PROGRAM.format(program), str(order), *sys.path]
